@@ -1,0 +1,55 @@
+"""PaddleSeg 2.8.0's evaluation: `calculate_area` concatenates sums, which are 0-D tensors since Paddle 2.5."""
+
+import functools
+
+import paddle
+from paddleseg.utils import logger, metrics
+
+DEFECT = (
+    "PaddleSeg 2.8.0's utils.metrics.calculate_area concatenates 0-D tensors, so no model can be evaluated "
+    "with Paddle 2.5 or later (fixed in 2.9)."
+)
+
+
+def needed():
+    names = metrics.calculate_area.__code__.co_names
+    return "concat" in names and "stack" not in names
+
+
+def apply():
+    metrics.calculate_area = functools.wraps(metrics.calculate_area)(calculate_area)
+
+
+def calculate_area(pred, label, num_classes, ignore_index=255):
+    """Pixels of each class in the intersection, the prediction and the label.
+
+    Args:
+        pred (Tensor): `[N, H, W]` or `[N, 1, H, W]`, integer, predicted classes.
+        label (Tensor): the same shape; pixels of `ignore_index` count nowhere.
+        num_classes (int): number of classes.
+        ignore_index (int): label to leave out.
+
+    Returns:
+        tuple[Tensor, Tensor, Tensor]: intersection, prediction and label areas, int64 `[num_classes]` each.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    _log_once()
+    pred = pred.squeeze(1) if pred.ndim == 4 else pred
+    label = label.squeeze(1) if label.ndim == 4 else label
+    if pred.shape != label.shape:
+        raise ValueError(f"The prediction {pred.shape} and the label {label.shape} must have the same shape.")
+    counted = label != ignore_index
+
+    def areas(masks):
+        return paddle.stack([mask.astype("int64").sum() for mask in masks])
+
+    predicted = [(pred == i) & counted for i in range(num_classes)]
+    labelled = [(label == i) & counted for i in range(num_classes)]
+    return areas([p & t for p, t in zip(predicted, labelled)]), areas(predicted), areas(labelled)
+
+
+@functools.lru_cache(maxsize=None)
+def _log_once():
+    logger.info("bisenetv1-plugin corrects calculate_area of this PaddleSeg: it concatenates 0-D tensors.")

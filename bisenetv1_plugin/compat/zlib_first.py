@@ -1,0 +1,27 @@
+"""zlib before Paddle 2.x: the wheel exports zlib symbols of its own, which a later `import zlib` then binds to."""
+
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+DEFECT = (
+    "Paddle 2.6 crashes (inflateReset2) when zlib is a shared extension of Python and is imported after Paddle, "
+    "as `import paddleseg` does."
+)
+
+
+def needed():
+    return "zlib" not in sys.builtin_module_names and "zlib" not in sys.modules and _paddle_major() == "2"
+
+
+def apply():
+    # Nothing to log: the order of two imports changes for nobody but the process that would have crashed.
+    import zlib  # noqa: F401
+
+
+def _paddle_major():
+    for distribution in ("paddlepaddle-gpu", "paddlepaddle"):
+        try:
+            return version(distribution).split(".")[0]
+        except PackageNotFoundError:
+            continue
+    return None

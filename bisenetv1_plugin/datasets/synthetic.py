@@ -1,0 +1,150 @@
+"""Synthetic street scenes as a PaddleSeg dataset, and as files for PaddleSeg's own `Dataset`."""
+
+import os
+import shutil
+import tempfile
+
+import cv2
+import numpy as np
+import paddle
+from paddleseg.transforms import Compose
+
+from .scenes import CITYSCAPES_CLASSES, CLASS_NAMES, IGNORE_INDEX, class_groups, remap, render_scene
+
+MODES = ("train", "val")
+
+
+def scene_seed(mode, index, seed=0):
+    """The seed of the scene at `index` of a mode: even for train, odd for val, so that the two never share a scene."""
+    return (2 * (seed * 100000 + index) + MODES.index(mode)) % 2**32
+
+
+class SyntheticStreetScenes(paddle.io.Dataset):
+    """Street scenes drawn when they are asked for: nothing to download, and the same scenes on every machine.
+
+    A sample is what `paddleseg.datasets.Dataset` returns: a dict of `img` (`[3, H, W]`, RGB, float32 0..255 before
+    the transforms), `label` (uint8 train ids 0..18 and 255; `[H, W]` in train mode, `[1, H, W]` in val mode),
+    `trans_info` and `gt_fields`.
+
+    Args:
+        mode (str): 'train' or 'val'.
+        transforms (list): Transforms for image and label.
+        size (tuple[int], optional): Width and height in pixels. Default: (1024, 512).
+        num_samples (int, optional): Number of scenes. Default: 200 for train, 40 for val.
+        seed (int, optional): Another seed, other scenes. Default: 0.
+
+    Raises:
+        ValueError: An argument is out of range.
+        TypeError: `transforms` is not a list.
+    """
+
+    NUM_CLASSES = len(CITYSCAPES_CLASSES)
+    IMG_CHANNELS = 3
+    IGNORE_INDEX = IGNORE_INDEX
+
+    def __init__(self, mode, transforms, size=(1024, 512), num_samples=None, seed=0):
+        if str(mode).lower() not in MODES:
+            raise ValueError(f"mode is {mode!r}. SyntheticStreetScenes has 'train' and 'val'.")
+        self.mode = mode.lower()
+        if num_samples is None:
+            num_samples = 200 if self.mode == "train" else 40
+        _check_count("num_samples", num_samples)
+        self.size = _check_size(size)
+        if not isinstance(seed, int):
+            raise ValueError(f"seed is {seed!r}. Give an integer.")
+        if not isinstance(transforms, list):
+            raise TypeError(
+                f"transforms is {transforms!r}. Give a list; an empty list leaves the pictures as they are."
+            )
+        self.transforms = Compose(transforms)
+        self.num_classes = self.NUM_CLASSES
+        self.img_channels = self.IMG_CHANNELS
+        self.ignore_index = self.IGNORE_INDEX
+        # A list, because tools/train.py multiplies it for --repeats
+        self.file_list = [scene_seed(self.mode, index, seed) for index in range(num_samples)]
+
+    def __getitem__(self, idx):
+        image, label = render_scene(self.file_list[idx], *self.size)
+        # BGR float32, as Compose has it after reading a file; it makes RGB of it
+        data = {"trans_info": [], "img": image.astype("float32"), "label": label, "gt_fields": []}
+        if self.mode == "val":  # the label keeps its size: predictions are resized to it
+            data = self.transforms(data)
+            data["label"] = data["label"][np.newaxis, :, :]
+        else:
+            data["gt_fields"].append("label")
+            data = self.transforms(data)
+        return data
+
+    def __len__(self):
+        return len(self.file_list)
+
+
+def write_scenes(directory, train=200, val=40, size=(1024, 512), classes=None, seed=0, progress=None):
+    """Write scenes as files that `paddleseg.datasets.Dataset` reads: the scenes that `SyntheticStreetScenes` has.
+
+    The directory gets `images/` and `labels/` (lossless PNG), `train.txt` and `val.txt` (`image label` a line,
+    relative to the directory), and `classes.txt` (a name a line, in label order). It appears when it is complete.
+
+    Args:
+        directory (str): A directory that doesn't exist yet, or is empty.
+        train, val (int): Number of scenes.
+        size (tuple[int]): Width and height in pixels.
+        classes: What `scenes.class_groups` takes, for example `scenes.DEMO_CLASSES`. Default: all 19 of Cityscapes.
+        seed (int): Another seed, other scenes.
+        progress (callable, optional): Wraps the list of what is to be written, for example `tqdm.tqdm`.
+
+    Returns:
+        str: The directory.
+
+    Raises:
+        FileExistsError: The directory has something in it, or is a file.
+        ValueError: An argument is out of range.
+        OSError: A file could not be written.
+    """
+    directory = os.fspath(directory)
+    _check_count("train", train)
+    _check_count("val", val)
+    size = _check_size(size)
+    groups = class_groups(CLASS_NAMES if classes is None else classes)
+    if os.path.exists(directory) and not (os.path.isdir(directory) and not os.listdir(directory)):
+        raise FileExistsError(
+            f"directory: '{directory}' exists and is not empty. Choose another directory, or remove this one first."
+        )
+    parent = os.path.dirname(os.path.abspath(directory))
+    os.makedirs(parent, exist_ok=True)
+
+    scenes = [("train", i) for i in range(train)] + [("val", i) for i in range(val)]
+    with tempfile.TemporaryDirectory(dir=parent, prefix=".scenes-") as beside:
+        # One level deeper, because TemporaryDirectory's own mode bits keep everyone else out
+        root = os.path.join(beside, "scenes")
+        for kind in ("images", "labels"):
+            for mode in MODES:
+                os.makedirs(os.path.join(root, kind, mode))
+        lines = {mode: [] for mode in MODES}
+        for mode, index in progress(scenes) if progress else scenes:
+            image, label = render_scene(scene_seed(mode, index, seed), *size)
+            names = f"images/{mode}/{index:05d}.png", f"labels/{mode}/{index:05d}.png"
+            for name, pixels in zip(names, (image, remap(label, groups))):
+                if not cv2.imwrite(os.path.join(root, name), pixels):
+                    raise OSError(f"'{name}' could not be written for '{directory}'. Is the disk full?")
+            lines[mode].append(" ".join(names))
+        lines["classes"] = [name for name, _ in groups]
+        for name, content in lines.items():
+            with open(os.path.join(root, f"{name}.txt"), "w", encoding="utf-8") as f:
+                f.write("\n".join(content) + "\n")
+        if os.path.isdir(directory):
+            os.rmdir(directory)  # empty; not every system renames over it
+        shutil.move(root, directory)
+    return directory
+
+
+def _check_count(key, value):
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{key} is {value!r}. Give the number of scenes: an integer, 1 or more.")
+
+
+def _check_size(size):
+    valid = isinstance(size, (list, tuple)) and len(size) == 2 and all(isinstance(n, int) and n >= 16 for n in size)
+    if not valid:
+        raise ValueError(f"size is {size!r}. Give width and height in pixels, 16 or more each, such as [1024, 512].")
+    return tuple(size)

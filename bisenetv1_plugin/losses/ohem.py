@@ -1,0 +1,117 @@
+"""The loss of BiSeNetV1: cross-entropy over the hard pixels (online hard example mining, OHEM)."""
+
+import math
+
+import paddle
+import paddle.nn as nn
+import paddle.nn.functional as F
+
+__all__ = ["BiSeNetV1Loss"]
+
+# Reading a value from a GPU waits for all the work queued before it: look at the first labels, then now and then.
+_CHECK_EVERY = 50
+
+
+class BiSeNetV1Loss(nn.Layer):
+    """OHEM cross-entropy with the semantics of the authors' code (TorchSeg `ProbOhemCrossEntropy2d`).
+
+    A pixel is hard if the probability of its true class is at most `thresh`. If fewer than `min_kept` pixels of the
+    batch are hard, the `min_kept` least probable ones count as hard, with all that tie with the last of them. The
+    loss is the mean cross-entropy over the hard pixels. If the batch has fewer valid pixels than `min_kept`, all of
+    them are kept.
+
+    Args:
+        thresh (float): probability of the true class up to which a pixel is hard, in (0, 1]. Default: 0.7.
+        min_kept (int|float): an integer is a number of pixels (over the batch on one device), a float a fraction
+            of the label's pixels. Default: 1/16, as the authors'.
+        weight (list[float], optional): a weight for each class; the mean then divides by the kept pixels' summed
+            weights.
+        ignore_index (int): label of the pixels that do not count. Default: 255.
+
+    Raises:
+        ValueError: an argument is out of range; at the call, shapes that do not fit, or (at the first call and
+            regularly after) a label that is neither a class nor `ignore_index`.
+    """
+
+    def __init__(self, thresh=0.7, min_kept=1 / 16, weight=None, ignore_index=255):
+        super().__init__()
+        if not 0 < thresh <= 1:
+            raise ValueError(f"`thresh` is a probability in (0, 1], not {thresh!r}; 1 keeps every pixel.")
+        is_count = isinstance(min_kept, int) and min_kept >= 1
+        is_fraction = isinstance(min_kept, float) and 0 < min_kept <= 1
+        if isinstance(min_kept, bool) or not (is_count or is_fraction):
+            raise ValueError(
+                f"`min_kept` is a number of pixels (an integer from 1 on) or a fraction of them (a float in (0, 1]), "
+                f"not {min_kept!r}."
+            )
+        if weight is not None and (len(weight) == 0 or min(weight) < 0):
+            raise ValueError(f"`weight` needs one number from 0 on for each class, not {weight!r}.")
+        self.max_easy_loss = -math.log(thresh)
+        self.min_kept = min_kept
+        self.weight = weight
+        self.ignore_index = ignore_index
+        self._calls = 0
+        self._label_range = None
+
+    def forward(self, logit, label):
+        """
+        Args:
+            logit (Tensor): `[N, C, H, W]`, float16, bfloat16, float32 or float64.
+            label (Tensor): `[N, H, W]` or `[N, 1, H, W]`, integer, 0..C-1 or `ignore_index`.
+
+        Returns:
+            Tensor: the loss, shape `[1]`, float32 (float64 for float64 logits); 0 if every pixel is ignored.
+                Shape `[1]`, not 0-D, is what every PaddleSeg from 2.8.0 on can average and log.
+        """
+        label = label.squeeze(1) if label.ndim == logit.ndim else label
+        if label.shape != [logit.shape[0], *logit.shape[2:]]:
+            raise ValueError(f"Logits {logit.shape} and labels {label.shape} do not cover the same pixels.")
+        num_classes = logit.shape[1]
+        if self.weight is not None and len(self.weight) != num_classes:
+            raise ValueError(f"`weight` has {len(self.weight)} numbers, and the network {num_classes} classes.")
+
+        label = label.astype("int64")
+        labelled = label != self.ignore_index
+        valid = labelled & (label >= 0) & (label < num_classes)
+        self._check_labels(label, labelled, num_classes)
+        target = paddle.where(valid, label, paddle.zeros_like(label))
+
+        with paddle.amp.auto_cast(enable=False):  # PaddleSeg computes losses inside auto_cast
+            logit = logit if logit.dtype == paddle.float64 else logit.astype("float32")
+            pixel_loss = F.cross_entropy(logit, target.unsqueeze(1), reduction="none", axis=1).squeeze(1)
+            kept = self._hard(pixel_loss.detach(), valid).astype(pixel_loss.dtype)
+            if self.weight is not None:
+                kept = kept * paddle.to_tensor(self.weight, dtype=kept.dtype)[target]
+            total = kept.sum()
+            return ((pixel_loss * kept).sum() / paddle.where(total > 0, total, paddle.ones_like(total))).reshape([1])
+
+    def _hard(self, pixel_loss, valid):
+        """Which pixels are kept, bool `[N, H, W]`. `loss >= -log(t)` is `probability <= t`."""
+        count = self.min_kept if isinstance(self.min_kept, int) else int(self.min_kept * valid.size)
+        if count > valid.size:
+            return valid
+        # Ignored pixels have probability 1, as in the authors' code. topk selects; it does not sort everything.
+        mined = paddle.where(valid, pixel_loss, paddle.zeros_like(pixel_loss)).flatten()
+        least = paddle.topk(mined, max(count, 1), sorted=False)[0].min()
+        threshold = paddle.clip(least, max=self.max_easy_loss)
+        mine = valid.astype("int64").sum() >= count
+        return valid & ((pixel_loss >= threshold) | ~mine)
+
+    def _check_labels(self, label, labelled, num_classes):
+        """Name a wrong label value. The range seen is kept on the device and read only every `_CHECK_EVERY` calls."""
+        seen = paddle.where(labelled, label, paddle.zeros_like(label))
+        seen = paddle.stack([seen.min(), seen.max()])
+        if self._label_range is not None:
+            seen = paddle.stack(
+                [paddle.minimum(self._label_range, seen)[0], paddle.maximum(self._label_range, seen)[1]]
+            )
+        self._label_range = seen
+        self._calls += 1
+        if self._calls % _CHECK_EVERY == 1 and paddle.in_dynamic_mode():
+            low, high = seen.tolist()
+            if low < 0 or high >= num_classes:
+                raise ValueError(
+                    f"A label has the value {low if low < 0 else high}, but there are {num_classes} classes "
+                    f"(0..{num_classes - 1}) and `ignore_index` is {self.ignore_index}. "
+                    "`bisenetv1 data check CONFIG` names the files."
+                )

@@ -1,0 +1,52 @@
+"""What a backbone really returns: found by running it once, because `feat_channels` is no contract."""
+
+import paddle
+
+_SIZE = 128
+_SERVES = [(8, 16, 32), (8, 16, 16), (8, 8, 8)]
+
+
+def context_channels(backbone, in_channels):
+    """Channels of the two features that the context path refines.
+
+    Args:
+        backbone (paddle.nn.Layer): returns a list or tuple of features `[N, C, h, w]`.
+        in_channels (int): channels of the image the network takes.
+
+    Returns:
+        tuple[int, int]: channels of the last two features (1/16 and 1/32, or dilated).
+
+    Raises:
+        ValueError: the backbone cannot run on such an image, or its last three features do not lie at 1/8, 1/16,
+            1/32 of the input, or dilated.
+    """
+    name = type(backbone).__name__
+    try:
+        features = _dry_forward(backbone, paddle.zeros([1, in_channels, _SIZE, _SIZE]))
+    except Exception as error:
+        raise ValueError(
+            f"The backbone {name} cannot take an image of {in_channels} channels and {_SIZE}x{_SIZE} pixels: {error}. "
+            "`in_channels` must be the same in `model` and `model.backbone`."
+        ) from error
+    if not isinstance(features, (list, tuple)):
+        features = [features]
+    strides = tuple(round(_SIZE / feature.shape[2]) for feature in features)
+    if strides[-3:] not in _SERVES:
+        listed = ", ".join(f"1/{stride}" for stride in strides)
+        raise ValueError(
+            f"The backbone {name} returns features at {listed} of the input. BiSeNetV1 needs the last three at "
+            "1/8, 1/16, 1/32 (or, dilated, 1/8, 1/16, 1/16 or 1/8, 1/8, 1/8): choose such a backbone or output_stride."
+        )
+    return tuple(feature.shape[1] for feature in features[-2:])
+
+
+def _dry_forward(backbone, image):
+    """One forward pass that leaves no trace: no gradient, no BatchNorm update."""
+    training = backbone.training
+    backbone.eval()
+    try:
+        with paddle.no_grad():
+            return backbone(image)
+    finally:
+        if training:
+            backbone.train()

@@ -1,0 +1,97 @@
+"""Packaging: the distribution `bisenetv1-plugin`, with its start-up files and its configs inside the wheel."""
+
+import re
+import shutil
+from pathlib import Path
+
+from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "bisenetv1_plugin/__init__.py").read_text(encoding="utf-8"))[1]
+
+# One plain line each, run at every interpreter start: `.pth` by every Python up to 3.17, `.start` (PEP 829) from 3.15.
+STARTUP_FILES = {
+    "bisenetv1_plugin.pth": "import bisenetv1_plugin.autoload; bisenetv1_plugin.autoload.install()\n",
+    "bisenetv1_plugin.start": "bisenetv1_plugin.autoload:install\n",
+}
+
+CONFIGS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "configs").rglob("*.yml"))
+
+
+class BuildWithStartupFiles(build_py):
+    """Adds the start-up files to the root of the wheel, and the configs to the package."""
+
+    def run(self):
+        super().run()
+        if self.editable_mode:
+            # The folder that becomes the editable wheel; the package and the configs stay where they are.
+            root = Path(self.get_finalized_command("install").install_lib)
+        else:
+            root = Path(self.build_lib)
+            for name in CONFIGS:
+                target = root / "bisenetv1_plugin" / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(ROOT / name, target)
+        root.mkdir(parents=True, exist_ok=True)
+        for name, line in STARTUP_FILES.items():
+            (root / name).write_text(line, encoding="utf-8")
+
+    def get_source_files(self):
+        """What the sdist must hold besides the modules."""
+        return [*super().get_source_files(), *CONFIGS, "README_CN.md"]
+
+
+ENTRY_POINTS = {
+    "console_scripts": ["bisenetv1 = bisenetv1_plugin.__main__:main"],
+    # The groups that plugin.py reads: one for each registry of PaddleSeg, the name is the YAML `type`.
+    "paddleseg.models": ["BiSeNetV1 = bisenetv1_plugin.models.bisenetv1:BiSeNetV1"],
+    "paddleseg.backbones": [
+        f"ResNet{depth}_v1b = bisenetv1_plugin.backbones.resnet:ResNet{depth}_v1b" for depth in (18, 34, 50, 101)
+    ],
+    "paddleseg.losses": ["BiSeNetV1Loss = bisenetv1_plugin.losses.ohem:BiSeNetV1Loss"],
+    "paddleseg.datasets": [
+        "SyntheticStreetScenes = bisenetv1_plugin.datasets.synthetic:SyntheticStreetScenes",
+    ],
+}
+
+setup(
+    name="bisenetv1-plugin",
+    version=VERSION,
+    description="BiSeNetV1 for PaddleSeg: pip install, and PaddleSeg's own tools train, evaluate, export and deploy it",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    keywords="semantic segmentation, BiSeNet, PaddlePaddle, PaddleSeg, real time",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Natural Language :: Chinese (Simplified)",
+        "Natural Language :: English",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+    packages=find_packages(include=["bisenetv1_plugin*"]),
+    python_requires=">=3.8",
+    install_requires=[
+        # The toolkit this is a plugin for. Paddle itself is an extra: its CPU and its GPU wheel are different packages.
+        "paddleseg>=2.8.0",
+        # paddleseg 2.8.0 pins opencv-python<=4.6.0, which is built against NumPy 1 and does not import with NumPy 2.
+        "numpy<2",
+        # Configurations are YAML.
+        "pyyaml",
+        # Progress bars; paddleseg needs it as well.
+        "tqdm",
+        # Figures of the demo and the training curves.
+        "matplotlib",
+    ],
+    extras_require={
+        "cpu": ["paddlepaddle>=2.6.2"],
+        "gpu": ["paddlepaddle-gpu>=2.6.2"],
+        "test": ["pytest", "ruff", "build", "twine"],
+    },
+    entry_points=ENTRY_POINTS,
+    cmdclass={"build_py": BuildWithStartupFiles},
+    zip_safe=False,
+)

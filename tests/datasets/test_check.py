@@ -1,0 +1,271 @@
+"""Each fault a data set can have is found, named and counted once."""
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from bisenetv1_plugin.datasets.check import check_config
+
+LABEL = np.array([[0, 0, 0, 1], [1, 1, 2, 255]], np.uint8)  # 3 of class 0, 3 of 1, 1 of 2, 1 ignored
+
+
+@pytest.fixture()
+def root(tmp_path):
+    """Three images for training, two for validation, 4 classes of which class 3 never occurs."""
+    for split, stems in {"train": "abc", "val": "de"}.items():
+        for stem in stems:
+            cv2.imwrite(str(tmp_path / f"{stem}.png"), np.zeros((2, 4, 3), np.uint8))
+            cv2.imwrite(str(tmp_path / f"{stem}_label.png"), LABEL)
+        (tmp_path / f"{split}.txt").write_text("".join(f"{s}.png {s}_label.png\n" for s in stems))
+    return tmp_path
+
+
+def config(root, train=None, val=None, **top):
+    data = {}
+    for mode, changes in (("train", train), ("val", val)):
+        data[f"{mode}_dataset"] = {
+            "type": "Dataset",
+            "mode": mode,
+            "dataset_root": str(root),
+            f"{mode}_path": str(root / f"{mode}.txt"),
+            "num_classes": 4,
+            "transforms": [],
+        }
+        data[f"{mode}_dataset"].update(changes or {})
+    data.update(
+        batch_size=1,
+        iters=1,
+        optimizer={"type": "SGD"},
+        lr_scheduler={"type": "PolynomialDecay", "learning_rate": 0.01},
+        loss={"types": [{"type": "CrossEntropyLoss"}], "coef": [1]},
+        model={"type": "FCN", "num_classes": 4},
+    )
+    data.update(top)
+    path = root / "config.yml"
+    path.write_text(yaml.safe_dump(data))
+    return path
+
+
+def kinds(report):
+    return [problem.kind for problem in report.problems]
+
+
+def test_a_sound_data_set(root):
+    steps = []
+    report = check_config(config(root), progress=lambda *step: steps.append(step))
+    assert report.ok and report.problems == [] and report.notes == []
+    assert report.images == {"train": 3, "val": 2} and report.ignored == {"train": 3, "val": 2}
+    assert report.counts["train"].dtype == np.int64
+    assert report.counts["train"].tolist() == [9, 9, 3, 0] and report.counts["val"].tolist() == [6, 6, 2, 0]
+    assert steps == [(i, 5) for i in range(1, 6)]
+
+
+def test_report_text(root):
+    (root / "classes.txt").write_text("road\ncar\nsky\npole\n")
+    text = check_config(config(root)).to_text()
+    assert "no problems" in text and "never in train: 3 pole\n" in text
+    rows = {line.rsplit(None, 2)[0]: line.split()[-2:] for line in text.splitlines() if line}
+    assert rows["0 road"] == ["42.86%", "42.86%"] and rows["3 pole"] == ["never", "never"]
+    assert rows["ignored, of all"] == ["12.50%", "12.50%"] and rows["images"] == ["3", "2"]
+
+    for stem in "abc":
+        (root / f"{stem}.png").unlink()
+    text = check_config(config(root)).to_text(shown=2)
+    assert "3 problems" in text and "missing (3)" in text and "... and 1 more" in text
+    assert "a.png" in text and "c.png" not in text
+
+
+def test_faults_of_files(root):
+    (root / "a.png").unlink()
+    (root / "b_label.png").unlink()
+    (root / "c.png").write_bytes((root / "c.png").read_bytes()[:-20])
+    (root / "d_label.png").write_bytes((root / "d_label.png").read_bytes()[:-30])
+    cv2.imwrite(str(root / "e_label.png"), LABEL[:1])
+    report = check_config(config(root))
+    assert not report.ok
+    assert [(p.kind, Path(p.file).name) for p in report.problems] == [
+        ("missing", "a.png"),
+        ("missing", "b_label.png"),
+        ("unreadable", "c.png"),
+        ("unreadable", "d_label.png"),
+        ("size", "e_label.png"),
+    ]
+    assert all(problem.file in problem.message for problem in report.problems)
+    assert "4x1, its image" in report.problems[-1].message
+    assert report.counts["train"].tolist() == [6, 6, 2, 0]  # of the labels that could be read
+
+
+def test_a_truncated_jpeg_which_opencv_reads(root):
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    path = root / "a.jpg"
+    cv2.imwrite(str(path), noise)
+    cv2.imwrite(str(root / "a_label.png"), np.zeros((64, 64), np.uint8))
+    (root / "train.txt").write_text("a.jpg a_label.png\n")
+    assert check_config(config(root)).ok
+    path.write_bytes(path.read_bytes()[:-500])
+    assert cv2.imread(str(path)) is not None
+    assert kinds(check_config(config(root))) == ["unreadable"]
+
+
+def test_label_values_and_formats(root):
+    cv2.imwrite(str(root / "a_label.png"), np.where(LABEL == 1, 42, LABEL).astype(np.uint8))
+    cv2.imwrite(str(root / "b_label.png"), np.zeros((2, 4, 3), np.uint8))
+    cv2.imwrite(str(root / "c_label.png"), LABEL.astype(np.uint16))
+    palette = Image.fromarray(LABEL, "P")
+    palette.putpalette(list(range(256)) * 3)
+    palette.save(root / "d_label.png")
+    report = check_config(config(root))
+    assert kinds(report) == ["label values", "label format", "label format"]
+    assert "a_label.png has 3 pixels of 42, neither a class (0..3) nor ignore_index (255)" in report.problems[0].message
+    assert "mode RGB" in report.problems[1].message
+    assert report.counts["val"].tolist() == [6, 6, 2, 0]
+
+
+def test_ignore_index_may_be_a_class(root):
+    ignore = {"ignore_index": 1}
+    loss = {"types": [{"type": "CrossEntropyLoss", "ignore_index": 1}], "coef": [1]}
+    report = check_config(config(root, train=ignore, val=ignore, loss=loss))
+    assert report.ignored == {"train": 9, "val": 6} and report.counts["val"].tolist() == [6, 0, 2, 0]
+    assert kinds(report) == ["label values"] * 5 and "pixel of 255" in report.problems[0].message
+
+
+def test_leak(root):
+    with open(root / "val.txt", "a") as listing:
+        listing.write("./b.png b_label.png\n")
+    report = check_config(config(root))
+    assert kinds(report) == ["leak"] and "in train and in val" in report.problems[0].message
+
+
+def test_lists(root):
+    (root / "train.txt").write_text("a.png a_label.png\n\nb.png\nc.png  c_label.png\n")
+    (root / "val.txt").write_text("")
+    report = check_config(config(root))
+    assert kinds(report) == ["list", "list", "list", "empty"]
+    assert "train.txt, line 2 has nothing" in report.problems[0].message
+    assert "train.txt, line 3 has 1 column:" in report.problems[1].message
+    assert "train.txt, line 4 has 3 columns:" in report.problems[2].message
+    assert report.images == {"train": 1, "val": 0}
+    report.to_text()
+
+    (root / "train.txt").write_text("a.png,a_label.png\n")
+    assert kinds(check_config(config(root, train={"separator": ","}))) == ["empty"]
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"train_path": "nowhere.txt"}, "train_path 'nowhere.txt' is no file"),
+        ({"train_path": None}, "train_path None is no file"),
+        ({"dataset_root": "nowhere"}, "dataset_root 'nowhere' is no folder"),
+        ({"mode": "training"}, "mode 'training'"),
+    ],
+)
+def test_config_values(root, changes, words):
+    report = check_config(config(root, train=changes))
+    assert kinds(report) == ["config"] and words in report.problems[0].message
+    assert report.images == {"val": 2}
+    report.to_text()
+
+
+def test_configs_that_are_none(root):
+    with pytest.raises(FileNotFoundError, match="no config file"):
+        check_config(root / "absent.yml")
+    path = config(root)
+    path.write_text("a: [")
+    with pytest.raises(ValueError, match="does not accept"):
+        check_config(path)
+    path.write_text("iters: 1")
+    with pytest.raises(ValueError, match="batch_size"):
+        check_config(path)
+
+
+def test_base_and_missing_val(root):
+    base = config(root)
+    child = root / "child.yml"
+    two = {"num_classes": 2}
+    child.write_text(yaml.safe_dump({"_base_": "config.yml", "train_dataset": two, "val_dataset": two, "model": two}))
+    assert kinds(check_config(child)) == ["label values"] * 5
+
+    data = yaml.safe_load(base.read_text())
+    del data["val_dataset"]
+    base.write_text(yaml.safe_dump(data))
+    report = check_config(base)
+    assert report.ok and "no val_dataset" in report.notes[0] and list(report.counts) == ["train"]
+
+
+def test_cityscapes_with_a_label_too_few(tmp_path):
+    for split in ("train", "val"):
+        for frame in "123":
+            image = tmp_path / f"leftImg8bit/{split}/x/x_{split}_{frame}_leftImg8bit.png"
+            label = tmp_path / f"gtFine/{split}/x/x_{split}_{frame}_gtFine_labelTrainIds.png"
+            for path, array in ((image, np.zeros((2, 4, 3), np.uint8)), (label, LABEL)):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(path), array)
+    root = {"dataset_root": str(tmp_path)}
+    data = {
+        f"{mode}_dataset": {"type": "Cityscapes", "mode": mode, "transforms": [], **root} for mode in ("train", "val")
+    }
+    path = config(tmp_path, model={"type": "FCN", "num_classes": 19}, **data)
+    report = check_config(path)
+    assert report.ok and report.images == {"train": 3, "val": 3} and len(report.counts["train"]) == 19
+
+    (tmp_path / "gtFine/train/x/x_train_1_gtFine_labelTrainIds.png").unlink()
+    report = check_config(path)
+    assert kinds(report) == ["pairing"] and "data prepare cityscapes" in report.problems[0].message
+
+    for label in tmp_path.glob("gtFine/val/x/*"):
+        label.unlink()
+    assert kinds(check_config(path)) == ["pairing", "empty"]
+
+    data["train_dataset"]["dataset_root"] = "nowhere"
+    report = check_config(config(tmp_path, model={"type": "FCN", "num_classes": 19}, **data))
+    assert kinds(report) == ["config", "empty"] and "cannot be made" in report.problems[0].message
+
+
+def test_other_types(root):
+    """A generated data set has no files; one that changes its labels is not judged by the values on disk."""
+    from paddleseg.cvlibs import manager
+    from paddleseg.datasets import Dataset
+
+    class GeneratedForTest:
+        num_classes = 4
+
+        def __init__(self, transforms):
+            pass
+
+    class ShiftedForTest(Dataset):
+        def __getitem__(self, index):
+            raise NotImplementedError
+
+    for cls in (GeneratedForTest, ShiftedForTest):
+        manager.DATASETS.components_dict.setdefault(cls.__name__, cls)
+    cv2.imwrite(str(root / "d_label.png"), np.full_like(LABEL, 42))
+    (root / "e.png").unlink()
+    try:
+        listed = yaml.safe_load(config(root).read_text())["val_dataset"]
+        train = {"type": "GeneratedForTest", "transforms": []}
+        report = check_config(config(root, train_dataset=train, val_dataset={**listed, "type": "ShiftedForTest"}))
+    finally:
+        for cls in (GeneratedForTest, ShiftedForTest):
+            del manager.DATASETS.components_dict[cls.__name__]
+    assert kinds(report) == ["missing"] and report.images == {"val": 2} and report.counts == {}
+    assert "train: the images of GeneratedForTest are generated" in report.notes[0]
+    assert "val: ShiftedForTest changes labels" in report.notes[1]
+
+
+@pytest.mark.skipif("CAMVID_DIR" not in os.environ, reason="CAMVID_DIR names no CamVid")
+def test_real_camvid(tmp_path):
+    root = Path(os.environ["CAMVID_DIR"])
+    changes = {
+        mode: {"dataset_root": str(root), f"{mode}_path": str(root / f"{mode}.txt"), "num_classes": 11}
+        for mode in ("train", "val")
+    }
+    report = check_config(config(tmp_path, model={"type": "FCN", "num_classes": 11}, **changes))
+    assert report.ok and report.images == {"train": 367, "val": 101}
+    assert sum(report.counts["train"]) + report.ignored["train"] == 367 * 480 * 360
+    assert (report.counts["train"] > 0).all() and (report.counts["val"] > 0).all()
