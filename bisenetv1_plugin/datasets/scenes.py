@@ -207,7 +207,7 @@ class _Camera(NamedTuple):
 
     @classmethod
     def draw(cls, rng, width, height):
-        x, y = _between(rng, 0.28, 0.72), _between(rng, 0.24, 0.64)
+        x, y = _between(rng, 0.28, 0.72), _between(rng, 0.26, 0.6)
         ratio, above_ground = _between(rng, 0.6, 1.0), _between(rng, 1.2, 2.7)
         tilt = _between(rng, -0.08, 0.08)
         return cls(x * width, y * height, ratio * width, above_ground, tilt, ratio)
@@ -338,9 +338,9 @@ class _Street(NamedTuple):
     @classmethod
     def draw(cls, rng):
         road = _between(rng, 5.5, 13.0)
-        walk = _between(rng, 2.0, 6.5), _between(rng, 2.0, 6.5)
-        # The camera is anywhere on the road, or on the near part of a sidewalk
-        left = -_between(rng, -0.3 * walk[0], road + 0.3 * walk[1])
+        walk = _between(rng, 3.0, 7.5), _between(rng, 3.0, 7.5)
+        # The camera is anywhere on the road
+        left = -_between(rng, 0.05 * road, 0.95 * road)
         curve = _between(rng, -0.004, 0.004) if _chance(rng, 0.6) else 0.0
         return cls(left, left + road, left - walk[0], left + road + walk[1], curve, _between(rng, 60, 140))
 
@@ -362,17 +362,14 @@ def _paint_ground(canvas, rng, street):
     lanes = _count(rng, 2, 5)
     dash, gap, mark_width = _between(rng, 2, 4), _between(rng, 3, 7), _between(rng, 0.12, 0.25)
     tile, course = _between(rng, 0.7, 1.8), _between(rng, 0.8, 2.4)
-    beyond = TERRAIN if _chance(rng, 0.6) else SIDEWALK
+    meadow = _chance(rng, 0.6)  # behind the sidewalk; else the pavement goes on
     verge = _between(rng, 0.8, 2.0) if _chance(rng, 0.35) else 0.0  # a strip of grass along the kerb
-    road, walk, lawn = (
-        _color(rng, _GREY, _GREY, _EARTH),
-        _color(rng, _GREY, _EARTH),
-        _color(rng, _GREEN, _GREEN, _EARTH),
-    )
+    road, walk = _color(rng, _GREY, _GREY, _EARTH), _color(rng, _GREY, _EARTH)
+    lawn = _color(rng, _GREEN, _GREEN, _EARTH)
     mark = _shade(_color(rng, _GREY[-1:], _BLUE[-1:], _VIVID[1:2]), 1.1)
     zebra = _between(rng, 6, 30) if _chance(rng, 0.3) else None
     shadow_side, shadow = _count(rng, 0, 2), _between(rng, 0.0, 1.6)
-    joint = _between(rng, 0.62, 0.78)
+    joint = _between(rng, 0.5, 0.7)
 
     down = canvas.rows[:, None] - np.float32(camera.tilt) * canvas.columns
     top = max(int(camera.horizon - abs(camera.tilt) * canvas.width), 0)
@@ -380,11 +377,9 @@ def _paint_ground(canvas, rng, street):
     z = np.float32(camera.focal * camera.height) / np.maximum(down, np.float32(camera.focal * camera.height / 400))
     x = z * (canvas.columns / np.float32(camera.focal)) - np.float32(street.curve) * z * z
 
-    names = [ROAD, ROAD, SIDEWALK, SIDEWALK, SIDEWALK, TERRAIN, beyond, ROAD]
-    colors = [road, mark, walk, _shade(walk, joint), _shade(walk, 1.22), lawn, lawn, _shade(road, 0.62)]
-    if beyond == SIDEWALK:
-        colors[6] = walk
-    palette = np.array([c + (n,) for c, n in zip(colors, names)], np.uint8).view(np.uint32)[:, 0]
+    colors = road, mark, walk, _shade(walk, joint), _shade(walk, 1.22), lawn
+    labels = ROAD, ROAD, SIDEWALK, SIDEWALK, SIDEWALK, TERRAIN
+    palette = np.array([c + (n,) for c, n in zip(colors, labels)], np.uint8).view(np.uint32)[:, 0]
 
     index = np.zeros(z.shape, np.uint8)
     lane = (street.right - street.left) / lanes
@@ -403,7 +398,8 @@ def _paint_ground(canvas, rng, street):
     index[kerb] = 4
     if verge:
         index[walking & ~kerb & (x > street.left - verge) & (x < street.right + verge)] = 5
-    index[(x < street.front_left) | (x > street.front_right)] = 6
+    if meadow:
+        index[(x < street.front_left) | (x > street.front_right)] = 5
     np.copyto(canvas.words[top:], palette[index], where=down > 0)
 
     if shadow > 0.4:  # of the houses of one side
@@ -848,18 +844,18 @@ def _objects(rng, street, camera):
             return street.left + (street.front_left - street.left) * share
         return street.right + (street.front_right - street.right) * share
 
-    for _ in range(_count(rng, 2, 7)):
-        place(_tree(rng), beside(0.1, 1.7), 6, 50)
-    for _ in range(_count(rng, 2, 6)):
+    for _ in range(_count(rng, 1, 5)):
+        place(_tree(rng), beside(0.1, 1.7), 6, 45)
+    for _ in range(_count(rng, 1, 4)):
         place(_post(rng), beside(0.05, 0.3), 5, 40)
-    if _chance(rng, 0.3):
+    if _chance(rng, 0.25):
         place(_bin(rng), beside(0.2, 0.9), 5, 20)
-    for _ in range(_count(rng, 2, 9)):
+    for _ in range(_count(rng, 2, 7)):
         x = beside(0.1, 0.95) if _chance(rng, 0.65) else _between(rng, street.left, street.right)
-        place(_walker(rng), x, 3.5, 22)
-    for _ in range(_count(rng, 0, 4)):
-        place(_two_wheeler(rng), _between(rng, street.left - 0.5, street.right + 0.5), 3.5, 18)
-    for _ in range(_count(rng, 2, 8)):
+        place(_walker(rng), x, 3.5, 14)
+    for _ in range(_count(rng, 0, 3)):
+        place(_two_wheeler(rng), _between(rng, street.left - 0.5, street.right + 0.5), 3.5, 12)
+    for _ in range(_count(rng, 1, 6)):
         kind = rng.random_sample()
         if kind < 0.66:
             body = _car(rng)
@@ -872,7 +868,7 @@ def _objects(rng, street, camera):
         crosses = _chance(rng, 0.3 if body.label == CAR else 0.12)
         margin = body.width / 2
         x = _between(rng, street.left + margin, street.right - margin)
-        place(_vehicle(rng, body, crosses), x, 4.5 if body.label == CAR else 8, 45)
+        place(_vehicle(rng, body, crosses), x, 5 if body.label == CAR else 9, 40)
     return things
 
 
@@ -896,8 +892,8 @@ def _paint_foreground(canvas, rng):
 # How strongly each texture field shows on each class, in 1/128
 _TEXTURES = ("grain", "leaves", "upright", "level", "clouds")
 _STRENGTH = {
-    ROAD: (34, 0, 0, 10, 0),
-    SIDEWALK: (10, 0, 0, 0, 8),
+    ROAD: (44, 0, 0, 0, 0),
+    SIDEWALK: (6, 0, 0, 0, 8),
     BUILDING: (6, 0, 0, 0, 8),
     WALL: (16, 0, 0, 0, 0),
     FENCE: (8, 0, 8, 0, 0),

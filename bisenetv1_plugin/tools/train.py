@@ -3,16 +3,14 @@
 import inspect
 import os
 
+from bisenetv1_plugin.tools import flags
 from bisenetv1_plugin.tools.errors import UserError
 
 SUMMARY = "train a configuration"
 
 
 def add_arguments(parser):
-    parser.add_argument("--config", required=True, help="the YAML configuration")
-    parser.add_argument(
-        "--device", default="gpu", choices=["gpu", "cpu", "xpu", "npu", "mlu"], help="where to run; cpu if there is none"
-    )
+    flags.add_config_arguments(parser, model_path=False)
     parser.add_argument("--save_dir", default="./output", help="folder of the checkpoints, default ./output")
     parser.add_argument("--do_eval", action="store_true", help="evaluate at every checkpoint and keep the best")
     parser.add_argument("--iters", type=int, help="iterations, over the configuration's")
