@@ -159,6 +159,7 @@ _EARTH = ((52, 70, 98), (70, 96, 138), (92, 120, 160), (60, 66, 132), (150, 180,
 _GREEN = ((48, 78, 62), (62, 110, 88), (88, 132, 104), (104, 140, 138))
 _BLUE = ((206, 178, 142), (176, 140, 104), (120, 84, 62), (222, 208, 190))
 _VIVID = ((48, 44, 172), (60, 164, 206), (38, 36, 36), (228, 226, 226), (150, 70, 40), (70, 120, 200))
+_SKIES = (_BLUE[0], _BLUE[1], _BLUE[3], _EARTH[4], _GREY[4])
 _ANY = (_GREY, _EARTH, _GREEN, _BLUE, _VIVID)
 _GLASS = (_GREY, _BLUE, _BLUE)
 _DARK = (34, 32, 31)
@@ -207,7 +208,7 @@ class _Camera(NamedTuple):
 
     @classmethod
     def draw(cls, rng, width, height):
-        x, y = _between(rng, 0.28, 0.72), _between(rng, 0.26, 0.6)
+        x, y = _between(rng, 0.28, 0.72), _between(rng, 0.28, 0.58)
         ratio, above_ground = _between(rng, 0.6, 1.0), _between(rng, 1.2, 2.7)
         tilt = _between(rng, -0.08, 0.08)
         return cls(x * width, y * height, ratio * width, above_ground, tilt, ratio)
@@ -349,7 +350,7 @@ class _Street(NamedTuple):
 
 
 def _paint_sky(canvas, rng):
-    high = _color(rng, _BLUE, _BLUE, _GREY[2:], _EARTH[2:])
+    high = _color(rng, _BLUE, _SKIES, _SKIES, _GREY[3:])
     low = tuple((a + 2 * b) // 3 for a, b in zip(_shade(high, _between(rng, 0.95, 1.3)), canvas.haze))
     ramp = np.arange(canvas.height, dtype=np.int32)[:, None] * 256 // canvas.height
     rows = (np.array(high) * (256 - ramp) + np.array(low) * ramp) // 256
@@ -364,8 +365,8 @@ def _paint_ground(canvas, rng, street):
     tile, course = _between(rng, 0.7, 1.8), _between(rng, 0.8, 2.4)
     meadow = _chance(rng, 0.6)  # behind the sidewalk; else the pavement goes on
     verge = _between(rng, 0.8, 2.0) if _chance(rng, 0.35) else 0.0  # a strip of grass along the kerb
-    road, walk = _color(rng, _GREY, _GREY, _EARTH), _color(rng, _GREY, _EARTH)
-    lawn = _color(rng, _GREEN, _GREEN, _EARTH)
+    road, walk = _color(rng, _GREY[:3], _GREY[:3], _GREY, _EARTH), _color(rng, _GREY[2:], _GREY[2:], _EARTH)
+    lawn = _color(rng, _GREEN, _GREEN, _GREEN, _EARTH)
     mark = _shade(_color(rng, _GREY[-1:], _BLUE[-1:], _VIVID[1:2]), 1.1)
     zebra = _between(rng, 6, 30) if _chance(rng, 0.3) else None
     shadow_side, shadow = _count(rng, 0, 2), _between(rng, 0.0, 1.6)
@@ -465,7 +466,7 @@ def _pickets(rng):
 
 
 def _hedge(rng):
-    leaf = _color(rng, _GREEN, _GREEN, _GREEN, _EARTH)
+    leaf = _color(rng, *[_GREEN] * 5, _EARTH)
 
     def texture(s, y, z):
         return np.zeros(y.shape, np.uint8), (leaf,), VEGETATION
@@ -531,7 +532,7 @@ def _roadsides(rng, street):
 
 
 def _tree(rng):
-    leaf, bark = _color(rng, _GREEN, _GREEN, _GREEN, _EARTH), _color(rng, _EARTH, _GREY)
+    leaf, bark = _color(rng, *[_GREEN] * 5, _EARTH), _color(rng, _EARTH, _GREY)
     trunk, spread = _between(rng, 1.8, 3.5), _between(rng, 1.0, 2.4)
     if _chance(rng, 0.3):  # a bush
         trunk, spread = 0.3, _between(rng, 0.6, 1.3)
@@ -852,7 +853,7 @@ def _objects(rng, street, camera):
         place(_bin(rng), beside(0.2, 0.9), 5, 20)
     for _ in range(_count(rng, 2, 7)):
         x = beside(0.1, 0.95) if _chance(rng, 0.65) else _between(rng, street.left, street.right)
-        place(_walker(rng), x, 3.5, 14)
+        place(_walker(rng), x, 3.2, 11)
     for _ in range(_count(rng, 0, 3)):
         place(_two_wheeler(rng), _between(rng, street.left - 0.5, street.right + 0.5), 3.5, 12)
     for _ in range(_count(rng, 1, 6)):
@@ -940,8 +941,8 @@ def _develop(canvas, rng, noise):
     image = np.clip(canvas.pixels[..., :3] + light[..., None], 0, 255).astype(np.uint8)
 
     # Exposure, contrast and a colour cast, as a table per channel
-    gain, lift = _between(rng, 0.7, 1.15), _between(rng, -10, 20)
-    cast = [_between(rng, 0.9, 1.1) for _ in range(3)]
+    gain, lift = _between(rng, 0.75, 1.1), _between(rng, -8, 16)
+    cast = [_between(rng, 0.93, 1.07) for _ in range(3)]
     ramp = np.arange(256)
     table = np.stack([np.clip(np.rint(ramp * (gain * c) + lift), 0, 255) for c in cast], -1).astype(np.uint8)
     image = cv2.LUT(image, table[None])

@@ -1,0 +1,43 @@
+"""What every test may use. The package must be installed: its entry points and start-up files are part of it."""
+
+import os
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+CONFIGS = REPOSITORY / "configs"
+
+try:
+    version("bisenetv1-plugin")
+except PackageNotFoundError:
+    pytest.exit("Install the package first: pip install -e '.[cpu,test]'", returncode=3)
+
+
+@pytest.fixture(scope="session")
+def camvid():
+    """The folder of CamVid images and labels that CAMVID_DIR names."""
+    if not os.environ.get("CAMVID_DIR"):
+        pytest.skip("CAMVID_DIR names no CamVid folder")
+    return Path(os.environ["CAMVID_DIR"])
+
+
+@pytest.fixture
+def python(tmp_path):
+    """Runs Python code or arguments in a process of its own, in tmp_path; returns the finished process."""
+
+    def run(*arguments, timeout=300, **environment):
+        env = {**os.environ, **{key: str(value) for key, value in environment.items()}}
+        return subprocess.run(
+            [sys.executable, *map(str, arguments)],
+            cwd=tmp_path,
+            env=env,
+            text=True,
+            timeout=timeout,
+            capture_output=True,
+        )
+
+    return run
