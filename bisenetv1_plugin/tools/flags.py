@@ -7,6 +7,10 @@ def add_config_arguments(parser, model_path=True):
     parser.add_argument("--config", required=True, help="the YAML configuration")
     if model_path:
         parser.add_argument("--model_path", required=True, help="the trained weights, a .pdparams file")
+    add_device_argument(parser)
+
+
+def add_device_argument(parser):
     parser.add_argument(
         "--device",
         default="gpu",

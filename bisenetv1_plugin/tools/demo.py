@@ -1,0 +1,224 @@
+"""The main job from end to end, with nothing to download: train, evaluate, export, infer, compare, draw.
+
+On synthetic street scenes, or with --data on a folder of real images: one that has train.txt and val.txt (lines
+`image label`), or one with images/ and labels/ of the same names, of which every fifth then validates.
+"""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+from bisenetv1_plugin.tools import flags
+from bisenetv1_plugin.tools.errors import UserError
+
+SUMMARY = "the main job from end to end, nothing to download"
+
+_CONFIG = "bisenetv1_demo_256x128"
+_SHOWN = 4
+
+
+def add_arguments(parser):
+    parser.add_argument("--data", help="a folder of real images and labels; default: generated scenes")
+    parser.add_argument("--save_dir", default="./output/demo", help="folder of everything, default ./output/demo")
+    parser.add_argument("--iters", type=int, help="training iterations; more is better and slower")
+    flags.add_device_argument(parser)
+
+
+def run(args):
+    from bisenetv1_plugin.tools import export, parity, project, train
+    from bisenetv1_plugin.tools.predictor import Predictor
+
+    started = time.time()
+    folder = Path(args.save_dir)
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{folder} exists and is not empty: name another --save_dir, or remove it.")
+    folder.mkdir(parents=True, exist_ok=True)
+
+    _say("1/5 data")
+    data = _real_data(Path(args.data), folder) if args.data else _scenes(folder / "data")
+    config = folder / "config.yml"
+    _write_config(config, data)
+
+    _say(f"2/5 train {config}")
+    parser = argparse.ArgumentParser()
+    train.add_arguments(parser)
+    iters = ["--iters", str(args.iters)] if args.iters else []
+    flags_ = ["--config", str(config), "--device", args.device, "--save_dir", str(folder), "--use_vdl", "--seed", "0"]
+    train.run(parser.parse_args([*flags_, "--do_eval", "--save_interval", "55", *iters]))
+
+    _say("3/5 export")
+    cfg = project.load_config(str(config))
+    build = project.builder(cfg)
+    weights = folder / "best_model" / "model.pdparams"
+    model = project.trained_model(build, str(weights))
+    export.save(model, str(folder / "exported"), cfg.val_dataset_cfg["transforms"])
+
+    _say("4/5 predict and infer the validation images")
+    from tqdm import tqdm
+
+    dataset = build.val_dataset
+    predictor = Predictor(str(folder / "exported" / "deploy.yaml"), cpu_threads=len(os.sched_getaffinity(0)))
+    samples = [dataset[i] for i in range(len(dataset))]
+    result = parity.compare(
+        model, predictor, samples, data.num_classes, progress=lambda items: tqdm(items, unit="image")
+    )
+
+    _say("5/5 baselines and pictures")
+    baselines = _baselines(build.train_dataset, dataset, data.num_classes)
+    sheet = _draw_sheet(folder / "sheet.png", dataset, result, data.num_classes)
+    print(_table(data, result, baselines))
+    print(f"\nweights    {weights}\nexport     {folder / 'exported'}\npictures   {sheet}, {folder / 'curves.png'}")
+    print(f"\nDone in {(time.time() - started) / 60:.1f} minutes.")
+    if not result.ok:
+        print("bisenetv1: prediction and inference do not agree.", file=sys.stderr)
+        return 1
+
+
+class _Data(argparse.Namespace):
+    """root (Path), train and val (Path of the lists), names (list of class names), num_classes (int)."""
+
+
+def _scenes(root):
+    from tqdm import tqdm
+
+    from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
+    from bisenetv1_plugin.datasets.synthetic import write_scenes
+
+    write_scenes(
+        root, train=800, val=40, size=(256, 128), classes=DEMO_CLASSES, progress=lambda s: tqdm(s, unit="scene")
+    )
+    return _data(root, root / "train.txt", root / "val.txt", len(DEMO_CLASSES))
+
+
+def _real_data(root, folder):
+    """The lists of a folder of real data; those of images/ and labels/ are written into `folder`."""
+    import numpy as np
+    from PIL import Image
+
+    train, val = root / "train.txt", root / "val.txt"
+    if not (train.is_file() and val.is_file()):
+        pairs = _matched(root / "images", root / "labels")
+        train, val = folder / "train.txt", folder / "val.txt"
+        val.write_text("\n".join(pairs[::5]) + "\n", encoding="utf-8")
+        train.write_text("\n".join(p for i, p in enumerate(pairs) if i % 5) + "\n", encoding="utf-8")
+    names = root / "classes.txt"
+    if names.is_file():
+        return _data(root, train, val, len(names.read_text(encoding="utf-8").split("\n")) - 1)
+    labels = [line.split(" ")[-1] for line in train.read_text(encoding="utf-8").splitlines()]
+    values = set()
+    for label in labels:
+        try:
+            values.update(np.unique(np.asarray(Image.open(root / label))).tolist())
+        except OSError as error:
+            raise UserError(f"the label {root / label} cannot be read: {error}") from error
+    return _data(root, train, val, max(values - {255}) + 1)
+
+
+def _matched(images, labels):
+    """`image label` for every image that has a label of its name; paths relative to their common folder."""
+    if not (images.is_dir() and labels.is_dir()):
+        raise UserError(
+            f"{images.parent} has neither train.txt and val.txt nor images/ and labels/: "
+            "lay your data out in one of these ways."
+        )
+    by_stem = {label.stem: label for label in sorted(labels.glob("*.png"))}
+    pairs = [
+        f"images/{image.name} labels/{by_stem[image.stem].name}"
+        for image in sorted(images.iterdir())
+        if image.stem in by_stem
+    ]
+    if len(pairs) < 5:
+        raise UserError(f"{images} and {labels} have {len(pairs)} names in common; five are the least.")
+    return pairs
+
+
+def _data(root, train, val, num_classes):
+    names = root / "classes.txt"
+    listed = names.read_text(encoding="utf-8").splitlines() if names.is_file() else []
+    return _Data(
+        root=root, train=train, val=val, num_classes=num_classes, names=listed or [str(i) for i in range(num_classes)]
+    )
+
+
+def _write_config(path, data):
+    """The demo's configuration with this data in it."""
+    import yaml
+
+    from bisenetv1_plugin.tools import configs
+
+    config = yaml.safe_load(configs.path_of(_CONFIG).read_text(encoding="utf-8"))
+    config["model"]["num_classes"] = data.num_classes
+    for part, key, lists in (("train_dataset", "train_path", data.train), ("val_dataset", "val_path", data.val)):
+        config[part].update({"dataset_root": str(data.root), key: str(lists), "num_classes": data.num_classes})
+    path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+
+
+def _baselines(train_dataset, val_dataset, num_classes):
+    """mIoU of two classifiers that see no shape: the commonest class of every place, and a linear one of colour."""
+    import cv2
+    import numpy as np
+    from PIL import Image
+    from sklearn.linear_model import LogisticRegression
+
+    from bisenetv1_plugin.tools import parity
+
+    def load(dataset):
+        return [(cv2.imread(image), np.asarray(Image.open(label))) for image, label in dataset.file_list]
+
+    train, val = load(train_dataset), load(val_dataset)
+    truth = [label for _, label in val]
+    results = {}
+    if len({label.shape for _, label in train + val}) == 1:
+        votes = np.stack([sum((label == i).astype("int32") for _, label in train) for i in range(num_classes)])
+        majority = votes.argmax(axis=0)
+        results["commonest class of every place"] = parity.scores([majority] * len(val), truth, num_classes).miou
+    random = np.random.RandomState(0)
+    colours, classes = [], []
+    for image, label in train:
+        picks = random.randint(0, label.size, 200)
+        colours.append(image.reshape(-1, 3)[picks])
+        classes.append(label.reshape(-1)[picks])
+    colours, classes = np.concatenate(colours) / 255.0, np.concatenate(classes)
+    linear = LogisticRegression(max_iter=300).fit(colours[classes != 255], classes[classes != 255])
+    masks = [linear.predict(image.reshape(-1, 3) / 255.0).reshape(label.shape) for image, label in val]
+    results["linear classifier of colour"] = parity.scores(masks, truth, num_classes).miou
+    return results
+
+
+def _draw_sheet(path, dataset, result, num_classes):
+    """Image, truth, prediction and inference of a few validation images, side by side."""
+    import cv2
+    import numpy as np
+    from PIL import Image
+
+    from bisenetv1_plugin.tools import figures
+
+    step = max(1, len(dataset) // _SHOWN)
+    rows = []
+    for i in list(range(0, len(dataset), step))[:_SHOWN]:
+        image, label = dataset.file_list[i]
+        pixels = cv2.cvtColor(cv2.imread(image), cv2.COLOR_BGR2RGB)
+        truth = np.asarray(Image.open(label))
+        masks = (truth, result.predicted[i], result.inferred[i])
+        rows.append([pixels, *(figures.colored(mask, num_classes) for mask in masks)])
+    return figures.sheet(path, rows, ["image", "truth", "prediction (dygraph)", "inference (exported)"])
+
+
+def _table(data, result, baselines):
+    lines = [f"{'class':<16}{'IoU predict':>12}{'IoU infer':>12}{'Acc predict':>12}{'Acc infer':>12}"]
+    (iou_a, acc_a), (iou_b, acc_b) = result.prediction.rounded(), result.inference.rounded()
+    for name, *values in zip(data.names, iou_a, iou_b, acc_a, acc_b):
+        lines.append(f"{name:<16}" + "".join(f"{value:>12.4f}" for value in values))
+    lines.append(f"{'mean IoU':<16}{result.prediction.miou:>12.4f}{result.inference.miou:>12.4f}")
+    lines += [f"mIoU of the {name}: {miou:.4f}" for name, miou in baselines.items()]
+    lines.append(
+        f"prediction and inference agree on {result.agreement:.4%} of the pixels; where they differ, the two best "
+        f"classes are at most {result.widest_margin:.1e} apart"
+    )
+    return "\n".join(["", *lines])
+
+
+def _say(text):
+    print(f"\n=== {text}", flush=True)
