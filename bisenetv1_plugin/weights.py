@@ -26,14 +26,14 @@ def load_pretrained(layer, source):
     """
     path = download_pretrained_model(source) if urlparse(source).netloc else source
     matched, missing, misshapen = _match(layer, path)
-    count = len(layer.state_dict())
+    own = layer.state_dict()
     if not matched:
         raise ValueError(
-            f"None of the {count} tensors of {type(layer).__name__} is in {source}: "
+            f"None of the {len(own)} tensors of {type(layer).__name__} is in {source}: "
             "these weights belong to another network, variant or backbone."
         )
-    layer.set_state_dict(matched)
-    logger.info(f"Loaded {len(matched)} of the {count} tensors of {type(layer).__name__} from {source}.")
+    layer.set_state_dict({**own, **matched})
+    logger.info(f"Loaded {len(matched)} of the {len(own)} tensors of {type(layer).__name__} from {source}.")
     if missing:
         logger.warning(f"{len(missing)} tensors are not in {source} and keep their values: {_some(missing)}")
     if misshapen:

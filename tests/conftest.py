@@ -8,9 +8,6 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-CONFIGS = REPOSITORY / "configs"
-
 try:
     version("bisenetv1-plugin")
 except PackageNotFoundError:

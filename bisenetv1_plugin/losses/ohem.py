@@ -11,6 +11,9 @@ __all__ = ["BiSeNetV1Loss"]
 # Reading a value from a GPU waits for all the work queued before it: look at the first labels, then now and then.
 _CHECK_EVERY = 50
 
+# Equal probabilities differ in their last bits with the order of the classes; ties stay together within this.
+_TIE = 1e-6
+
 
 class BiSeNetV1Loss(nn.Layer):
     """OHEM cross-entropy with the semantics of the authors' code (TorchSeg `ProbOhemCrossEntropy2d`).
@@ -93,7 +96,7 @@ class BiSeNetV1Loss(nn.Layer):
         # Ignored pixels have probability 1, as in the authors' code. topk selects; it does not sort everything.
         mined = paddle.where(valid, pixel_loss, paddle.zeros_like(pixel_loss)).flatten()
         least = paddle.topk(mined, max(count, 1), sorted=False)[0].min()
-        threshold = paddle.clip(least, max=self.max_easy_loss)
+        threshold = paddle.clip(least, max=self.max_easy_loss) - _TIE
         mine = valid.astype("int64").sum() >= count
         return valid & ((pixel_loss >= threshold) | ~mine)
 

@@ -1,0 +1,95 @@
+"""Every configuration builds; the recipes are what their sources say."""
+
+import re
+
+import paddle
+import pytest
+import yaml
+from paddleseg.cvlibs import Config, SegBuilder
+
+from bisenetv1_plugin.tools import configs
+
+NAMES = sorted(path.stem for path in configs.folder().glob("*.yml"))
+
+
+def config(name):
+    return Config(str(configs.path_of(name)))
+
+
+def without_download(cfg):
+    cfg.dic["model"]["backbone"].pop("pretrained", None)
+    return SegBuilder(cfg)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_builds(name):
+    build = without_download(config(name))
+    classes = build.config.model_cfg["num_classes"]
+    outputs = build.model(paddle.zeros([2, 3, 64, 64]))
+    assert len(outputs) == len(build.loss["types"]) == len(build.loss["coef"]) == 3
+    label = paddle.randint(0, classes, [2, 64, 64])
+    total = sum(loss(out, label) for loss, out in zip(build.loss["types"], outputs))
+    total.backward()
+    build.optimizer.step()
+    assert paddle.isfinite(total).all() and build.val_transforms
+
+
+def test_the_75_19_recipe():
+    """As the log of the published run has it."""
+    dic = config("bisenetv1_cityscapes_1024x512_160k").dic
+    assert (dic["batch_size"], dic["iters"]) == (4, 160000)
+    assert dic["optimizer"] == {"type": "SGD", "momentum": 0.9, "weight_decay": 0.0005}
+    assert dic["lr_scheduler"] == {"type": "PolynomialDecay", "learning_rate": 0.01, "end_lr": 0.0, "power": 0.9}
+    assert [loss["min_kept"] for loss in dic["loss"]["types"]] == [10000] * 3 and dic["loss"]["coef"] == [1, 1, 1]
+    assert dic["model"]["variant"] == "paddleseg"
+    assert dic["model"]["backbone"] == {"type": "ResNet18_vd", "output_stride": 8, "in_channels": 3}
+    scaling, crop, _, distort, normalize = dic["train_dataset"]["transforms"]
+    assert (scaling["min_scale_factor"], scaling["max_scale_factor"], scaling["scale_step_size"]) == (0.5, 2.0, 0.25)
+    assert crop["crop_size"] == [1024, 512] and normalize == {"type": "Normalize"}
+    assert {distort[f"{kind}_range"] for kind in ("brightness", "contrast", "saturation")} == {0.4}
+    assert dic["val_dataset"]["transforms"] == [{"type": "Normalize"}]
+
+
+def test_groups_of_the_authors_recipe():
+    """Backbone x1, all else x10; no weight decay on BatchNorms and biases. Every parameter is looked at."""
+    build = without_download(config("bisenetv1_cityscapes_1024x1024_80k"))
+    group_of = {p.name: group for group in build.optimizer._param_groups for p in group["params"]}
+    norms = {
+        id(parameter)
+        for layer in build.model.sublayers()
+        if isinstance(layer, paddle.nn.BatchNorm2D)
+        for parameter in layer.parameters()
+    }
+    seen = set()
+    for name, parameter in build.model.named_parameters():
+        if parameter.stop_gradient:
+            continue
+        rate = 1.0 if name.startswith("backbone.") else 10.0
+        decayed = id(parameter) not in norms and not name.endswith(".bias")
+        assert parameter.optimize_attr["learning_rate"] == pytest.approx(rate), name
+        decay = group_of[parameter.name]["regularization"]._coeff  # what Paddle's step applies
+        assert decay == pytest.approx(0.0005 if decayed else 0.0), name
+        seen.add((rate, decayed))
+    assert seen == {(1.0, True), (1.0, False), (10.0, True), (10.0, False)}
+
+
+def test_first_lines_are_summaries():
+    for name in NAMES:
+        first = configs.path_of(name).read_text(encoding="utf-8").splitlines()[0]
+        assert re.fullmatch(r"# .{20,110}\.", first), f"{name}: `bisenetv1 configs` shows this line: {first}"
+
+
+def test_copy_takes_the_bases_along(tmp_path):
+    path = configs.copy("bisenetv1_cityscapes_1024x1024_80k", tmp_path / "mine")
+    assert Config(str(path)).dic == config("bisenetv1_cityscapes_1024x1024_80k").dic
+    copied = {str(p.relative_to(tmp_path / "mine")) for p in (tmp_path / "mine").rglob("*.yml")}
+    assert copied == {
+        "bisenetv1_cityscapes_1024x1024_80k.yml",
+        "_base_/cityscapes.yml",
+        "_base_/authors_optimizer.yml",
+    }
+    path.write_text(yaml.safe_dump({"iters": 1}))
+    with pytest.raises(configs.UserError, match="exists and differs"):
+        configs.copy("bisenetv1_cityscapes_1024x1024_80k", tmp_path / "mine")
+    with pytest.raises(configs.UserError, match="there is no configuration absent; there are bisenetv1_"):
+        configs.copy("absent", tmp_path)
