@@ -67,7 +67,7 @@ def test_groups_of_the_authors_recipe():
         rate = 1.0 if name.startswith("backbone.") else 10.0
         decayed = id(parameter) not in norms and not name.endswith(".bias")
         assert parameter.optimize_attr["learning_rate"] == pytest.approx(rate), name
-        decay = group_of[parameter.name]["regularization"]._coeff  # what Paddle's step applies
+        decay = group_of[parameter.name]["regularization_coeff"]  # what the step of Momentum applies
         assert decay == pytest.approx(0.0005 if decayed else 0.0), name
         seen.add((rate, decayed))
     assert seen == {(1.0, True), (1.0, False), (10.0, True), (10.0, False)}

@@ -71,8 +71,8 @@ def run(args):
     print(_table(data, result, baselines))
     print(f"\nweights    {weights}\nexport     {folder / 'exported'}\npictures   {sheet}, {folder / 'curves.png'}")
     print(f"\nDone in {(time.time() - started) / 60:.1f} minutes.")
-    if not result.ok:
-        print("bisenetv1: prediction and inference do not agree.", file=sys.stderr)
+    if result.fault():
+        print(f"bisenetv1: {result.fault()}", file=sys.stderr)
         return 1
 
 

@@ -44,19 +44,18 @@ class Parity:
     agreement: float
     widest_margin: float
 
-    @property
-    def same_scores(self):
-        return self.prediction.rounded() == self.inference.rounded()
-
-    @property
-    def classes_predicted(self):
-        return len(np.unique(np.concatenate([np.unique(mask) for mask in self.predicted])))
-
-    @property
-    def ok(self):
-        """Two answers that agree on fewer than three classes prove nothing."""
-        close = self.agreement >= AGREEMENT and self.widest_margin < MARGIN
-        return close and self.same_scores and self.classes_predicted >= min(3, len(self.prediction.class_iou))
+    def fault(self):
+        """What speaks against parity, in a sentence; None if nothing does."""
+        if self.agreement < AGREEMENT:
+            return f"prediction and inference agree on {self.agreement:.4%} of the pixels only."
+        if self.widest_margin >= MARGIN:
+            return f"they differ on a pixel whose two best classes are {self.widest_margin:.1e} apart."
+        if self.prediction.rounded() != self.inference.rounded():
+            return "their per-class figures differ in the fourth decimal."
+        classes = len(np.unique(np.concatenate([mask.ravel() for mask in self.predicted])))
+        if classes < min(3, len(self.prediction.class_iou)):
+            return f"parity is not shown: only {classes} classes were predicted, and empty answers always agree."
+        return None
 
 
 def compare(model, predictor, samples, num_classes, ignore_index=255, progress=iter):
