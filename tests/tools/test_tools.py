@@ -113,18 +113,19 @@ class TestTrain:
         command = [sys.executable, "-m", "bisenetv1_plugin", "train", "--config", "config.yml", "--device", "cpu"]
         command += ["--save_dir", "killed", "--iters", "500", "--save_interval", "2", "--do_eval"]
         process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        second = folder / "killed" / "iter_4" / "model.pdstates"  # written last, and only after all of iter_2
+        later = folder / "killed" / "iter_6"  # once it is there, iter_4 is whole
         deadline = time.time() + 300
-        while not second.exists() and time.time() < deadline and process.poll() is None:
-            time.sleep(0.2)
+        while not later.exists() and time.time() < deadline and process.poll() is None:
+            time.sleep(0.05)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        assert second.exists()
+        assert later.exists()
 
-        log = succeeded(train(folder, "killed", "--iters", 6, "--do_eval", "--resume_model", "killed/iter_4"))
+        log = succeeded(train(folder, "resumed", "--iters", 6, "--do_eval", "--resume_model", "killed/iter_4"))
         assert re.findall(r"iter: (\d+)/6", log) == ["5", "6"]
-        optimizer = paddle.load(str(folder / "killed" / "iter_6" / "model.pdopt"))
+        optimizer = paddle.load(str(folder / "resumed" / "iter_6" / "model.pdopt"))
         assert optimizer["LR_Scheduler"]["last_epoch"] == 6
+        shutil.rmtree(folder / "killed")
 
     @pytest.mark.parametrize(
         "prepare, sentence",
