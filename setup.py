@@ -83,8 +83,8 @@ setup(
         "pyyaml",
         # Progress bars; paddleseg needs it as well.
         "tqdm",
-        # Figures of the demo and the training curves.
-        "matplotlib",
+        # Figures of the demo and the training curves; 3.7 places legends outside.
+        "matplotlib>=3.7",
     ],
     extras_require={
         "cpu": ["paddlepaddle>=2.6.2"],

@@ -73,6 +73,24 @@ def test_groups_of_the_authors_recipe():
     assert seen == {(1.0, True), (1.0, False), (10.0, True), (10.0, False)}
 
 
+def test_generated_scenes_in_place_of_a_data_set(tmp_path):
+    """`type: SyntheticStreetScenes` fits a Cityscapes configuration; PaddleSeg checks classes and ignore_index."""
+    changes = {
+        "_base_": str(configs.path_of("bisenetv1_cityscapes_1024x512_160k")),
+        "train_dataset": {"_inherited_": False, "type": "SyntheticStreetScenes", "mode": "train", "size": [128, 64]},
+        "val_dataset": {"_inherited_": False, "type": "SyntheticStreetScenes", "mode": "val", "size": [128, 64]},
+    }
+    for part in ("train_dataset", "val_dataset"):
+        changes[part]["transforms"] = [{"type": "Normalize"}]
+    (tmp_path / "config.yml").write_text(yaml.safe_dump(changes))
+    build = SegBuilder(Config(str(tmp_path / "config.yml")))
+    sample = build.train_dataset[0]
+    outputs = build.model(paddle.to_tensor(sample["img"][None].repeat(2, axis=0)))
+    label = paddle.to_tensor(sample["label"][None].astype("int64").repeat(2, axis=0))
+    assert all(paddle.isfinite(loss(out, label)) for loss, out in zip(build.loss["types"], outputs))
+    assert (len(build.train_dataset), len(build.val_dataset)) == (200, 40)
+
+
 def test_first_lines_are_summaries():
     for name in NAMES:
         first = configs.path_of(name).read_text(encoding="utf-8").splitlines()[0]

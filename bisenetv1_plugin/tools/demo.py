@@ -67,7 +67,7 @@ def run(args):
 
     _say("5/5 baselines and pictures")
     baselines = _baselines(build.train_dataset, dataset, data.num_classes)
-    sheet = _draw_sheet(folder / "sheet.png", dataset, result, data.num_classes)
+    sheet = _draw_sheet(folder / "sheet.png", dataset, result, data)
     print(_table(data, result, baselines))
     print(f"\nweights    {weights}\nexport     {folder / 'exported'}\npictures   {sheet}, {folder / 'curves.png'}")
     print(f"\nDone in {(time.time() - started) / 60:.1f} minutes.")
@@ -187,7 +187,7 @@ def _baselines(train_dataset, val_dataset, num_classes):
     return results
 
 
-def _draw_sheet(path, dataset, result, num_classes):
+def _draw_sheet(path, dataset, result, data):
     """Image, truth, prediction and inference of a few validation images, side by side."""
     import cv2
     import numpy as np
@@ -195,6 +195,7 @@ def _draw_sheet(path, dataset, result, num_classes):
 
     from bisenetv1_plugin.tools import figures
 
+    colors = figures.palette(data.num_classes)
     step = max(1, len(dataset) // _SHOWN)
     rows = []
     for i in list(range(0, len(dataset), step))[:_SHOWN]:
@@ -202,8 +203,9 @@ def _draw_sheet(path, dataset, result, num_classes):
         pixels = cv2.cvtColor(cv2.imread(image), cv2.COLOR_BGR2RGB)
         truth = np.asarray(Image.open(label))
         masks = (truth, result.predicted[i], result.inferred[i])
-        rows.append([pixels, *(figures.colored(mask, num_classes) for mask in masks)])
-    return figures.sheet(path, rows, ["image", "truth", "prediction (dygraph)", "inference (exported)"])
+        rows.append([pixels, *(colors[mask] for mask in masks)])
+    legend = [*zip(data.names, colors), ("ignored", (0, 0, 0))]
+    return figures.sheet(path, rows, ["image", "truth", "prediction (dygraph)", "inference (exported)"], legend)
 
 
 def _table(data, result, baselines):

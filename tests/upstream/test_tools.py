@@ -180,3 +180,17 @@ def predicted_masks(project, checkout, weights):
         )
         assert done.returncode == 0, done.stdout[-3000:]
     return [np.asarray(Image.open(path)) for path in sorted((folder / "pseudo_color_prediction").rglob("*.png"))]
+
+
+def test_two_processes(project, checkout, weights):
+    """paddle.distributed.launch on the CPU: both processes find the plugin and share the data."""
+    done = tool(
+        project,
+        *("-m", "paddle.distributed.launch", "--nproc_per_node", 2, "--backend", "gloo", "--log_dir", "two_logs"),
+        *(checkout / "tools/train.py", "--config", "config.yml", "--device", "cpu", "--do_eval"),
+        *("--save_dir", "two", "--iters", 2, "--save_interval", 2, "--log_iters", 1),
+    )
+    logs = [path.read_text() for path in sorted((project / "two_logs").glob("workerlog.*"))]
+    assert done.returncode == 0, "\n".join(log[-2000:] for log in logs)
+    assert len(logs) == 2 and len(losses(logs[0])) == 2
+    assert (project / "two" / "iter_2" / "model.pdparams").is_file()
