@@ -20,7 +20,7 @@ def draw(save_dir):
     """Write `curves.png` into `save_dir`; returns its path.
 
     Raises:
-        UserError: the folder holds no VisualDL record of a training.
+        UserError: the folder holds no VisualDL record of a training, or an empty one.
     """
     import matplotlib
 
@@ -28,6 +28,8 @@ def draw(save_dir):
     from matplotlib import pyplot as plt
 
     loss, miou = read(save_dir, "Train/loss"), read(save_dir, "Evaluate/mIoU")
+    if not loss:
+        raise UserError(f"the VisualDL record in {save_dir} holds no Train/loss: was the training stopped at once?")
     figure, axis = plt.subplots(figsize=(8, 4.5), layout="constrained")
     axis.plot(*zip(*loss), color="tab:blue", label="training loss")
     axis.set(xlabel="iteration", ylabel="loss (three heads)")
@@ -37,8 +39,7 @@ def draw(save_dir):
         right = axis.twinx()
         right.plot(*zip(*miou), color="tab:orange", marker="o", markersize=3, label="validation mIoU")
         right.set(ylabel="mIoU", ylim=(0, 1))
-        right.legend(loc="upper right")
-    axis.legend(loc="upper left")
+    figure.legend(loc="outside upper center", ncols=2, frameon=False)
     path = os.path.join(save_dir, "curves.png")
     figure.savefig(path, dpi=120)
     plt.close(figure)
@@ -59,6 +60,6 @@ def read(save_dir, tag):
     points = {}
     for record in records:  # a resumed training writes a record of its own; the later one counts
         reader = LogReader(file_path=record)
-        if tag in reader.tags().get("scalar", []):
+        if tag in reader.get_tags().get("scalar", []):
             points.update((point.id, point.value) for point in reader.get_data("scalar", tag))
     return sorted(points.items())

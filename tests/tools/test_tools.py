@@ -17,7 +17,7 @@ from PIL import Image
 
 from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
 from bisenetv1_plugin.datasets.synthetic import write_scenes
-from bisenetv1_plugin.tools import configs
+from bisenetv1_plugin.tools import configs, curves
 
 ITERS = 4
 
@@ -95,8 +95,11 @@ class TestTrain:
         for name in ("model.pdparams", "model.pdopt", "ema_model.pdparams"):
             assert (out / f"iter_{ITERS}" / name).stat().st_size > 1e6
         assert len(re.findall(r"\[TRAIN\]", log)) == ITERS and "ETA" in log
-        with Image.open(out / "curves.png") as picture:
-            assert picture.width > 500 and len(picture.convert("RGB").getcolors(100000)) > 20
+        losses = re.findall(r"iter: (\d+)/4, loss: ([\d.]+)", log)
+        assert [(str(i), f"{loss:.4f}") for i, loss in curves.read(out, "Train/loss")] == losses
+        assert [i for i, _ in curves.read(out, "Evaluate/mIoU")] == [2, 4]
+        colors = {color for _, color in Image.open(out / "curves.png").convert("RGB").getcolors(100000)}
+        assert {(31, 119, 180), (255, 127, 14)} <= colors  # both curves are drawn
 
     def test_without_evaluation(self, folder, request):
         done = train(folder, "plain", "--iters", 1)
