@@ -79,6 +79,8 @@ setup(
         "paddleseg>=2.8.0",
         # paddleseg 2.8.0 pins opencv-python<=4.6.0, which is built against NumPy 1 and does not import with NumPy 2.
         "numpy<2",
+        # protobuf 7 dropped FieldDescriptor.label, without which paddle.distributed.fleet of Paddle 2.6 cannot start.
+        "protobuf<7",
         # Configurations are YAML.
         "pyyaml",
         # Progress bars; paddleseg needs it as well.
