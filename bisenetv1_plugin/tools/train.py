@@ -78,7 +78,7 @@ def run(args):
         save_dir=args.save_dir,
         resume_model=args.resume_model,
         save_interval=args.save_interval,
-        log_iters=args.log_iters,
+        log_iters=min(args.log_iters, cfg.iters),  # at least one line and one point of the curve
         num_workers=args.num_workers,
         use_vdl=args.use_vdl,
         use_ema=args.use_ema,
