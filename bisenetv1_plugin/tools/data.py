@@ -41,7 +41,7 @@ def _prepare(args):
     from bisenetv1_plugin.datasets import prepare
 
     function = {"camvid": prepare.prepare_camvid, "cityscapes": prepare.prepare_cityscapes}[args.dataset]
-    with _bar("prepare") as progress:
+    with _Bar("prepare") as progress:
         prepared = function(args.src, args.dst, progress=progress)
     counts = ", ".join(f"{count} {split}" for split, count in prepared.counts.items())
     print(f"{prepared.root}: {counts} images, {len(prepared.classes)} classes")
@@ -50,7 +50,7 @@ def _prepare(args):
 def _check(args):
     from bisenetv1_plugin.datasets.check import check_config
 
-    with _bar("check") as progress:
+    with _Bar("check") as progress:
         report = check_config(args.config, progress=progress)
     print(report.to_text())
     return 0 if report.ok else 1
@@ -68,7 +68,7 @@ def _scenes(args):
     print(f"The scenes are in {path}")
 
 
-class _bar:
+class _Bar:
     """A progress bar that learns its length with the first step: `progress(done, total)`."""
 
     def __init__(self, description):

@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import List, NamedTuple
 
 from bisenetv1_plugin.tools import flags
 from bisenetv1_plugin.tools.errors import UserError
@@ -50,7 +51,7 @@ def run(args):
 
     _say("3/5 export")
     cfg = project.load_config(str(config))
-    build = project.builder(cfg)
+    build = project.Builder(cfg)
     weights = folder / "best_model" / "model.pdparams"
     model = project.trained_model(build, str(weights))
     export.save(model, str(folder / "exported"), cfg.val_dataset_cfg["transforms"])
@@ -60,10 +61,8 @@ def run(args):
 
     dataset = build.val_dataset
     predictor = Predictor(str(folder / "exported" / "deploy.yaml"), cpu_threads=len(os.sched_getaffinity(0)))
-    samples = [dataset[i] for i in range(len(dataset))]
-    result = parity.compare(
-        model, predictor, samples, data.num_classes, progress=lambda items: tqdm(items, unit="image")
-    )
+    samples = tqdm((dataset[i] for i in range(len(dataset))), total=len(dataset), unit="image")
+    result = parity.compare(model, predictor, samples, data.num_classes)
 
     _say("5/5 baselines and pictures")
     baselines = _baselines(build.train_dataset, dataset, data.num_classes)
@@ -76,8 +75,15 @@ def run(args):
         return 1
 
 
-class _Data(argparse.Namespace):
-    """root (Path), train and val (Path of the lists), names (list of class names), num_classes (int)."""
+class _Data(NamedTuple):
+    root: Path
+    train: Path  # list of the training images and labels
+    val: Path
+    names: List[str]  # of the classes
+
+    @property
+    def num_classes(self):
+        return len(self.names)
 
 
 def _scenes(root):
@@ -89,7 +95,7 @@ def _scenes(root):
     write_scenes(
         root, train=800, val=40, size=(256, 128), classes=DEMO_CLASSES, progress=lambda s: tqdm(s, unit="scene")
     )
-    return _data(root, root / "train.txt", root / "val.txt", len(DEMO_CLASSES))
+    return _Data(root, root / "train.txt", root / "val.txt", [name for name, _ in DEMO_CLASSES])
 
 
 def _real_data(root, folder):
@@ -103,9 +109,9 @@ def _real_data(root, folder):
         train, val = folder / "train.txt", folder / "val.txt"
         val.write_text("\n".join(pairs[::5]) + "\n", encoding="utf-8")
         train.write_text("\n".join(p for i, p in enumerate(pairs) if i % 5) + "\n", encoding="utf-8")
-    names = root / "classes.txt"
-    if names.is_file():
-        return _data(root, train, val, len(names.read_text(encoding="utf-8").split("\n")) - 1)
+    classes = root / "classes.txt"
+    if classes.is_file():
+        return _Data(root, train, val, [line for line in classes.read_text(encoding="utf-8").splitlines() if line])
     labels = [line.split(" ")[-1] for line in train.read_text(encoding="utf-8").splitlines()]
     values = set()
     for label in labels:
@@ -113,7 +119,7 @@ def _real_data(root, folder):
             values.update(np.unique(np.asarray(Image.open(root / label))).tolist())
         except OSError as error:
             raise UserError(f"the label {root / label} cannot be read: {error}") from error
-    return _data(root, train, val, max(values - {255}) + 1)
+    return _Data(root, train, val, [str(value) for value in range(max(values - {255}) + 1)])
 
 
 def _matched(images, labels):
@@ -132,14 +138,6 @@ def _matched(images, labels):
     if len(pairs) < 5:
         raise UserError(f"{images} and {labels} have {len(pairs)} names in common; five are the least.")
     return pairs
-
-
-def _data(root, train, val, num_classes):
-    names = root / "classes.txt"
-    listed = names.read_text(encoding="utf-8").splitlines() if names.is_file() else []
-    return _Data(
-        root=root, train=train, val=val, num_classes=num_classes, names=listed or [str(i) for i in range(num_classes)]
-    )
 
 
 def _write_config(path, data):

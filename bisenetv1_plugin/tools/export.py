@@ -26,7 +26,7 @@ def run(args):
     if not cfg.val_dataset_cfg:
         raise UserError(f"{args.config} has no val_dataset, whose transforms the deployed model needs.")
     project.set_device(args.device)
-    model = project.trained_model(project.builder(cfg), args.model_path)
+    model = project.trained_model(project.Builder(cfg), args.model_path)
     save(model, args.save_dir, cfg.val_dataset_cfg.get("transforms"), args.input_shape, args.output_op)
     print(f"The inference model is in {args.save_dir}")
 

@@ -58,22 +58,21 @@ class Parity:
         return None
 
 
-def compare(model, predictor, samples, num_classes, ignore_index=255, progress=iter):
+def compare(model, predictor, samples, num_classes, ignore_index=255):
     """Run both on the samples of a validation dataset.
 
     Args:
         model (paddle.nn.Layer): in evaluation mode.
         predictor (Predictor): its export, with `output_op` argmax.
-        samples: dicts with `img` `[3, H, W]` float32 and `label` `[1, H, W]`, transformed without a resize.
+        samples (iterable): dicts with `img` `[3, H, W]` float32 and `label` `[1, H, W]`, transformed without a resize.
         num_classes (int): number of classes.
         ignore_index (int): label of the pixels that do not count.
-        progress (callable): may wrap the samples, for example tqdm.
 
     Returns:
         Parity
     """
     predicted, inferred, labels, margins, equal = [], [], [], [0.0], []
-    for sample in progress(samples):
+    for sample in samples:
         image = np.asarray(sample["img"], dtype="float32")[np.newaxis]
         with paddle.no_grad():
             logits = model(paddle.to_tensor(image))[0].numpy()[0]

@@ -25,7 +25,7 @@ def run(args):
         options["custom_color"] = args.custom_color
     readable, unreadable = images.listed(args.image_path)
     project.set_device(args.device)
-    build = project.builder(cfg)
+    build = project.Builder(cfg)
     model = project.trained_model(build, args.model_path)
     predict(
         model,

@@ -25,7 +25,7 @@ def load_config(path, opts=None, **overrides):
     return _refusing(f"{path} cannot be used", Config, path, opts=opts, **overrides)
 
 
-class builder:
+class Builder:
     """PaddleSeg's `SegBuilder`; a part that cannot be built raises `UserError`."""
 
     def __init__(self, cfg):

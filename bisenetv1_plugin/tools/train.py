@@ -54,7 +54,7 @@ def run(args):
     project.set_device(args.device)
     utils.set_cv2_num_threads(args.num_workers)
 
-    build = project.builder(cfg)
+    build = project.Builder(cfg)
     train_dataset = build.train_dataset  # data first: what is wrong there shows before a network is built
     val_dataset = build.val_dataset if args.do_eval else None
     if args.repeats > 1:

@@ -25,6 +25,6 @@ def run(args):
         options["auc_roc"] = True
     utils.show_env_info()
     project.set_device(args.device)
-    build = project.builder(cfg)
+    build = project.Builder(cfg)
     val_dataset = build.val_dataset
     evaluate(project.trained_model(build, args.model_path), val_dataset, num_workers=args.num_workers, **options)
