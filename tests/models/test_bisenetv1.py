@@ -133,16 +133,16 @@ class TestEveryVariant:
 
     def test_static_program_of_any_size(self, variant, tmp_path):
         layer = network(variant, num_classes=5)
-        layer.eval()
+        images = [image(1, 3, *size) for size in ((64, 96), (97, 131))]
+        expected = [evaluate(layer, x) for x in images]
         spec = [paddle.static.InputSpec([None, 3, None, None], "float32")]
         paddle.jit.save(paddle.jit.to_static(layer, input_spec=spec), str(tmp_path / "model"))
         loaded = paddle.jit.load(str(tmp_path / "model"))
-        for size in ((64, 96), (97, 131)):
-            x = image(1, 3, *size)
-            loaded.eval()
+        loaded.eval()
+        for x, logits in zip(images, expected):
             out = loaded(x)
             out = out[0] if isinstance(out, (list, tuple)) else out
-            np.testing.assert_allclose(out.numpy(), evaluate(layer, x), rtol=1e-4, atol=1e-4)
+            np.testing.assert_allclose(out.numpy(), logits, rtol=1e-4, atol=1e-4)
 
     def test_static_training_step(self, variant):
         dynamic = network(variant, num_classes=5)
