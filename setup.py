@@ -12,8 +12,8 @@ VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "bisenetv1_plugin/__init__.
 
 # One plain line each, run at every interpreter start: `.pth` by every Python up to 3.17, `.start` (PEP 829) from 3.15.
 STARTUP_FILES = {
-    "bisenetv1_plugin.pth": "import bisenetv1_plugin.autoload; bisenetv1_plugin.autoload.install()\n",
-    "bisenetv1_plugin.start": "bisenetv1_plugin.autoload:install\n",
+    "bisenetv1_plugin.pth": "import bisenetv1_plugin; bisenetv1_plugin.install()\n",
+    "bisenetv1_plugin.start": "bisenetv1_plugin:install\n",
 }
 
 CONFIGS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "configs").rglob("*.yml"))

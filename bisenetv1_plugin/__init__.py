@@ -1,3 +1,29 @@
-"""BiSeNetV1 (ECCV 2018) as a plugin for PaddleSeg. Importing this package is free: nothing else is loaded."""
+"""BiSeNetV1 (ECCV 2018) as a plugin for PaddleSeg. Importing this package is free: nothing else is loaded.
+
+Start-up files (`bisenetv1_plugin.pth`, and `.start` of PEP 829) call `install` in every interpreter. The hook stands
+here because a start can afford one small module; what follows an import of PaddleSeg is in `autoload`.
+"""
+
+import os
+import sys
 
 __version__ = "0.1.0"
+
+
+def install():
+    """Wait for `import paddleseg`: put this module on `sys.meta_path`, once; site runs `.pth` lines twice in a venv.
+
+    `BISENETV1_PLUGIN=0` in the environment switches it off.
+    """
+    module = sys.modules[__name__]
+    if os.environ.get("BISENETV1_PLUGIN") != "0" and module not in sys.meta_path:
+        sys.meta_path.insert(0, module)
+
+
+def find_spec(name, path=None, target=None):
+    """As a meta path finder: `autoload` answers for `paddle` and `paddleseg`; all else is for the other finders."""
+    if name in ("paddle", "paddleseg"):
+        from bisenetv1_plugin import autoload
+
+        return autoload.find_spec(name, path, target)
+    return None

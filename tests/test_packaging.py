@@ -13,10 +13,10 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 CONFIGS = REPOSITORY / "configs"
 
 STARTUP_LINES = {
-    "bisenetv1_plugin.pth": "import bisenetv1_plugin.autoload; bisenetv1_plugin.autoload.install()\n",
-    "bisenetv1_plugin.start": "bisenetv1_plugin.autoload:install\n",
+    "bisenetv1_plugin.pth": "import bisenetv1_plugin; bisenetv1_plugin.install()\n",
+    "bisenetv1_plugin.start": "bisenetv1_plugin:install\n",
 }
-WAITING = "import sys; print(any('PaddleSegWaiter' in type(f).__name__ for f in sys.meta_path))"
+WAITING = "import sys; print(any(getattr(f, '__name__', '') == 'bisenetv1_plugin' for f in sys.meta_path))"
 
 pytestmark = pytest.mark.skipif(not (REPOSITORY / "setup.py").is_file(), reason="not in a checkout")
 

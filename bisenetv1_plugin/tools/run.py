@@ -8,7 +8,7 @@ import os
 import runpy
 import sys
 
-from bisenetv1_plugin import autoload
+from bisenetv1_plugin import install
 from bisenetv1_plugin.tools.errors import UserError
 
 SUMMARY = "run a PaddleSeg script with the plugin active"
@@ -22,7 +22,7 @@ def add_arguments(parser):
 def run(args):
     if not os.path.isfile(args.script):
         raise UserError(f"there is no script {args.script}.")
-    autoload.install()
+    install()
     sys.argv = [args.script, *args.arguments]
     sys.path[0] = os.path.dirname(os.path.abspath(args.script))
     runpy.run_path(args.script, run_name="__main__")
