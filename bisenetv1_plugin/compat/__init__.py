@@ -10,24 +10,49 @@ An entry module has
 
 import importlib
 import os
+import warnings
 
 # When each entry acts. An entry that acts before Paddle is imported must not import it.
-ENTRIES = {"zlib_first": "before paddle", "scalar_areas": "after paddleseg"}
+ENTRIES = {
+    "zlib_first": "before paddle",
+    "scalar_areas": "after paddleseg",
+    "train_without_eval": "after paddleseg",
+    "protobuf_label": "after paddleseg",
+    "deploy_yaml": "after paddleseg",
+    "memory_optim": "after paddleseg",
+    "onednn_resize": "after paddleseg",
+}
+
+# What became of each entry in this process: 'active', 'not needed', 'switched off' or 'failed'; none before its moment.
+STATES = {}
 
 
 def apply(moment):
-    """Apply the entries of this moment that are needed here and not switched off; return their names."""
-    applied = []
+    """Apply the entries of this moment that are needed here and not switched off, and note it in `STATES`."""
     for name in ENTRIES:
-        if ENTRIES[name] == moment and is_on(name):
-            entry = importlib.import_module(f"{__name__}.{name}")
-            if entry.needed():
-                entry.apply()
-                applied.append(name)
-    return applied
+        if ENTRIES[name] == moment and name not in STATES:
+            STATES[name] = _apply(name)
+
+
+def entry(name):
+    """The module of an entry."""
+    return importlib.import_module(f"{__name__}.{name}")
 
 
 def is_on(name):
     """Whether the environment leaves this entry on."""
     switches = os.environ.get("BISENETV1_PLUGIN_COMPAT", "").split(",")
     return "0" not in switches and f"-{name}" not in switches
+
+
+def _apply(name):
+    if not is_on(name):
+        return "switched off"
+    try:
+        if not entry(name).needed():
+            return "not needed"
+        entry(name).apply()
+    except Exception as error:  # noqa: BLE001 - one broken correction never hurts the others or PaddleSeg
+        warnings.warn(f"bisenetv1-plugin's correction {name} failed: {type(error).__name__}: {error}", stacklevel=2)
+        return "failed"
+    return "active"

@@ -1,14 +1,18 @@
 """Every correction, with the case it corrects, switched on and off."""
 
+import ast
+import os
+import subprocess
 import sys
 
 import numpy as np
 import paddle
 import pytest
+import yaml
 from paddleseg.utils import metrics
 
 from bisenetv1_plugin import compat
-from bisenetv1_plugin.compat import scalar_areas
+from bisenetv1_plugin.compat import deploy_yaml, onednn_resize, scalar_areas, train_without_eval
 
 IMPORTS = "import paddle, paddleseg; print('imported')"
 PADDLE_2 = paddle.__version__.startswith("2.")
@@ -78,6 +82,236 @@ class TestZlibFirst:
         assert "imported" in off.stdout
         done = python("-c", "import paddle; from bisenetv1_plugin.compat import zlib_first as z; print(z.needed())")
         assert done.stdout.strip().endswith("False")
+
+
+paddle_3 = pytest.mark.skipif(PADDLE_2, reason="Paddle 2 writes and reads .pdmodel programs")
+
+# What tools/export.py does with a model, and deploy/python/infer.py, which binds its names before it imports paddleseg.
+EXPORT = """
+import sys
+import paddle, paddleseg, yaml
+class Net(paddle.nn.Layer):
+    def __init__(self, resize):
+        super().__init__()
+        self.conv, self.resize = paddle.nn.Conv2D(3, 4, 3), resize
+    def forward(self, x):
+        x = paddle.nn.functional.relu(self.conv(x))
+        return paddle.nn.functional.interpolate(x, (9, 11), **self.resize) if self.resize else x
+paddle.seed(0)
+for name, resize in (("resizing", dict(mode="bilinear", align_corners=True)), ("plain", None)):
+    net = Net(resize)
+    net.eval()
+    print(name, float((net(paddle.linspace(0, 1, 144).reshape([1, 3, 6, 8])) ** 2).sum()))
+    paddle.jit.save(net, f"{name}/model", input_spec=[paddle.static.InputSpec([1, 3, 6, 8], "float32")])
+    with open(f"{name}/deploy.yaml", "w") as file:
+        yaml.dump({"Deploy": {"model": "model.pdmodel", "params": "model.pdiparams", "transforms": []}}, file)
+"""
+INFER = """
+import sys
+from paddle.inference import create_predictor
+from paddle.inference import Config as PredictConfig
+import numpy as np
+import zlib
+from paddleseg.deploy.infer import DeployConfig
+name, optimise = sys.argv[1:]
+deploy = DeployConfig(f"{name}/deploy.yaml")
+print("program", deploy.model)
+config = PredictConfig(deploy.model, deploy.params)
+config.disable_glog_info()
+if optimise == "optimise":
+    config.enable_memory_optim()
+config.disable_gpu()
+predictor = create_predictor(config)
+predictor.get_input_handle("x").copy_from_cpu(np.linspace(0, 1, 144, dtype="float32").reshape(1, 3, 6, 8))
+predictor.run()
+print(name, float((predictor.get_output_handle(predictor.get_output_names()[0]).copy_to_cpu() ** 2).sum()))
+"""
+
+
+@pytest.fixture
+def exported(python, tmp_path):
+    """Exports two networks, `resizing` and `plain`, under these switches; returns what their outputs should add up to."""
+
+    def run(switches=""):
+        (tmp_path / "export.py").write_text(EXPORT)
+        done = python("export.py", BISENETV1_PLUGIN_COMPAT=switches)
+        assert done.returncode == 0, done.stderr
+        return sums(done.stdout)
+
+    return run
+
+
+def sums(output):
+    return {line.split()[0]: float(line.split()[1]) for line in output.splitlines() if line[:5] in ("resiz", "plain")}
+
+
+@paddle_3
+class TestDeployYaml:
+    def test_written_right(self, exported, tmp_path, python):
+        """What is written is right on a machine without the plugin."""
+        exported()
+        for name in ("resizing", "plain"):
+            deploy = yaml.safe_load((tmp_path / name / "deploy.yaml").read_text())["Deploy"]
+            assert deploy == {"model": "model.json", "params": "model.pdiparams", "transforms": []}
+            assert (tmp_path / name / "model.json").is_file()
+        exported("-deploy_yaml")
+        assert "model.pdmodel" in (tmp_path / "plain" / "deploy.yaml").read_text()
+
+    def test_an_older_one_is_read(self, exported, python):
+        exported("-deploy_yaml")
+        assert "program plain/model.json" in python("-c", INFER, "plain", "as_is").stdout
+        off = python("-c", INFER, "plain", "as_is", BISENETV1_PLUGIN_COMPAT="-deploy_yaml")
+        assert off.returncode != 0 and "program plain/model.pdmodel" in off.stdout
+
+    def test_other_yaml_is_left_alone(self, tmp_path):
+        (tmp_path / "model.json").touch()
+        for data in (
+            {"Deploy": {"model": "other.pdmodel"}},
+            {"Deploy": {"model": "model.json"}},
+            {"model": "model.pdmodel"},
+            [],
+        ):
+            assert deploy_yaml._mended(data, str(tmp_path / "deploy.yaml")) is data
+        assert deploy_yaml._mended({"Deploy": {"model": "model.pdmodel"}}, None) == {
+            "Deploy": {"model": "model.pdmodel"}
+        }
+
+    def test_the_newer_program_counts(self, tmp_path):
+        """A folder where both Paddles have exported."""
+        old, new = tmp_path / "model.pdmodel", tmp_path / "model.json"
+        old.touch()
+        new.touch()
+        for older, newer in ((old, new), (new, old)):
+            os.utime(older, (1000, 1000))
+            os.utime(newer, (2000, 2000))
+            assert deploy_yaml.present_program(str(old)) == str(newer)
+
+
+@paddle_3
+class TestMemoryOptim:
+    def test_fails_without_the_correction(self, exported, python):
+        expected = exported()
+        on = python("-c", INFER, "plain", "optimise")
+        assert sums(on.stdout)["plain"] == pytest.approx(expected["plain"], rel=1e-4), on.stderr
+        off = python("-c", INFER, "plain", "optimise", BISENETV1_PLUGIN_COMPAT="-memory_optim")
+        assert off.returncode != 0 and "memory_optimize_pass" in off.stderr
+
+
+@paddle_3
+class TestOneDNNResize:
+    def test_fails_without_the_correction(self, exported, python):
+        expected = exported()["resizing"]
+        on = python("-c", INFER, "resizing", "optimise")
+        assert sums(on.stdout)["resizing"] == pytest.approx(expected, rel=1e-4), on.stderr
+        assert on.stdout.count("onednn_placement_pass") == 1
+        off = python("-c", INFER, "resizing", "optimise", BISENETV1_PLUGIN_COMPAT="-onednn_resize")
+        raised = "ConvertPirAttribute2RuntimeAttribute" in off.stderr
+        assert raised or sums(off.stdout)["resizing"] != pytest.approx(expected, rel=1e-2)
+
+    def test_a_network_that_does_not_resize_is_left_alone(self, exported, python, tmp_path):
+        expected = exported()["plain"]
+        done = python("-c", INFER, "plain", "as_is")
+        assert sums(done.stdout)["plain"] == pytest.approx(expected, rel=1e-4), done.stderr
+        assert "onednn_placement_pass" not in done.stdout
+        assert onednn_resize.kinds(str(tmp_path / "plain/model.json")) == set()
+        assert onednn_resize.kinds(str(tmp_path / "resizing/model.json")) == {("bilinear", True, 0)}
+
+    def test_the_probe_can_say_right(self, monkeypatch):
+        """Without oneDNN the same few pixels come out right, so that a False is oneDNN's."""
+        monkeypatch.setattr(onednn_resize.Config, "enable_mkldnn", onednn_resize.Config.disable_mkldnn)
+        assert onednn_resize.is_right.__wrapped__("bilinear", True, 0)
+        assert onednn_resize.is_right.__wrapped__("nearest", False, 1)
+
+
+class TestProtobufLabel:
+    CODE = """
+import paddle, paddleseg
+import paddle.distributed.fleet as fleet
+fleet.init(is_collective=True)
+print("ready")
+"""
+
+    @pytest.fixture
+    def protobuf_7(self, tmp_path):
+        folder = tmp_path / "protobuf7"
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--target",
+            str(folder),
+            "protobuf>=7,<8",
+        ]
+        subprocess.run(command, check=True)
+        return folder
+
+    def test_fails_without_the_correction(self, protobuf_7, python):
+        on = python("-c", self.CODE, PYTHONPATH=protobuf_7)
+        assert "ready" in on.stdout, on.stderr
+        off = python("-c", self.CODE, PYTHONPATH=protobuf_7, BISENETV1_PLUGIN_COMPAT="-protobuf_label")
+        if paddle.__version__ >= "3.3":  # fleet asks for `is_repeated`
+            assert "ready" in off.stdout
+        else:
+            assert off.returncode != 0 and "label" in off.stderr
+
+    @pytest.mark.skipif(paddle.__version__ >= "3.3", reason="Paddle 3.3's fleet does without it")
+    def test_labels(self, protobuf_7, python):
+        code = """
+import paddle, paddleseg
+from google.protobuf import descriptor_pb2
+fields = {f.name: f.label for f in descriptor_pb2.FileDescriptorProto.DESCRIPTOR.fields}
+fields.update((f.name, f.label) for f in descriptor_pb2.UninterpretedOption.NamePart.DESCRIPTOR.fields)
+print(fields["name"], fields["name_part"], fields["dependency"])
+"""
+        assert python("-c", code, PYTHONPATH=protobuf_7).stdout.split()[-3:] == ["1", "2", "3"]
+
+
+class TestTrainWithoutEval:
+    """The function of PaddleSeg 2.9.1 itself is in the tests of a checkout's tools."""
+
+    GUARDED = """
+def train(val_dataset=None):
+    while True:
+        if val_dataset is not None:
+            mean_iou = 1
+            states_dict = {'mIoU': mean_iou}
+"""
+    UNGUARDED = """
+def train(val_dataset=None):
+    while True:
+        if val_dataset is not None:
+            mean_iou = 1
+        if local_rank == 0:
+            states_dict = {'mIoU': mean_iou}
+"""
+
+    def test_probe(self):
+        assert train_without_eval._reads_mean_iou(ast.parse(self.UNGUARDED).body[0].body)
+        assert not train_without_eval._reads_mean_iou(ast.parse(self.GUARDED).body[0].body)
+
+
+def test_a_broken_entry_hurts_no_other(python):
+    code = """
+import warnings
+from bisenetv1_plugin import compat
+from bisenetv1_plugin.compat import scalar_areas
+def needed():
+    raise KeyError("gone")
+scalar_areas.needed = needed
+compat.STATES.clear()
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    compat.apply("after paddleseg")
+print(compat.STATES["scalar_areas"], len(compat.STATES))
+print(*[w.message for w in caught if "bisenetv1" in str(w.message)])
+"""
+    done = python("-c", code)
+    states, warned = done.stdout.splitlines()[-2:]
+    assert states == f"failed {len(compat.ENTRIES) - 1}"
+    assert warned == "bisenetv1-plugin's correction scalar_areas failed: KeyError: 'gone'"
 
 
 def test_switches(monkeypatch):

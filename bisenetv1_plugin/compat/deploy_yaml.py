@@ -1,0 +1,65 @@
+"""deploy.yaml and Paddle 3: PaddleSeg writes `model: model.pdmodel` where Paddle 3 has written `model.json`.
+
+Mended where it is written, so that the exported folder is right on every machine, and where an older one is read.
+"""
+
+import functools
+import os
+
+import paddle
+import yaml
+from paddleseg.deploy.infer import DeployConfig
+from paddleseg.utils import logger
+
+DEFECT = "PaddleSeg's export names model.pdmodel in deploy.yaml, where Paddle 3 writes model.json: nothing can load it."
+
+
+def needed():
+    return paddle.framework.use_pir_api()
+
+
+def apply():
+    yaml.dump = _mending(yaml.dump)
+    DeployConfig.model = property(_program)
+
+
+def _mending(dump):
+    @functools.wraps(dump)
+    def mending_dump(data, stream=None, *args, **kwargs):
+        return dump(_mended(data, getattr(stream, "name", None)), stream, *args, **kwargs)
+
+    return mending_dump
+
+
+def _mended(data, path):
+    """`data`, or a copy that names the program that lies in the folder, if it is a deployment with another one."""
+    deploy = data.get("Deploy") if isinstance(data, dict) else None
+    if not (isinstance(path, str) and isinstance(deploy, dict) and isinstance(deploy.get("model"), str)):
+        return data
+    named = os.path.join(os.path.dirname(path), deploy["model"])
+    program = present_program(named)
+    if program == named:
+        return data
+    logger.info(
+        f"bisenetv1-plugin writes model: {os.path.basename(program)} into {path}: that is what Paddle has saved."
+    )
+    return {**data, "Deploy": {**deploy, "model": os.path.basename(program)}}
+
+
+def _program(self):
+    named = os.path.join(self._dir, self.dic["Deploy"]["model"])
+    program = present_program(named)
+    if program != named:
+        logger.info(f"bisenetv1-plugin reads {program}: {named}, which deploy.yaml names, was written by no Paddle 3.")
+    return program
+
+
+def present_program(named):
+    """The .json beside a .pdmodel that is missing, or older (left by an export with Paddle 2); else what was named."""
+    stem, extension = os.path.splitext(named)
+    program = stem + ".json"
+    if extension != ".pdmodel" or not os.path.isfile(program):
+        return named
+    if os.path.isfile(named) and os.path.getmtime(named) >= os.path.getmtime(program):
+        return named
+    return program

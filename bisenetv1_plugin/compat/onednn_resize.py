@@ -1,0 +1,115 @@
+"""oneDNN's bilinear and nearest resizing in Paddle Inference 3 on the CPU, where oneDNN is on unless switched off.
+
+Measured: Paddle 3.0 and 3.2 ignore `align_corners` (1.6 % of a CamVid mask differ), 3.3 raises
+`ConvertPirAttribute2RuntimeAttribute not support [pir::ArrayAttribute<pir::DoubleAttribute>]` (Paddle#77340). The
+pass that hands single operators to oneDNN is left out, for programs with such an operator only; convolutions reach
+oneDNN through other passes, so most of its speed stays.
+"""
+
+import functools
+import itertools
+import json
+import os
+import tempfile
+
+import numpy as np
+import paddle
+from paddle.inference import Config, create_predictor
+from paddleseg.utils import logger
+
+DEFECT = "Paddle Inference 3 on the CPU resizes wrongly, or raises, where oneDNN is on (Paddle#77340)."
+
+_PASS = "onednn_placement_pass"
+_METHODS = {"1.bilinear_interp": "bilinear", "1.nearest_interp": "nearest"}
+
+
+def needed():
+    """Paddle 3 only: 2.6 resizes rightly. The kinds of resizing of a program are tried when it is read."""
+    return paddle.framework.use_pir_api()
+
+
+def apply():
+    for name in ("__init__", "set_model"):
+        setattr(Config, name, _correcting(getattr(Config, name)))
+
+
+def _correcting(method):
+    @functools.wraps(method)
+    def corrected(self, *args, **kwargs):
+        method(self, *args, **kwargs)
+        if any(not is_right(*kind) for kind in kinds(self.prog_file())):
+            self.delete_pass(_PASS)
+            logger.info(f"bisenetv1-plugin leaves out {_PASS}: with it, oneDNN resizes wrongly or fails here.")
+
+    return corrected
+
+
+def kinds(program):
+    """The kinds of resizing in a program of Paddle 3: a set of (mode, align_corners, align_mode)."""
+    if not (program.endswith(".json") and os.path.isfile(program)):
+        return set()
+    with open(program, encoding="utf-8") as file:
+        text = file.read()
+    if not any(name in text for name in _METHODS):
+        return set()
+    return {
+        (_METHODS[operator["#"]], *(attributes[name] for name in ("align_corners", "align_mode")))
+        for operator in _operators(json.loads(text))
+        for attributes in [{a["N"]: a["AT"].get("D") for a in operator["A"]}]
+    }
+
+
+def _operators(node):
+    """Every resizing operator, wherever the program nests it."""
+    if isinstance(node, list):
+        return itertools.chain.from_iterable(map(_operators, node))
+    if isinstance(node, dict):
+        if node.get("#") in _METHODS:
+            return iter([node])
+        return itertools.chain.from_iterable(map(_operators, node.values()))
+    return iter(())
+
+
+class _Resize(paddle.nn.Layer):
+    """A factor of one and a resize: Paddle 3.0 reads no program without parameters."""
+
+    def __init__(self, **kind):
+        super().__init__()
+        self.kind = kind
+        self.one = self.create_parameter([1], default_initializer=paddle.nn.initializer.Constant(1.0))
+
+    def forward(self, x):
+        return paddle.nn.functional.interpolate(x * self.one, size=[5, 7], **self.kind)
+
+
+@functools.lru_cache(maxsize=None)
+def is_right(mode, align_corners, align_mode):
+    """Whether oneDNN gives what Paddle gives, tried once on a few pixels."""
+    image = np.arange(12, dtype="float32").reshape(1, 1, 3, 4)
+    dynamic = paddle.in_dynamic_mode()
+    paddle.disable_static()
+    try:
+        resize = _Resize(mode=mode, align_corners=align_corners, align_mode=align_mode)
+        expected = resize(paddle.to_tensor(image)).numpy()
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "resize")
+            paddle.jit.save(resize, path, input_spec=[paddle.static.InputSpec(image.shape, "float32")])
+            return np.allclose(_with_onednn(path, image), expected, atol=1e-4)
+    except NotImplementedError:
+        return False
+    finally:
+        if not dynamic:
+            paddle.enable_static()
+
+
+def _with_onednn(path, image):
+    config = Config()
+    config.set_prog_file(path + ".json")
+    config.set_params_file(path + ".pdiparams")
+    config.disable_gpu()
+    config.disable_glog_info()
+    config.enable_mkldnn()
+    predictor = create_predictor(config)
+    predictor.get_input_handle(predictor.get_input_names()[0]).copy_from_cpu(image)
+    predictor.run()
+    return predictor.get_output_handle(predictor.get_output_names()[0]).copy_to_cpu()

@@ -1,0 +1,35 @@
+"""protobuf 7 and `paddle.distributed.fleet`: protobuf dropped `FieldDescriptor.label`; Paddle before 3.3 reads it."""
+
+from google.protobuf import descriptor_pb2
+from google.protobuf.descriptor import FieldDescriptor
+
+DEFECT = (
+    "paddle.distributed.fleet before Paddle 3.3 reads FieldDescriptor.label, which protobuf 7 no longer has: "
+    "no training on several devices."
+)
+
+# The class that protobuf's C implementation gives, or the Python one.
+_FieldDescriptor = type(descriptor_pb2.FileDescriptorProto.DESCRIPTOR.fields[0])
+
+
+def needed():
+    if hasattr(_FieldDescriptor, "label"):
+        return False
+    from paddle.distributed.fleet.base.distributed_strategy import get_msg_dict
+
+    try:
+        get_msg_dict(descriptor_pb2.FileDescriptorProto())
+    except AttributeError:
+        return True
+    return False
+
+
+def apply():
+    # Nothing to log: an attribute is back that nobody but its readers sees.
+    _FieldDescriptor.label = property(_label)
+
+
+def _label(field):
+    if field.is_repeated:
+        return FieldDescriptor.LABEL_REPEATED
+    return FieldDescriptor.LABEL_REQUIRED if field.is_required else FieldDescriptor.LABEL_OPTIONAL
