@@ -1,0 +1,65 @@
+"""Every supported stack, built in an environment of its own, through PaddleSeg's unmodified tools on real images.
+
+    pip install nox
+    PADDLESEG_DIR=~/PaddleSeg CAMVID_DIR=~/camvid nox -f tests/upstream/noxfile.py
+
+PADDLESEG_DIR is a git clone of PaddleSeg (with its tags), CAMVID_DIR a CamVid folder as `bisenetv1 data prepare camvid`
+writes it. About 20 minutes a Paddle on one core. The cells are kept in tests/upstream/matrix.json; the last session
+writes the READMEs' tables from them.
+"""
+
+import os
+from pathlib import Path
+
+import nox
+
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parents[1]
+RESULTS = HERE / "matrix.json"
+
+PADDLES = ("2.6.2", "3.0.0", "3.2.2", "3.3.1")
+# Revisions of the clone. The package of 2.8.0 comes from PyPI, as its users have it; the others run from the checkout.
+PADDLESEGS = {"2.8.0": "v2.8.0", "2.9.1": "v2.9.1", "develop": "develop"}
+
+nox.options.default_venv_backend = "venv"
+
+
+@nox.session
+@nox.parametrize("paddle", PADDLES)
+def stack(session, paddle):
+    """One Paddle with every PaddleSeg."""
+    clone, camvid = _folder(session, "PADDLESEG_DIR"), _folder(session, "CAMVID_DIR")
+    # scikit-image: PaddleSeg from 2.9 on imports it, and its wheel on PyPI (2.8.0) does not ask for it.
+    session.install(f"paddlepaddle=={paddle}", "paddleseg==2.8.0", "scikit-image", str(REPOSITORY))
+    for name, revision in PADDLESEGS.items():
+        checkout = Path(session.create_tmp()) / name
+        _unpack(session, clone, revision, checkout)
+        session.run(
+            *("python", str(HERE / "matrix.py"), "run", "--paddleseg", str(checkout), "--camvid", str(camvid)),
+            *("--stack", f"Paddle {paddle}, PaddleSeg {name}", "--results", str(RESULTS)),
+            env={"PYTHONPATH": "" if name == "2.8.0" else str(checkout), "OMP_NUM_THREADS": "1"},
+        )
+
+
+@nox.session
+def table(session):
+    session.install("numpy", "pyyaml", "pillow")
+    session.run("python", str(HERE / "matrix.py"), "table", "--results", str(RESULTS))
+
+
+def _folder(session, variable):
+    folder = os.environ.get(variable, "")
+    if not os.path.isdir(folder):
+        session.error(f"{variable} must name a folder; it is {folder!r}.")
+    return Path(folder).resolve()
+
+
+def _unpack(session, clone, revision, checkout):
+    """The revision's tools and package, without touching the clone."""
+    checkout.mkdir(parents=True, exist_ok=True)
+    archive = checkout / "checkout.tar"
+    session.run(
+        *("git", "-C", str(clone), "archive", "-o", str(archive), revision, "paddleseg", "tools", "deploy/python"),
+        external=True,
+    )
+    session.run("tar", "-xf", str(archive), "-C", str(checkout), external=True)
