@@ -32,7 +32,7 @@ def stack(session, paddle):
     # scikit-image: PaddleSeg from 2.9 on imports it, and its wheel on PyPI (2.8.0) does not ask for it.
     session.install(f"paddlepaddle=={paddle}", "paddleseg==2.8.0", "scikit-image", str(REPOSITORY))
     for name, revision in PADDLESEGS.items():
-        checkout = Path(session.create_tmp()) / name
+        checkout = Path(session.create_tmp()).resolve() / name
         _unpack(session, clone, revision, checkout)
         session.run(
             *("python", str(HERE / "matrix.py"), "run", "--paddleseg", str(checkout), "--camvid", str(camvid)),
