@@ -1,7 +1,6 @@
 """zlib before Paddle 2.x: the wheel exports zlib symbols of its own, which a later `import zlib` then binds to."""
 
 import sys
-from importlib.metadata import PackageNotFoundError, version
 
 DEFECT = (
     "Paddle 2.6 crashes (inflateReset2) when zlib is a shared extension of Python and is imported after Paddle, "
@@ -19,6 +18,11 @@ def apply():
 
 
 def _paddle_major():
+    from importlib.metadata import (
+        PackageNotFoundError,
+        version,
+    )  # which imports zlib: after the question whether it is in
+
     for distribution in ("paddlepaddle-gpu", "paddlepaddle"):
         try:
             return version(distribution).split(".")[0]

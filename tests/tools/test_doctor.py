@@ -1,0 +1,60 @@
+"""`bisenetv1 doctor`: what it says of a healthy environment and of spoilt ones."""
+
+import json
+
+import paddle
+import pytest
+
+from bisenetv1_plugin import compat
+
+
+@pytest.fixture
+def doctor(python):
+    """Runs it with these environment variables; returns its exit code and its report."""
+
+    def run(**environment):
+        done = python("-m", "bisenetv1_plugin", "doctor", "--json", **environment)
+        return done.returncode, json.loads(done.stdout)
+
+    return run
+
+
+def test_healthy(doctor):
+    code, report = doctor()
+    assert (code, report["faults"]) == (0, [])
+    assert report["versions"]["paddlepaddle"] == paddle.__version__
+    assert report["components"]["BiSeNetV1"] == "bisenetv1_plugin.models.bisenetv1"
+    states = {name: found["state"] for name, found in report["corrections"].items()}
+    assert list(states) == list(compat.ENTRIES) and set(states.values()) <= {"active", "not needed"}
+    assert states["deploy_yaml"] == ("not needed" if paddle.__version__.startswith("2.") else "active")
+
+
+def test_a_defect_without_its_correction_is_a_fault(doctor):
+    code, report = doctor(BISENETV1_PLUGIN_COMPAT="-scalar_areas")
+    needed = report["corrections"]["scalar_areas"]["state"] == "switched off"
+    assert (code, needed, len(report["faults"])) == (1, True, 1)
+    assert "calculate_area" in report["faults"][0] and "unset BISENETV1_PLUGIN_COMPAT" in report["faults"][0]
+
+
+def test_without_the_plugin(python):
+    done = python("-m", "bisenetv1_plugin", "doctor", "--json", BISENETV1_PLUGIN=0)
+    if done.returncode == 2:  # on Paddle 2.6 with a shared zlib, `import paddleseg` crashes
+        assert "Unset BISENETV1_PLUGIN" in done.stderr
+        return
+    report = json.loads(done.stdout)
+    assert done.returncode == 1 and report["components"]["BiSeNetV1"] == "not registered"
+    assert "unset BISENETV1_PLUGIN" in report["faults"][0]
+
+
+def test_paddleseg_that_cannot_be_imported(python, tmp_path):
+    (tmp_path / "paddleseg.py").write_text("raise ImportError('numpy.core.multiarray failed to import')")
+    done = python("-m", "bisenetv1_plugin", "doctor", PYTHONPATH=tmp_path)
+    assert done.returncode == 2
+    assert "numpy.core.multiarray failed to import" in done.stderr and "fresh environment" in done.stderr
+
+
+def test_text(python):
+    done = python("-m", "bisenetv1_plugin", "doctor")
+    assert done.returncode == 0 and done.stdout.strip().endswith("Nothing to mend.")
+    for name in compat.ENTRIES:
+        assert name in done.stdout
