@@ -1,0 +1,243 @@
+"""A TIPC chain: train, evaluate, export and infer with every option of the file, and a verdict at the end.
+
+The commands are the standard's (PaddleSeg's test_tipc/test_train_inference_python.sh). In a PaddleSeg checkout they run its
+tools; anywhere else this package's tools of the same flags. A step is judged by what it left, not by its exit code alone.
+"""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import List
+
+from bisenetv1_plugin.tipc.params import TipcError
+
+# PaddleSeg's scripts, and the command of this package that stands in where there is no checkout.
+_STANDINS = {
+    "tools/train.py": "train",
+    "tools/val.py": "val",
+    "tools/predict.py": "predict",
+    "tools/export.py": "export",
+    "deploy/python/infer.py": "infer",
+}
+# Flags of deploy/python/infer.py that are about its own logs; the stand-in has no use for them.
+_LOG_FLAGS = ("--benchmark", "--model_name", "--save_log_path")
+
+
+@dataclass
+class Export:
+    """An exported model with the weights and the configuration it came from, and the results of its inference runs."""
+
+    name: str
+    config: str
+    weights: Path
+    folder: Path
+    images: Path
+    results: List[Path] = field(default_factory=list)
+
+
+class Chain:
+    """Runs the steps of a `Params`, logs each as the standard does, and remembers what failed.
+
+    Attributes:
+        folder (Path): test_tipc/output/MODEL/MODE under the working directory.
+        exports (list[Export]): what was exported and inferred, for the verdict.
+        failed (list[str]): the commands that failed.
+    """
+
+    def __init__(self, params):
+        self.params = params
+        self.folder = Path("test_tipc/output") / params.value("model_name") / params.mode
+        self.exports, self.failed = [], []
+        if self.folder.exists():
+            shutil.rmtree(self.folder)  # a result of an earlier run must not stand in for one of this run
+        self.folder.mkdir(parents=True)
+        self._status = self.folder / "results_python.log"
+        self._python = shutil.which(params.value("python"))
+        if self._python is None:
+            raise TipcError(f"{params.path} wants {params.value('python')}, which is not on the PATH: edit its line 3.")
+
+    def run(self):
+        self._say(f"------------------------ {self.params.mode} ------------------------")
+        if self.params.mode == "whole_infer":
+            self._export_given()
+        else:
+            self._train_all()
+
+    def _export_given(self):
+        """Modes without training: the weights that prepare.sh has laid."""
+        exports, quantised = self.params.value("infer_export").split("|"), self.params.value("infer_quantised").split("|")
+        for number, weights in enumerate(map(Path, self.params.values("infer_weights"))):
+            images = Path(self.params.value("infer_images"))
+            if exports[number] == "null":
+                self._infer(Export(weights.name, "", weights, weights, images), quantised[number] == "True")
+            else:
+                self._export_and_infer(
+                    "whole_infer", exports[number], weights, self.folder / "exported", images, quantised[number] == "True"
+                )
+
+    def _train_all(self):
+        params, pretrained = self.params, None
+        devices = params.values("train_device")
+        for number, gpus in enumerate(params.values("gpu_list")):
+            device = devices[min(number, len(devices) - 1)]
+            for precision in params.values("precision"):
+                for trainer in params.values("trainers"):
+                    train, export = self._trainer(trainer)
+                    if train == "null":
+                        continue
+                    folder = self.folder / f"{trainer}_gpus_{gpus.replace(';', '_')}_autocast_{precision}"
+                    needs_weights = trainer in (params.key("pact_train"), params.key("fpgm_train"))
+                    weights = self._train(train, gpus, device, precision, folder, pretrained if needs_weights else None)
+                    if weights is None:
+                        continue
+                    if trainer == params.key("norm_train"):
+                        pretrained = weights
+                    self._evaluate(weights, device, folder)
+                    if export != "null":
+                        quantised = trainer == params.key("pact_train")
+                        images = Path(params.value("train_images"))
+                        self._export_and_infer(folder.name, export, weights, folder, images, quantised)
+
+    def _trainer(self, name):
+        """The commands that train and export for one entry of the trainer list."""
+        params = self.params
+        if name == params.to_static[0]:
+            return f"{params.value('norm_train')} {params.to_static[1]}", params.value("norm_export")
+        for train, export in (
+            ("norm_train", "norm_export"),
+            ("pact_train", "pact_export"),
+            ("fpgm_train", "fpgm_export"),
+            ("distill_train", "distill_export"),
+            ("trainer1", "export1"),
+            ("trainer2", "export2"),
+        ):
+            if name == params.key(train):
+                return params.value(train), params.value(export)
+        return params.value("norm_train"), params.value("norm_export")  # as the standard has it: `norm` and the like
+
+    def _train(self, command, gpus, device, precision, folder, pretrained):
+        """Returns the trained weights; None, if there are none."""
+        params = self.params
+        start = []
+        if "," in gpus:
+            devices = gpus.split(";")[-1]
+            start = ["-m", "paddle.distributed.launch", "--log_dir", str(folder / "log")]
+            start += [f"--nproc_per_node={len(devices.split(','))}", "--backend=gloo"] if device == "cpu" else []
+            start += [] if device == "cpu" else [f"--devices={devices}"]
+        options = [
+            params.option("train_device", device),
+            params.option("save_dir", str(folder)),
+            params.option("iters", params.of_mode("iters")),
+            params.option("pretrained", str(pretrained) if pretrained else None),
+            params.option("precision", precision),
+            params.option("train_batch_size", params.of_mode("train_batch_size")),
+            params.option("train_option"),
+        ]
+        environment = {} if device == "cpu" or "," in gpus else {"CUDA_VISIBLE_DEVICES": gpus}
+        log = self.folder / f"{folder.name}.log"
+        iters = params.of_mode("iters")
+        candidates = [folder / params.value("weights_name"), folder / f"iter_{iters}" / "model.pdparams"]
+        self._step(command, options, log, start, environment, lambda: any(map(Path.is_file, candidates)))
+        return next(filter(Path.is_file, candidates), None)
+
+    def _evaluate(self, weights, device, folder):
+        if self.params.value("eval") != "null":
+            options = [self.params.option("pretrained", str(weights)), self.params.option("train_device", device)]
+            log = self.folder / f"{folder.name}_eval.log"
+            self._step(
+                self.params.value("eval"), [*options, self.params.option("eval_option")], log, done=lambda: _says(log, "mIoU")
+            )
+
+    def _export_and_infer(self, name, command, weights, folder, images, quantised):
+        options = [self.params.option("export_weights", str(weights)), self.params.option("export_dir", str(folder))]
+        deploy = folder / "deploy.yaml"
+        if self._step(command, options, self.folder / f"{name}_export.log", done=deploy.is_file):
+            self._infer(Export(name, config_of(command), weights, folder, images), quantised)
+
+    def _infer(self, export, quantised):
+        self.exports.append(export)
+        for name, options in self._inference_options(quantised):
+            results = self.folder / f"{export.name}_{name}_results"
+            log = self.folder / f"{export.name}_{name}.log"
+            options = [
+                *options,
+                self.params.option("infer_config", str(export.folder / "deploy.yaml")),
+                self.params.option("infer_images", str(export.images)),
+                self.params.option("benchmark"),
+                self.params.option("result_dir", str(results)),
+                self.params.option("infer_option"),
+            ]
+            export.results.append(results)
+            self._step(self.params.value("inference"), options, log, done=lambda folder=results: any(folder.glob("*.png")))
+
+    def _inference_options(self, quantised):
+        """Name and arguments of every combination that the standard runs."""
+        params = self.params
+        for device in params.values("infer_device"):
+            on_cpu = device in ("cpu", "False")
+            for first in params.values("mkldnn" if on_cpu else "tensorrt"):
+                for threads in params.values("threads") if on_cpu else [""]:
+                    for precision in params.values("infer_precision"):
+                        if (precision == "int8") != quantised or (precision == "fp16" and first == "False"):
+                            continue
+                        for batch in params.values("infer_batch_size"):
+                            how = f"usemkldnn_{first}_threads_{threads}" if on_cpu else f"usetrt_{first}"
+                            name = f"python_infer_{'cpu' if on_cpu else 'gpu'}_{how}_precision_{precision}_batchsize_{batch}"
+                            yield (
+                                name,
+                                [
+                                    params.option("infer_device", device),
+                                    params.option("mkldnn" if on_cpu else "tensorrt", first),
+                                    params.option("threads", threads) if on_cpu else "",
+                                    params.option("infer_precision", precision),
+                                    params.option("infer_batch_size", batch),
+                                ],
+                            )
+
+    def _step(self, command, options, log, start=(), environment=None, done=lambda: True):
+        """Run a script of the file with these arguments; whether it went well and left what it should."""
+        script, *arguments = shlex.split(command)
+        arguments += [option for option in options if option]
+        if not Path(script).is_file():
+            if script not in _STANDINS:
+                raise TipcError(f"there is no {script} here, and no command of this package stands in for it.")
+            arguments = [_STANDINS[script], *(a for a in arguments if a.split("=")[0] not in _LOG_FLAGS)]
+            script = str(Path(self._python).with_name("bisenetv1"))
+        shown = [self._python, *start, script, *arguments]
+        print(" ".join(shown), flush=True)
+        with open(log, "w", encoding="utf-8") as file:
+            code = subprocess.run(
+                shown,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **(environment or {})},
+            ).returncode
+        well = code == 0 and done()
+        word = "successfully" if well else "failed"
+        line = f" Run {word} with command - {self.params.value('model_name')} - {' '.join(shown)} - {log}  "
+        self._say(f"\033[33m{line}\033[0m")
+        if not well:
+            self.failed.append(" ".join(shown))
+            sys.stderr.write(log.read_text(encoding="utf-8", errors="replace")[-3000:])
+        return well
+
+    def _say(self, line):
+        print(line, flush=True)
+        with open(self._status, "a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+
+
+def config_of(command):
+    """The configuration that a command names with --config."""
+    arguments = shlex.split(command.replace("=", " "))
+    if "--config" not in arguments[:-1]:
+        raise TipcError(f"`{command}` names no --config, without which nothing can be compared.")
+    return arguments[arguments.index("--config") + 1]
+
+
+def _says(log, word):
+    return word in log.read_text(encoding="utf-8", errors="replace")

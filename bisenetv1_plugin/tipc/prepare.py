@@ -1,0 +1,148 @@
+"""What a TIPC chain needs before it runs: data under test_tipc/data/bisenetv1, and weights for the mode without training."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+
+from bisenetv1_plugin.tipc.params import TipcError
+
+FOLDER = Path("test_tipc/data/bisenetv1")
+CONFIGS = Path("test_tipc/configs/bisenetv1")
+
+# The standard's own data, as PaddleSeg's prepare.sh fetches them; the second for whole_train_whole_infer.
+_URL = "https://paddleseg.bj.bcebos.com/tipc/data/cityscapes_20imgs.tar"
+_WHOLE_URL = "https://paddleseg.bj.bcebos.com/dataset/cityscapes.tar"
+
+_LITE_TRAIN, _LITE_VAL, _LITE_INFER = 40, 10, 5
+
+
+def prepare(params, data=None, weights=None):
+    """Write the lists `train.txt`, `val.txt` and `infer.txt`, and `data.yml`, the configurations' `_base_`.
+
+    Args:
+        params (Params): the TIPC file and mode.
+        data (str, optional): folder with `train.txt` and `val.txt`, lists of `image label`. Default: the standard's
+            download, or generated street scenes where it cannot be had.
+        weights (str, optional): for `whole_infer`, a .pdparams file. Default: a short training makes some.
+
+    Raises:
+        TipcError: the data or the weights cannot be used.
+    """
+    source, what = (Path(data), f"the data you named, {data}") if data else _default_data(params.mode)
+    train, val = (_pairs(source, name) for name in ("train.txt", "val.txt"))
+    classes = _count_classes([label for _, label in train[:: max(1, len(train) // 50)]])
+    lite_train = params.mode.startswith("lite_train") or params.mode == "whole_infer"
+    lite_infer = params.mode.endswith("lite_infer")
+    lists = {
+        "train.txt": _spread(train, _LITE_TRAIN) if lite_train else train,
+        "val.txt": _spread(val, _LITE_VAL) if lite_train else val,
+        "infer.txt": _spread(val, _LITE_INFER) if lite_infer else val,
+    }
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name, pairs in lists.items():
+        (FOLDER / name).write_text("".join(f"{image} {label}\n" for image, label in pairs), encoding="utf-8")
+    (FOLDER / "data.yml").write_text(_base(classes), encoding="utf-8")
+    print(f"Data: {what}; {classes} classes, " + ", ".join(f"{len(lists[name])} in {name}" for name in lists))
+    _lay_configs()
+    if params.mode == "whole_infer":
+        _lay_weights(params, weights)
+
+
+def _default_data(mode):
+    url = _WHOLE_URL if mode == "whole_train_whole_infer" else _URL
+    folder = FOLDER.parent / "downloaded"
+    try:
+        with urllib.request.urlopen(url, timeout=20) as answer, tarfile.open(fileobj=answer, mode="r|*") as archive:
+            archive.extractall(folder)  # noqa: S202
+        return next(path.parent for path in folder.rglob("train.txt")), f"the standard's download, {url}"
+    except (OSError, tarfile.TarError, StopIteration) as error:
+        print(f"{url} cannot be had ({error}).", file=sys.stderr)
+    from bisenetv1_plugin.datasets.synthetic import write_scenes
+
+    scenes = FOLDER.parent / "scenes"
+    write_scenes(scenes, train=120, val=20, size=(480, 360))
+    return scenes, "generated street scenes"
+
+
+def _pairs(folder, name):
+    """Absolute paths of the images and labels of a list, every one of which must be there."""
+    path = folder / name
+    if not path.is_file():
+        raise TipcError(f"{folder} has no {name}: a list of `image label` lines, relative to the folder, is needed.")
+    pairs = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        names = line.split()
+        if len(names) != 2:
+            raise TipcError(f"{path}: the line {line!r} is not `image label`.")
+        for missing in (folder / part for part in names if not (folder / part).is_file()):
+            raise TipcError(f"{path} names {missing}, and there is no such file.")
+        pairs.append(tuple((folder / part).resolve() for part in names))
+    if not pairs:
+        raise TipcError(f"{path} names no image.")
+    return pairs
+
+
+def _count_classes(labels):
+    from PIL import Image
+
+    values = set()
+    for label in labels:
+        values.update(np.unique(np.asarray(Image.open(label))).tolist())
+    return int(max(values - {255}) + 1)
+
+
+def _spread(pairs, count):
+    """At most `count` of them, from the whole length of the list."""
+    return pairs[:: max(1, len(pairs) // count)][:count]
+
+
+def _base(classes):
+    def dataset(name, mode):
+        return (
+            f"{name}:\n  type: Dataset\n  dataset_root: {FOLDER}\n  {mode}_path: {FOLDER}/{mode}.txt\n"
+            f"  num_classes: {classes}\n  mode: {mode}\n"
+        )
+
+    return (
+        "# Written by test_tipc/prepare.sh.\n"
+        f"model:\n  num_classes: {classes}\n{dataset('train_dataset', 'train')}{dataset('val_dataset', 'val')}"
+    )
+
+
+def _lay_configs():
+    """In a PaddleSeg checkout, whose scripts want everything under its own test_tipc: our configurations as well."""
+    ours = Path(__file__).parents[2] / CONFIGS
+    if ours.is_dir() and ours.resolve() != CONFIGS.resolve():
+        CONFIGS.mkdir(parents=True, exist_ok=True)
+        for path in ours.glob("*.yml"):
+            shutil.copyfile(path, CONFIGS / path.name)
+        print(f"Configurations: copied into {CONFIGS}")
+
+
+def _lay_weights(params, weights):
+    """The weights that the mode without training exports."""
+    from bisenetv1_plugin.tipc.chain import config_of
+
+    target = Path(params.value("infer_weights"))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if weights is None:
+        folder = target.parent / "prepared"
+        config = config_of(params.value("infer_export"))
+        command = ["train", "--config", config, "--device", "cpu", "--do_eval", "--save_dir", str(folder)]
+        iters = ["--iters", "60", "--save_interval", "60", "--batch_size", "2", "--seed", "1"]
+        if subprocess.run([sys.executable, "-m", "bisenetv1_plugin", *command, *iters]).returncode != 0:
+            raise TipcError("the short training that makes weights failed: see above, or name weights of your own.")
+        weights, what = folder / "best_model" / "model.pdparams", "of a short training"
+    else:
+        what = f"the ones you named, {weights}"
+        if not os.path.isfile(weights):
+            raise TipcError(f"there are no weights {weights}.")
+    shutil.copyfile(weights, target)
+    print(f"Weights: {what}, in {target}")
