@@ -87,7 +87,7 @@ def _onnx(program, params):
 
     # 1.3.1 reads Paddle 2.6's programs and none of Paddle 3, which 2.1.0 reads; 2.1.0 does not start with Paddle 2.6.
     package = "paddle2onnx==1.3.1" if program.endswith(".pdmodel") else "'paddle2onnx>=2.1.0'"
-    cure = f"for Paddle {paddle.__version__}: pip install {package}"
+    cure = f"For Paddle {paddle.__version__}: pip install {package}"
     try:
         import paddle2onnx
     except (ImportError, ValueError) as error:  # ValueError: it was built for another Paddle
@@ -95,8 +95,9 @@ def _onnx(program, params):
     try:
         # As bytes: to write the file itself, 2.1.0 lets Polygraphy pip-install what it lacks, and NumPy 2 with it.
         model = paddle2onnx.export(program, params, opset_version=_OPSET, verbose=False)
-    except Exception as error:
-        raise UserError(f"paddle2onnx {paddle2onnx.__version__} cannot convert this network: {error}") from error
-    if not model:
-        raise UserError(f"paddle2onnx {paddle2onnx.__version__} cannot convert this network, see above. {cure}.")
+    except SystemExit:  # its way to say no, after logging why
+        model = None
+    if not model:  # nothing is what it gives for a program it cannot read
+        version = paddle2onnx.__version__
+        raise UserError(f"paddle2onnx {version} cannot convert this network, it says why above. {cure}.")
     return model
