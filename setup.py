@@ -91,6 +91,9 @@ setup(
     extras_require={
         "cpu": ["paddlepaddle>=2.6.2"],
         "gpu": ["paddlepaddle-gpu>=2.6.2"],
+        # Other runtimes of an exported model, and the converter to the ONNX that both read. paddle2onnx has no bounds
+        # because Paddle 2.6 needs paddle2onnx==1.3.1 and Paddle 3 needs 2.1.0, and no marker tells them apart.
+        "deploy": ["onnxruntime", "openvino", "paddle2onnx"],
         "test": ["pytest", "ruff", "build", "twine"],
     },
     entry_points=ENTRY_POINTS,

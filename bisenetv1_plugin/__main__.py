@@ -9,7 +9,10 @@ from bisenetv1_plugin import __version__
 from bisenetv1_plugin.tools.errors import UserError
 
 # One module of `tools` each, with SUMMARY, add_arguments(parser) and run(args). Paddle is imported by `run` only.
-COMMANDS = ("demo", "train", "val", "predict", "export", "infer", "data", "configs", "curves", "doctor", "run")
+COMMANDS = (
+    *("demo", "train", "val", "predict", "export", "infer", "verify"),
+    *("data", "configs", "curves", "doctor", "run"),
+)
 
 
 def main(argv=None):

@@ -214,8 +214,8 @@ def _table(data, result, baselines):
     lines.append(f"{'mean IoU':<16}{result.prediction.miou:>12.4f}{result.inference.miou:>12.4f}")
     lines += [f"mIoU of the {name}: {miou:.4f}" for name, miou in baselines.items()]
     lines.append(
-        f"prediction and inference agree on {result.agreement:.4%} of the pixels; where they differ, the two best "
-        f"classes are at most {result.widest_margin:.1e} apart"
+        f"prediction and inference agree on {result.comparison.agreement:.4%} of the pixels; where they differ, "
+        f"the two best classes are at most {result.comparison.widest_margin:.1e} apart"
     )
     return "\n".join(["", *lines])
 

@@ -1,4 +1,4 @@
-"""Export trained weights for Paddle Inference, as PaddleSeg's tools/export.py does."""
+"""Export trained weights for Paddle Inference, as PaddleSeg's tools/export.py does, and on request as an ONNX model."""
 
 import os
 import shutil
@@ -9,6 +9,8 @@ from bisenetv1_plugin.tools.errors import UserError
 
 SUMMARY = "export trained weights for deployment"
 
+_OPSET = 13  # has all that the network needs; every ONNX Runtime and OpenVINO of the last years reads it
+
 
 def add_arguments(parser):
     flags.add_config_arguments(parser)
@@ -16,6 +18,9 @@ def add_arguments(parser):
     parser.add_argument("--input_shape", nargs=4, type=int, metavar=("N", "C", "H", "W"), help="default: any size")
     parser.add_argument(
         "--output_op", default="argmax", choices=["argmax", "softmax", "none"], help="what to append; none: logits"
+    )
+    parser.add_argument(
+        "--to", default="paddle", choices=["paddle", "onnx"], help="onnx: a model.onnx beside Paddle's files"
     )
 
 
@@ -27,11 +32,11 @@ def run(args):
         raise UserError(f"{args.config} has no val_dataset, whose transforms the deployed model needs.")
     project.set_device(args.device)
     model = project.trained_model(project.Builder(cfg), args.model_path)
-    save(model, args.save_dir, cfg.val_dataset_cfg.get("transforms"), args.input_shape, args.output_op)
+    save(model, args.save_dir, cfg.val_dataset_cfg.get("transforms"), args.input_shape, args.output_op, args.to)
     print(f"The inference model is in {args.save_dir}")
 
 
-def save(model, save_dir, transforms, input_shape=None, output_op="argmax"):
+def save(model, save_dir, transforms, input_shape=None, output_op="argmax", to="paddle"):
     """Write the model's static program, its weights and `deploy.yaml` into `save_dir`.
 
     Args:
@@ -40,12 +45,16 @@ def save(model, save_dir, transforms, input_shape=None, output_op="argmax"):
         transforms (list[dict]): the validation transforms of the configuration.
         input_shape (list[int], optional): `[N, C, H, W]`. Default: any batch, 3 channels, any size.
         output_op (str): 'argmax' (int32 `[N, H, W]`), 'softmax' (`[N, classes, H, W]`) or 'none' (logits).
+        to (str): 'paddle', or 'onnx' for an ONNX model beside Paddle's files, which `deploy.yaml` then names as well.
+
+    Raises:
+        UserError: there is no converter to ONNX for this Paddle, or it fails; nothing is written then.
     """
     import paddle
     import yaml
     from paddleseg.deploy.export import WrappedModel
 
-    shape = input_shape or [None, 3, None, None]
+    shape = list(input_shape or [None, 3, None, None])  # InputSpec writes -1 into it
     wrapped = model if output_op == "none" else WrappedModel(model, output_op)
     wrapped.eval()
     static = paddle.jit.to_static(wrapped, input_spec=[paddle.static.InputSpec(shape=shape, dtype="float32")])
@@ -62,7 +71,33 @@ def save(model, save_dir, transforms, input_shape=None, output_op="argmax"):
             "output_op": output_op,
             "output_dtype": "int32" if output_op == "argmax" else "float32",
         }
+        if to == "onnx":
+            deploy["onnx"] = "model.onnx"
+            with open(os.path.join(beside, "model.onnx"), "wb") as file:
+                file.write(_onnx(os.path.join(beside, program), os.path.join(beside, "model.pdiparams")))
         with open(os.path.join(beside, "deploy.yaml"), "w", encoding="utf-8") as file:
             yaml.safe_dump({"Deploy": deploy}, file)
         for name in sorted(os.listdir(beside), key=lambda name: name == "deploy.yaml"):
             shutil.move(os.path.join(beside, name), os.path.join(save_dir, name))
+
+
+def _onnx(program, params):
+    """The bytes of the ONNX model of a static program."""
+    import paddle
+
+    # 1.3.1 reads Paddle 2.6's programs and none of Paddle 3, which 2.1.0 reads; 2.1.0 does not start with Paddle 2.6.
+    package = "paddle2onnx==1.3.1" if program.endswith(".pdmodel") else "'paddle2onnx>=2.1.0'"
+    cure = f"For Paddle {paddle.__version__}: pip install {package}"
+    try:
+        import paddle2onnx
+    except (ImportError, ValueError) as error:  # ValueError: it was built for another Paddle
+        raise UserError(f"--to onnx needs the converter paddle2onnx ({error}). {cure}.") from error
+    try:
+        # As bytes: to write the file itself, 2.1.0 lets Polygraphy pip-install what it lacks, and NumPy 2 with it.
+        model = paddle2onnx.export(program, params, opset_version=_OPSET, verbose=False)
+    except SystemExit:  # its way to say no, after logging why
+        model = None
+    if not model:  # nothing is what it gives for a program it cannot read
+        version = paddle2onnx.__version__
+        raise UserError(f"paddle2onnx {version} cannot convert this network, it says why above. {cure}.")
+    return model

@@ -36,4 +36,4 @@ def run(args):
         save_dir=args.save_dir,
         **options,
     )
-    return images.report(unreadable)
+    return images.report(f"{path} cannot be read and was left out." for path in unreadable)

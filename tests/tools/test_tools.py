@@ -225,7 +225,7 @@ class TestPredictAndInfer:
                 a = np.asarray(Image.open(folder / "predicted" / "pseudo_color_prediction" / f"{name}.png"))
                 b = np.asarray(Image.open(folder / f"inferred{batch_size}" / f"{name}.png"))
                 assert a.shape == (64, 96) and (a == b).mean() >= 0.9999
-            assert len(list((folder / f"inferred{batch_size}").iterdir())) == len(names)
+            assert len(list((folder / f"inferred{batch_size}").glob("*.png"))) == len(names)
         assert len(list((folder / "predicted" / "added_prediction").iterdir())) == len(names)
 
     def test_deploy_yaml_names_what_is_there(self, exported):
@@ -242,7 +242,7 @@ class TestPredictAndInfer:
             *("--save_dir", tmp_path / "masks", "--device", "cpu"),
         )
         assert done.returncode == 1 and "bad.png cannot be read and was left out" in done.stderr
-        assert len(list((tmp_path / "masks").iterdir())) == 4
+        assert len(list((tmp_path / "masks").glob("*.png"))) == 4
 
     def test_resized_masks_come_back_in_the_image_s_size(self, folder, exported, tmp_path):
         shutil.copytree(exported, tmp_path / "ex")
@@ -255,7 +255,7 @@ class TestPredictAndInfer:
                 *("--image_path", "data/images/val", "--save_dir", tmp_path / "masks"),
             )
         )
-        assert {Image.open(path).size for path in (tmp_path / "masks").iterdir()} == {(96, 64)}
+        assert {Image.open(path).size for path in (tmp_path / "masks").rglob("*.png")} == {(96, 64)}
 
     @pytest.mark.parametrize(
         "break_it, sentence",
