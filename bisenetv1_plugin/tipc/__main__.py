@@ -13,7 +13,7 @@ def main():
     parser.add_argument("action", choices=["prepare", "run"])
     parser.add_argument("config", help="a parameter file, test_tipc/configs/bisenetv1/*.txt")
     parser.add_argument("mode", help=", ".join(MODES))
-    parser.add_argument("--data", default=os.environ.get("TIPC_DATA"), help="prepare: folder with train.txt and val.txt")
+    parser.add_argument("--data", default=os.environ.get("TIPC_DATA"), help="prepare: folder of your own data")
     parser.add_argument("--weights", default=os.environ.get("TIPC_WEIGHTS"), help="prepare: weights for whole_infer")
     args = parser.parse_args()
     from bisenetv1_plugin.tools.errors import UserError

@@ -1,9 +1,11 @@
 """A TIPC chain: train, evaluate, export and infer with every option of the file, and a verdict at the end.
 
-The commands are the standard's (PaddleSeg's test_tipc/test_train_inference_python.sh). In a PaddleSeg checkout they run its
-tools; anywhere else this package's tools of the same flags. A step is judged by what it left, not by its exit code alone.
+The commands are the standard's (PaddleSeg's test_tipc/test_train_inference_python.sh). In a PaddleSeg checkout they run
+its tools; anywhere else this package's tools of the same flags. A step is judged by what it left as well as by its
+exit code.
 """
 
+import functools
 import os
 import shlex
 import shutil
@@ -69,15 +71,15 @@ class Chain:
 
     def _export_given(self):
         """Modes without training: the weights that prepare.sh has laid."""
-        exports, quantised = self.params.value("infer_export").split("|"), self.params.value("infer_quantised").split("|")
-        for number, weights in enumerate(map(Path, self.params.values("infer_weights"))):
-            images = Path(self.params.value("infer_images"))
-            if exports[number] == "null":
-                self._infer(Export(weights.name, "", weights, weights, images), quantised[number] == "True")
-            else:
-                self._export_and_infer(
-                    "whole_infer", exports[number], weights, self.folder / "exported", images, quantised[number] == "True"
+        params, images = self.params, Path(self.params.value("infer_images"))
+        alternatives = zip(*(params.values(name) for name in ("infer_weights", "infer_export", "infer_quantised")))
+        for number, (weights, export, quantised) in enumerate(alternatives):
+            if export == "null":
+                raise TipcError(
+                    f"{params.path}: infer_export is null, so there are no weights to compare {weights} with."
                 )
+            folder = self.folder / f"exported_{number}"
+            self._export_and_infer(folder.name, export, Path(weights), folder, images, quantised == "True")
 
     def _train_all(self):
         params, pretrained = self.params, None
@@ -124,10 +126,13 @@ class Chain:
         params = self.params
         start = []
         if "," in gpus:
-            devices = gpus.split(";")[-1]
+            machines, _, devices = gpus.rpartition(";")
             start = ["-m", "paddle.distributed.launch", "--log_dir", str(folder / "log")]
-            start += [f"--nproc_per_node={len(devices.split(','))}", "--backend=gloo"] if device == "cpu" else []
-            start += [] if device == "cpu" else [f"--devices={devices}"]
+            start += [f"--ips={machines}"] if machines else []
+            if device == "cpu":
+                start += [f"--nproc_per_node={len(devices.split(','))}", "--backend=gloo"]
+            else:
+                start += [f"--devices={devices}"]
         options = [
             params.option("train_device", device),
             params.option("save_dir", str(folder)),
@@ -146,11 +151,10 @@ class Chain:
 
     def _evaluate(self, weights, device, folder):
         if self.params.value("eval") != "null":
-            options = [self.params.option("pretrained", str(weights)), self.params.option("train_device", device)]
-            log = self.folder / f"{folder.name}_eval.log"
-            self._step(
-                self.params.value("eval"), [*options, self.params.option("eval_option")], log, done=lambda: _says(log, "mIoU")
-            )
+            params, log = self.params, self.folder / f"{folder.name}_eval.log"
+            options = [params.option("pretrained", str(weights)), params.option("train_device", device)]
+            options.append(params.option("eval_option"))
+            self._step(params.value("eval"), options, log, done=lambda: "mIoU" in _text(log))
 
     def _export_and_infer(self, name, command, weights, folder, images, quantised):
         options = [self.params.option("export_weights", str(weights)), self.params.option("export_dir", str(folder))]
@@ -172,7 +176,7 @@ class Chain:
                 self.params.option("infer_option"),
             ]
             export.results.append(results)
-            self._step(self.params.value("inference"), options, log, done=lambda folder=results: any(folder.glob("*.png")))
+            self._step(self.params.value("inference"), options, log, done=functools.partial(_holds_masks, results))
 
     def _inference_options(self, quantised):
         """Name and arguments of every combination that the standard runs."""
@@ -185,8 +189,8 @@ class Chain:
                         if (precision == "int8") != quantised or (precision == "fp16" and first == "False"):
                             continue
                         for batch in params.values("infer_batch_size"):
-                            how = f"usemkldnn_{first}_threads_{threads}" if on_cpu else f"usetrt_{first}"
-                            name = f"python_infer_{'cpu' if on_cpu else 'gpu'}_{how}_precision_{precision}_batchsize_{batch}"
+                            how = f"cpu_usemkldnn_{first}_threads_{threads}" if on_cpu else f"gpu_usetrt_{first}"
+                            name = f"python_infer_{how}_precision_{precision}_batchsize_{batch}"
                             yield (
                                 name,
                                 [
@@ -222,7 +226,7 @@ class Chain:
         self._say(f"\033[33m{line}\033[0m")
         if not well:
             self.failed.append(" ".join(shown))
-            sys.stderr.write(log.read_text(encoding="utf-8", errors="replace")[-3000:])
+            sys.stderr.write(_text(log)[-3000:])
         return well
 
     def _say(self, line):
@@ -239,5 +243,9 @@ def config_of(command):
     return arguments[arguments.index("--config") + 1]
 
 
-def _says(log, word):
-    return word in log.read_text(encoding="utf-8", errors="replace")
+def _holds_masks(folder):
+    return any(folder.glob("*.png"))
+
+
+def _text(log):
+    return log.read_text(encoding="utf-8", errors="replace")

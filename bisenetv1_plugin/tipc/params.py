@@ -1,8 +1,8 @@
-"""The TIPC parameter file, `train_infer_python.txt` and its siblings, read as the standard's shell functions read it."""
+"""TIPC's parameter file, `train_infer_python.txt`, read as the standard's shell functions read it."""
 
 from pathlib import Path
 
-MODES = ("lite_train_lite_infer", "lite_train_whole_infer", "whole_infer", "whole_train_whole_infer", "benchmark_train")
+MODES = ("lite_train_lite_infer", "lite_train_whole_infer", "whole_infer", "whole_train_whole_infer")
 
 # What each line is for, by its number among the lines that are not blank; the first is 0.
 LINES = {
