@@ -50,7 +50,7 @@ def prepare(params, data=None, weights=None):
         (FOLDER / name).write_text("".join(f"{image} {label}\n" for image, label in pairs), encoding="utf-8")
     (FOLDER / "data.yml").write_text(_base(classes), encoding="utf-8")
     print(f"Data: {what}; {classes} classes, " + ", ".join(f"{len(lists[name])} in {name}" for name in lists))
-    _lay_configs()
+    _lay_configs(params.path.parent)
     if params.mode == "whole_infer":
         _lay_weights(params, weights)
 
@@ -117,14 +117,13 @@ def _base(classes):
     )
 
 
-def _lay_configs():
-    """In a PaddleSeg checkout, whose scripts want everything under its own test_tipc: our configurations as well."""
-    ours = Path(__file__).parents[2] / CONFIGS
-    if ours.is_dir() and ours.resolve() != CONFIGS.resolve():
+def _lay_configs(source):
+    """In a PaddleSeg checkout, whose scripts want everything under its own test_tipc: the YAML beside the TIPC file."""
+    if source.resolve() != CONFIGS.resolve():
         CONFIGS.mkdir(parents=True, exist_ok=True)
-        for path in ours.glob("*.yml"):
+        for path in source.glob("*.yml"):
             shutil.copyfile(path, CONFIGS / path.name)
-        print(f"Configurations: copied into {CONFIGS}")
+        print(f"Configurations: copied from {source} into {CONFIGS}")
 
 
 def _lay_weights(params, weights):

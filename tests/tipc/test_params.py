@@ -1,0 +1,80 @@
+"""The TIPC parser, against the standard's shell functions where a PaddleSeg checkout is at hand."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bisenetv1_plugin.tipc.params import LINES, MODES, Params, TipcError
+
+CONFIGS = Path(__file__).resolve().parents[2] / "test_tipc/configs/bisenetv1"
+CPU = CONFIGS / "train_linux_cpu_normal_normal_infer_python_linux_cpu.txt"
+
+
+def test_reads():
+    params = Params(CPU, "lite_train_lite_infer")
+    assert params.value("model_name") == "bisenetv1"
+    assert params.values("mkldnn") == ["True", "False"]
+    assert params.of_mode("iters") == "20"
+    assert params.option("train_batch_size", params.of_mode("train_batch_size")) == "--batch_size=2"
+    assert params.option("precision") == params.option("pretrained") == params.option("train_option") == ""
+    assert params.to_static == ("", "")
+    assert Params(CPU, "whole_infer").of_mode("iters") == ""
+    assert Params(CONFIGS / "train_dy2static_python.txt", MODES[0]).to_static == (
+        "to_static_train",
+        "--to_static_training",
+    )
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("train_*.txt")), ids=lambda path: path.name)
+def test_ours_are_whole(path):
+    params = Params(path, "lite_train_lite_infer")
+    assert params.key("norm_train") == "norm_train" and params.key("export_dir") == "--save_dir"
+    assert params.key("infer_weights") == "infer_model" and params.key("result_dir") == "--save_dir"
+
+
+def test_refusals(tmp_path):
+    short = tmp_path / "short.txt"
+    short.write_text("\n".join(CPU.read_text().splitlines()[:30]))
+    with pytest.raises(TipcError, match="short.txt has 30 lines .* at least 51"):
+        Params(short, "whole_infer")
+    with pytest.raises(TipcError, match="'lite_train' is no TIPC mode: choose one of lite_train_lite_infer"):
+        Params(CPU, "lite_train")
+    with pytest.raises(TipcError, match="no TIPC file"):
+        Params(tmp_path / "none.txt", "whole_infer")
+
+
+SHELL = """
+source "$1"
+MODE="$3"
+IFS=$'\\n'
+lines=($(awk 'NR>=1{print}' "$2"))
+for i in $(seq 0 51); do
+    echo "$(func_parser_key "${lines[i]}")"
+    echo "$(func_parser_value "${lines[i]}")"
+    echo "$(func_parser_params "${lines[i]}")"
+done
+"""
+
+
+def test_as_the_shell_functions_read(tmp_path):
+    """Every train_infer_python.txt of a checkout: keys, values and values by mode."""
+    if not os.environ.get("PADDLESEG_DIR"):
+        pytest.skip("PADDLESEG_DIR names no PaddleSeg checkout")
+    folder = Path(os.environ["PADDLESEG_DIR"]) / "test_tipc"
+    files = sorted(folder.glob("configs/*/train_infer_python.txt"))
+    assert len(files) > 30
+    (tmp_path / "read.sh").write_text(SHELL)
+    for path in files:
+        for mode in ("lite_train_lite_infer", "whole_train_whole_infer"):
+            command = ["bash", str(tmp_path / "read.sh"), str(folder / "common_func.sh"), str(path), mode]
+            # No pathname expansion happens in an empty folder.
+            done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+            read = [line.strip() for line in done.stdout.split("\n")[:-1]]
+            params = Params(path, mode)
+            for name, number in LINES.items():
+                key, value, of_mode = read[3 * number : 3 * number + 3]
+                assert (params.key(name).strip(), params.value(name).strip()) == (key, value), (path, name)
+                if name in ("iters", "train_batch_size"):
+                    assert params.of_mode(name) == of_mode, (path, name)
