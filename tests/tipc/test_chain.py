@@ -1,0 +1,204 @@
+"""TIPC chains on a few generated scenes: a whole one passes, and a sabotaged one cannot."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CONFIGS = REPOSITORY / "test_tipc/configs/bisenetv1"
+CPU = "train_linux_cpu_normal_normal_infer_python_linux_cpu.txt"
+
+pytestmark = pytest.mark.skipif(not CONFIGS.is_dir(), reason="not in a checkout")
+
+
+def tipc(folder, *arguments, script="bisenetv1_plugin.tipc", **environment):
+    """Runs `python -m bisenetv1_plugin.tipc` there, `python` being this one."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    env = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", **environment}
+    command = [sys.executable, "-m", script, *map(str, arguments)]
+    return subprocess.run(command, cwd=folder, env=env, text=True, capture_output=True, timeout=600)
+
+
+def shortened(text):
+    """The shipped file with fewer iterations and one inference run."""
+    return (
+        text.replace("lite_train_lite_infer=20", "lite_train_lite_infer=6")
+        .replace("--enable_mkldnn:True|False", "--enable_mkldnn:True")
+        .replace("--batch_size:1|2", "--batch_size:2")
+    )
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    from bisenetv1_plugin.datasets.synthetic import write_scenes
+
+    folder = tmp_path_factory.mktemp("scenes")
+    write_scenes(folder, train=8, val=4, size=(160, 96))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def passed(tmp_path_factory, scenes):
+    """A folder where a lite chain has run; its output."""
+    folder = tmp_path_factory.mktemp("chain")
+    shutil.copytree(CONFIGS, folder / "test_tipc/configs/bisenetv1")
+    config = folder / "test_tipc/configs/bisenetv1" / CPU
+    config.write_text(shortened(config.read_text()))
+    done = tipc(folder, "prepare", config, "lite_train_lite_infer", "--data", scenes)
+    assert done.returncode == 0 and "the data you named" in done.stdout, done.stdout + done.stderr
+    done = tipc(folder, "run", config.relative_to(folder), "lite_train_lite_infer")
+    return folder, done
+
+
+LOGS = "test_tipc/output/bisenetv1/lite_train_lite_infer"
+
+
+def test_lite_chain_passes(passed):
+    folder, done = passed
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    log = (folder / LOGS / "results_python.log").read_text().splitlines()
+    assert [" Run successfully with command - bisenetv1 - " in line for line in log] == [False, True, True, True, True]
+    assert log[1].startswith("\033[33m Run successfully with command - ") and log[1].endswith(".log  \033[0m")
+    verdict = json.loads((folder / LOGS / "verdict.json").read_text())
+    (result,) = verdict["results"]
+    assert verdict["passed"] and verdict["failed"] == []
+    assert result["agreement"] >= 0.9999 and result["logits"] <= 1e-3
+    assert result["class_iou"] == result["predict_class_iou"] and result["class_acc"] == result["predict_class_acc"]
+    assert max(result["class_iou"]) > 0
+    assert (folder / LOGS).glob("*.png")
+
+
+@pytest.fixture
+def copied(passed, tmp_path):
+    """A copy of that folder to spoil, with its trained weights laid for `whole_infer`, which only exports and infers."""
+    folder, _ = passed
+    shutil.copytree(folder, tmp_path / "chain")
+    weights = next((tmp_path / "chain").rglob("best_model/model.pdparams"))
+    shutil.copyfile(weights, tmp_path / "chain/test_tipc/output/bisenetv1/model.pdparams")
+    return tmp_path / "chain"
+
+
+def whole_infer(folder):
+    return tipc(folder, "run", f"test_tipc/configs/bisenetv1/{CPU}", "whole_infer")
+
+
+def script(folder, name, code):
+    """A script at the place of PaddleSeg's own: the chain then runs it, as in a checkout."""
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(code)
+
+
+RUN_OURS = "import runpy, sys\nsys.argv[1:1] = ['{}']\n{}\nrunpy.run_module('bisenetv1_plugin', run_name='__main__')\n"
+
+
+def test_whole_infer_passes(copied):
+    done = whole_infer(copied)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+def test_wrong_weights_at_export(copied):
+    """Right in form, every tensor of another network."""
+    script(
+        copied,
+        "tools/export.py",
+        """
+import sys, paddle
+from bisenetv1_plugin.__main__ import main
+arguments = [part for a in sys.argv[1:] for part in a.split("=")]
+at = arguments.index("--model_path") + 1
+state = paddle.load(arguments[at])
+paddle.seed(7)
+wrong = {name: value + 0.05 * paddle.randn(value.shape) if "head" in name else value for name, value in state.items()}
+paddle.save(wrong, "wrong.pdparams")
+arguments[at] = "wrong.pdparams"
+sys.exit(main(["export", *arguments]))
+""",
+    )
+    done = whole_infer(copied)
+    assert done.returncode == 1
+    assert "of the pixels only" in done.stdout and "TIPC verdict: FAIL" in done.stdout
+
+
+def test_masks_off_by_one(copied):
+    script(
+        copied,
+        "deploy/python/infer.py",
+        """
+import pathlib, sys
+import numpy as np
+from PIL import Image
+from bisenetv1_plugin.__main__ import main
+arguments = [a for a in sys.argv[1:] if not a.startswith(("--benchmark", "--model_name"))]
+code = main(["infer", *arguments])
+folder = [a.split("=")[1] for a in arguments if a.startswith("--save_dir")][0]
+for path in pathlib.Path(folder).glob("*.png"):
+    Image.fromarray((np.asarray(Image.open(path)) + 1).clip(0, 18).astype("uint8")).save(path)
+sys.exit(code)
+""",
+    )
+    done = whole_infer(copied)
+    assert done.returncode == 1 and "of the pixels only" in done.stdout
+
+
+def test_predictor_that_exits_with_0(copied):
+    """What deploy/python/infer.py does where it cannot create its predictor."""
+    script(copied, "deploy/python/infer.py", "print('no predictor'); exit()")
+    done = whole_infer(copied)
+    assert done.returncode == 1
+    assert "Run failed with command - bisenetv1 - " in done.stdout and "no usable mask of 4 of 4 images" in done.stdout
+
+
+def test_truncated_parameters(copied):
+    script(
+        copied,
+        "tools/export.py",
+        """
+import os, sys
+from bisenetv1_plugin.__main__ import main
+code = main(["export", *sys.argv[1:]])
+folder = [a.split("=")[1] for a in sys.argv if a.startswith("--save_dir")][0]
+os.truncate(os.path.join(folder, "model.pdiparams"), 100000)
+sys.exit(code)
+""",
+    )
+    done = whole_infer(copied)
+    assert done.returncode == 1 and "Run failed" in done.stdout
+
+
+def test_missing_image(copied):
+    images = copied / "test_tipc/data/bisenetv1/infer.txt"
+    first = images.read_text().split()[0]
+    images.write_text(images.read_text().replace(first, first + ".gone"))
+    done = whole_infer(copied)
+    assert done.returncode == 2 and ".gone, and there is no such file" in done.stderr
+
+
+def test_too_few_classes(copied):
+    """Weights that answer the same everywhere agree with themselves, and show nothing."""
+    import paddle
+
+    path = copied / "test_tipc/output/bisenetv1/model.pdparams"
+    state = paddle.load(str(path))
+    name = next(name for name in state if name.startswith("heads.2") and name.endswith("conv_1x1.bias"))
+    state[name] = state[name] + paddle.to_tensor(np.eye(1, state[name].shape[0], 3, dtype="float32")[0] * 1000)
+    paddle.save(state, str(path))
+    done = whole_infer(copied)
+    assert done.returncode == 1 and "parity is not shown: only 1 classes" in done.stdout
+
+
+def test_refusals(copied, tmp_path):
+    config = copied / "test_tipc/configs/bisenetv1" / CPU
+    done = tipc(copied, "run", config, "half_infer")
+    assert done.returncode == 2 and "'half_infer' is no TIPC mode" in done.stderr
+    config.write_text("\n".join(config.read_text().splitlines()[:20]))
+    done = tipc(copied, "run", config, "whole_infer")
+    assert done.returncode == 2 and "20 lines" in done.stderr
+    done = tipc(copied, "prepare", CONFIGS / CPU, "whole_infer", "--data", tmp_path)
+    assert done.returncode == 2 and "has no train.txt" in done.stderr
