@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = REPOSITORY / "test_tipc/configs/bisenetv1"
@@ -77,7 +76,7 @@ def test_lite_chain_passes(passed):
 
 @pytest.fixture
 def copied(passed, tmp_path):
-    """A copy of that folder to spoil, with its trained weights laid for `whole_infer`, which only exports and infers."""
+    """A copy of that folder to spoil, its trained weights laid for `whole_infer`, which only exports and infers."""
     folder, _ = passed
     shutil.copytree(folder, tmp_path / "chain")
     weights = next((tmp_path / "chain").rglob("best_model/model.pdparams"))
@@ -202,3 +201,27 @@ def test_refusals(copied, tmp_path):
     assert done.returncode == 2 and "20 lines" in done.stderr
     done = tipc(copied, "prepare", CONFIGS / CPU, "whole_infer", "--data", tmp_path)
     assert done.returncode == 2 and "has no train.txt" in done.stderr
+
+
+def test_compare_results(passed, tmp_path):
+    """Equal to itself; not equal once one class is off by more than the tolerance, or where a run is missing."""
+    folder, _ = passed
+    verdict = json.loads((folder / LOGS / "verdict.json").read_text())
+    log, stored = tmp_path / "log.json", tmp_path / "stored.json"
+
+    def compare(content):
+        log.write_text((folder / LOGS / "verdict.json").read_text())
+        stored.write_text(json.dumps(content))
+        command = [sys.executable, REPOSITORY / "test_tipc/compare_results.py", "--gt_file", stored, "--log_file", log]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    assert compare(verdict).returncode == 0
+    verdict["results"][0]["class_iou"][2] += 0.01
+    done = compare(verdict)
+    assert done.returncode == 1 and "class_iou of norm_train" in done.stdout
+    verdict["results"][0]["name"] = "another"
+    assert "the run another" in compare(verdict).stdout
+    log.unlink()
+    assert subprocess.run(
+        [sys.executable, REPOSITORY / "test_tipc/compare_results.py", "--gt_file", stored, "--log_file", log]
+    ).returncode
