@@ -2,7 +2,7 @@
 
 The exit code is 0 where parity is shown for every runtime that ran, 1 where it is not. fp32: at least 99.99 % of
 the pixels equal, any other with its two best classes less than 1e-3 apart, logits less than 1e-3 apart, and in Paddle
-Inference the same figures of every class to four decimals. bf16: mIoU within 0.3 points. At least three classes must
+Inference the same IoU of every class to four decimals. bf16: mIoU within 0.3 points. At least three classes must
 be predicted.
 
 An export with argmax or softmax has no logits: those come from another that is made for it, the masks from itself.
@@ -77,7 +77,7 @@ class _Runtime:
     """One runtime in one precision, its answers so far, and the verdict on them."""
 
     name: str
-    exact: bool  # the figures of the classes must be dygraph's to four decimals
+    exact: bool  # the IoU of every class must be dygraph's to four decimals
     masks: Any  # runs the export
     logits: Optional[Any]  # runs the one that gives logits; None if there is none
     comparison: Any
@@ -103,8 +103,8 @@ class _Runtime:
             fault = f"mIoU differs by {lost:.4f}." if lost > parity.BF16_MIOU else None
         else:
             fault = self.comparison.fault()
-            if not fault and self.exact and ours.rounded() != theirs.rounded():
-                fault = "the figures of the classes differ in the fourth decimal."
+            if not fault and self.exact and ours.rounded()[0] != theirs.rounded()[0]:
+                fault = "the IoU of a class differs in the fourth decimal."
         missing = None if self.comparison.max_difference is not None else "there are no logits to compare."
         missing = missing or parity.too_few(reference.classes, len(theirs.class_iou))
         self.verdict = NO_PARITY if fault else NOT_SHOWN if missing else PARITY
