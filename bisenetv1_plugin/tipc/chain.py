@@ -6,27 +6,13 @@ exit code.
 """
 
 import functools
-import os
 import shlex
-import shutil
-import subprocess
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import List
 
 from bisenetv1_plugin.tipc.params import TipcError
-
-# PaddleSeg's scripts, and the command of this package that stands in where there is no checkout.
-_STANDINS = {
-    "tools/train.py": "train",
-    "tools/val.py": "val",
-    "tools/predict.py": "predict",
-    "tools/export.py": "export",
-    "deploy/python/infer.py": "infer",
-}
-# Flags of deploy/python/infer.py that are about its own logs; the stand-in has no use for them.
-_LOG_FLAGS = ("--benchmark", "--model_name", "--save_log_path")
+from bisenetv1_plugin.tipc.steps import Steps
 
 
 @dataclass
@@ -42,28 +28,21 @@ class Export:
 
 
 class Chain:
-    """Runs the steps of a `Params`, logs each as the standard does, and remembers what failed.
+    """Runs what a `Params` describes.
 
     Attributes:
-        folder (Path): test_tipc/output/MODEL/MODE under the working directory.
+        steps (Steps): runs and logs the commands, in test_tipc/output/MODEL/MODE under the working directory.
         exports (list[Export]): what was exported and inferred, for the verdict.
-        failed (list[str]): the commands that failed.
     """
 
     def __init__(self, params):
         self.params = params
         self.folder = Path("test_tipc/output") / params.value("model_name") / params.mode
-        self.exports, self.failed = [], []
-        if self.folder.exists():
-            shutil.rmtree(self.folder)  # a result of an earlier run must not stand in for one of this run
-        self.folder.mkdir(parents=True)
-        self._status = self.folder / "results_python.log"
-        self._python = shutil.which(params.value("python"))
-        if self._python is None:
-            raise TipcError(f"{params.path} wants {params.value('python')}, which is not on the PATH: edit its line 3.")
+        self.steps = Steps(params.value("model_name"), params.value("python"), self.folder, "results_python.log")
+        self.exports = []
 
     def run(self):
-        self._say(f"------------------------ {self.params.mode} ------------------------")
+        self.steps.say(f"------------------------ {self.params.mode} ------------------------")
         if self.params.mode == "whole_infer":
             self._export_given()
         else:
@@ -146,7 +125,7 @@ class Chain:
         log = self.folder / f"{folder.name}.log"
         iters = params.of_mode("iters")
         candidates = [folder / params.value("weights_name"), folder / f"iter_{iters}" / "model.pdparams"]
-        self._step(command, options, log, start, environment, lambda: any(map(Path.is_file, candidates)))
+        self.steps.run(command, options, log, start, environment, lambda: any(map(Path.is_file, candidates)))
         return next(filter(Path.is_file, candidates), None)
 
     def _evaluate(self, weights, device, folder):
@@ -154,12 +133,17 @@ class Chain:
             params, log = self.params, self.folder / f"{folder.name}_eval.log"
             options = [params.option("pretrained", str(weights)), params.option("train_device", device)]
             options.append(params.option("eval_option"))
-            self._step(params.value("eval"), options, log, done=lambda: "mIoU" in _text(log))
+            self.steps.run(
+                params.value("eval"),
+                options,
+                log,
+                done=lambda: "mIoU" in log.read_text(encoding="utf-8", errors="replace"),
+            )
 
     def _export_and_infer(self, name, command, weights, folder, images, quantised):
         options = [self.params.option("export_weights", str(weights)), self.params.option("export_dir", str(folder))]
         deploy = folder / "deploy.yaml"
-        if self._step(command, options, self.folder / f"{name}_export.log", done=deploy.is_file):
+        if self.steps.run(command, options, self.folder / f"{name}_export.log", done=deploy.is_file):
             self._infer(Export(name, config_of(command), weights, folder, images), quantised)
 
     def _infer(self, export, quantised):
@@ -176,7 +160,7 @@ class Chain:
                 self.params.option("infer_option"),
             ]
             export.results.append(results)
-            self._step(self.params.value("inference"), options, log, done=functools.partial(_holds_masks, results))
+            self.steps.run(self.params.value("inference"), options, log, done=functools.partial(holds_masks, results))
 
     def _inference_options(self, quantised):
         """Name and arguments of every combination that the standard runs."""
@@ -202,38 +186,6 @@ class Chain:
                                 ],
                             )
 
-    def _step(self, command, options, log, start=(), environment=None, done=lambda: True):
-        """Run a script of the file with these arguments; whether it went well and left what it should."""
-        script, *arguments = shlex.split(command)
-        arguments += [option for option in options if option]
-        if not Path(script).is_file():
-            if script not in _STANDINS:
-                raise TipcError(f"there is no {script} here, and no command of this package stands in for it.")
-            arguments = [_STANDINS[script], *(a for a in arguments if a.split("=")[0] not in _LOG_FLAGS)]
-            script = str(Path(self._python).with_name("bisenetv1"))
-        shown = [self._python, *start, script, *arguments]
-        print(" ".join(shown), flush=True)
-        with open(log, "w", encoding="utf-8") as file:
-            code = subprocess.run(
-                shown,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **(environment or {})},
-            ).returncode
-        well = code == 0 and done()
-        word = "successfully" if well else "failed"
-        line = f" Run {word} with command - {self.params.value('model_name')} - {' '.join(shown)} - {log}  "
-        self._say(f"\033[33m{line}\033[0m")
-        if not well:
-            self.failed.append(" ".join(shown))
-            sys.stderr.write(_text(log)[-3000:])
-        return well
-
-    def _say(self, line):
-        print(line, flush=True)
-        with open(self._status, "a", encoding="utf-8") as file:
-            file.write(f"{line}\n")
-
 
 def config_of(command):
     """The configuration that a command names with --config."""
@@ -243,9 +195,6 @@ def config_of(command):
     return arguments[arguments.index("--config") + 1]
 
 
-def _holds_masks(folder):
+def holds_masks(folder):
+    """Whether an inference run has left anything."""
     return any(folder.glob("*.png"))
-
-
-def _text(log):
-    return log.read_text(encoding="utf-8", errors="replace")

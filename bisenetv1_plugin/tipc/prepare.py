@@ -36,7 +36,7 @@ def prepare(params, data=None, weights=None):
         TipcError: the data or the weights cannot be used.
     """
     source, what = (Path(data), f"the data you named, {data}") if data else _default_data(params.mode)
-    train, val = (_pairs(source, name) for name in ("train.txt", "val.txt"))
+    train, val = (listed(source / name) for name in ("train.txt", "val.txt"))
     classes = _count_classes([label for _, label in train[:: max(1, len(train) // 50)]])
     lite_train = params.mode.startswith("lite_train") or params.mode == "whole_infer"
     lite_infer = params.mode.endswith("lite_infer")
@@ -72,19 +72,24 @@ def _default_data(mode):
     return scenes, "generated street scenes"
 
 
-def _pairs(folder, name):
-    """Absolute paths of the images and labels of a list, every one of which must be there."""
-    path = folder / name
+def listed(path):
+    """Absolute paths of the images and labels of a list of `image label` lines, which are relative to its folder.
+
+    Raises:
+        TipcError: there is no such list, or it names no image, or one that is not there.
+    """
     if not path.is_file():
-        raise TipcError(f"{folder} has no {name}: a list of `image label` lines, relative to the folder, is needed.")
+        raise TipcError(
+            f"there is no list {path}: it has `image label` lines, and test_tipc/prepare.sh writes the chain's."
+        )
     pairs = []
     for line in path.read_text(encoding="utf-8").splitlines():
         names = line.split()
         if len(names) != 2:
-            raise TipcError(f"{path}: the line {line!r} is not `image label`.")
-        for missing in (folder / part for part in names if not (folder / part).is_file()):
+            raise TipcError(f"{path}: the line {line!r} is not `image label`, so that nothing can be scored.")
+        for missing in (name for name in names if not (path.parent / name).is_file()):
             raise TipcError(f"{path} names {missing}, and there is no such file.")
-        pairs.append(tuple((folder / part).resolve() for part in names))
+        pairs.append(tuple((path.parent / name).resolve() for name in names))
     if not pairs:
         raise TipcError(f"{path} names no image.")
     return pairs

@@ -9,7 +9,7 @@ from typing import List, Optional
 
 import numpy as np
 
-from bisenetv1_plugin.tipc.params import TipcError
+from bisenetv1_plugin.tipc.prepare import listed
 
 LOGITS = 1e-3
 PASS, FAIL, NOT_SHOWN = "pass", "fail", "parity not shown"
@@ -41,12 +41,11 @@ class Result:
     reason: str = ""
 
 
-def judge(export, mode, picture):
+def judge(export, picture):
     """Compare every inference run of an export with dygraph.
 
     Args:
         export (chain.Export): what was exported, and where its results are.
-        mode (str): the TIPC mode, for the picture's title.
         picture (Path): where to draw the masks of both side by side.
 
     Returns:
@@ -59,7 +58,7 @@ def judge(export, mode, picture):
 
     from bisenetv1_plugin.tools import parity, project
 
-    pairs = _pairs(export.images)
+    pairs = listed(export.images)
     cfg = project.load_config(export.config)
     project.set_device("cpu")
     build = project.Builder(cfg)
@@ -91,7 +90,7 @@ def judge(export, mode, picture):
                 shown.append(mask)
             if len(rows) < 4 and len(shown) == 1 + len(export.results):
                 rows.append((image, truth, shown))
-    _draw(picture, rows, export, num_classes, mode)
+    _draw(picture, rows, export, num_classes)
     return [
         _result(export.results[n].name, len(pairs), reference, tallies[n], comparisons[n], difference, missing[n])
         for n in range(len(export.results))
@@ -157,24 +156,6 @@ def _result(name, images, reference, tally, comparison, difference, missing):
     )
 
 
-def _pairs(path):
-    """The images and labels of the inference list: `image label` lines, relative to the list's folder."""
-    if not path.is_file():
-        raise TipcError(f"there is no list of images {path}: run test_tipc/prepare.sh first.")
-    pairs = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        names = line.split()
-        if len(names) != 2:
-            raise TipcError(f"{path}: the line {line!r} is not `image label`, so that nothing can be scored.")
-        for name in names:
-            if not (path.parent / name).is_file():
-                raise TipcError(f"{path} names {name}, and there is no such file beside it.")
-        pairs.append(tuple(path.parent / name for name in names))
-    if not pairs:
-        raise TipcError(f"{path} names no image.")
-    return pairs
-
-
 def _logits_predictor(cfg, export, folder):
     """Paddle Inference with the logits, which an export with argmax keeps to itself: exported once more without it."""
     from bisenetv1_plugin.tools import export as exporter
@@ -196,7 +177,7 @@ def _mask(path, shape):
     return mask if mask.shape == shape else None
 
 
-def _draw(path, rows, export, num_classes, mode):
+def _draw(path, rows, export, num_classes):
     """Image, truth, prediction and every inference run, side by side."""
     import cv2
 

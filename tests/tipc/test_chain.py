@@ -200,7 +200,7 @@ def test_refusals(copied, tmp_path):
     done = tipc(copied, "run", config, "whole_infer")
     assert done.returncode == 2 and "20 lines" in done.stderr
     done = tipc(copied, "prepare", CONFIGS / CPU, "whole_infer", "--data", tmp_path)
-    assert done.returncode == 2 and "has no train.txt" in done.stderr
+    assert done.returncode == 2 and "there is no list" in done.stderr and "train.txt" in done.stderr
 
 
 def test_compare_results(passed, tmp_path):
@@ -225,3 +225,14 @@ def test_compare_results(passed, tmp_path):
     assert subprocess.run(
         [sys.executable, REPOSITORY / "test_tipc/compare_results.py", "--gt_file", stored, "--log_file", log]
     ).returncode
+
+
+def test_paddle2onnx(copied):
+    config = "test_tipc/configs/bisenetv1/bisenetv1_model_linux_cpu_normal_normal_paddle2onnx_python_linux_cpu.txt"
+    done = tipc(copied, "onnx", config)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    folder = copied / "test_tipc/output/bisenetv1/paddle2onnx_infer"
+    (result,) = json.loads((folder / "verdict.json").read_text())["results"]
+    assert result["agreement"] >= 0.9999 and (folder / "onnx.png").stat().st_size > 1000
+    (copied / config).write_text((copied / config).read_text().replace("--to onnx", "--to paddle"))
+    assert tipc(copied, "onnx", config).returncode == 1, "the model of the run before stood in"

@@ -1,0 +1,91 @@
+"""One command of a TIPC chain: run, judged and logged as the standard logs it."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from bisenetv1_plugin.tipc.params import TipcError
+
+# PaddleSeg's scripts, and the command of this package that stands in where there is no checkout.
+_STANDINS = {
+    "tools/train.py": "train",
+    "tools/val.py": "val",
+    "tools/predict.py": "predict",
+    "tools/export.py": "export",
+    "deploy/python/infer.py": "infer",
+}
+# Flags of deploy/python/infer.py that are about its own logs; the stand-in has no use for them.
+_LOG_FLAGS = ("--benchmark", "--model_name", "--save_log_path")
+
+
+class Steps:
+    """Runs commands and remembers those that failed.
+
+    Args:
+        model_name (str): what the log lines call the model.
+        python (str): the interpreter, as the parameter file names it.
+        folder (Path): for the logs. What an earlier run left there is removed: it must not stand in for a result.
+        status_log (str): the file there that gets a line for every step.
+
+    Attributes:
+        failed (list[str]): the commands that failed.
+
+    Raises:
+        TipcError: there is no such interpreter.
+    """
+
+    def __init__(self, model_name, python, folder, status_log):
+        # This interpreter's folder first: a virtual environment need not be activated.
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+        self._python = shutil.which(python, path=path)
+        if self._python is None:
+            raise TipcError(f"the parameter file wants {python!r}, which is not on the PATH: edit its third line.")
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+        self._model_name, self._status = model_name, folder / status_log
+        self.failed = []
+
+    def run(self, command, options, log, start=(), environment=None, done=lambda: True):
+        """Run a script with its arguments and these options.
+
+        Args:
+            command (str): `script arguments`; a PaddleSeg script that is not here is stood in for by `bisenetv1`.
+            options (list[str]): more arguments; empty ones are left out.
+            log (Path): gets what the command prints.
+            start (sequence[str]): arguments of Python before the script, such as `-m paddle.distributed.launch`.
+            environment (dict, optional): variables to set.
+            done (callable): whether the step has left what it should; the exit code alone proves nothing.
+
+        Returns:
+            bool: exit code 0, and done.
+        """
+        script, *arguments = shlex.split(command)
+        arguments += [option for option in options if option]
+        if not Path(script).is_file():
+            if script not in _STANDINS:
+                raise TipcError(f"there is no {script} here, and no command of this package stands in for it.")
+            arguments = [_STANDINS[script], *(a for a in arguments if a.split("=")[0] not in _LOG_FLAGS)]
+            script = str(Path(self._python).with_name("bisenetv1"))
+        shown = [self._python, *start, script, *arguments]
+        print(" ".join(shown), flush=True)
+        with open(log, "w", encoding="utf-8") as file:
+            code = subprocess.run(
+                shown, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **(environment or {})}
+            ).returncode
+        well = code == 0 and done()
+        word = "successfully" if well else "failed"
+        self.say(f"\033[33m Run {word} with command - {self._model_name} - {' '.join(shown)} - {log}  \033[0m")
+        if not well:
+            self.failed.append(" ".join(shown))
+            sys.stderr.write(log.read_text(encoding="utf-8", errors="replace")[-3000:])
+        return well
+
+    def say(self, line):
+        """Print a line, and add it to the status log."""
+        print(line, flush=True)
+        with open(self._status, "a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
