@@ -65,11 +65,13 @@ class Steps:
         """
         script, *arguments = shlex.split(command)
         arguments += [option for option in options if option]
-        if not Path(script).is_file():
-            if script not in _STANDINS:
-                raise TipcError(f"there is no {script} here, and no command of this package stands in for it.")
+        if script in _STANDINS and not Path(script).is_file():
             arguments = [_STANDINS[script], *(a for a in arguments if a.split("=")[0] not in _LOG_FLAGS)]
-            script = str(Path(self._python).with_name("bisenetv1"))
+            script = "bisenetv1"
+        if script == "bisenetv1":
+            script = str(Path(self._python).with_name(script))
+        elif not Path(script).is_file():
+            raise TipcError(f"there is no {script} here, and no command of this package stands in for it.")
         shown = [self._python, *start, script, *arguments]
         print(" ".join(shown), flush=True)
         with open(log, "w", encoding="utf-8") as file:
