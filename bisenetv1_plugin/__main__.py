@@ -9,7 +9,7 @@ from bisenetv1_plugin import __version__
 from bisenetv1_plugin.tools.errors import UserError
 
 # One module of `tools` each, with SUMMARY, add_arguments(parser) and run(args). Paddle is imported by `run` only.
-COMMANDS = ("demo", "train", "val", "predict", "export", "infer", "data", "configs", "curves", "run")
+COMMANDS = ("demo", "train", "val", "predict", "export", "infer", "convert", "data", "configs", "curves", "run")
 
 
 def main(argv=None):

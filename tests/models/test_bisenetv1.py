@@ -11,11 +11,11 @@ from bisenetv1_plugin.backbones.resnet import ResNet18_v1b, ResNet50_v1b
 from bisenetv1_plugin.models.bisenetv1 import BiSeNetV1
 from bisenetv1_plugin.models.variants import VARIANTS
 
-BACKBONES = {"torchseg": ResNet18_v1b, "paddleseg": lambda **kwargs: ResNet18_vd(output_stride=8, **kwargs)}
+BACKBONES = {"paddleseg": lambda **kwargs: ResNet18_vd(output_stride=8, **kwargs)}
 
 
 def network(variant="torchseg", num_classes=19, **kwargs):
-    return BiSeNetV1(num_classes, BACKBONES[variant](), variant=variant, **kwargs)
+    return BiSeNetV1(num_classes, BACKBONES.get(variant, ResNet18_v1b)(), variant=variant, **kwargs)
 
 
 def image(*shape, seed=0):
