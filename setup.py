@@ -16,7 +16,7 @@ STARTUP_FILES = {
     "bisenetv1_plugin.start": "bisenetv1_plugin:install\n",
 }
 
-CONFIGS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "configs").rglob("*.yml"))
+CONFIGS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "configs").rglob("*.y*ml"))
 
 
 class BuildWithStartupFiles(build_py):
