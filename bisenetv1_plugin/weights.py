@@ -90,9 +90,7 @@ def _match(layer, path):
         for name in own
         if name in state and list(state[name].shape) != list(own[name].shape)
     ]
-    matched = {
-        name: state[name] for name in own if name in state and list(state[name].shape) == list(own[name].shape)
-    }
+    matched = {name: state[name] for name in own if name in state and list(state[name].shape) == list(own[name].shape)}
     return matched, missing, misshapen
 
 

@@ -61,7 +61,8 @@ class whole_file:
     def __enter__(self):
         folder = os.path.dirname(os.path.abspath(self.path))
         os.makedirs(folder, exist_ok=True)
-        handle, self._beside = tempfile.mkstemp(dir=folder, prefix=".convert-")
+        # No leading dot: PyTorch derives a name inside its archive from the file's, and refuses an empty one.
+        handle, self._beside = tempfile.mkstemp(dir=folder, prefix="convert-", suffix=".part")
         os.close(handle)
         os.chmod(self._beside, 0o644)
         return self._beside
