@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-import paddle
 from paddleseg.cvlibs import manager
 
 from bisenetv1_plugin import plugin
@@ -62,6 +61,7 @@ def to_paddle(tensors, family=None):
     Raises:
         ValueError: the family is not recognised, or a tensor is missing, left over or of another shape.
     """
+    plugin.register()  # for interpreters that run no start-up files; where they ran, it does nothing
     found = _recognise(tensors, family)
     shapes = {name: values.shape for name, values in tensors.items()}
     backbone = backbone_type(shapes, found.backbone)
@@ -75,7 +75,7 @@ def to_paddle(tensors, family=None):
         variant, num_classes = _variant(found, backbone, shapes), _first_dimension(found.classifier, shapes)
     ours = _names(found, backbone, variant, num_classes)
     dropped = [name for name in tensors if name.endswith(_COUNTER) or (not found.variants and name in _CLASSIFIER)]
-    _account(tensors, {theirs: shape for theirs, shape in ours.values()}, dropped, f"{found.name} with {backbone}")
+    _account(tensors, dict(ours.values()), dropped, f"{found.name} with {backbone}")
     state = {our_name: tensors[theirs] for our_name, (theirs, _) in ours.items()}
     return Converted(found.name, backbone, variant, num_classes, state, dropped)
 
@@ -94,6 +94,7 @@ def to_torch(state, family=None):
         ValueError: it is the network of no such family, or of several; or a tensor is missing, left over or of
             another shape.
     """
+    plugin.register()
     shapes = {name: values.shape for name, values in state.items()}
     found = _family_of_ours(shapes, family)
     backbone = backbone_type(shapes, "backbone.")
@@ -155,7 +156,6 @@ def _first_dimension(name, shapes):
 
 def _names(family, backbone, variant, num_classes):
     """Our name -> the family's name and the shape, for every tensor of the network (or of the backbone alone)."""
-    plugin.register()
     layer = manager.BACKBONES.components_dict[backbone]()
     prefix = "backbone."
     if variant:

@@ -15,9 +15,7 @@ FAMILIES = ("torchseg", "coincheung", "zllrunning", "mmseg", "imagenet")
 
 def add_arguments(parser):
     parser.add_argument("src", metavar="SRC", help="the checkpoint; with --to torch, a .pdparams file")
-    parser.add_argument(
-        "dst", metavar="DST", help="the .pdparams file to write; with --to torch, a .pth or .safetensors"
-    )
+    parser.add_argument("dst", metavar="DST", help="the .pdparams to write; with --to torch, a .pth or .safetensors")
     parser.add_argument("--from", dest="family", choices=FAMILIES, help="whose it is; default: by its tensors' names")
     parser.add_argument("--to", choices=["paddle", "torch"], default="paddle", help="direction, default paddle")
 

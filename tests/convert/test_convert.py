@@ -19,6 +19,7 @@ from bisenetv1_plugin.__main__ import main  # noqa: E402
 from bisenetv1_plugin.backbones.resnet import ResNet18_v1b, ResNet50_v1b  # noqa: E402
 from bisenetv1_plugin.convert import checkpoint, conversion  # noqa: E402
 from bisenetv1_plugin.models.bisenetv1 import BiSeNetV1  # noqa: E402
+from bisenetv1_plugin.tools import configs  # noqa: E402
 
 # variant, backbone -> the family that publishes it
 PUBLISHED = {
@@ -270,11 +271,11 @@ class TestRefusals:
         self.refused(done, "Its backbone is ResNet50_v1b; coincheung was published with ResNet18_v1b only")
         assert only(tmp_path, "r50.pth")
 
-        model = {"type": "BiSeNetV1", "num_classes": 19, "backbone": {"type": "ResNet18_v1b"}}
-        data = {"type": "SyntheticStreetScenes", "mode": "val", "size": [64, 32], "transforms": [{"type": "Normalize"}]}
-        (tmp_path / "r18.yml").write_text(
-            yaml.safe_dump({"batch_size": 1, "iters": 1, "model": model, "val_dataset": data})
-        )
+        config = yaml.safe_load(configs.path_of("bisenetv1_demo_256x128").read_text(encoding="utf-8"))
+        config["model"]["num_classes"] = 19
+        for mode in ("train", "val"):
+            config[f"{mode}_dataset"] = {"type": "SyntheticStreetScenes", "mode": mode, "transforms": []}
+        (tmp_path / "r18.yml").write_text(yaml.safe_dump(config))
         paddle.save(BiSeNetV1(19, ResNet50_v1b()).state_dict(), str(tmp_path / "r50.pdparams"))
         command = ["val", "--config", "r18.yml", "--device", "cpu"]
         self.refused(bisenetv1(tmp_path, *command, "--model_path", "r50.pdparams"), "does not fit this BiSeNetV1")

@@ -109,7 +109,7 @@ class TestFastHeads:
         random = np.random.RandomState(0)
         label = random.randint(0, 5, (2, 64, 96))
         label[random.rand(*label.shape) < 0.1] = 255
-        small = np.stack([cv2.resize(l.astype("uint8"), (12, 8), interpolation=cv2.INTER_NEAREST) for l in label])
+        small = np.stack([cv2.resize(each.astype("uint8"), (12, 8), interpolation=cv2.INTER_NEAREST) for each in label])
         logit = paddle.to_tensor(random.normal(size=(2, 5, 8, 12)).astype("float32"))
         expected = BiSeNetV1Loss()(logit, paddle.to_tensor(small.astype("int64")))
         actual = BiSeNetV1Loss(resize_label=True)(logit, paddle.to_tensor(label))
@@ -136,10 +136,8 @@ def test_fine_tuning_on_camvid(camvid, tmp_path, capfd):
     dic["val_dataset"]["val_path"] = str(tmp_path / "val.txt")
     (tmp_path / "config.yml").write_text(yaml.safe_dump(dic))
     command = ["train", "--config", tmp_path / "config.yml", "--device", "cpu", "--save_dir", tmp_path / "out"]
-    assert (
-        main([str(word) for word in [*command, "--log_iters", 1, "--do_eval", "--save_interval", 100, "--seed", 1]])
-        == 0
-    )
+    command += ["--log_iters", 1, "--do_eval", "--save_interval", 100, "--seed", 1]
+    assert main([str(word) for word in command]) == 0
     log = capfd.readouterr().out
     total = len(old.state_dict())
     assert f"Loaded {total - 6} of the {total} tensors of BiSeNetV1" in log
