@@ -32,8 +32,11 @@ def network(variant, num_classes=19):
     """With BatchNorms whose statistics are those of real data, not 0 and 1."""
     paddle.seed(0)
     layer = BiSeNetV1(num_classes, manager.BACKBONES[BACKBONES.get(variant, "ResNet18_v1b")](), variant=variant)
-    norms = [sub for sub in layer.sublayers() if isinstance(sub, paddle.nn.BatchNorm2D)]
-    for norm in norms:
+    for name, norm in layer.named_sublayers():
+        if not isinstance(norm, paddle.nn.BatchNorm2D):
+            continue
+        if name.endswith("bn3"):  # a residual as large as what it is added to makes rounding the signal
+            norm.weight.set_value(paddle.full_like(norm.weight, 0.2))
         norm._momentum = 0.0  # the statistics become those of the batch
         norm.bias.set_value(paddle.normal(0, 0.3, norm.bias.shape))
     layer.train()
@@ -44,7 +47,7 @@ def network(variant, num_classes=19):
 
 
 def scenes():
-    return SyntheticStreetScenes(mode="val", size=[128, 64], transforms=[Normalize()])
+    return SyntheticStreetScenes(mode="val", size=[256, 128], transforms=[Normalize()])
 
 
 @pytest.mark.parametrize("onednn", ONEDNN)
@@ -55,7 +58,9 @@ def test_inference_gives_the_masks_of_prediction(variant, onednn, tmp_path):
     predictor = Predictor(str(tmp_path / "deploy.yaml"), enable_mkldnn=onednn)
     samples = [scenes()[i] for i in range(3)]
     result = parity.compare(layer, predictor, samples, 19)
-    assert result.fault() is None, result.fault()
+    assert result.agreement >= parity.AGREEMENT, f"{result.agreement:.4%} of the pixels"
+    assert result.widest_margin < parity.MARGIN
+    assert len(np.unique(result.predicted)) >= 3
 
 
 @pytest.mark.parametrize("name", ["bisenetv1_x39_cityscapes_1024x1024_140k", "bisenetv1_zllrunning_faces_448x448_80k"])
