@@ -19,7 +19,9 @@ def test_every_recipe_has_its_row():
     assert len(zoo.rows()) == len(ROWS)
 
 
-@pytest.mark.parametrize("name", sorted(ROWS))
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if ROWS[name]["gmacs"] > 60 else []) for name in sorted(ROWS)]
+)
 def test_row(name):
     row, cfg = ROWS[name], Config(str(configs.path_of(name)))
     cfg.dic["model"]["backbone"].pop("pretrained", None)

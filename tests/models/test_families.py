@@ -27,6 +27,11 @@ BACKBONES = {
 # 3.3's, no program that interpolates bilinearly runs (Paddle#77340).
 ONEDNN = [False, True] if paddle.__version__.startswith("2.") else [False]
 
+CASES = [
+    pytest.param(variant, marks=[pytest.mark.slow] if variant in ("torchseg_r101", "mmseg_wide") else [])
+    for variant in sorted(VARIANTS)
+]
+
 
 def network(variant, num_classes=19):
     """With BatchNorms whose statistics are those of real data, not 0 and 1."""
@@ -51,7 +56,7 @@ def scenes():
 
 
 @pytest.mark.parametrize("onednn", ONEDNN)
-@pytest.mark.parametrize("variant", sorted(VARIANTS))
+@pytest.mark.parametrize("variant", CASES)
 def test_inference_gives_the_masks_of_prediction(variant, onednn, tmp_path):
     layer = network(variant)
     export.save(layer, str(tmp_path), [{"type": "Normalize"}])
