@@ -12,6 +12,11 @@ SUMMARY = "convert a PyTorch checkpoint of a published BiSeNetV1, or back"
 
 FAMILIES = ("torchseg", "coincheung", "zllrunning", "mmseg", "imagenet")
 
+_PARTS = (
+    *("batch_size", "iters", "model", "train_dataset", "val_dataset", "test_config"),
+    *("optimizer", "lr_scheduler", "loss"),
+)
+
 
 def add_arguments(parser):
     parser.add_argument("src", metavar="SRC", help="the checkpoint; with --to torch, a .pdparams file")
@@ -43,6 +48,7 @@ def _to_paddle(args):
 
     import paddle
     import yaml
+    from paddleseg.utils.utils import NoAliasDumper
 
     from bisenetv1_plugin.convert import conversion
 
@@ -64,15 +70,17 @@ def _to_paddle(args):
         name = os.path.basename(args.dst)
         file.write(f"# {name}, converted from {os.path.basename(args.src)} ({converted.family}).\n")
         file.write(f"# To evaluate: --model_path {name}. To fine-tune, add `pretrained: {name}` to model.\n")
-        yaml.safe_dump(config, file, sort_keys=False)
+        yaml.dump(config, file, Dumper=NoAliasDumper, sort_keys=False)
     print(f"Its configuration is {_config_path(args.dst)}: see to the paths in train_dataset and val_dataset.")
 
 
 def _to_torch(args):
+    import numpy as np
+
     from bisenetv1_plugin.convert import checkpoint, conversion
     from bisenetv1_plugin.weights import load_state
 
-    state = {name: value.numpy() for name, value in load_state(args.src).items()}
+    state = {name: np.asarray(value) for name, value in load_state(args.src).items()}
     tensors = conversion.to_torch(state, args.family)
     checkpoint.write(tensors, args.dst)
     print(f"{len(tensors)} tensors are in {args.dst}")
@@ -114,7 +122,7 @@ def configuration(converted):
         notes.append(f"That has other classes: its mean and std may not be those these {converted.num_classes} had.")
     if converted.variant == "torchseg_x39":
         notes.append("X39 and X39.speed have the same tensors; for the latter's training, variant: torchseg_speed.")
-    return dic, notes
+    return {part: dic[part] for part in _PARTS if part in dic}, notes
 
 
 def _config_path(dst):
