@@ -16,7 +16,7 @@ STARTUP_FILES = {
     "bisenetv1_plugin.start": "bisenetv1_plugin:install\n",
 }
 
-CONFIGS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "configs").rglob("*.yml"))
+CONFIGS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "configs").rglob("*.y*ml"))
 
 
 class BuildWithStartupFiles(build_py):
@@ -47,7 +47,10 @@ ENTRY_POINTS = {
     # The groups that plugin.py reads: one for each registry of PaddleSeg, the name is the YAML `type`.
     "paddleseg.models": ["BiSeNetV1 = bisenetv1_plugin.models.bisenetv1:BiSeNetV1"],
     "paddleseg.backbones": [
-        f"ResNet{depth}_v1b = bisenetv1_plugin.backbones.resnet:ResNet{depth}_v1b" for depth in (18, 34, 50, 101)
+        *(f"ResNet{depth}_v1b = bisenetv1_plugin.backbones.resnet:ResNet{depth}_v1b" for depth in (18, 34, 50, 101)),
+        *(f"ResNet{depth}_v1c = bisenetv1_plugin.backbones.resnet:ResNet{depth}_v1c" for depth in (18, 50, 101)),
+        "ResNet101_v1s = bisenetv1_plugin.backbones.resnet:ResNet101_v1s",
+        "Xception39 = bisenetv1_plugin.backbones.xception:Xception39",
     ],
     "paddleseg.losses": ["BiSeNetV1Loss = bisenetv1_plugin.losses.ohem:BiSeNetV1Loss"],
     "paddleseg.datasets": [
@@ -95,6 +98,23 @@ setup(
         # because Paddle 2.6 needs paddle2onnx==1.3.1 and Paddle 3 needs 2.1.0, and no marker tells them apart.
         "deploy": ["onnxruntime", "openvino", "paddle2onnx"],
         "test": ["pytest", "ruff", "build", "twine"],
+        "convert": [
+            # Reads PyTorch's checkpoints; before 2.6 a crafted file could run code even with weights_only=True.
+            "torch>=2.6",
+            # Reads and writes .safetensors.
+            "safetensors",
+        ],
+        # PyTorch's BiSeNetV1 to compare with; `pip install --no-deps hairtone` adds the face-parsing network (it asks
+        # for an opencv-python that paddleseg 2.8.0 excludes, and its network needs none).
+        "reference": [
+            "mmsegmentation==1.2.2",
+            "mmengine",
+            # 2.2 is refused by mmsegmentation 1.2.2; the lite package has no compiled operators, and none is needed.
+            "mmcv-lite<2.2",
+            # What mmsegmentation imports and does not declare.
+            "ftfy",
+            "regex",
+        ],
     },
     entry_points=ENTRY_POINTS,
     cmdclass={"build_py": BuildWithStartupFiles},

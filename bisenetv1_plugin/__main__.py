@@ -10,7 +10,7 @@ from bisenetv1_plugin.tools.errors import UserError
 
 # One module of `tools` each, with SUMMARY, add_arguments(parser) and run(args). Paddle is imported by `run` only.
 COMMANDS = (
-    *("demo", "train", "val", "predict", "export", "infer", "verify"),
+    *("demo", "train", "val", "predict", "export", "infer", "verify", "convert"),
     *("data", "configs", "curves", "doctor", "run"),
 )
 

@@ -6,7 +6,7 @@ from urllib.parse import urlparse
 import paddle
 from paddleseg.utils import download_pretrained_model, logger
 
-_NAMES_SHOWN = 5
+_NAMES_SHOWN = 6  # the classifiers' weights and biases, which fine-tuning replaces
 
 
 def load_pretrained(layer, source):
@@ -59,8 +59,13 @@ def load_trained(model, path):
     logger.info(f"Loaded all {len(matched)} tensors of {type(model).__name__} from {path}.")
 
 
-def _match(layer, path):
-    """The file's tensors that fit the layer, and the layer's names that are missing there or have another shape."""
+def load_state(path):
+    """The dictionary of tensors in a `.pdparams` file, by name.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it cannot be read, or holds no dictionary.
+    """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"There are no weights at {path}: give the path or URL of a .pdparams file.")
     try:
@@ -72,11 +77,25 @@ def _match(layer, path):
         ) from error
     if not isinstance(state, dict):
         raise ValueError(f"{path} holds no dictionary of tensors.")
+    return state
+
+
+def _match(layer, path):
+    """The file's tensors that fit the layer, and the layer's names that are missing there or have another shape."""
+    state = load_state(path)
     own = layer.state_dict()
     missing = [name for name in own if name not in state]
-    misshapen = [name for name in own if name in state and list(state[name].shape) != list(own[name].shape)]
-    matched = {name: state[name] for name in own if name not in missing and name not in misshapen}
+    misshapen = [
+        f"{name} ({_shape(state[name])}, not {_shape(own[name])})"
+        for name in own
+        if name in state and list(state[name].shape) != list(own[name].shape)
+    ]
+    matched = {name: state[name] for name in own if name in state and list(state[name].shape) == list(own[name].shape)}
     return matched, missing, misshapen
+
+
+def _shape(tensor):
+    return "x".join(map(str, tensor.shape))
 
 
 def _some(names):

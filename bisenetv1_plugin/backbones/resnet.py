@@ -1,7 +1,9 @@
-"""ResNet v1b: torchvision's ResNet (stride in the 3x3 convolution), as a backbone that returns its stages.
+"""ResNet v1b, v1c and v1s as backbones that return their stages (stride in the 3x3 convolution).
 
-The structure and the parameter names are those of `paddle.vision.models.ResNet`, which are torchvision's, so
-Paddle's own ImageNet weights load as they are (`pretrained: https://paddle-hapi.bj.bcebos.com/models/resnet18.pdparams`).
+v1b is torchvision's. Its structure and parameter names are those of `paddle.vision.models.ResNet`, so Paddle's own
+ImageNet weights load as they are (`pretrained: https://paddle-hapi.bj.bcebos.com/models/resnet18.pdparams`). v1c and
+v1s replace the 7x7 convolution of the stem by three 3x3: of 32, 32, 64 channels (OpenMMLab's `ResNetV1c`) and of 64,
+64, 128 (the authors' ResNet-101, TorchSeg `furnace/base_model/resnet.py` with `deep_stem=True, stem_width=64`).
 """
 
 import paddle.nn as nn
@@ -10,7 +12,16 @@ from paddle.vision.models.resnet import BasicBlock, BottleneckBlock
 
 from bisenetv1_plugin.weights import load_pretrained
 
-__all__ = ["ResNet18_v1b", "ResNet34_v1b", "ResNet50_v1b", "ResNet101_v1b"]
+__all__ = [
+    "ResNet18_v1b",
+    "ResNet34_v1b",
+    "ResNet50_v1b",
+    "ResNet101_v1b",
+    "ResNet18_v1c",
+    "ResNet50_v1c",
+    "ResNet101_v1c",
+    "ResNet101_v1s",
+]
 
 
 class _ResNetBackbone(ResNet):
@@ -21,11 +32,18 @@ class _ResNetBackbone(ResNet):
         depth (int): 18, 34, 50 or 101.
         in_channels (int): channels of the input image.
         pretrained (str, optional): path or URL of a `.pdparams` file; see `weights.load_pretrained` for errors.
+        stem_channels (int, optional): channels of the first two convolutions of a deep stem, 32 (v1c) or 64 (v1s).
+            Default: the single 7x7 convolution (v1b).
     """
 
-    def __init__(self, block, depth, in_channels=3, pretrained=None):
+    def __init__(self, block, depth, in_channels=3, pretrained=None, stem_channels=None):
         super().__init__(block, depth, num_classes=0, with_pool=False)
-        if in_channels != 3:
+        if stem_channels is not None:
+            self.conv1 = _DeepStem(in_channels, stem_channels)
+            self.inplanes = 2 * stem_channels
+            self.bn1 = nn.BatchNorm2D(self.inplanes)
+            self.layer1 = self._make_layer(block, 64, len(self.layer1))
+        elif in_channels != 3:
             self.conv1 = nn.Conv2D(in_channels, 64, 7, stride=2, padding=3, bias_attr=False)
         self.feat_channels = [stage * block.expansion for stage in (64, 128, 256, 512)]
         if pretrained is not None:
@@ -38,6 +56,24 @@ class _ResNetBackbone(ResNet):
             x = stage(x)
             features.append(x)
         return features
+
+
+class _DeepStem(nn.Layer):
+    """Three 3x3 convolutions, the last one's BatchNorm left to the network: `[N, in, H, W]` -> `[N, 2w, H/2, W/2]`."""
+
+    def __init__(self, in_channels, width):
+        super().__init__()
+        self.conv1 = nn.Conv2D(in_channels, width, 3, stride=2, padding=1, bias_attr=False)
+        self.bn1 = nn.BatchNorm2D(width)
+        self.conv2 = nn.Conv2D(width, width, 3, padding=1, bias_attr=False)
+        self.bn2 = nn.BatchNorm2D(width)
+        self.conv3 = nn.Conv2D(width, 2 * width, 3, padding=1, bias_attr=False)
+        self.relu = nn.ReLU()
+
+    def forward(self, x):
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.relu(self.bn2(self.conv2(x)))
+        return self.conv3(x)
 
 
 # PaddleSeg's registries take classes or functions by their `__name__`, which is the YAML `type`.
@@ -61,3 +97,23 @@ def ResNet50_v1b(in_channels=3, pretrained=None):
 def ResNet101_v1b(in_channels=3, pretrained=None):
     """ResNet-101 v1b, 256 to 2048 channels. See `_ResNetBackbone` for shapes and arguments."""
     return _ResNetBackbone(BottleneckBlock, 101, in_channels, pretrained)
+
+
+def ResNet18_v1c(in_channels=3, pretrained=None):
+    """ResNet-18 v1c, 64 to 512 channels. See `_ResNetBackbone` for shapes and arguments."""
+    return _ResNetBackbone(BasicBlock, 18, in_channels, pretrained, stem_channels=32)
+
+
+def ResNet50_v1c(in_channels=3, pretrained=None):
+    """ResNet-50 v1c, 256 to 2048 channels. See `_ResNetBackbone` for shapes and arguments."""
+    return _ResNetBackbone(BottleneckBlock, 50, in_channels, pretrained, stem_channels=32)
+
+
+def ResNet101_v1c(in_channels=3, pretrained=None):
+    """ResNet-101 v1c, 256 to 2048 channels. See `_ResNetBackbone` for shapes and arguments."""
+    return _ResNetBackbone(BottleneckBlock, 101, in_channels, pretrained, stem_channels=32)
+
+
+def ResNet101_v1s(in_channels=3, pretrained=None):
+    """ResNet-101 v1s, 256 to 2048 channels. See `_ResNetBackbone` for shapes and arguments."""
+    return _ResNetBackbone(BottleneckBlock, 101, in_channels, pretrained, stem_channels=64)

@@ -30,13 +30,15 @@ class BiSeNetV1Loss(nn.Layer):
         weight (list[float], optional): a weight for each class; the mean then divides by the kept pixels' summed
             weights.
         ignore_index (int): label of the pixels that do not count. Default: 255.
+        resize_label (bool): bring the label to the logits' size, by nearest neighbour: the authors' loss of the
+            `.speed` networks, at 1/8 of the image. `min_kept` counts those pixels. Default: False.
 
     Raises:
         ValueError: an argument is out of range; at the call, shapes that do not fit, or (at the first call and
             regularly after) a label that is neither a class nor `ignore_index`.
     """
 
-    def __init__(self, thresh=0.7, min_kept=1 / 16, weight=None, ignore_index=255):
+    def __init__(self, thresh=0.7, min_kept=1 / 16, weight=None, ignore_index=255, resize_label=False):
         super().__init__()
         if not 0 < thresh <= 1:
             raise ValueError(f"`thresh` is a probability in (0, 1], not {thresh!r}; 1 keeps every pixel.")
@@ -53,6 +55,7 @@ class BiSeNetV1Loss(nn.Layer):
         self.min_kept = min_kept
         self.weight = weight
         self.ignore_index = ignore_index
+        self.resize_label = resize_label
         self._calls = 0
         self._label_range = None
 
@@ -60,13 +63,16 @@ class BiSeNetV1Loss(nn.Layer):
         """
         Args:
             logit (Tensor): `[N, C, H, W]`, float16, bfloat16, float32 or float64.
-            label (Tensor): `[N, H, W]` or `[N, 1, H, W]`, integer, 0..C-1 or `ignore_index`.
+            label (Tensor): `[N, H, W]` or `[N, 1, H, W]`, integer, 0..C-1 or `ignore_index`; of any size with
+                `resize_label`.
 
         Returns:
             Tensor: the loss, shape `[1]`, float32 (float64 for float64 logits); 0 if every pixel is ignored.
                 Shape `[1]`, not 0-D, is what every PaddleSeg from 2.8.0 on can average and log.
         """
         label = label.squeeze(1) if label.ndim == logit.ndim else label
+        if self.resize_label:
+            label = F.interpolate(label.unsqueeze(1).astype("float32"), size=logit.shape[2:], mode="nearest").squeeze(1)
         if label.shape != [logit.shape[0], *logit.shape[2:]]:
             raise ValueError(f"Logits {logit.shape} and labels {label.shape} do not cover the same pixels.")
         num_classes = logit.shape[1]

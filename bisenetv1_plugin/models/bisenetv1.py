@@ -10,14 +10,14 @@ import paddle.nn as nn
 import paddle.nn.functional as F
 from paddleseg.models.layers import ConvBN, ConvBNReLU
 
-from bisenetv1_plugin.models.features import context_channels
+from bisenetv1_plugin.models.features import feature_channels
 from bisenetv1_plugin.models.variants import VARIANTS
 from bisenetv1_plugin.weights import load_pretrained
 
 __all__ = ["BiSeNetV1"]
 
 SPATIAL_CHANNELS = CONTEXT_CHANNELS = 128
-FUSED_CHANNELS = SPATIAL_CHANNELS + CONTEXT_CHANNELS
+FUSED_CHANNELS = 256
 
 
 class BiSeNetV1(nn.Layer):
@@ -47,23 +47,25 @@ class BiSeNetV1(nn.Layer):
             raise ValueError(f"`num_classes` must be a positive integer, not {num_classes!r}.")
         if variant not in VARIANTS:
             raise ValueError(f"`variant` must be one of {', '.join(VARIANTS)}, not {variant!r}.")
-        knobs = VARIANTS[variant]
-        channels16, channels32 = context_channels(backbone, in_channels)
+        self.knobs = knobs = VARIANTS[variant]
+        context, fused = CONTEXT_CHANNELS * knobs.width, FUSED_CHANNELS * knobs.width
+        channels8, channels16, channels32 = feature_channels(backbone, in_channels)
 
-        self.spatial_path = SpatialPath(in_channels, SPATIAL_CHANNELS)
+        if knobs.spatial_path:
+            channels8 = SPATIAL_CHANNELS * knobs.width
+            self.spatial_path = SpatialPath(in_channels, channels8, channels8 // 2)
         self.backbone = backbone
-        self.global_context = nn.Sequential(nn.AdaptiveAvgPool2D(1), _conv(ConvBNReLU, channels32, CONTEXT_CHANNELS, 1))
+        self.global_context = nn.Sequential(nn.AdaptiveAvgPool2D(1), _conv(ConvBNReLU, channels32, context, 1))
         self.arms = nn.LayerList(
-            AttentionRefinementModule(channels, CONTEXT_CHANNELS, knobs.attention_relu)
-            for channels in (channels32, channels16)
+            AttentionRefinementModule(channels, context, knobs.arm_relu) for channels in (channels32, channels16)
         )
-        self.refines = nn.LayerList(_conv(ConvBNReLU, CONTEXT_CHANNELS, CONTEXT_CHANNELS, 3) for _ in range(2))
-        self.ffm = FeatureFusionModule(FUSED_CHANNELS, knobs.attention_relu, knobs.ffm_attention_norm)
+        self.refines = nn.LayerList(_conv(ConvBNReLU, context, context, 3) for _ in range(2))
+        self.ffm = FeatureFusionModule(channels8 + context, fused, knobs)
         self.heads = nn.LayerList(
             [
-                Head(CONTEXT_CHANNELS, knobs.auxiliary_channels, num_classes),
-                Head(CONTEXT_CHANNELS, knobs.auxiliary_channels, num_classes),
-                Head(FUSED_CHANNELS, knobs.head_channels, num_classes),
+                Head(context, knobs.auxiliary_channels, num_classes, knobs),
+                Head(context, knobs.auxiliary_channels, num_classes, knobs),
+                Head(fused, knobs.head_channels, num_classes, knobs),
             ]
         )
         # Paddle's own default for convolutions, normal with variance 2 / fan_in, is the authors' kaiming_normal;
@@ -72,14 +74,14 @@ class BiSeNetV1(nn.Layer):
             load_pretrained(self, pretrained)
 
     def forward(self, image):
-        spatial = self.spatial_path(image)
-        feature16, feature32 = self.backbone(image)[-2:]
+        feature8, feature16, feature32 = self.backbone(image)[-3:]
+        spatial = self.spatial_path(image) if self.knobs.spatial_path else feature8
 
-        context = self.global_context(feature32)  # [N, 128, 1, 1], broadcast over the 1/32 map
+        context = self.global_context(feature32)  # [N, C, 1, 1], broadcast over the 1/32 map
         context = self.arms[0](feature32) + context
-        context16 = self.refines[0](_resize(context, feature16))
+        context16 = self.refines[0](self._resize_context(context, feature16))
         context = self.arms[1](feature16) + context16
-        context8 = self.refines[1](_resize(context, spatial))
+        context8 = self.refines[1](self._resize_context(context, spatial))
 
         fused = self.ffm(spatial, context8)
 
@@ -87,13 +89,24 @@ class BiSeNetV1(nn.Layer):
             logits = [head(x) for head, x in zip(self.heads, (context16, context8, fused))]
         else:
             logits = [self.heads[-1](fused)]
-        return [_resize(logit, image) for logit in logits]
+        like = image if self.knobs.full_size_training or not self.training else fused
+        return [self._resize_logits(logit, like) for logit in logits]
+
+    # By size, never by factor: any input size works, and the exported program has no double attribute.
+
+    def _resize_context(self, x, like):
+        mode = self.knobs.context_resize
+        return F.interpolate(x, size=like.shape[2:], mode=mode, align_corners=mode == "bilinear")
+
+    def _resize_logits(self, x, like):
+        align_corners = self.knobs.logits_align_corners
+        return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=align_corners)
 
 
 class SpatialPath(nn.Layer):
     """Three strided convolutions and a 1x1 keep the detail: `[N, in, H, W]` -> `[N, out, H/8, W/8]` (section 3.1)."""
 
-    def __init__(self, in_channels, out_channels, hidden_channels=64):
+    def __init__(self, in_channels, out_channels, hidden_channels):
         super().__init__()
         self.conv_7x7 = _conv(ConvBNReLU, in_channels, hidden_channels, 7, stride=2)
         self.conv_3x3_1 = _conv(ConvBNReLU, hidden_channels, hidden_channels, 3, stride=2)
@@ -107,11 +120,11 @@ class SpatialPath(nn.Layer):
 class AttentionRefinementModule(nn.Layer):
     """Weights the channels of a context feature by its global average: `[N, in, h, w]` -> `[N, out, h, w]`."""
 
-    def __init__(self, in_channels, out_channels, attention_relu):
+    def __init__(self, in_channels, out_channels, relu):
         super().__init__()
         self.conv_3x3 = _conv(ConvBNReLU, in_channels, out_channels, 3)
         self.channel_attention = nn.Sequential(
-            nn.AdaptiveAvgPool2D(1), _conv(ConvBN, out_channels, out_channels, 1), _gate(attention_relu)
+            nn.AdaptiveAvgPool2D(1), _conv(ConvBN, out_channels, out_channels, 1), _gate(relu)
         )
 
     def forward(self, x):
@@ -120,20 +133,19 @@ class AttentionRefinementModule(nn.Layer):
 
 
 class FeatureFusionModule(nn.Layer):
-    """Concatenates both paths and reweights the channels: two `[N, channels / 2, h, w]` -> `[N, channels, h, w]`."""
+    """Concatenates both paths and reweights the channels: `[N, a, h, w]`, `[N, b, h, w]` -> `[N, out, h, w]`.
 
-    def __init__(self, channels, attention_relu, attention_norm):
+    Args:
+        in_channels (int): channels of both paths together, a + b.
+        out_channels (int): channels of the result.
+        knobs (Variant): `ffm_attention`, `ffm_reduction` and `ffm_relu` are read.
+    """
+
+    def __init__(self, in_channels, out_channels, knobs):
         super().__init__()
-        self.conv_1x1 = _conv(ConvBNReLU, channels, channels, 1)
-        if attention_norm:
-            squeeze = [_conv(ConvBNReLU, channels, channels, 1), _conv(ConvBN, channels, channels, 1)]
-        else:
-            squeeze = [
-                _conv(nn.Conv2D, channels, channels, 1),
-                nn.ReLU(),
-                _conv(nn.Conv2D, channels, channels, 1),
-            ]
-        self.channel_attention = nn.Sequential(nn.AdaptiveAvgPool2D(1), *squeeze, _gate(attention_relu))
+        self.conv_1x1 = _conv(ConvBNReLU, in_channels, out_channels, 1)
+        attention = _ffm_attention(out_channels, knobs)
+        self.channel_attention = nn.Sequential(nn.AdaptiveAvgPool2D(1), *attention, _gate(knobs.ffm_relu))
 
     def forward(self, spatial, context):
         x = self.conv_1x1(paddle.concat([spatial, context], axis=1))
@@ -143,13 +155,15 @@ class FeatureFusionModule(nn.Layer):
 class Head(nn.Layer):
     """Class scores at the feature's own resolution: `[N, in, h, w]` -> `[N, num_classes, h, w]`."""
 
-    def __init__(self, in_channels, hidden_channels, num_classes):
+    def __init__(self, in_channels, hidden_channels, num_classes, knobs):
         super().__init__()
+        hidden_channels = hidden_channels * knobs.width
         self.conv_3x3 = _conv(ConvBNReLU, in_channels, hidden_channels, 3)
-        self.conv_1x1 = nn.Conv2D(hidden_channels, num_classes, 1)
+        self.dropout = nn.Dropout2D(knobs.head_dropout)
+        self.conv_1x1 = nn.Conv2D(hidden_channels, num_classes, 1, bias_attr=None if knobs.head_bias else False)
 
     def forward(self, x):
-        return self.conv_1x1(self.conv_3x3(x))
+        return self.conv_1x1(self.dropout(self.conv_3x3(x)))
 
 
 class SigmoidOfReLU(nn.Layer):
@@ -159,6 +173,16 @@ class SigmoidOfReLU(nn.Layer):
         return paddle.clip(F.sigmoid(x), min=0.5)
 
 
+def _ffm_attention(channels, knobs):
+    """What stands between the feature fusion module's global average and its sigmoid."""
+    hidden = channels // knobs.ffm_reduction
+    if knobs.ffm_attention == "conv_bn":
+        return [_conv(ConvBN, channels, channels, 1)]
+    if knobs.ffm_attention == "conv_bn_relu_conv_bn":
+        return [_conv(ConvBNReLU, channels, hidden, 1), _conv(ConvBN, hidden, channels, 1)]
+    return [_conv(nn.Conv2D, channels, hidden, 1), nn.ReLU(), _conv(nn.Conv2D, hidden, channels, 1)]
+
+
 def _gate(relu):
     return SigmoidOfReLU() if relu else nn.Sigmoid()
 
@@ -166,8 +190,3 @@ def _gate(relu):
 def _conv(layer, in_channels, out_channels, kernel_size, stride=1):
     # Padding as a number: 'same', the default of PaddleSeg's layers, is an attribute that converters stumble over.
     return layer(in_channels, out_channels, kernel_size, stride=stride, padding=kernel_size // 2, bias_attr=False)
-
-
-def _resize(x, like):
-    # By size, never by factor: any input size works, and the exported program has no double attribute.
-    return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=True)

@@ -6,15 +6,15 @@ _SIZE = 128
 _SERVES = [(8, 16, 32), (8, 16, 16), (8, 8, 8)]
 
 
-def context_channels(backbone, in_channels):
-    """Channels of the two features that the context path refines.
+def feature_channels(backbone, in_channels):
+    """Channels of the last three features of a backbone.
 
     Args:
         backbone (paddle.nn.Layer): returns a list or tuple of features `[N, C, h, w]`.
         in_channels (int): channels of the image the network takes.
 
     Returns:
-        tuple[int, int]: channels of the last two features (1/16 and 1/32, or dilated).
+        tuple[int, int, int]: channels of the features at 1/8, 1/16 and 1/32 (or dilated).
 
     Raises:
         ValueError: the backbone cannot run on such an image, or its last three features do not lie at 1/8, 1/16,
@@ -37,7 +37,7 @@ def context_channels(backbone, in_channels):
             f"The backbone {name} returns features at {listed} of the input. BiSeNetV1 needs the last three at "
             "1/8, 1/16, 1/32 (or, dilated, 1/8, 1/16, 1/16 or 1/8, 1/8, 1/8): choose such a backbone or output_stride."
         )
-    return tuple(feature.shape[1] for feature in features[-2:])
+    return tuple(feature.shape[1] for feature in features[-3:])
 
 
 def _dry_forward(backbone, image):

@@ -1,30 +1,87 @@
 """The published BiSeNetV1 families, one record each: what they do differently, and nothing else."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
 class Variant:
-    """The knobs in which the published implementations differ.
+    """The knobs in which the published implementations differ. The defaults are the authors' ResNet-18.
 
     Attributes:
-        attention_relu: a ReLU stands before the sigmoid of the attention modules, so that no channel is ever
+        spatial_path: the network has a spatial path of its own; without, the backbone's 1/8 feature stands in.
+        width: factor on all channels outside the backbone.
+        context_resize: how the context path is brought to the next larger size, 'bilinear' (corners aligned) or
+            'nearest'.
+        arm_relu: a ReLU stands before the sigmoid of the attention refinement modules, so that no channel is ever
             weighted below 0.5.
-        ffm_attention_norm: the feature fusion module's two attention convolutions have BatchNorms (and a ReLU
-            each), instead of one ReLU between two plain convolutions.
-        head_channels: hidden channels of the principal head.
-        auxiliary_channels: hidden channels of the two auxiliary heads.
+        ffm_attention: what stands between the global average and the sigmoid of the feature fusion module:
+            'conv_relu_conv', two plain 1x1 convolutions with a ReLU between; 'conv_bn_relu_conv_bn', the same with
+            BatchNorms; 'conv_bn', one 1x1 convolution and its BatchNorm.
+        ffm_reduction: the factor by which the first of two such convolutions narrows.
+        ffm_relu: a ReLU stands before that sigmoid.
+        head_channels, auxiliary_channels: hidden channels of the principal head and of the two auxiliary heads.
+        head_bias: the heads' last convolution has a bias.
+        head_dropout: probability that a hidden channel of a head is dropped in training.
+        logits_align_corners: how the logits are interpolated to the image's size.
+        full_size_training: logits have the image's size in training; if not, they stay at 1/8, and the loss needs
+            `resize_label`.
     """
 
-    attention_relu: bool
-    ffm_attention_norm: bool
-    head_channels: int
-    auxiliary_channels: int
+    spatial_path: bool = True
+    width: int = 1
+    context_resize: str = "bilinear"
+    arm_relu: bool = False
+    ffm_attention: str = "conv_relu_conv"
+    ffm_reduction: int = 1
+    ffm_relu: bool = False
+    head_channels: int = 64
+    auxiliary_channels: int = 256
+    head_bias: bool = True
+    head_dropout: float = 0.0
+    logits_align_corners: bool = True
+    full_size_training: bool = True
 
+
+# The authors' own code: ycszen/TorchSeg, model/bisenet/cityscapes.bisenet.{R18,R101,X39,R18.speed,X39.speed}/network.py
+_TORCHSEG = Variant()
+
+# open-mmlab/mmsegmentation, mmseg/models/backbones/bisenetv1.py and configs/_base_/models/bisenetv1_r18-d32.py
+_MMSEG = Variant(
+    context_resize="nearest",
+    ffm_attention="conv_bn",
+    ffm_relu=True,
+    head_channels=256,
+    auxiliary_channels=64,
+    head_dropout=0.1,
+    logits_align_corners=False,
+)
 
 VARIANTS = {
-    # The authors' own code: ycszen/TorchSeg, model/bisenet/cityscapes.bisenet.R18/network.py
-    "torchseg": Variant(attention_relu=False, ffm_attention_norm=False, head_channels=64, auxiliary_channels=256),
+    "torchseg": _TORCHSEG,
     # PaddleSeg's BiseNetV1 (paddleseg/models/bisenetv1.py), after justld/BisNetV1_paddle: the 75.19 mIoU network
-    "paddleseg": Variant(attention_relu=True, ffm_attention_norm=True, head_channels=64, auxiliary_channels=128),
+    "paddleseg": Variant(
+        arm_relu=True, ffm_attention="conv_bn_relu_conv_bn", ffm_relu=True, head_channels=64, auxiliary_channels=128
+    ),
+    "torchseg_r101": replace(_TORCHSEG, head_channels=256),
+    "torchseg_x39": replace(_TORCHSEG, auxiliary_channels=128),
+    "torchseg_speed": replace(_TORCHSEG, auxiliary_channels=128, full_size_training=False),
+    # CoinCheung/BiSeNet, lib/models/bisenetv1.py
+    "coincheung": Variant(
+        context_resize="nearest",
+        ffm_attention="conv_bn",
+        head_channels=256,
+        auxiliary_channels=64,
+        logits_align_corners=False,
+    ),
+    # zllrunning/face-parsing.PyTorch, model.py
+    "zllrunning": Variant(
+        spatial_path=False,
+        context_resize="nearest",
+        ffm_reduction=4,
+        head_channels=256,
+        auxiliary_channels=64,
+        head_bias=False,
+    ),
+    "mmseg": _MMSEG,
+    "mmseg_wide": replace(_MMSEG, width=4),  # with ResNet-50 and ResNet-101
 }

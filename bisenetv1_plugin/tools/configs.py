@@ -11,11 +11,17 @@ SUMMARY = "list or copy the ready configurations"
 
 def add_arguments(parser):
     parser.add_argument("--copy", nargs=2, metavar=("NAME", "DIR"), help="copy one into a folder")
+    parser.add_argument("--table", action="store_true", help="print the model-zoo table, in Markdown")
 
 
 def run(args):
     if args.copy:
         print(f"Copied to {copy(*args.copy)}")
+        return
+    if args.table:
+        from bisenetv1_plugin.tools import zoo
+
+        print(zoo.table())
         return
     for path in sorted(folder().glob("*.yml")):
         first_line = path.read_text(encoding="utf-8").splitlines()[0]

@@ -11,11 +11,11 @@ from bisenetv1_plugin.backbones.resnet import ResNet18_v1b, ResNet50_v1b
 from bisenetv1_plugin.models.bisenetv1 import BiSeNetV1
 from bisenetv1_plugin.models.variants import VARIANTS
 
-BACKBONES = {"torchseg": ResNet18_v1b, "paddleseg": lambda **kwargs: ResNet18_vd(output_stride=8, **kwargs)}
+BACKBONES = {"paddleseg": lambda **kwargs: ResNet18_vd(output_stride=8, **kwargs)}
 
 
 def network(variant="torchseg", num_classes=19, **kwargs):
-    return BiSeNetV1(num_classes, BACKBONES[variant](), variant=variant, **kwargs)
+    return BiSeNetV1(num_classes, BACKBONES.get(variant, ResNet18_v1b)(), variant=variant, **kwargs)
 
 
 def image(*shape, seed=0):
@@ -103,13 +103,18 @@ class TestAuthorsCounts:
         assert sum(counts) / 1e9 == pytest.approx(11.58, abs=0.01)
 
 
-@pytest.mark.parametrize("variant", sorted(VARIANTS))
+# torchseg_r101, torchseg_x39 and mmseg_wide differ from others in their widths only; test_families.py runs them.
+@pytest.mark.parametrize("variant", sorted(set(VARIANTS) - {"torchseg_r101", "torchseg_x39", "mmseg_wide"}))
 class TestEveryVariant:
     @pytest.mark.parametrize("size", [(64, 64), (97, 131), (33, 250)])
     def test_any_size(self, variant, size):
         layer = network(variant, num_classes=5)
         assert evaluate(layer, image(1, 3, *size)).shape == (1, 5, *size)
         layer.train()
+        if not VARIANTS[variant].full_size_training:
+            size = [-(-side // 8) for side in size]
+            assert [out.shape[2:] for out in layer(image(2, 3, 8 * size[0], 8 * size[1]))] == [size] * 3
+            return
         assert [out.shape for out in layer(image(2, 3, *size))] == [[2, 5, *size]] * 3
 
     def test_every_parameter_learns(self, variant):
@@ -148,6 +153,8 @@ class TestEveryVariant:
         dynamic = network(variant, num_classes=5)
         static = network(variant, num_classes=5)
         static.set_state_dict(dynamic.state_dict())
+        for head in (*dynamic.heads, *static.heads):
+            head.dropout.p = 0  # two draws would differ
         x = image(2, 3, 64, 96)
         for expected, actual in zip(dynamic(x), paddle.jit.to_static(static)(x)):
             np.testing.assert_allclose(actual.numpy(), expected.numpy(), rtol=1e-3, atol=1e-3)

@@ -1,0 +1,81 @@
+"""Xception39, the paper's small backbone, after the authors' code (TorchSeg `furnace/base_model/xception.py`)."""
+
+import paddle.nn as nn
+import paddle.nn.functional as F
+
+from bisenetv1_plugin.weights import load_pretrained
+
+__all__ = ["Xception39"]
+
+EXPANSION = 4
+
+
+class Xception39(nn.Layer):
+    """Returns the outputs of the three stages: 64, 128, 256 channels at 1/8, 1/16, 1/32 (sizes rounded up).
+
+    Takes `[N, in_channels, H, W]`.
+
+    Args:
+        in_channels (int): channels of the input image.
+        pretrained (str, optional): path or URL of a `.pdparams` file; see `weights.load_pretrained` for errors.
+    """
+
+    def __init__(self, in_channels=3, pretrained=None):
+        super().__init__()
+        stem = nn.Conv2D(in_channels, 8, 3, stride=2, padding=1, bias_attr=False)
+        self.conv1 = nn.Sequential(("conv", stem), ("bn", nn.BatchNorm2D(8)), ("relu", nn.ReLU()))
+        self.maxpool = nn.MaxPool2D(3, stride=2, padding=1)
+        self.layer1 = _stage(8, 16, blocks=4)
+        self.layer2 = _stage(64, 32, blocks=8)
+        self.layer3 = _stage(128, 64, blocks=4)
+        self.feat_channels = [64, 128, 256]
+        if pretrained is not None:
+            load_pretrained(self, pretrained)
+
+    def forward(self, x):
+        x = self.maxpool(self.conv1(x))
+        features = []
+        for stage in (self.layer1, self.layer2, self.layer3):
+            x = stage(x)
+            features.append(x)
+        return features
+
+
+class Block(nn.Layer):
+    """Three separable convolutions and a shortcut: `[N, in, h, w]` -> `[N, 4 * hidden, h / stride, w / stride]`."""
+
+    def __init__(self, in_channels, hidden, stride):
+        super().__init__()
+        out_channels = EXPANSION * hidden
+        self.shortcut = SeparableConvBN(in_channels, out_channels, stride) if stride > 1 else nn.Identity()
+        self.residual = nn.LayerList(
+            [
+                SeparableConvBN(in_channels, hidden, stride),
+                SeparableConvBN(hidden, hidden),
+                SeparableConvBN(hidden, out_channels),
+            ]
+        )
+
+    def forward(self, x):
+        first, second, third = self.residual
+        return F.relu(self.shortcut(x) + third(F.relu(second(F.relu(first(x))))))
+
+
+class SeparableConvBN(nn.Layer):
+    """A depthwise 3x3 and a pointwise convolution, with nothing between, and a BatchNorm."""
+
+    def __init__(self, in_channels, out_channels, stride=1):
+        super().__init__()
+        self.depthwise = nn.Conv2D(
+            in_channels, in_channels, 3, stride=stride, padding=1, groups=in_channels, bias_attr=False
+        )
+        self.pointwise = nn.Conv2D(in_channels, out_channels, 1, bias_attr=False)
+        self.bn = nn.BatchNorm2D(out_channels)
+
+    def forward(self, x):
+        return self.bn(self.pointwise(self.depthwise(x)))
+
+
+def _stage(in_channels, hidden, blocks):
+    rest = [Block(EXPANSION * hidden, hidden, stride=1) for _ in range(blocks - 1)]
+    return nn.Sequential(Block(in_channels, hidden, stride=2), *rest)

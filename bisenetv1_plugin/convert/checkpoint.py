@@ -1,0 +1,124 @@
+"""Reading and writing PyTorch's and safetensors' files, as dictionaries of NumPy arrays."""
+
+import os
+import re
+import tempfile
+
+import numpy as np
+
+# Before 2.6, a crafted file could run code even with weights_only=True (CVE-2025-32434).
+_SAFE_TORCH = (2, 6)
+
+# What training tools wrap a state dict in, and what they put before its names.
+_WRAPPERS = ("state_dict", "model", "model_state", "net")
+_PARALLEL = "module."
+
+
+def read(path):
+    """The tensors of a `.pth`, `.pt` or `.safetensors` file; nothing in the file is executed.
+
+    Args:
+        path (str): the file. PyTorch's formats are read with `weights_only=True`.
+
+    Returns:
+        dict[str, numpy.ndarray]: name -> values, floating point as float32.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, wants to run code, or holds no named tensors.
+        ImportError: PyTorch or safetensors is missing, or PyTorch is older than 2.6.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"There is no checkpoint at {path}.")
+    tensors = _read_safetensors(path) if path.endswith(".safetensors") else _read_torch(path)
+    prefix = _PARALLEL if all(name.startswith(_PARALLEL) for name in tensors) else ""
+    return {name[len(prefix) :]: values for name, values in tensors.items()}
+
+
+def write(tensors, path):
+    """Write `{name: numpy.ndarray}` as a PyTorch state dict, or as safetensors if `path` ends so; whole or not at all.
+
+    Raises:
+        ImportError: PyTorch or safetensors is missing.
+    """
+    torch = _torch()
+    state = {name: torch.from_numpy(np.array(values)) for name, values in tensors.items()}
+    with whole_file(path) as beside:
+        if path.endswith(".safetensors"):
+            from safetensors.torch import save_file
+
+            save_file(state, beside)
+        else:
+            torch.save(state, beside)
+
+
+class whole_file:
+    """A path beside `path` to write to; it becomes `path` when the block ends, and is removed when the block raises."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __enter__(self):
+        folder = os.path.dirname(os.path.abspath(self.path))
+        os.makedirs(folder, exist_ok=True)
+        # No leading dot: PyTorch derives a name inside its archive from the file's, and refuses an empty one.
+        handle, self._beside = tempfile.mkstemp(dir=folder, prefix="convert-", suffix=".part")
+        os.close(handle)
+        os.chmod(self._beside, 0o644)
+        return self._beside
+
+    def __exit__(self, kind, *_):
+        if kind is None:
+            os.replace(self._beside, self.path)
+        else:
+            os.remove(self._beside)
+
+
+def _read_safetensors(path):
+    try:
+        from safetensors.numpy import load_file
+    except ImportError as error:
+        raise ImportError("Reading .safetensors needs safetensors: pip install 'bisenetv1-plugin[convert]'.") from error
+    try:
+        tensors = load_file(path)
+    except Exception as error:
+        raise ValueError(f"{path} cannot be read as safetensors: {error}.") from error
+    return {name: _float32(values) for name, values in tensors.items()}
+
+
+def _read_torch(path):
+    torch = _torch()
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = re.sub(r"\x1b\[\d+m", "", str(error)).strip().splitlines() or [type(error).__name__]
+        raise ValueError(
+            f"{path} cannot be read as a PyTorch checkpoint of plain tensors, and nothing in it was executed: "
+            f"{reason[0]} It is damaged or holds more than tensors. If you trust its source, write its tensors alone "
+            "to another file: torch.save(torch.load(SRC, weights_only=False)['state_dict'], DST)"
+        ) from error
+    for wrapper in _WRAPPERS:
+        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
+            state = state[wrapper]
+    if not isinstance(state, dict) or not state or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        raise ValueError(f"{path} holds no state dict: it must be a dictionary of named tensors.")
+    return {name: _float32(value.float() if value.is_floating_point() else value) for name, value in state.items()}
+
+
+def _float32(values):
+    values = np.asarray(values)
+    return values.astype("float32") if np.issubdtype(values.dtype, np.floating) else values
+
+
+def _torch():
+    """PyTorch, if it is there and reads foreign files safely."""
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError("PyTorch's checkpoints need PyTorch: pip install 'bisenetv1-plugin[convert]'.") from error
+    if tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2]) < _SAFE_TORCH:
+        raise ImportError(
+            f"PyTorch {torch.__version__} can be made to run code by a crafted checkpoint (CVE-2025-32434): "
+            "install PyTorch 2.6 or later."
+        )
+    return torch

@@ -1,0 +1,191 @@
+"""Tensors of another family -> a BiSeNetV1 or a backbone, and back, with an account of every one of them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from paddleseg.cvlibs import manager
+
+from bisenetv1_plugin import plugin
+from bisenetv1_plugin.convert import coincheung, imagenet, mmseg, torchseg, zllrunning
+from bisenetv1_plugin.convert.family import backbone_type
+from bisenetv1_plugin.models.bisenetv1 import BiSeNetV1
+
+# In the order in which they are tried: a mark must not fit a family further down.
+_FAMILIES = [
+    mmseg.FAMILY,
+    torchseg.FAMILY,
+    coincheung.FAMILY,
+    zllrunning.FAMILY,
+    imagenet.OPENMMLAB_FAMILY,
+    imagenet.FAMILY,
+]
+NAMES = tuple(dict.fromkeys(family.name for family in _FAMILIES))
+
+# PyTorch's BatchNorm counts its steps, and uses the count only where the momentum is None, which no family has.
+_COUNTER = ".num_batches_tracked"
+_CLASSIFIER = ("fc.weight", "fc.bias")  # of an ImageNet network: a backbone ends before it
+
+_SHOWN = 6
+
+
+@dataclass
+class Converted:
+    """A converted checkpoint.
+
+    Attributes:
+        family: the name of the family it came from.
+        backbone: the backbone's YAML `type`.
+        variant, num_classes: the network's, None for the weights of a backbone alone.
+        state: our name -> values.
+        dropped: names in the checkpoint that the network has no use for.
+    """
+
+    family: str
+    backbone: str
+    variant: str
+    num_classes: int
+    state: dict
+    dropped: list
+
+
+def to_paddle(tensors, family=None):
+    """Convert the tensors of a checkpoint.
+
+    Args:
+        tensors (dict[str, numpy.ndarray]): as `checkpoint.read` gives them.
+        family (str, optional): one of `NAMES`. Default: the one whose names these are.
+
+    Returns:
+        Converted
+
+    Raises:
+        ValueError: the family is not recognised, or a tensor is missing, left over or of another shape.
+    """
+    plugin.register()  # for interpreters that run no start-up files; where they ran, it does nothing
+    found = _recognise(tensors, family)
+    shapes = {name: values.shape for name, values in tensors.items()}
+    backbone = backbone_type(shapes, found.backbone)
+    if backbone not in manager.BACKBONES.components_dict:
+        raise ValueError(
+            f"As a checkpoint of {found.name}, its backbone is none that this plugin has: "
+            f"{backbone or 'no ResNet or Xception39 by its layers'}. Wrong family, or an incomplete file?"
+        )
+    variant = num_classes = None
+    if found.variants:
+        variant, num_classes = _variant(found, backbone, shapes), _first_dimension(found.classifier, shapes)
+    ours = _names(found, backbone, variant, num_classes)
+    dropped = [name for name in tensors if name.endswith(_COUNTER) or (not found.variants and name in _CLASSIFIER)]
+    _account(tensors, dict(ours.values()), dropped, f"{found.name} with {backbone}")
+    state = {our_name: tensors[theirs] for our_name, (theirs, _) in ours.items()}
+    return Converted(found.name, backbone, variant, num_classes, state, dropped)
+
+
+def to_torch(state, family=None):
+    """The way back: the family's own names for the tensors of a trained network.
+
+    Args:
+        state (dict[str, numpy.ndarray]): a BiSeNetV1's state, by our names.
+        family (str, optional): one of `NAMES`. Default: the one whose network this is.
+
+    Returns:
+        dict[str, numpy.ndarray]: what that family's code loads, BatchNorm's counters as 0.
+
+    Raises:
+        ValueError: it is the network of no such family, or of several; or a tensor is missing, left over or of
+            another shape.
+    """
+    plugin.register()
+    shapes = {name: values.shape for name, values in state.items()}
+    found = _family_of_ours(shapes, family)
+    backbone = backbone_type(shapes, "backbone.")
+    their_shapes = {found.their_name(name, backbone or ""): shape for name, shape in shapes.items()}
+    variant = _variant(found, backbone, their_shapes)
+    ours = _names(found, backbone, variant, _first_dimension(found.classifier, their_shapes))
+    _account(state, {name: shape for name, (_, shape) in ours.items()}, [], f"the variant {variant} with {backbone}")
+    tensors = {}
+    for name, (theirs, _) in ours.items():
+        tensors[theirs] = state[name]
+        if theirs.endswith(".running_var"):
+            tensors[theirs[: -len(".running_var")] + _COUNTER] = np.zeros([], "int64")
+    return tensors
+
+
+def _recognise(names, wanted):
+    for family in _FAMILIES:
+        if family.name == (wanted or family.name) and any(name.startswith(family.mark) for name in names):
+            return family
+    if wanted:
+        raise ValueError(f"This is no checkpoint of {wanted}: no tensor has {wanted}'s names. It holds {_some(names)}.")
+    raise ValueError(
+        f"No family has these tensors: {_some(names)}. Known are {', '.join(NAMES)}; "
+        "PaddleSeg's own checkpoints load as they are, with `variant: paddleseg`."
+    )
+
+
+def _family_of_ours(names, wanted):
+    """By what the feature fusion module is made of, which no two families but coincheung and mmseg share."""
+    if "ffm.channel_attention.3.weight" in names:
+        fits = ["torchseg" if any(name.startswith("spatial_path.") for name in names) else "zllrunning"]
+    elif "ffm.channel_attention.2._conv.weight" in names:
+        raise ValueError("This is the variant paddleseg, which has no PyTorch original.")
+    elif "ffm.channel_attention.1._conv.weight" in names:
+        fits = ["coincheung", "mmseg"]
+    else:
+        raise ValueError(f"This is no trained BiSeNetV1 of this plugin: it holds {_some(names)}.")
+    if wanted not in (None, *fits):
+        raise ValueError(f"This is a network of {' or '.join(fits)}, not of {wanted}.")
+    if wanted is None and len(fits) > 1:
+        raise ValueError(f"The tensors fit {' and '.join(fits)} alike: say with --from which one was trained.")
+    return next(family for family in _FAMILIES if family.name == (wanted or fits[0]))
+
+
+def _variant(family, backbone, shapes):
+    variants = [variant for (name, _), variant in family.variants.items() if name == backbone]
+    if not variants:
+        published = ", ".join(dict.fromkeys(name for name, _ in family.variants))
+        raise ValueError(f"Its backbone is {backbone}; {family.name} was published with {published} only.")
+    auxiliary_channels = shapes[family.auxiliary][1] if family.auxiliary in shapes else None
+    return family.variants.get((backbone, auxiliary_channels), variants[0])
+
+
+def _first_dimension(name, shapes):
+    if name not in shapes:
+        raise ValueError(f"The principal head is missing: there is no {name}.")
+    return shapes[name][0]
+
+
+def _names(family, backbone, variant, num_classes):
+    """Our name -> the family's name and the shape, for every tensor of the network (or of the backbone alone)."""
+    layer = manager.BACKBONES.components_dict[backbone]()
+    prefix = "backbone."
+    if variant:
+        layer, prefix = BiSeNetV1(num_classes, layer, variant=variant), ""
+    return {
+        name: (family.their_name(prefix + name, backbone), tuple(value.shape))
+        for name, value in layer.state_dict().items()
+    }
+
+
+def _account(tensors, expected, dropped, what):
+    """Refuse if `tensors` and the `expected` shapes differ in anything but the dropped names."""
+    missing = [name for name in expected if name not in tensors]
+    extra = [name for name in tensors if name not in expected and name not in dropped]
+    misshapen = [
+        f"{name} ({_shape(tensors[name].shape)}, not {_shape(shape)})"
+        for name, shape in expected.items()
+        if name in tensors and tuple(tensors[name].shape) != shape
+    ]
+    faults = [("missing", missing), ("left over", extra), ("of another shape", misshapen)]
+    if any(names for _, names in faults):
+        told = "; ".join(f"{len(names)} {fault}: {_some(names)}" for fault, names in faults if names)
+        raise ValueError(f"The tensors are not those of {what}: {told}.")
+
+
+def _shape(shape):
+    return "x".join(map(str, shape)) or "scalar"
+
+
+def _some(names):
+    names = list(names)
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,122 @@
+"""Every family against its own PyTorch code: the converted network gives the same numbers."""
+
+import copy
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from paddleseg.cvlibs import manager  # noqa: E402
+
+from bisenetv1_plugin.convert import conversion  # noqa: E402
+from bisenetv1_plugin.models.bisenetv1 import BiSeNetV1  # noqa: E402
+
+_spec = importlib.util.spec_from_file_location("references", Path(__file__).with_name("references.py"))
+references = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(references)
+
+SIZES = [(512, 1024), (96, 160)]  # the second: odd multiples of 32
+HEAVY = ("mmseg-r50", "mmseg-r101-v1c", "torchseg-r101")  # up to a minute at 512x1024
+CASES = [
+    pytest.param(name, size, marks=[pytest.mark.slow] if name in HEAVY and size == SIZES[0] else [])
+    for name in references.NETWORKS
+    for size in SIZES
+]
+TOLERANCE = 1e-4
+
+
+@pytest.fixture(scope="module")
+def pair(request):
+    """The PyTorch network and ours with its converted weights."""
+    _, variant, backbone = references.NETWORKS[request.param]
+    theirs = references.build(request.param)
+    tensors = {name: value.numpy() for name, value in theirs.state_dict().items()}
+    converted = conversion.to_paddle(tensors)
+    assert converted.backbone == backbone
+    if request.param != "torchseg-x39-speed":  # the same tensors as X39's: --from cannot tell them apart
+        assert converted.variant == variant
+    ours = BiSeNetV1(converted.num_classes, manager.BACKBONES[backbone](), variant=variant)
+    ours.set_state_dict(converted.state)
+    for head in ours.heads:
+        head.dropout.p = 0  # it would draw other numbers
+    return request.param, theirs, ours
+
+
+def compare(expected, actual):
+    """Within 1e-4 of the spread; the same class wherever the two best are further apart than the differences."""
+    expected, actual = expected.detach().numpy(), actual.numpy()
+    assert expected.shape == actual.shape
+    spread = expected.std()
+    assert spread > 0.1 and len(np.unique(expected.argmax(1))) >= 3
+    difference = abs(expected - actual).max()
+    assert difference < TOLERANCE * spread, f"{difference / spread:.1e} of the spread"
+    second, first = np.sort(expected, axis=1)[:, -2:].swapaxes(0, 1)
+    decided = first - second > 2 * difference
+    assert decided.mean() > 0.99
+    assert (expected.argmax(1) == actual.argmax(1))[decided].all()
+    return difference / spread
+
+
+@pytest.mark.parametrize("pair, size", CASES, indirect=["pair"])
+def test_logits(pair, size):
+    name, theirs, ours = pair
+    theirs.eval(), ours.eval()
+    x = references.images(1, size)
+    with torch.no_grad(), paddle.no_grad():
+        (expected,), (actual,) = theirs(torch.from_numpy(x)), ours(paddle.to_tensor(x))
+    error = compare(expected, actual)
+    print(f"{name} logits at {size}: {error:.1e} of the spread")
+
+
+@pytest.mark.parametrize("pair, size", CASES, indirect=["pair"])
+def test_training_outputs(pair, size):
+    """All three, in float32, BatchNorms as in evaluation (see the next test)."""
+    name, theirs, ours = pair
+    theirs.train(), ours.train()
+    for layer in (*theirs.modules(), *ours.sublayers()):
+        if isinstance(layer, (torch.nn.BatchNorm2d, paddle.nn.BatchNorm2D)):
+            layer.eval()
+    x = references.images(1, size)
+    with torch.no_grad(), paddle.no_grad():
+        expected, actual = theirs(torch.from_numpy(x)), ours(paddle.to_tensor(x))
+    assert len(expected) == len(actual) == 3
+    errors = [compare(a, b) for a, b in zip(expected, actual)]
+    print(f"{name} training outputs at {size}: {', '.join(f'{e:.1e}' for e in errors)} of the spread")
+
+
+def in_float64(name, state):
+    _, variant, backbone = references.NETWORKS[name]
+    paddle.set_default_dtype("float64")
+    try:
+        layer = BiSeNetV1(references.CLASSES, manager.BACKBONES[backbone](), variant=variant)
+    finally:
+        paddle.set_default_dtype("float32")
+    layer.set_state_dict({key: value.astype("float64") for key, value in state.items()})
+    for head in layer.heads:
+        head.dropout.p = 0
+    return layer
+
+
+@pytest.mark.parametrize("pair", [n for n in references.NETWORKS if n not in HEAVY], indirect=True)
+def test_batch_statistics(pair):
+    """BatchNorm with the batch's own statistics, and the running averages after it, in float64.
+
+    In float32 the comparison says little: over a batch of two, the BatchNorm of a global average normalises the
+    difference of two numbers, and PyTorch's float32 is itself as far from PyTorch's float64.
+    """
+    name, theirs, ours = pair
+    theirs, ours = copy.deepcopy(theirs).double(), in_float64(name, ours.state_dict())
+    theirs.train(), ours.train()
+    x = references.images(2, (96, 160)).astype("float64")
+    with torch.no_grad(), paddle.no_grad():
+        expected, actual = theirs(torch.from_numpy(x)), ours(paddle.to_tensor(x))
+    errors = [compare(a, b) for a, b in zip(expected, actual)]
+    print(f"{name} training outputs in float64: {', '.join(f'{e:.1e}' for e in errors)} of the spread")
+    after = conversion.to_paddle({key: value.numpy() for key, value in theirs.state_dict().items()})
+    for key, value in ours.state_dict().items():
+        if key.endswith("_mean"):  # PyTorch's running variance is that of a sample, n / (n - 1) times Paddle's
+            np.testing.assert_allclose(value.numpy(), after.state[key], rtol=1e-4, atol=1e-4, err_msg=key)

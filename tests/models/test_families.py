@@ -1,0 +1,158 @@
+"""Every published family: in Paddle Inference, in its recipe's optimiser groups, in fine-tuning; and the fast heads."""
+
+import cv2
+import numpy as np
+import paddle
+import pytest
+import yaml
+from paddleseg.cvlibs import Config, SegBuilder, manager
+from paddleseg.transforms import Normalize
+
+from bisenetv1_plugin.backbones.resnet import ResNet18_v1b
+from bisenetv1_plugin.datasets.synthetic import SyntheticStreetScenes
+from bisenetv1_plugin.losses.ohem import BiSeNetV1Loss
+from bisenetv1_plugin.models.bisenetv1 import BiSeNetV1
+from bisenetv1_plugin.models.variants import VARIANTS
+from bisenetv1_plugin.tools import configs, export, parity
+from bisenetv1_plugin.tools.predictor import Predictor
+
+BACKBONES = {
+    "paddleseg": "ResNet18_vd",
+    "torchseg_r101": "ResNet101_v1s",
+    "torchseg_x39": "Xception39",
+    "mmseg_wide": "ResNet50_v1b",
+}
+
+# PaddleSeg's deploy/python/infer.py leaves oneDNN on with Paddle 2.6, whose fusions there have been wrong. With Paddle
+# 3.3's, no program that interpolates bilinearly runs (Paddle#77340).
+ONEDNN = [False, True] if paddle.__version__.startswith("2.") else [False]
+
+CASES = [
+    pytest.param(variant, marks=[pytest.mark.slow] if variant in ("torchseg_r101", "mmseg_wide") else [])
+    for variant in sorted(VARIANTS)
+]
+
+
+def network(variant, num_classes=19):
+    """With BatchNorms whose statistics are those of real data, not 0 and 1."""
+    paddle.seed(0)
+    layer = BiSeNetV1(num_classes, manager.BACKBONES[BACKBONES.get(variant, "ResNet18_v1b")](), variant=variant)
+    for name, norm in layer.named_sublayers():
+        if not isinstance(norm, paddle.nn.BatchNorm2D):
+            continue
+        if name.endswith("bn3"):  # a residual as large as what it is added to makes rounding the signal
+            norm.weight.set_value(paddle.full_like(norm.weight, 0.2))
+        norm._momentum = 0.0  # the statistics become those of the batch
+        norm.bias.set_value(paddle.normal(0, 0.3, norm.bias.shape))
+    layer.train()
+    with paddle.no_grad():
+        layer(paddle.to_tensor(np.stack([scenes()[i]["img"] for i in range(4)])))
+    layer.eval()
+    return layer
+
+
+def scenes():
+    return SyntheticStreetScenes(mode="val", size=[256, 128], transforms=[Normalize()])
+
+
+@pytest.mark.parametrize("onednn", ONEDNN)
+@pytest.mark.parametrize("variant", CASES)
+def test_inference_gives_the_masks_of_prediction(variant, onednn, tmp_path):
+    layer = network(variant)
+    export.save(layer, str(tmp_path), [{"type": "Normalize"}])
+    predictor = Predictor(str(tmp_path / "deploy.yaml"), enable_mkldnn=onednn)
+    samples = [scenes()[i] for i in range(3)]
+    result = parity.compare(layer, predictor, samples, 19)
+    assert result.agreement >= parity.AGREEMENT, f"{result.agreement:.4%} of the pixels"
+    assert result.widest_margin < parity.MARGIN
+    assert len(np.unique(result.predicted)) >= 3
+
+
+@pytest.mark.parametrize("name", ["bisenetv1_x39_cityscapes_1024x1024_140k", "bisenetv1_zllrunning_faces_448x448_80k"])
+def test_groups_of_the_heads_recipe(name):
+    """FFM and heads x10, all else x1; no weight decay on BatchNorms and biases. Every parameter is looked at."""
+    check_groups(name, lambda parameter: 10.0 if parameter.startswith(("ffm.", "heads.")) else 1.0)
+
+
+def test_groups_with_a_deep_stem():
+    check_groups(
+        "bisenetv1_r101_cityscapes_1024x1024_80k",
+        lambda parameter: 1.0 if parameter.startswith("backbone.") else 10.0,
+    )
+
+
+def check_groups(name, rate_of):
+    cfg = Config(str(configs.path_of(name)))
+    cfg.dic["model"]["backbone"].pop("pretrained", None)
+    build = SegBuilder(cfg)
+    group_of = {p.name: group for group in build.optimizer._param_groups for p in group["params"]}
+    norms = {
+        id(parameter)
+        for layer in build.model.sublayers()
+        if isinstance(layer, paddle.nn.BatchNorm2D)
+        for parameter in layer.parameters()
+    }
+    seen = set()
+    for parameter_name, parameter in build.model.named_parameters():
+        if parameter.stop_gradient:
+            continue
+        rate, decayed = rate_of(parameter_name), id(parameter) not in norms and not parameter_name.endswith(".bias")
+        assert parameter.optimize_attr["learning_rate"] == pytest.approx(rate), parameter_name
+        decay = group_of[parameter.name]["regularization_coeff"]
+        assert decay == pytest.approx(0.0005 if decayed else 0.0), parameter_name
+        seen.add((rate, decayed))
+    assert seen == {(1.0, True), (1.0, False), (10.0, True), (10.0, False)}
+
+
+class TestFastHeads:
+    """The authors' `.speed` networks: logits and loss at 1/8."""
+
+    def test_sizes(self):
+        layer = BiSeNetV1(5, ResNet18_v1b(), variant="torchseg_speed")
+        x = paddle.zeros([2, 3, 64, 96])
+        assert [out.shape for out in layer(x)] == [[2, 5, 8, 12]] * 3
+        layer.eval()
+        assert [out.shape for out in layer(x)] == [[2, 5, 64, 96]]
+
+    def test_loss_is_that_of_the_label_resized_by_opencv(self):
+        """As TorchSeg's dataloader resizes it: cv2.INTER_NEAREST to 1/8."""
+        random = np.random.RandomState(0)
+        label = random.randint(0, 5, (2, 64, 96))
+        label[random.rand(*label.shape) < 0.1] = 255
+        small = np.stack([cv2.resize(each.astype("uint8"), (12, 8), interpolation=cv2.INTER_NEAREST) for each in label])
+        logit = paddle.to_tensor(random.normal(size=(2, 5, 8, 12)).astype("float32"))
+        expected = BiSeNetV1Loss()(logit, paddle.to_tensor(small.astype("int64")))
+        actual = BiSeNetV1Loss(resize_label=True)(logit, paddle.to_tensor(label))
+        assert float(expected) > 0.5 and float(actual) == float(expected)
+        with pytest.raises(ValueError, match="do not cover the same pixels"):
+            BiSeNetV1Loss()(logit, paddle.to_tensor(label))
+
+
+def test_fine_tuning_on_camvid(camvid, tmp_path, capfd):
+    """A network of 19 classes becomes one of 11: the classifiers start anew, and the log says so; it learns."""
+    from bisenetv1_plugin.__main__ import main
+
+    old = BiSeNetV1(19, ResNet18_v1b(), variant="coincheung")
+    paddle.save(old.state_dict(), str(tmp_path / "old.pdparams"))
+    dic = Config(str(configs.path_of("bisenetv1_camvid_480x360"))).dic
+    dic["model"].update(variant="coincheung", pretrained=str(tmp_path / "old.pdparams"))
+    for part in ("train", "val"):
+        dic[f"{part}_dataset"].update(dataset_root=str(camvid))
+        dic[f"{part}_dataset"][f"{part}_path"] = str(camvid / f"{part}.txt")
+    dic["train_dataset"]["transforms"][1]["crop_size"] = [128, 96]
+    dic.update(iters=24, batch_size=2)
+    first_two = (camvid / "val.txt").read_text().splitlines(keepends=True)[:2]
+    (tmp_path / "val.txt").write_text("".join(first_two))
+    dic["val_dataset"]["val_path"] = str(tmp_path / "val.txt")
+    (tmp_path / "config.yml").write_text(yaml.safe_dump(dic))
+    command = ["train", "--config", tmp_path / "config.yml", "--device", "cpu", "--save_dir", tmp_path / "out"]
+    command += ["--log_iters", 1, "--do_eval", "--save_interval", 100, "--seed", 1]
+    assert main([str(word) for word in command]) == 0
+    log = capfd.readouterr().out
+    total = len(old.state_dict())
+    assert f"Loaded {total - 6} of the {total} tensors of BiSeNetV1" in log
+    for head, channels in enumerate((64, 64, 256)):
+        assert f"heads.{head}.conv_1x1.weight (19x{channels}x1x1, not 11x{channels}x1x1)" in log
+        assert f"heads.{head}.conv_1x1.bias (19, not 11)" in log
+    losses = [float(line.split("loss: ")[1].split(",")[0]) for line in log.splitlines() if "[TRAIN]" in line]
+    assert len(losses) == 24 and np.mean(losses[-6:]) < 0.9 * np.mean(losses[:6])
