@@ -105,8 +105,8 @@ def in_float64(name, state):
 def test_batch_statistics(pair):
     """BatchNorm with the batch's own statistics, and the running averages after it, in float64.
 
-    In float32 the comparison says little: over a batch of two, the BatchNorm of a global average normalises the
-    difference of two numbers, and PyTorch's float32 is itself as far from PyTorch's float64.
+    In float32 Paddle takes a batch's variance less exactly than PyTorch. Largest differences from PyTorch's float64, as
+    shares of the logits' range, batch of two: Xception39 3.2e-4 (PyTorch's own float32 3.4e-5), all others 2e-5.
     """
     name, theirs, ours = pair
     theirs, ours = copy.deepcopy(theirs).double(), in_float64(name, ours.state_dict())
