@@ -68,7 +68,8 @@ def _default_data(mode):
     from bisenetv1_plugin.datasets.synthetic import write_scenes
 
     scenes = FOLDER.parent / "scenes"
-    write_scenes(scenes, train=120, val=20, size=(480, 360))
+    if not (scenes / "train.txt").is_file():  # they are the same every time
+        write_scenes(scenes, train=120, val=20, size=(480, 360))
     return scenes, "generated street scenes"
 
 

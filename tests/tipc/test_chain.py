@@ -192,6 +192,23 @@ def test_too_few_classes(copied):
     assert done.returncode == 1 and "parity is not shown: only 1 classes" in done.stdout
 
 
+def test_generated_scenes_where_nothing_can_be_downloaded(tmp_path, monkeypatch, capsys):
+    from bisenetv1_plugin.tipc.params import Params
+    from bisenetv1_plugin.tipc.prepare import FOLDER, prepare
+
+    def unreachable(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr("urllib.request.urlopen", unreachable)
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        prepare(Params(CONFIGS / CPU, "lite_train_lite_infer"))
+        out = capsys.readouterr()
+        assert "Data: generated street scenes; 19 classes" in out.out and "no network" in out.err
+    assert len((FOLDER / "infer.txt").read_text().splitlines()) == 5
+    assert "num_classes: 19" in (FOLDER / "data.yml").read_text()
+
+
 def test_refusals(copied, tmp_path):
     config = copied / "test_tipc/configs/bisenetv1" / CPU
     done = tipc(copied, "run", config, "half_infer")
