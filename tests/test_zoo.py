@@ -10,13 +10,13 @@ from paddleseg.cvlibs import Config, SegBuilder
 
 from bisenetv1_plugin.tools import configs, zoo
 
-ROWS = {row["config"]: row for row in zoo.rows()}
+ROWS = {row["config"]: row for row in zoo.rows(configs.folder())}
 README = Path(__file__).resolve().parents[1] / "README.md"
 
 
 def test_every_recipe_has_its_row():
     assert sorted(ROWS) == sorted(p.stem for p in configs.folder().glob("*.yml") if "demo" not in p.stem)
-    assert len(zoo.rows()) == len(ROWS)
+    assert len(zoo.rows(configs.folder())) == len(ROWS)
 
 
 @pytest.mark.parametrize(
@@ -65,9 +65,9 @@ def test_the_authors_counts():
 
 
 def test_table():
-    header, rule, *lines = zoo.table().splitlines()
+    header, rule, *lines = zoo.table(configs.folder()).splitlines()
     assert set(rule) == set("|- ") and len(lines) == len(ROWS)
-    for line, row in zip(lines, zoo.rows()):
+    for line, row in zip(lines, zoo.rows(configs.folder())):
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         assert len(cells) == header.count("|") - 1
         assert cells[0] == f"`{row['config']}`"
@@ -78,5 +78,5 @@ def test_table():
 
 def test_the_readme_has_this_table():
     text = README.read_text(encoding="utf-8")
-    if zoo.table().splitlines()[0] in text:
-        assert zoo.table() in text, "README.md: paste what `bisenetv1 configs --table` prints"
+    if zoo.table(configs.folder()).splitlines()[0] in text:
+        assert zoo.table(configs.folder()) in text, "README.md: paste what `bisenetv1 configs --table` prints"

@@ -21,7 +21,7 @@ def run(args):
     if args.table:
         from bisenetv1_plugin.tools import zoo
 
-        print(zoo.table())
+        print(zoo.table(folder()))
         return
     for path in sorted(folder().glob("*.yml")):
         first_line = path.read_text(encoding="utf-8").splitlines()[0]

@@ -1,22 +1,20 @@
 """The model-zoo table of the README, from configs/metafile.yaml."""
 
-from bisenetv1_plugin.tools import configs
-
 _COLUMNS = "configuration", "backbone", "data", "crop", "images x iterations", "parameters", "GMACs", "published mIoU"
 _MEASURED = "measured here"
 
 
-def rows():
-    """The entries of metafile.yaml, in its order: one dictionary for each published recipe."""
+def rows(folder):
+    """The entries of the metafile.yaml in this folder (a Path), in its order: a dictionary for each published recipe."""
     import yaml
 
-    return yaml.safe_load((configs.folder() / "metafile.yaml").read_text(encoding="utf-8"))
+    return yaml.safe_load((folder / "metafile.yaml").read_text(encoding="utf-8"))
 
 
-def table():
-    """The table in Markdown."""
+def table(folder):
+    """The table of that file in Markdown."""
     header = [*_COLUMNS, _MEASURED]
-    lines = [header, ["---"] * len(header), *(_cells(row) for row in rows())]
+    lines = [header, ["---"] * len(header), *(_cells(row) for row in rows(folder))]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 

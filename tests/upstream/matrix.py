@@ -48,7 +48,7 @@ CAUSES = {
     "e": r"axis is expected to be in range of \[0, 0\)",
     "g": r"memory_optimize_pass",
     "h": r"ConvertPirAttribute2RuntimeAttribute",
-    "z": r"inflateReset2",
+    "z": r"inflateReset2|zlib\.error",
 }
 
 
