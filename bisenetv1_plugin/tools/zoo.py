@@ -5,7 +5,7 @@ _MEASURED = "measured here"
 
 
 def rows(folder):
-    """The entries of the metafile.yaml in this folder (a Path), in its order: a dictionary for each published recipe."""
+    """The entries of the metafile.yaml in this folder (a Path), in its order: a dictionary each."""
     import yaml
 
     return yaml.safe_load((folder / "metafile.yaml").read_text(encoding="utf-8"))
