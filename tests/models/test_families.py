@@ -63,8 +63,8 @@ def test_inference_gives_the_masks_of_prediction(variant, onednn, tmp_path):
     predictor = Predictor(str(tmp_path / "deploy.yaml"), enable_mkldnn=onednn)
     samples = [scenes()[i] for i in range(3)]
     result = parity.compare(layer, predictor, samples, 19)
-    assert result.agreement >= parity.AGREEMENT, f"{result.agreement:.4%} of the pixels"
-    assert result.widest_margin < parity.MARGIN
+    assert result.comparison.agreement >= parity.AGREEMENT, f"{result.comparison.agreement:.4%} of the pixels"
+    assert result.comparison.widest_margin < parity.MARGIN
     assert len(np.unique(result.predicted)) >= 3
 
 
