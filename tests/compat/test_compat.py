@@ -196,6 +196,12 @@ class TestMemoryOptim:
         off = python("-c", INFER, "plain", "optimise", BISENETV1_PLUGIN_COMPAT="-memory_optim")
         assert off.returncode != 0 and "memory_optimize_pass" in off.stderr
 
+    def test_a_model_without_memory_optimisation_is_left_alone(self, exported, python):
+        expected = exported()
+        done = python("-c", INFER, "plain", "as_is")
+        assert sums(done.stdout)["plain"] == pytest.approx(expected["plain"], rel=1e-5), done.stderr
+        assert "new executor" not in done.stdout
+
 
 @paddle_3
 class TestOneDNNResize:

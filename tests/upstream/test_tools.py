@@ -38,6 +38,8 @@ def test_training_without_evaluation_needs_its_correction(checkout, camvid, tmp_
     if compat.STATES["train_without_eval"] != "active":
         pytest.skip("this PaddleSeg trains without evaluation")
     project = matrix.Project(tmp_path, "plugin", checkout, camvid.resolve())
+    assert "corrects train()" not in project.train("evaluated", "--do_eval"), "a call that works is left alone"
+    assert "corrects train()" in project.train("plain")
     project.environment["BISENETV1_PLUGIN_COMPAT"] = "-train_without_eval"
     with pytest.raises(matrix.Failed, match="mean_iou"):
         matrix.train(project)
