@@ -111,7 +111,7 @@ def report(results, failed, path):
         columns = (result.predict_class_iou, result.class_iou, result.predict_class_acc, result.class_acc)
         for number, values in enumerate(zip(*columns)):
             print(f"{number:>6}{values[0]:>13.4f}{values[1]:>11.4f}{values[2]:>13.4f}{values[3]:>11.4f}")
-        print(f"mIoU predict {result.predict_miou:.4f}" + (f", infer {result.miou:.4f}" if result.miou else ""))
+        print(f"mIoU predict {result.predict_miou:.4f}" + ("" if result.miou is None else f", infer {result.miou:.4f}"))
         print(f"logits differ by at most {result.logits:.1e}" + _agreement(result) + f": {result.verdict}")
         if result.reason:
             print(f"  {result.reason}")

@@ -71,7 +71,8 @@ def test_lite_chain_passes(passed):
     assert result["agreement"] >= 0.9999 and result["logits"] <= 1e-3
     assert result["class_iou"] == result["predict_class_iou"] and result["class_acc"] == result["predict_class_acc"]
     assert max(result["class_iou"]) > 0
-    assert (folder / LOGS).glob("*.png")
+    (picture,) = (folder / LOGS).glob("*.png")
+    assert picture.stat().st_size > 1000
 
 
 @pytest.fixture
