@@ -50,9 +50,26 @@ def test_the_75_19_recipe():
     assert dic["val_dataset"]["transforms"] == [{"type": "Normalize"}]
 
 
-def test_groups_of_the_authors_recipe():
-    """Backbone x1, all else x10; no weight decay on BatchNorms and biases. Every parameter is looked at."""
-    build = without_download(config("bisenetv1_cityscapes_1024x1024_80k"))
+def beyond_the_backbone(parameter):
+    return not parameter.startswith("backbone.")
+
+
+def ffm_and_heads(parameter):
+    return parameter.startswith(("ffm.", "heads."))
+
+
+@pytest.mark.parametrize(
+    "name, tenfold",
+    [
+        ("bisenetv1_cityscapes_1024x1024_80k", beyond_the_backbone),
+        ("bisenetv1_r101_cityscapes_1024x1024_80k", beyond_the_backbone),  # whose stem is deep
+        ("bisenetv1_x39_cityscapes_1024x1024_140k", ffm_and_heads),
+        ("bisenetv1_zllrunning_faces_448x448_80k", ffm_and_heads),
+    ],
+)
+def test_optimiser_groups(name, tenfold):
+    """Some x10, the rest x1; no weight decay on BatchNorms and biases. Every parameter is looked at."""
+    build = without_download(config(name))
     group_of = {p.name: group for group in build.optimizer._param_groups for p in group["params"]}
     norms = {
         id(parameter)
@@ -61,14 +78,14 @@ def test_groups_of_the_authors_recipe():
         for parameter in layer.parameters()
     }
     seen = set()
-    for name, parameter in build.model.named_parameters():
+    for parameter_name, parameter in build.model.named_parameters():
         if parameter.stop_gradient:
             continue
-        rate = 1.0 if name.startswith("backbone.") else 10.0
-        decayed = id(parameter) not in norms and not name.endswith(".bias")
-        assert parameter.optimize_attr["learning_rate"] == pytest.approx(rate), name
+        rate = 10.0 if tenfold(parameter_name) else 1.0
+        decayed = id(parameter) not in norms and not parameter_name.endswith(".bias")
+        assert parameter.optimize_attr["learning_rate"] == pytest.approx(rate), parameter_name
         decay = group_of[parameter.name]["regularization_coeff"]  # what the step of Momentum applies
-        assert decay == pytest.approx(0.0005 if decayed else 0.0), name
+        assert decay == pytest.approx(0.0005 if decayed else 0.0), parameter_name
         seen.add((rate, decayed))
     assert seen == {(1.0, True), (1.0, False), (10.0, True), (10.0, False)}
 
