@@ -10,8 +10,8 @@ from bisenetv1_plugin.tools.errors import UserError
 
 # One module of `tools` each, with SUMMARY, add_arguments(parser) and run(args). Paddle is imported by `run` only.
 COMMANDS = (
-    *("demo", "train", "val", "predict", "export", "infer", "verify", "convert"),
-    *("data", "configs", "curves", "doctor", "run"),
+    *("demo", "train", "val", "predict", "export", "quantize", "infer", "verify"),
+    *("convert", "data", "configs", "curves", "doctor", "run"),
 )
 
 

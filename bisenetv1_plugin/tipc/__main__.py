@@ -1,4 +1,4 @@
-"""TIPC chains: python -m bisenetv1_plugin.tipc prepare|run|onnx CONFIG MODE"""
+"""TIPC chains: python -m bisenetv1_plugin.tipc prepare|run|onnx|ptq|benchmark CONFIG MODE"""
 
 import argparse
 import os
@@ -10,16 +10,17 @@ from bisenetv1_plugin.tipc.params import MODES, Params, TipcError
 def main():
     """Exit code 0: everything ran and parity is shown; 1: not so; 2: the file, the mode or the data cannot be used."""
     parser = argparse.ArgumentParser(prog="python -m bisenetv1_plugin.tipc", description=__doc__.split(":")[0])
-    parser.add_argument("action", choices=["prepare", "run", "onnx"])
+    parser.add_argument("action", choices=list(_ACTIONS))
     parser.add_argument("config", help="a parameter file, test_tipc/configs/bisenetv1/*.txt")
     parser.add_argument("mode", nargs="?", default="whole_infer", help=", ".join(MODES))
+    parser.add_argument("case", nargs="?", help="benchmark: one case only, such as dynamic_bs4_fp32_DP_N1C1")
     parser.add_argument("--data", default=os.environ.get("TIPC_DATA"), help="prepare: folder of your own data")
     parser.add_argument("--weights", default=os.environ.get("TIPC_WEIGHTS"), help="prepare: weights for whole_infer")
     args = parser.parse_args()
     from bisenetv1_plugin.tools.errors import UserError
 
     try:
-        return {"prepare": _prepare, "run": _run, "onnx": _run_onnx}[args.action](args)
+        return _ACTIONS[args.action](args)
     except (TipcError, UserError) as error:
         print(f"tipc: {error}", file=sys.stderr)
         return 2
@@ -46,6 +47,18 @@ def _run_onnx(args):
     return _judge(*onnx.run(args.config))
 
 
+def _run_ptq(args):
+    from bisenetv1_plugin.tipc import ptq
+
+    return _judge(*ptq.run(args.config))
+
+
+def _run_benchmark(args):
+    from bisenetv1_plugin.tipc import benchmark
+
+    return 0 if benchmark.run(args.config, args.case) else 1
+
+
 def _judge(steps, exports, folder):
     from bisenetv1_plugin.tipc import verdict
 
@@ -53,6 +66,9 @@ def _judge(steps, exports, folder):
     for export in exports:
         results += verdict.judge(export, folder / f"{export.name}.png")
     return 0 if verdict.report(results, steps.failed, folder / "verdict.json") else 1
+
+
+_ACTIONS = {"prepare": _prepare, "run": _run, "onnx": _run_onnx, "ptq": _run_ptq, "benchmark": _run_benchmark}
 
 
 if __name__ == "__main__":

@@ -6,25 +6,45 @@ exit code.
 """
 
 import functools
+import re
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import List
+from typing import Dict, List
 
-from bisenetv1_plugin.tipc.params import TipcError
+from bisenetv1_plugin.tipc.params import BENCHMARK, TipcError
 from bisenetv1_plugin.tipc.steps import Steps
+
+# The losses of training under to_static against those of dygraph, relative: the two sum in another order.
+LOSSES = 1e-3
+
+
+@dataclass
+class Run:
+    """One inference run: the folder of its masks, and what it ran with.
+
+    Attributes:
+        backend: of `tools.backends.BACKENDS`.
+        options: what that takes to compute the same logits.
+        precision: 'fp32', 'fp16' or 'int8'; all but the first may change the answer a little.
+    """
+
+    results: Path
+    backend: str = "paddle"
+    options: Dict[str, object] = field(default_factory=dict)
+    precision: str = "fp32"
 
 
 @dataclass
 class Export:
-    """An exported model with the weights and the configuration it came from, and the results of its inference runs."""
+    """An exported model with the weights and the configuration it came from, and its inference runs."""
 
     name: str
     config: str
     weights: Path
     folder: Path
     images: Path
-    results: List[Path] = field(default_factory=list)
+    runs: List[Run] = field(default_factory=list)
 
 
 class Chain:
@@ -42,6 +62,8 @@ class Chain:
         self.exports = []
 
     def run(self):
+        if self.params.mode == BENCHMARK:
+            raise TipcError(f"{BENCHMARK} is run by test_tipc/benchmark_train.sh.")
         self.steps.say(f"------------------------ {self.params.mode} ------------------------")
         if self.params.mode == "whole_infer":
             self._export_given()
@@ -61,7 +83,7 @@ class Chain:
             self._export_and_infer(folder.name, export, Path(weights), folder, images, quantised == "True")
 
     def _train_all(self):
-        params, pretrained = self.params, None
+        params, pretrained, logs = self.params, None, {}
         devices = params.values("train_device")
         for number, gpus in enumerate(params.values("gpu_list")):
             device = devices[min(number, len(devices) - 1)]
@@ -72,9 +94,13 @@ class Chain:
                         continue
                     folder = self.folder / f"{trainer}_gpus_{gpus.replace(';', '_')}_autocast_{precision}"
                     needs_weights = trainer in (params.key("pact_train"), params.key("fpgm_train"))
-                    weights = self._train(train, gpus, device, precision, folder, pretrained if needs_weights else None)
+                    amount = params.of_mode("iters"), params.of_mode("train_batch_size")
+                    weights = self.train(
+                        train, gpus, device, precision, folder, *amount, pretrained if needs_weights else None
+                    )
                     if weights is None:
                         continue
+                    logs[trainer, gpus, precision] = self.log_of(folder)
                     if trainer == params.key("norm_train"):
                         pretrained = weights
                     self._evaluate(weights, device, folder)
@@ -82,6 +108,10 @@ class Chain:
                         quantised = trainer == params.key("pact_train")
                         images = Path(params.value("train_images"))
                         self._export_and_infer(folder.name, export, weights, folder, images, quantised)
+        for (trainer, *rest), log in logs.items():
+            dygraph = logs.get((params.key("norm_train"), *rest))
+            if trainer == params.to_static[0] and dygraph:
+                self.steps.check(f"losses of {log} and {dygraph}", losses_differ(log, dygraph))
 
     def _trainer(self, name):
         """The commands that train and export for one entry of the trainer list."""
@@ -100,7 +130,11 @@ class Chain:
                 return params.value(train), params.value(export)
         return params.value("norm_train"), params.value("norm_export")  # as the standard has it: `norm` and the like
 
-    def _train(self, command, gpus, device, precision, folder, pretrained):
+    def log_of(self, folder):
+        """Where the output of the training in that folder goes."""
+        return self.folder / f"{folder.name}.log"
+
+    def train(self, command, gpus, device, precision, folder, iters, batch_size, pretrained=None):
         """Returns the trained weights; None, if there are none."""
         params = self.params
         start = []
@@ -115,17 +149,17 @@ class Chain:
         options = [
             params.option("train_device", device),
             params.option("save_dir", str(folder)),
-            params.option("iters", params.of_mode("iters")),
+            params.option("iters", iters),
             params.option("pretrained", str(pretrained) if pretrained else None),
             params.option("precision", precision),
-            params.option("train_batch_size", params.of_mode("train_batch_size")),
+            params.option("train_batch_size", batch_size),
             params.option("train_option"),
         ]
         environment = {} if device == "cpu" or "," in gpus else {"CUDA_VISIBLE_DEVICES": gpus}
-        log = self.folder / f"{folder.name}.log"
-        iters = params.of_mode("iters")
         candidates = [folder / params.value("weights_name"), folder / f"iter_{iters}" / "model.pdparams"]
-        self.steps.run(command, options, log, start, environment, lambda: any(map(Path.is_file, candidates)))
+        self.steps.run(
+            command, options, self.log_of(folder), start, environment, lambda: any(map(Path.is_file, candidates))
+        )
         return next(filter(Path.is_file, candidates), None)
 
     def _evaluate(self, weights, device, folder):
@@ -148,7 +182,7 @@ class Chain:
 
     def _infer(self, export, quantised):
         self.exports.append(export)
-        for name, options in self._inference_options(quantised):
+        for name, precision, ours, options in self._inference_options(quantised):
             results = self.folder / f"{export.name}_{name}_results"
             log = self.folder / f"{export.name}_{name}.log"
             options = [
@@ -159,11 +193,11 @@ class Chain:
                 self.params.option("result_dir", str(results)),
                 self.params.option("infer_option"),
             ]
-            export.results.append(results)
+            export.runs.append(Run(results, options=ours, precision=precision))
             self.steps.run(self.params.value("inference"), options, log, done=functools.partial(holds_masks, results))
 
     def _inference_options(self, quantised):
-        """Name and arguments of every combination that the standard runs."""
+        """Of every combination that the standard runs: name, precision, options of our own predictor, arguments."""
         params = self.params
         for device in params.values("infer_device"):
             on_cpu = device in ("cpu", "False")
@@ -175,8 +209,11 @@ class Chain:
                         for batch in params.values("infer_batch_size"):
                             how = f"cpu_usemkldnn_{first}_threads_{threads}" if on_cpu else f"gpu_usetrt_{first}"
                             name = f"python_infer_{how}_precision_{precision}_batchsize_{batch}"
+                            ours = {"enable_mkldnn": first == "True"} if on_cpu else {"device": "gpu"}
                             yield (
                                 name,
+                                precision,
+                                ours,
                                 [
                                     params.option("infer_device", device),
                                     params.option("mkldnn" if on_cpu else "tensorrt", first),
@@ -193,6 +230,21 @@ def config_of(command):
     if "--config" not in arguments[:-1]:
         raise TipcError(f"`{command}` names no --config, without which nothing can be compared.")
     return arguments[arguments.index("--config") + 1]
+
+
+def losses(log):
+    """The losses in the log of a training, in their order."""
+    return [float(loss) for loss in re.findall(r"\[TRAIN\].*?\bloss: ([\d.]+)", log.read_text(encoding="utf-8"))]
+
+
+def losses_differ(log, other):
+    """Why the losses of two trainings are not the same, in a sentence; None if they are."""
+    ours, theirs = losses(log), losses(other)
+    if not ours or len(ours) != len(theirs):
+        return f"{log} has {len(ours)} losses and {other} {len(theirs)}."
+    for number, (a, b) in enumerate(zip(ours, theirs)):
+        if abs(a - b) > LOSSES * abs(b):
+            return f"the losses differ from line {number + 1} on: {a} and {b}."
 
 
 def holds_masks(folder):

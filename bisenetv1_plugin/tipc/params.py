@@ -3,6 +3,7 @@
 from pathlib import Path
 
 MODES = ("lite_train_lite_infer", "lite_train_whole_infer", "whole_infer", "whole_train_whole_infer")
+BENCHMARK = "benchmark_train"
 
 # What each line is for, by its number among the lines that are not blank; the first is 0.
 LINES = {
@@ -63,20 +64,17 @@ class Params:
 
     Args:
         path (str | Path): the file.
-        mode (str): one of `MODES`; values may depend on it.
+        mode (str): one of `MODES`, or `BENCHMARK`; values may depend on it.
 
     Raises:
         TipcError: there is no such file or mode, or the file has too few lines.
     """
 
     def __init__(self, path, mode):
-        if mode not in MODES:
-            raise TipcError(f"{mode!r} is no TIPC mode: choose one of {', '.join(MODES)}.")
-        path = Path(path)
-        if not path.is_file():
-            raise TipcError(f"there is no TIPC file {path}.")
-        self.path, self.mode = path, mode
-        self._lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line]
+        if mode not in (*MODES, BENCHMARK):
+            raise TipcError(f"{mode!r} is no TIPC mode: choose one of {', '.join(MODES)}, {BENCHMARK}.")
+        self.path, self.mode = Path(path), mode
+        self._lines = _lines(self.path)
         least = LINES["result_dir"] + 1  # the one after it is spare, and some files end before it
         if len(self._lines) < least:
             raise TipcError(
@@ -114,8 +112,50 @@ class Params:
     @property
     def to_static(self):
         """Key and arguments of the dynamic-to-static trainer, from the block that some files have; else two ''."""
-        for number, line in enumerate(self._lines[:-2]):
-            if "to_static_train_benchmark_params" in line:
-                key, _, value = self._lines[number + 1].partition(":")
-                return key, value.partition(":")[0]
-        return "", ""
+        return next(iter(self.block("to_static_train_benchmark_params")), ("", ""))
+
+    def block(self, title):
+        """Pairs of key and value of the lines under the header `===title===`; none where the file has no such block."""
+        pairs, inside = [], False
+        for line in self._lines:
+            if line.startswith("==="):
+                inside = line.strip("= ") == title
+            elif inside and line:
+                pairs.append(tuple((line.split(":") + [""])[:2]))
+        return pairs
+
+
+class ShortParams:
+    """A parameter file of a shorter form, such as those of paddle2onnx and PTQ, with the same values in every mode.
+
+    Args:
+        path (str | Path): the file.
+        names (sequence[str]): what its lines are for, from the second on.
+
+    Raises:
+        TipcError: there is no such file, or it has too few lines.
+    """
+
+    def __init__(self, path, names):
+        lines = _lines(Path(path))[1:]
+        if len(lines) < len(names):
+            raise TipcError(
+                f"{path} has {len(lines) + 1} lines that are not blank; the standard's format has {len(names) + 1}: "
+                f"{', '.join(names)} after the first."
+            )
+        self._pairs = {name: (line.split(":") + [""])[:2] for name, line in zip(names, lines)}
+
+    def __getitem__(self, name):
+        """What stands between the first and the second colon of a line."""
+        return self._pairs[name][1]
+
+    def option(self, name, value=None):
+        """The command-line argument `key=value`, with the line's own value by default; '' where that is null."""
+        value = self[name] if value is None else value
+        return "" if value in ("null", "") else f"{self._pairs[name][0]}={value}"
+
+
+def _lines(path):
+    if not path.is_file():
+        raise TipcError(f"there is no TIPC file {path}.")
+    return [line for line in path.read_text(encoding="utf-8").splitlines() if line]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bisenetv1_plugin.tipc.params import TipcError
+from bisenetv1_plugin.tipc.params import BENCHMARK, TipcError
 
 FOLDER = Path("test_tipc/data/bisenetv1")
 CONFIGS = Path("test_tipc/configs/bisenetv1")
@@ -38,7 +38,7 @@ def prepare(params, data=None, weights=None):
     source, what = (Path(data), f"the data you named, {data}") if data else _default_data(params.mode)
     train, val = (listed(source / name) for name in ("train.txt", "val.txt"))
     classes = _count_classes([label for _, label in train[:: max(1, len(train) // 50)]])
-    lite_train = params.mode.startswith("lite_train") or params.mode == "whole_infer"
+    lite_train = params.mode.startswith("lite_train") or params.mode in ("whole_infer", BENCHMARK)
     lite_infer = params.mode.endswith("lite_infer")
     lists = {
         "train.txt": _spread(train, _LITE_TRAIN) if lite_train else train,

@@ -70,7 +70,7 @@ class Steps:
             script = "bisenetv1"
         if script == "bisenetv1":
             script = str(Path(self._python).with_name(script))
-        elif not Path(script).is_file():
+        elif script != "-m" and not Path(script).is_file():
             raise TipcError(f"there is no {script} here, and no command of this package stands in for it.")
         shown = [self._python, *start, script, *arguments]
         print(" ".join(shown), flush=True)
@@ -79,12 +79,20 @@ class Steps:
                 shown, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **(environment or {})}
             ).returncode
         well = code == 0 and done()
-        word = "successfully" if well else "failed"
-        self.say(f"\033[33m Run {word} with command - {self._model_name} - {' '.join(shown)} - {log}  \033[0m")
+        self._note(" ".join(shown), well, log)
         if not well:
-            self.failed.append(" ".join(shown))
             sys.stderr.write(log.read_text(encoding="utf-8", errors="replace")[-3000:])
         return well
+
+    def check(self, what, fault):
+        """Note a comparison as a step: `what` it compares, and the `fault` it found, a sentence or None."""
+        self._note(what, not fault, fault or "as it should be")
+
+    def _note(self, command, well, log):
+        word = "successfully" if well else "failed"
+        self.say(f"\033[33m Run {word} with command - {self._model_name} - {command} - {log}  \033[0m")
+        if not well:
+            self.failed.append(command)
 
     def say(self, line):
         """Print a line, and add it to the status log."""

@@ -11,7 +11,6 @@ import numpy as np
 
 from bisenetv1_plugin.tipc.prepare import listed
 
-LOGITS = 1e-3
 PASS, FAIL, NOT_SHOWN = "pass", "fail", "parity not shown"
 
 
@@ -22,7 +21,7 @@ class Result:
     Attributes:
         name: the run's, as in the log folder.
         agreement: share of equal pixels, 0..1; None where masks are missing.
-        logits: the largest difference of the logits, Paddle Inference against dygraph.
+        logits: the largest difference of the runtime's logits and dygraph's; None for fp16 and int8, and with no mask.
         class_iou, class_acc: of each class, to four decimals, 0..1; `predict_` those of dygraph.
         verdict, reason: PASS, FAIL or NOT_SHOWN, and why not PASS.
     """
@@ -30,7 +29,7 @@ class Result:
     name: str
     images: int
     agreement: Optional[float]
-    logits: float
+    logits: Optional[float]
     predict_miou: float
     miou: Optional[float]
     predict_class_iou: List[float]
@@ -66,34 +65,33 @@ def judge(export, picture):
     num_classes = build.val_dataset.num_classes
     transforms = build.val_dataset.transforms
     reference = parity.Tally(num_classes)
-    tallies = [parity.Tally(num_classes) for _ in export.results]
-    comparisons = [parity.Comparison() for _ in export.results]
-    missing = [[] for _ in export.results]
-    difference, rows = 0.0, []
+    tallies = [parity.Tally(num_classes) for _ in export.runs]
+    comparisons = [parity.Comparison() for _ in export.runs]
+    missing = [[] for _ in export.runs]
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
-        predictor = _logits_predictor(cfg, export, folder)
+        twins = _twins(cfg, export, folder)
         for image, label in tqdm(pairs, unit="image", desc="verdict"):
             sample = transforms({"img": str(image), "label": str(label), "gt_fields": ["label"]})
             data = np.asarray(sample["img"], dtype="float32")[np.newaxis]
             logits = parity.dygraph_logits(model, data)
-            difference = max(difference, float(np.abs(predictor.run(data)[0] - logits).max()))
+            theirs = {key: twin.run(data)[0] for key, twin in twins.items()}
             predicted, truth = logits.argmax(axis=0).astype("uint8"), np.asarray(sample["label"])
             reference.add(predicted, truth)
             shown = [predicted]
-            for number, results in enumerate(export.results):
-                mask = _mask(results / f"{image.stem}.png", predicted.shape)
+            for number, run in enumerate(export.runs):
+                mask = _mask(run.results / f"{image.stem}.png", predicted.shape)
                 if mask is None or mask.max() >= num_classes:
                     missing[number].append(image.name)
                     continue
                 tallies[number].add(mask, truth)
-                comparisons[number].add(logits, mask)
+                comparisons[number].add(logits, mask, theirs.get(_runtime(run)))
                 shown.append(mask)
-            if len(rows) < 4 and len(shown) == 1 + len(export.results):
+            if len(rows) < 4 and len(shown) == 1 + len(export.runs):
                 rows.append((image, truth, shown))
     _draw(picture, rows, export, num_classes)
     return [
-        _result(export.results[n].name, len(pairs), reference, tallies[n], comparisons[n], difference, missing[n])
-        for n in range(len(export.results))
+        _result(run, len(pairs), reference, *found) for run, *found in zip(export.runs, tallies, comparisons, missing)
     ]
 
 
@@ -112,7 +110,7 @@ def report(results, failed, path):
         for number, values in enumerate(zip(*columns)):
             print(f"{number:>6}{values[0]:>13.4f}{values[1]:>11.4f}{values[2]:>13.4f}{values[3]:>11.4f}")
         print(f"mIoU predict {result.predict_miou:.4f}" + ("" if result.miou is None else f", infer {result.miou:.4f}"))
-        print(f"logits differ by at most {result.logits:.1e}" + _agreement(result) + f": {result.verdict}")
+        print("; ".join(_shown(result)) + f": {result.verdict}")
         if result.reason:
             print(f"  {result.reason}")
     for command in failed:
@@ -127,11 +125,14 @@ def report(results, failed, path):
     return passed
 
 
-def _agreement(result):
-    return "" if result.agreement is None else f", {result.agreement:.4%} of the pixels are equal"
+def _shown(result):
+    if result.agreement is not None:
+        yield f"{result.agreement:.4%} of the pixels are equal"
+    if result.logits is not None:
+        yield f"logits differ by at most {result.logits:.1e}"
 
 
-def _result(name, images, reference, tally, comparison, difference, missing):
+def _result(run, images, reference, tally, comparison, missing):
     from bisenetv1_plugin.tools import parity
 
     expected = reference.scores()
@@ -142,29 +143,51 @@ def _result(name, images, reference, tally, comparison, difference, missing):
         scores = tally.scores()
         agreement, miou, (iou, acc) = comparison.agreement, scores.miou, scores.rounded()
         few = parity.too_few(reference.classes, len(iou))
-        if comparison.fault():
-            verdict, reason = FAIL, comparison.fault()
+        if run.precision != "fp32":
+            reason = parity.reduced_fault(run.precision, expected, scores)
+        elif comparison.fault():
+            reason = comparison.fault()
         elif scores.rounded() != expected.rounded():
-            verdict, reason = FAIL, "the figures of the classes differ in the fourth decimal."
-        elif difference > LOGITS:
-            verdict, reason = FAIL, f"the logits differ by {difference:.1e}, more than {LOGITS:.0e}."
+            reason = "the figures of the classes differ in the fourth decimal."
+        if reason:
+            verdict = FAIL
         elif few:
             verdict, reason = NOT_SHOWN, few
     expected_iou, expected_acc = expected.rounded()
     return Result(
-        name, images, agreement, difference, expected.miou, miou, expected_iou, iou, expected_acc, acc, verdict, reason
+        name=run.results.name,
+        images=images,
+        agreement=agreement,
+        logits=comparison.max_difference,
+        predict_miou=expected.miou,
+        miou=miou,
+        predict_class_iou=expected_iou,
+        class_iou=iou,
+        predict_class_acc=expected_acc,
+        class_acc=acc,
+        verdict=verdict,
+        reason=reason or "",
     )
 
 
-def _logits_predictor(cfg, export, folder):
-    """Paddle Inference with the logits, which an export with argmax keeps to itself: exported once more without it."""
+def _runtime(run):
+    """Equal for two runs that compute the same logits; None if a run's cannot be held against dygraph's."""
+    return (run.backend, *sorted(run.options.items())) if run.precision == "fp32" else None
+
+
+def _twins(cfg, export, folder):
+    """A runtime with the logits for each that ran: those exports end in argmax, and here is one without."""
     from bisenetv1_plugin.tools import export as exporter
     from bisenetv1_plugin.tools import project
-    from bisenetv1_plugin.tools.predictor import Predictor
+    from bisenetv1_plugin.tools.backends import BACKENDS
 
     model = project.trained_model(project.Builder(cfg), str(export.weights))
-    exporter.save(model, folder, cfg.val_dataset_cfg["transforms"], output_op="none")
-    return Predictor(os.path.join(folder, "deploy.yaml"))
+    to = "paddle" if all(run.backend == "paddle" for run in export.runs) else "onnx"
+    exporter.save(model, folder, cfg.val_dataset_cfg["transforms"], output_op="none", to=to)
+    deploy = os.path.join(folder, "deploy.yaml")
+    return {
+        _runtime(run): BACKENDS[run.backend](deploy, **run.options) for run in export.runs if run.precision == "fp32"
+    }
 
 
 def _mask(path, shape):
@@ -189,5 +212,5 @@ def _draw(path, rows, export, num_classes):
         for image, truth, shown in rows
     ]
     if pictures:
-        titles = ["image", "truth", "predict", *(f"infer {n + 1}" for n in range(len(export.results)))]
+        titles = ["image", "truth", "predict", *(f"infer {n + 1}" for n in range(len(export.runs)))]
         figures.sheet(path, pictures, titles)

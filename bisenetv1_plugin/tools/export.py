@@ -77,8 +77,13 @@ def save(model, save_dir, transforms, input_shape=None, output_op="argmax", to="
                 file.write(_onnx(os.path.join(beside, program), os.path.join(beside, "model.pdiparams")))
         with open(os.path.join(beside, "deploy.yaml"), "w", encoding="utf-8") as file:
             yaml.safe_dump({"Deploy": deploy}, file)
-        for name in sorted(os.listdir(beside), key=lambda name: name == "deploy.yaml"):
-            shutil.move(os.path.join(beside, name), os.path.join(save_dir, name))
+        move(beside, save_dir)
+
+
+def move(beside, save_dir):
+    """Put a complete export in its place; what names the other files goes last."""
+    for name in sorted(os.listdir(beside), key=lambda name: name == "deploy.yaml"):
+        shutil.move(os.path.join(beside, name), os.path.join(save_dir, name))
 
 
 def _onnx(program, params):

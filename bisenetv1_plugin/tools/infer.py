@@ -31,7 +31,7 @@ def add_arguments(parser):
         "--precision",
         default="fp32",
         choices=["fp32", "bf16", "fp16", "int8"],
-        help="bf16: paddle (with oneDNN) and openvino on the CPU; fp16 and int8: with --use_trt True",
+        help="bf16: paddle (with oneDNN) and openvino on the CPU; int8: paddle, of a quantised export; fp16: TensorRT",
     )
     parser.add_argument("--device", choices=["gpu", "cpu"], help="where to run; default: gpu where there is one")
     parser.add_argument("--cpu_threads", type=int, default=len(os.sched_getaffinity(0)), help="threads on the CPU")
@@ -81,7 +81,8 @@ def _predictor(args, export, source):
     device = args.device or _default_device(args.backend)
     if args.use_trt and (args.backend, device) != ("paddle", "gpu"):
         raise UserError("--use_trt is for --backend paddle on --device gpu.")
-    if args.precision in ("fp16", "int8") and not args.use_trt:
+    of_tensorrt = args.precision == "fp16" or (args.precision == "int8" and device == "gpu")
+    if of_tensorrt and not args.use_trt:
         raise UserError(f"--precision {args.precision} is TensorRT's: give --use_trt True, on a GPU.")
     if args.precision == "bf16" and device == "gpu":
         raise UserError("--precision bf16 is for --device cpu; on the GPU there are fp32 and, with TensorRT, fp16.")

@@ -10,8 +10,8 @@ from paddleseg.utils import metrics
 # A pixel may differ where the two best classes are this close: the two runtimes sum in another order.
 MARGIN = 1e-3
 AGREEMENT = 0.9999
-# What bf16 may change the mIoU by: it has 8 bits of mantissa, so its logits differ in the second decimal.
-BF16_MIOU = 0.003
+# What a reduced precision may change the mIoU by. bf16 has 8 bits of mantissa: its logits differ in the second decimal.
+REDUCED_MIOU = {"bf16": 0.003, "fp16": 0.003, "int8": 0.01}
 
 
 @dataclass
@@ -105,6 +105,13 @@ class Comparison:
             return f"they differ on a pixel whose two best classes are {self.widest_margin:.1e} apart."
         if (self.max_difference or 0.0) >= MARGIN:
             return f"their logits differ by up to {self.max_difference:.1e}."
+
+
+def reduced_fault(precision, prediction, inference):
+    """What speaks against a runtime in bf16, fp16 or int8, by the `Scores` of the two; None if nothing does."""
+    difference = abs(prediction.miou - inference.miou)
+    if difference > REDUCED_MIOU[precision]:
+        return f"mIoU differs by {difference:.4f}, more than {REDUCED_MIOU[precision]} for {precision}."
 
 
 def too_few(classes, num_classes):

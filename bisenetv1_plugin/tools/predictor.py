@@ -18,6 +18,7 @@ class Export:
         transforms (callable): `{"img": path or float32 BGR [H, W, 3]}` -> `img` float32 `[C, H, W]`, `trans_info`.
         transform_list (list[dict]): the same as in the configuration.
         output_op (str): 'argmax', 'softmax' or 'none'.
+        quantised (bool): `bisenetv1 quantize` has made it.
         input_shape (list[int]): `[N, C, H, W]`; None where any number will do.
 
     Raises:
@@ -36,6 +37,7 @@ class Export:
         self.program, self.params, self.transforms = deploy.model, deploy.params, deploy.transforms
         self.onnx = os.path.join(os.path.dirname(deploy_yaml), values["onnx"]) if values.get("onnx") else None
         self.transform_list = values["transforms"]
+        self.quantised = values.get("precision") == "int8"
         self.output_op = values.get("output_op", "argmax")
         self.input_shape = [size if size and size > 0 else None for size in values.get("input_shape") or [None] * 4]
         for path in filter(None, (self.program, self.params, self.onnx)):
@@ -58,7 +60,8 @@ class Predictor:
         device (str): 'cpu' or 'gpu'.
         cpu_threads (int): threads on the CPU.
         enable_mkldnn (bool): use oneDNN on the CPU.
-        precision (str): 'fp32', or 'bf16' on the CPU (with oneDNN), or with TensorRT 'fp16' or 'int8'.
+        precision (str): 'fp32', or on the CPU (with oneDNN) 'bf16' or, for a quantised export, 'int8', or with TensorRT
+            'fp16' or 'int8'.
         tensorrt (callable, optional): configures TensorRT, see `tensorrt.configure`.
 
     Raises:
@@ -84,13 +87,19 @@ class Predictor:
         else:
             config.disable_gpu()
             config.set_cpu_math_library_num_threads(cpu_threads)
-            if enable_mkldnn or precision == "bf16":
+            if enable_mkldnn or precision != "fp32":
                 _use_onednn(config, export.program)
             else:
                 config.disable_mkldnn()
             if precision == "bf16":
                 _check_bf16()
                 config.enable_mkldnn_bfloat16()
+            elif precision == "int8":
+                if not export.quantised:
+                    raise UserError(
+                        f"--precision int8: {export.path} is no quantised export; make one with `bisenetv1 quantize`."
+                    )
+                config.enable_mkldnn_int8()
         try:
             self._predictor = inference.create_predictor(config)
         except Exception as error:

@@ -6,17 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from bisenetv1_plugin.tipc.params import LINES, MODES, Params, TipcError
+from bisenetv1_plugin.tipc.params import BENCHMARK, LINES, MODES, Params, ShortParams, TipcError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "test_tipc/configs/bisenetv1"
 CPU = CONFIGS / "train_linux_cpu_normal_normal_infer_python_linux_cpu.txt"
+PTQ = CONFIGS / "train_ptq_infer_python.txt"  # of a shorter form
 
 
 def test_reads():
     params = Params(CPU, "lite_train_lite_infer")
     assert params.value("model_name") == "bisenetv1"
     assert params.values("mkldnn") == ["True", "False"]
-    assert params.of_mode("iters") == "20"
+    assert params.of_mode("iters") == "40"
     assert params.option("train_batch_size", params.of_mode("train_batch_size")) == "--batch_size=2"
     assert params.option("precision") == params.option("pretrained") == params.option("train_option") == ""
     assert params.to_static == ("", "")
@@ -27,7 +28,24 @@ def test_reads():
     )
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("train_*.txt")), ids=lambda path: path.name)
+def test_reads_the_shorter_form():
+    params = ShortParams(PTQ, ["model_name", "python", "device", "weights"])
+    assert params["model_name"] == "bisenetv1_ptq" and params.option("device") == ""
+    assert params.option("weights") == "--model_path=./test_tipc/output/bisenetv1/model.pdparams"
+    assert params.option("weights", "other") == "--model_path=other"
+
+
+def test_reads_blocks():
+    """A header's name is whole: train_benchmark_params is also the end of another's."""
+    assert Params(CPU, BENCHMARK).block("train_benchmark_params")[:3] == [
+        ("batch_size", "2|4"),
+        ("fp_items", "fp32"),
+        ("epoch", "20"),
+    ]
+    assert Params(CONFIGS / "train_dy2static_python.txt", BENCHMARK).block("train_benchmark_params") == []
+
+
+@pytest.mark.parametrize("path", sorted(set(CONFIGS.glob("train_*.txt")) - {PTQ}), ids=lambda path: path.name)
 def test_ours_are_whole(path):
     params = Params(path, "lite_train_lite_infer")
     assert params.key("norm_train") == "norm_train" and params.key("export_dir") == "--save_dir"
@@ -41,6 +59,8 @@ def test_refusals(tmp_path):
         Params(short, "whole_infer")
     with pytest.raises(TipcError, match="'lite_train' is no TIPC mode: choose one of lite_train_lite_infer"):
         Params(CPU, "lite_train")
+    with pytest.raises(TipcError, match="short.txt has 30 lines .* the standard's format has 40: weights, "):
+        ShortParams(short, ["weights"] * 39)
     with pytest.raises(TipcError, match="no TIPC file"):
         Params(tmp_path / "none.txt", "whole_infer")
 

@@ -1,6 +1,7 @@
 """One export in Paddle Inference, ONNX Runtime and OpenVINO: the same masks, and sentences for what is not there."""
 
 import shutil
+import subprocess
 import sys
 
 import cv2
@@ -70,6 +71,35 @@ def test_bf16_is_near_and_not_equal(small, logits, backend):
         return
     difference = np.abs(predictor.run(predictor.transforms({"img": str(path)})["img"][np.newaxis])[0] - expected).max()
     assert 1e-4 < difference / np.abs(expected).max() < 0.1
+
+
+def quantize(small, save_dir, *arguments):
+    """In a process of its own: Paddle reads at its import which kind of program to write."""
+    flags = ["--config", small.config, "--model_path", small.weights, "--save_dir", save_dir, "--device", "cpu"]
+    command = [sys.executable, "-m", "bisenetv1_plugin", "quantize", *flags, "--batch_nums", 1, *arguments]
+    return subprocess.run([str(word) for word in command], capture_output=True, text=True)
+
+
+def test_int8_is_near_and_a_quarter_of_the_size(small, dynamic, tmp_path):
+    done = quantize(small, tmp_path / "int8")
+    if paddle.__version__ >= "3.2":  # writes no program that its quantiser reads
+        assert done.returncode == 2 and "Quantise with Paddle 2.6.2" in done.stderr
+        assert not list((tmp_path / "int8").iterdir())
+        return
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert {path.name for path in (tmp_path / "int8").iterdir()} == {"deploy.yaml", "model.pdmodel", "model.pdiparams"}
+    sizes = [(folder / "model.pdiparams").stat().st_size for folder in (tmp_path / "int8", dynamic)]
+    assert sizes[0] < 0.3 * sizes[1]
+    assert infer(tmp_path / "int8", small.images, tmp_path / "masks", "--precision", "int8") == 0
+    assert infer(dynamic, small.images, tmp_path / "exact") == 0
+    found, exact = masks(tmp_path / "masks"), masks(tmp_path / "exact")
+    agreement = np.mean([found[name] == exact[name] for name in exact])
+    assert len(exact) == 3 and 0.9 < agreement < 1, "8 bits, so near and not equal"
+
+
+def test_calibration_wants_images(small, tmp_path):
+    done = quantize(small, tmp_path / "int8", "--batch_size", 2)
+    assert done.returncode == 2 and "ask for 2 images; the train_dataset has 1" in done.stderr
 
 
 @pytest.mark.parametrize("backend", [Predictor, OnnxRuntime, OpenVINO])
@@ -177,6 +207,7 @@ def test_no_video(dynamic, tmp_path, capsys):
     [
         (["--backend", "onnxruntime", "--precision", "bf16"], "ONNX Runtime computes this model in fp32 only"),
         (["--precision", "fp16"], "--precision fp16 is TensorRT's"),
+        (["--precision", "int8"], "is no quantised export; make one with `bisenetv1 quantize`"),
         (["--use_trt", "True"], "--use_trt is for --backend paddle on --device gpu"),
         (["--backend", "openvino", "--device", "gpu"], "--backend openvino runs on no NVIDIA GPU"),
         (["--batch_size", "0"], "it must be 1 or more"),

@@ -1,0 +1,88 @@
+"""The training benchmark: images per second for every batch size, precision and number of devices of the file."""
+
+import json
+import os
+import re
+
+from bisenetv1_plugin.tipc.chain import Chain, losses
+from bisenetv1_plugin.tipc.params import BENCHMARK, Params, TipcError
+
+_WARM_UP = 2  # log lines that do not count
+
+
+def run(path, case=None):
+    """Train every case of a file's `train_benchmark_params` block, and write what the logs say of its speed.
+
+    A case is called as the standard calls it, `dynamic_bs4_fp32_DP_N1C1`: batch size per device, precision, number of
+    devices. Each gets a log and a `CASE_speed.json` in test_tipc/output/MODEL/benchmark_train.
+
+    Args:
+        path (str | Path): the TIPC file.
+        case (str, optional): the only case to run.
+
+    Returns:
+        bool: every training ended well and logged its speed.
+
+    Raises:
+        TipcError: the file cannot be used, or has no such case.
+    """
+    params = Params(path, BENCHMARK)
+    block = dict(params.block("train_benchmark_params"))
+    missing = [key for key in ("batch_size", "fp_items", "epoch") if not block.get(key)]
+    if missing:
+        raise TipcError(f"{path} has no {' and no '.join(missing)} in a block train_benchmark_params.")
+    cases = {
+        f"dynamic_bs{size}_{precision}_DP_N1C{len(gpus.split(','))}": (gpus, precision, size)
+        for size in block["batch_size"].split("|")
+        for precision in block["fp_items"].split("|")
+        for gpus in params.values("gpu_list")
+    }
+    if case and case not in cases:
+        raise TipcError(f"{path} has no case {case}; it has {', '.join(cases)}.")
+    for flag in filter(None, block.get("flags", "").split(";")):
+        name, _, value = flag.partition("=")
+        if name != "null":
+            os.environ[name] = value
+    chain, speeds = Chain(params), []
+    for name in [case] if case else cases:
+        speeds.append(_train(chain, name, block["epoch"], *cases[name]))
+    return all(speeds)
+
+
+def _train(chain, name, iters, gpus, precision, batch_size):
+    """Returns images per second; None if the training failed or was too short."""
+    params, folder = chain.params, chain.folder / name
+    device = "cpu" if gpus == "-1" else params.values("train_device")[0]
+    if chain.train(params.value("norm_train"), gpus, device, precision, folder, iters, batch_size) is None:
+        return None
+    log = chain.log_of(folder)
+    found = re.findall(r"\[TRAIN\].*?\bips: ([\d.]+)", log.read_text(encoding="utf-8"))[_WARM_UP:]
+    too_short = None if found else f"{log} has no `ips:` after {_WARM_UP} lines: more iterations, or log more often."
+    chain.steps.check(f"speed of {name}", too_short)
+    if too_short:
+        return None
+    speed = sum(map(float, found)) / len(found)
+    _write(
+        chain.folder / f"{name}_speed.json", params.value("model_name"), name, precision, batch_size, speed, losses(log)
+    )
+    print(f"{name}: {speed:.2f} images/s")
+    return speed
+
+
+def _write(path, model_name, case, precision, batch_size, speed, found_losses):
+    """In the standard's words."""
+    import paddle
+
+    content = {
+        "model_name": f"{model_name}_bs{batch_size}_{precision}_DP",
+        "batch_size": int(batch_size),
+        "fp_item": precision,
+        "run_mode": "DP",
+        "convergence_key": "loss:",
+        "convergence_value": found_losses[-1],
+        "ips": speed,
+        "speed_unit": "samples/s",
+        "device_num": case.rpartition("_")[2],
+        "frame_version": paddle.__version__,
+    }
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
