@@ -3,8 +3,9 @@
 import argparse
 import os
 import sys
+from pathlib import Path
 
-from bisenetv1_plugin.tipc.params import MODES, Params, TipcError
+from bisenetv1_plugin.tipc.params import MODES, Params, TipcError, is_short
 
 
 def main():
@@ -29,7 +30,10 @@ def main():
 def _prepare(args):
     from bisenetv1_plugin.tipc.prepare import prepare
 
-    prepare(Params(args.config, args.mode), args.data, args.weights)
+    path, mode = Path(args.config), args.mode
+    if is_short(path):  # of PTQ or paddle2onnx, which start from the weights that whole_infer starts from
+        path, mode = path.with_name("train_infer_python.txt"), "whole_infer"
+    prepare(Params(path, mode), args.data, args.weights)
     return 0
 
 

@@ -155,6 +155,11 @@ class ShortParams:
         return "" if value in ("null", "") else f"{self._pairs[name][0]}={value}"
 
 
+def is_short(path):
+    """Whether a file is of PTQ or paddle2onnx: one that `ShortParams` reads."""
+    return "".join(_lines(path)[:1]).strip("= ") in ("ptq_params", "paddle2onnx_params")
+
+
 def _lines(path):
     if not path.is_file():
         raise TipcError(f"there is no TIPC file {path}.")

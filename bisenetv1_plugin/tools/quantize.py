@@ -23,8 +23,11 @@ def add_arguments(parser):
 def run(args):
     # For Paddle 3.0 to write the older kind of program; Paddle reads it when it is imported.
     os.environ.update(FLAGS_enable_pir_api="0")
+    from paddleseg.utils import utils
+
     from bisenetv1_plugin.tools import project
 
+    utils.set_seed(0)  # the train_dataset crops at random
     cfg = project.load_config(args.config)
     for part in ("train_dataset", "val_dataset"):
         if not getattr(cfg, f"{part}_cfg"):
@@ -42,7 +45,7 @@ def run(args):
 
 
 def save(model, save_dir, transforms, images, batch_nums, batch_size):
-    """Write the quantised program, its weights (int8) and `deploy.yaml` into `save_dir`; static mode is on afterwards.
+    """Write the quantised program, its weights (int8) and `deploy.yaml` into `save_dir`.
 
     Args:
         model (paddle.nn.Layer): in evaluation mode; takes `[N, 3, H, W]` float32.
@@ -63,12 +66,18 @@ def save(model, save_dir, transforms, images, batch_nums, batch_size):
     with tempfile.TemporaryDirectory(dir=save_dir, prefix=".export-") as beside:
         try:
             export.save(model, beside, transforms)
-        except TypeError as error:  # what Paddle 3.2 and 3.3 say where they are to write the older kind
+        except TypeError as error:
+            if "got Variable" not in str(error):  # Paddle 3.2's and 3.3's words for an operator of the older kind
+                raise
             raise UserError(_WRONG_PADDLE.format(paddle.__version__)) from error
         if not os.path.isfile(os.path.join(beside, "model.pdmodel")):
             raise UserError(_WRONG_PADDLE.format(paddle.__version__))
         quantised = os.path.join(beside, "int8")
-        _quantise(beside, quantised, images, batch_nums, batch_size)
+        paddle.enable_static()
+        try:
+            _quantise(beside, quantised, images, batch_nums, batch_size)
+        finally:
+            paddle.disable_static()
         with open(os.path.join(beside, "deploy.yaml"), encoding="utf-8") as file:
             deploy = yaml.safe_load(file)
         deploy["Deploy"]["precision"] = "int8"
@@ -95,7 +104,6 @@ def _quantise(source, target, images, batch_nums, batch_size):
         def __getitem__(self, index):
             return images[index * (len(images) // len(self))]["img"]  # from the whole length of the list
 
-    paddle.enable_static()
     place = paddle.CPUPlace()
     with paddle.static.program_guard(paddle.static.Program()):
         x = paddle.static.data("x", [None, 3, None, None], "float32")

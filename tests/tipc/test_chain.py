@@ -247,8 +247,11 @@ def test_compare_results(passed, tmp_path):
     ).returncode
 
 
-def test_ptq(copied):
+def test_ptq(copied, scenes):
     config = "test_tipc/configs/bisenetv1/train_ptq_infer_python.txt"
+    weights = next(copied.rglob("best_model/model.pdparams"))
+    done = tipc(copied, "prepare", config, "whole_infer", "--data", scenes, "--weights", weights)
+    assert done.returncode == 0 and f"Weights: the ones you named, {weights}" in done.stdout, done.stderr
     done = tipc(copied, "ptq", config)
     folder = copied / "test_tipc/output/bisenetv1_ptq/whole_infer"
     if not PADDLE_QUANTISES:
