@@ -26,7 +26,7 @@ def main(argv=None):
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     args = parser.parse_args(argv)
-    _use_all_cores()
+    use_all_cores()
     try:
         return args.run(args) or 0
     except UserError as error:
@@ -34,7 +34,7 @@ def main(argv=None):
         return 2
 
 
-def _use_all_cores():
+def use_all_cores():
     """Paddle runs on one CPU thread unless OMP_NUM_THREADS says otherwise, which must be before it is imported."""
     if "PADDLE_TRAINER_ID" not in os.environ:  # processes that share a machine share its cores
         os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))

@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+from bisenetv1_plugin.__main__ import use_all_cores
 from bisenetv1_plugin.tipc.params import MODES, Params, TipcError, is_short
 
 
@@ -64,6 +65,7 @@ def _run_benchmark(args):
 
 
 def _judge(steps, exports, folder):
+    use_all_cores()  # not before: a chain may start processes that share them
     from bisenetv1_plugin.tipc import verdict
 
     results = []

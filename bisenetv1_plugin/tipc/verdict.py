@@ -181,13 +181,14 @@ def _twins(cfg, export, folder):
     from bisenetv1_plugin.tools import project
     from bisenetv1_plugin.tools.backends import BACKENDS
 
+    runs = [run for run in export.runs if run.precision == "fp32"]
+    if not runs:
+        return {}
     model = project.trained_model(project.Builder(cfg), str(export.weights))
-    to = "paddle" if all(run.backend == "paddle" for run in export.runs) else "onnx"
+    to = "paddle" if all(run.backend == "paddle" for run in runs) else "onnx"
     exporter.save(model, folder, cfg.val_dataset_cfg["transforms"], output_op="none", to=to)
-    deploy = os.path.join(folder, "deploy.yaml")
-    return {
-        _runtime(run): BACKENDS[run.backend](deploy, **run.options) for run in export.runs if run.precision == "fp32"
-    }
+    deploy, threads = os.path.join(folder, "deploy.yaml"), len(os.sched_getaffinity(0))
+    return {_runtime(run): BACKENDS[run.backend](deploy, cpu_threads=threads, **run.options) for run in runs}
 
 
 def _mask(path, shape):

@@ -13,7 +13,7 @@ import yaml
 
 torch = pytest.importorskip("torch")
 
-from paddleseg.cvlibs import manager  # noqa: E402
+from paddleseg.cvlibs import Config, manager  # noqa: E402
 
 from bisenetv1_plugin.__main__ import main  # noqa: E402
 from bisenetv1_plugin.backbones.resnet import ResNet18_v1b, ResNet50_v1b  # noqa: E402
@@ -318,3 +318,34 @@ class TestRefusals:
         with pytest.raises(OSError, match="No space left"):
             checkpoint.write({"a": np.zeros(1)}, str(tmp_path / "net.pth"))
         assert only(tmp_path)
+
+
+def test_fine_tuning_on_camvid(camvid, tmp_path, capfd):
+    """A converted network of 19 classes becomes one of 11: its classifiers start anew, as the log says; it learns."""
+    old = BiSeNetV1(19, ResNet18_v1b(), variant="coincheung").state_dict()
+    tensors = conversion.to_torch({name: value.numpy() for name, value in old.items()}, "coincheung")
+    torch.save(as_torch(tensors), tmp_path / "old.pth")
+    assert convert(tmp_path, "old.pth", "old.pdparams").returncode == 0
+    dic = Config(str(configs.path_of("bisenetv1_camvid_480x360"))).dic
+    converted = yaml.safe_load((tmp_path / "old.yml").read_text())["model"]
+    dic["model"].update(variant=converted["variant"], pretrained=str(tmp_path / "old.pdparams"))
+    for part in ("train", "val"):
+        dic[f"{part}_dataset"].update(dataset_root=str(camvid))
+        dic[f"{part}_dataset"][f"{part}_path"] = str(camvid / f"{part}.txt")
+    dic["train_dataset"]["transforms"][1]["crop_size"] = [128, 96]
+    dic.update(iters=24, batch_size=2)
+    first_two = (camvid / "val.txt").read_text().splitlines(keepends=True)[:2]
+    (tmp_path / "val.txt").write_text("".join(first_two))
+    dic["val_dataset"]["val_path"] = str(tmp_path / "val.txt")
+    (tmp_path / "config.yml").write_text(yaml.safe_dump(dic))
+    command = ["train", "--config", tmp_path / "config.yml", "--device", "cpu", "--save_dir", tmp_path / "out"]
+    command += ["--log_iters", 1, "--do_eval", "--save_interval", 100, "--seed", 1]
+    assert main([str(word) for word in command]) == 0
+    log = capfd.readouterr().out
+    total = len(old)
+    assert f"Loaded {total - 6} of the {total} tensors of BiSeNetV1" in log
+    for head, channels in enumerate((64, 64, 256)):
+        assert f"heads.{head}.conv_1x1.weight (19x{channels}x1x1, not 11x{channels}x1x1)" in log
+        assert f"heads.{head}.conv_1x1.bias (19, not 11)" in log
+    losses = [float(line.split("loss: ")[1].split(",")[0]) for line in log.splitlines() if "[TRAIN]" in line]
+    assert len(losses) == 24 and np.mean(losses[-6:]) < 0.9 * np.mean(losses[:6])

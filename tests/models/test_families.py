@@ -1,11 +1,10 @@
-"""Every published family: in Paddle Inference, in fine-tuning; and the fast heads."""
+"""Every published family in Paddle Inference, and the fast heads."""
 
 import cv2
 import numpy as np
 import paddle
 import pytest
-import yaml
-from paddleseg.cvlibs import Config, manager
+from paddleseg.cvlibs import manager
 from paddleseg.transforms import Normalize
 
 from bisenetv1_plugin.backbones.resnet import ResNet18_v1b
@@ -13,7 +12,7 @@ from bisenetv1_plugin.datasets.synthetic import SyntheticStreetScenes
 from bisenetv1_plugin.losses.ohem import BiSeNetV1Loss
 from bisenetv1_plugin.models.bisenetv1 import BiSeNetV1
 from bisenetv1_plugin.models.variants import VARIANTS
-from bisenetv1_plugin.tools import configs, export, parity
+from bisenetv1_plugin.tools import export, parity
 from bisenetv1_plugin.tools.predictor import Predictor
 
 BACKBONES = {
@@ -61,6 +60,8 @@ def test_inference_gives_the_masks_of_prediction(variant, onednn, tmp_path):
     result = parity.compare(layer, predictor, samples, 19)
     assert result.comparison.agreement >= parity.AGREEMENT, f"{result.comparison.agreement:.4%} of the pixels"
     assert result.comparison.widest_margin < parity.MARGIN
+    # Not to four decimals: the weights are random, and one pixel of a tie moves a class of a hundred pixels.
+    np.testing.assert_allclose(result.inference.class_iou, result.prediction.class_iou, rtol=0, atol=5e-4)
     assert len(np.unique(result.predicted)) >= 3
 
 
@@ -86,33 +87,3 @@ class TestFastHeads:
         assert float(expected) > 0.5 and float(actual) == float(expected)
         with pytest.raises(ValueError, match="do not cover the same pixels"):
             BiSeNetV1Loss()(logit, paddle.to_tensor(label))
-
-
-def test_fine_tuning_on_camvid(camvid, tmp_path, capfd):
-    """A network of 19 classes becomes one of 11: the classifiers start anew, and the log says so; it learns."""
-    from bisenetv1_plugin.__main__ import main
-
-    old = BiSeNetV1(19, ResNet18_v1b(), variant="coincheung")
-    paddle.save(old.state_dict(), str(tmp_path / "old.pdparams"))
-    dic = Config(str(configs.path_of("bisenetv1_camvid_480x360"))).dic
-    dic["model"].update(variant="coincheung", pretrained=str(tmp_path / "old.pdparams"))
-    for part in ("train", "val"):
-        dic[f"{part}_dataset"].update(dataset_root=str(camvid))
-        dic[f"{part}_dataset"][f"{part}_path"] = str(camvid / f"{part}.txt")
-    dic["train_dataset"]["transforms"][1]["crop_size"] = [128, 96]
-    dic.update(iters=24, batch_size=2)
-    first_two = (camvid / "val.txt").read_text().splitlines(keepends=True)[:2]
-    (tmp_path / "val.txt").write_text("".join(first_two))
-    dic["val_dataset"]["val_path"] = str(tmp_path / "val.txt")
-    (tmp_path / "config.yml").write_text(yaml.safe_dump(dic))
-    command = ["train", "--config", tmp_path / "config.yml", "--device", "cpu", "--save_dir", tmp_path / "out"]
-    command += ["--log_iters", 1, "--do_eval", "--save_interval", 100, "--seed", 1]
-    assert main([str(word) for word in command]) == 0
-    log = capfd.readouterr().out
-    total = len(old.state_dict())
-    assert f"Loaded {total - 6} of the {total} tensors of BiSeNetV1" in log
-    for head, channels in enumerate((64, 64, 256)):
-        assert f"heads.{head}.conv_1x1.weight (19x{channels}x1x1, not 11x{channels}x1x1)" in log
-        assert f"heads.{head}.conv_1x1.bias (19, not 11)" in log
-    losses = [float(line.split("loss: ")[1].split(",")[0]) for line in log.splitlines() if "[TRAIN]" in line]
-    assert len(losses) == 24 and np.mean(losses[-6:]) < 0.9 * np.mean(losses[:6])

@@ -313,7 +313,7 @@ def test_refusals_are_sentences(tmp_path, arguments, sentence):
 
 def test_threads(python):
     """All cores unless the user said otherwise; processes that share a machine keep Paddle's default."""
-    code = "import os, bisenetv1_plugin.__main__ as m; m._use_all_cores(); print(os.environ.get('OMP_NUM_THREADS'))"
+    code = "import os, bisenetv1_plugin.__main__ as m; m.use_all_cores(); print(os.environ.get('OMP_NUM_THREADS'))"
     environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
     run = lambda **more: subprocess.run(  # noqa: E731
         [sys.executable, "-c", code], env={**environment, **more}, text=True, capture_output=True
