@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from bisenetv1_plugin.__main__ import use_all_cores
-from bisenetv1_plugin.tipc.params import MODES, Params, TipcError, is_short
+from bisenetv1_plugin.tipc.params import BENCHMARK, MODES, PADDLE2ONNX, PTQ, Params, TipcError, header_of
 
 
 def main():
@@ -14,7 +14,7 @@ def main():
     parser = argparse.ArgumentParser(prog="python -m bisenetv1_plugin.tipc", description=__doc__.split(":")[0])
     parser.add_argument("action", choices=list(_ACTIONS))
     parser.add_argument("config", help="a parameter file, test_tipc/configs/bisenetv1/*.txt")
-    parser.add_argument("mode", nargs="?", default="whole_infer", help=", ".join(MODES))
+    parser.add_argument("mode", nargs="?", help=", ".join(MODES))
     parser.add_argument("case", nargs="?", help="benchmark: one case only, such as dynamic_bs4_fp32_DP_N1C1")
     parser.add_argument("--data", default=os.environ.get("TIPC_DATA"), help="prepare: folder of your own data")
     parser.add_argument("--weights", default=os.environ.get("TIPC_WEIGHTS"), help="prepare: weights for whole_infer")
@@ -31,10 +31,13 @@ def main():
 def _prepare(args):
     from bisenetv1_plugin.tipc.prepare import prepare
 
-    path, mode = Path(args.config), args.mode
-    if is_short(path):  # of PTQ or paddle2onnx, which start from the weights that whole_infer starts from
-        path, mode = path.with_name("train_infer_python.txt"), "whole_infer"
-    prepare(Params(path, mode), args.data, args.weights)
+    path = Path(args.config)
+    if header_of(path) in (PTQ, PADDLE2ONNX):  # they start from the weights that whole_infer starts from
+        _check_mode(args, "whole_infer", "paddle2onnx_infer")
+        params = Params(path.with_name("train_infer_python.txt"), "whole_infer")
+    else:
+        params = Params(path, args.mode)
+    prepare(params, args.data, args.weights)
     return 0
 
 
@@ -49,19 +52,27 @@ def _run(args):
 def _run_onnx(args):
     from bisenetv1_plugin.tipc import onnx
 
+    _check_mode(args, None, "whole_infer", "paddle2onnx_infer")
     return _judge(*onnx.run(args.config))
 
 
 def _run_ptq(args):
     from bisenetv1_plugin.tipc import ptq
 
+    _check_mode(args, None, "whole_infer")
     return _judge(*ptq.run(args.config))
 
 
 def _run_benchmark(args):
     from bisenetv1_plugin.tipc import benchmark
 
+    _check_mode(args, BENCHMARK)
     return 0 if benchmark.run(args.config, args.case) else 1
+
+
+def _check_mode(args, *modes):
+    if args.mode not in modes:
+        raise TipcError(f"the mode is {args.mode}; {args.config} is for {' or '.join(filter(None, modes))} here.")
 
 
 def _judge(steps, exports, folder):
@@ -70,6 +81,9 @@ def _judge(steps, exports, folder):
 
     results = []
     for export in exports:
+        if not export.runs:
+            steps.failed.append(f"{export.name}: nothing was inferred")
+            continue
         results += verdict.judge(export, folder / f"{export.name}.png")
     return 0 if verdict.report(results, steps.failed, folder / "verdict.json") else 1
 

@@ -4,6 +4,8 @@ import json
 import os
 import re
 
+import numpy as np
+
 from bisenetv1_plugin.tipc.chain import Chain, losses
 from bisenetv1_plugin.tipc.params import BENCHMARK, Params, TipcError
 
@@ -14,7 +16,7 @@ def run(path, case=None):
     """Train every case of a file's `train_benchmark_params` block, and write what the logs say of its speed.
 
     A case is called as the standard calls it, `dynamic_bs4_fp32_DP_N1C1`: batch size per device, precision, number of
-    devices. Each gets a log and a `CASE_speed.json` in test_tipc/output/MODEL/benchmark_train.
+    devices. Each has its folder in test_tipc/output/MODEL/benchmark_train, which gets a log and `speed.json`.
 
     Args:
         path (str | Path): the TIPC file.
@@ -43,30 +45,32 @@ def run(path, case=None):
         name, _, value = flag.partition("=")
         if name != "null":
             os.environ[name] = value
-    chain, speeds = Chain(params), []
-    for name in [case] if case else cases:
-        speeds.append(_train(chain, name, block["epoch"], *cases[name]))
-    return all(speeds)
+    well = [_train(Chain(params, name), name, block["epoch"], *cases[name]) for name in ([case] if case else cases)]
+    return all(well)
 
 
 def _train(chain, name, iters, gpus, precision, batch_size):
-    """Returns images per second; None if the training failed or was too short."""
-    params, folder = chain.params, chain.folder / name
+    """Whether the training ended well and was long enough to say how fast it is."""
+    params, folder = chain.params, chain.folder / "train"
     device = "cpu" if gpus == "-1" else params.values("train_device")[0]
-    if chain.train(params.value("norm_train"), gpus, device, precision, folder, iters, batch_size) is None:
-        return None
+    command = params.value("norm_train")
+    if precision == "fp16":
+        command += " --amp_level O2"  # as the standard has it for benchmarks
+    chain.train(command, gpus, device, precision, folder, iters, batch_size)
+    if chain.steps.failed:
+        return False
     log = chain.log_of(folder)
     found = re.findall(r"\[TRAIN\].*?\bips: ([\d.]+)", log.read_text(encoding="utf-8"))[_WARM_UP:]
-    too_short = None if found else f"{log} has no `ips:` after {_WARM_UP} lines: more iterations, or log more often."
-    chain.steps.check(f"speed of {name}", too_short)
-    if too_short:
-        return None
+    fault = None if found else f"{log} has no `ips:` after {_WARM_UP} lines: more iterations, or log more often."
+    if not np.isfinite(losses(log)).all():
+        fault = f"{log} has losses that are no numbers."
+    chain.steps.check(f"speed of {name}", fault)
+    if fault:
+        return False
     speed = sum(map(float, found)) / len(found)
-    _write(
-        chain.folder / f"{name}_speed.json", params.value("model_name"), name, precision, batch_size, speed, losses(log)
-    )
-    print(f"{name}: {speed:.2f} images/s")
-    return speed
+    _write(chain.folder / "speed.json", params.value("model_name"), name, precision, batch_size, speed, losses(log))
+    print(f"{name}: {speed:.2f} images/s a device")
+    return True
 
 
 def _write(path, model_name, case, precision, batch_size, speed, found_losses):

@@ -10,13 +10,16 @@ import re
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, List
+from typing import Dict, List, Optional
 
 from bisenetv1_plugin.tipc.params import BENCHMARK, TipcError
 from bisenetv1_plugin.tipc.steps import Steps
 
 # The losses of training under to_static against those of dygraph, relative: the two sum in another order.
 LOSSES = 1e-3
+
+# The trainer that the standard calls so: the file's norm_train under to_static.
+STATIC = "to_static_train"
 
 
 @dataclass
@@ -25,13 +28,13 @@ class Run:
 
     Attributes:
         backend: of `tools.backends.BACKENDS`.
-        options: what that takes to compute the same logits.
+        options: what that takes to compute the same logits; None where nothing here does, as for TensorRT.
         precision: 'fp32', 'fp16' or 'int8'; all but the first may change the answer a little.
     """
 
     results: Path
     backend: str = "paddle"
-    options: Dict[str, object] = field(default_factory=dict)
+    options: Optional[Dict[str, object]] = field(default_factory=dict)
     precision: str = "fp32"
 
 
@@ -50,14 +53,18 @@ class Export:
 class Chain:
     """Runs what a `Params` describes.
 
+    Args:
+        params (Params): the file and mode.
+        case (str): of a benchmark, which has a folder for each.
+
     Attributes:
-        steps (Steps): runs and logs the commands, in test_tipc/output/MODEL/MODE under the working directory.
+        steps (Steps): runs and logs the commands, in test_tipc/output/MODEL/MODE/CASE under the working directory.
         exports (list[Export]): what was exported and inferred, for the verdict.
     """
 
-    def __init__(self, params):
+    def __init__(self, params, case=""):
         self.params = params
-        self.folder = Path("test_tipc/output") / params.value("model_name") / params.mode
+        self.folder = Path("test_tipc/output") / params.value("model_name") / params.mode / case
         self.steps = Steps(params.value("model_name"), params.value("python"), self.folder, "results_python.log")
         self.exports = []
 
@@ -73,8 +80,10 @@ class Chain:
     def _export_given(self):
         """Modes without training: the weights that prepare.sh has laid."""
         params, images = self.params, Path(self.params.value("infer_images"))
-        alternatives = zip(*(params.values(name) for name in ("infer_weights", "infer_export", "infer_quantised")))
-        for number, (weights, export, quantised) in enumerate(alternatives):
+        lines = [params.values(name) for name in ("infer_weights", "infer_export", "infer_quantised")]
+        if len({len(values) for values in lines}) > 1:
+            raise TipcError(f"{params.path}: infer_model, infer_export and infer_quant must name as many alternatives.")
+        for number, (weights, export, quantised) in enumerate(zip(*lines)):
             if export == "null":
                 raise TipcError(
                     f"{params.path}: infer_export is null, so there are no weights to compare {weights} with."
@@ -110,14 +119,21 @@ class Chain:
                         self._export_and_infer(folder.name, export, weights, folder, images, quantised)
         for (trainer, *rest), log in logs.items():
             dygraph = logs.get((params.key("norm_train"), *rest))
-            if trainer == params.to_static[0] and dygraph:
-                self.steps.check(f"losses of {log} and {dygraph}", losses_differ(log, dygraph))
+            if trainer == STATIC:
+                fault = losses_differ(log, dygraph) if dygraph else "no training in dygraph to compare with."
+                self.steps.check(f"losses of {log} and {dygraph}", fault)
 
     def _trainer(self, name):
         """The commands that train and export for one entry of the trainer list."""
         params = self.params
-        if name == params.to_static[0]:
-            return f"{params.value('norm_train')} {params.to_static[1]}", params.value("norm_export")
+        if name == STATIC:
+            arguments = dict(params.block("to_static_train_benchmark_params")).get(STATIC)
+            if not arguments or params.key("norm_train") not in params.values("trainers"):
+                raise TipcError(
+                    f"{params.path}: {STATIC} needs a line `{STATIC}:ARGUMENTS` in a block "
+                    "to_static_train_benchmark_params, and norm_train among the trainers to compare its losses with."
+                )
+            return f"{params.value('norm_train')} {arguments}", params.value("norm_export")
         for train, export in (
             ("norm_train", "norm_export"),
             ("pact_train", "pact_export"),
@@ -135,7 +151,7 @@ class Chain:
         return self.folder / f"{folder.name}.log"
 
     def train(self, command, gpus, device, precision, folder, iters, batch_size, pretrained=None):
-        """Returns the trained weights; None, if there are none."""
+        """Returns the trained weights; None if there are none. Whether it ended well is among the steps."""
         params = self.params
         start = []
         if "," in gpus:
@@ -204,12 +220,14 @@ class Chain:
             for first in params.values("mkldnn" if on_cpu else "tensorrt"):
                 for threads in params.values("threads") if on_cpu else [""]:
                     for precision in params.values("infer_precision"):
-                        if (precision == "int8") != quantised or (precision == "fp16" and first == "False"):
+                        if not _standard(on_cpu, first == "True", precision, quantised):
                             continue
                         for batch in params.values("infer_batch_size"):
                             how = f"cpu_usemkldnn_{first}_threads_{threads}" if on_cpu else f"gpu_usetrt_{first}"
                             name = f"python_infer_{how}_precision_{precision}_batchsize_{batch}"
                             ours = {"enable_mkldnn": first == "True"} if on_cpu else {"device": "gpu"}
+                            if not on_cpu and first == "True":
+                                ours = None
                             yield (
                                 name,
                                 precision,
@@ -224,6 +242,13 @@ class Chain:
                             )
 
 
+def _standard(on_cpu, accelerated, precision, quantised):
+    """Whether the standard runs this combination: oneDNN on the CPU and TensorRT on the GPU are what accelerates."""
+    if (precision == "int8") != quantised:
+        return False
+    return precision == "fp32" or (accelerated and not (on_cpu and precision == "fp16"))
+
+
 def config_of(command):
     """The configuration that a command names with --config."""
     arguments = shlex.split(command.replace("=", " "))
@@ -233,8 +258,8 @@ def config_of(command):
 
 
 def losses(log):
-    """The losses in the log of a training, in their order."""
-    return [float(loss) for loss in re.findall(r"\[TRAIN\].*?\bloss: ([\d.]+)", log.read_text(encoding="utf-8"))]
+    """The losses in the log of a training, in their order; NaN where it says so."""
+    return [float(loss) for loss in re.findall(r"\[TRAIN\].*?\bloss: ([^\s,]+)", log.read_text(encoding="utf-8"))]
 
 
 def losses_differ(log, other):
@@ -243,7 +268,7 @@ def losses_differ(log, other):
     if not ours or len(ours) != len(theirs):
         return f"{log} has {len(ours)} losses and {other} {len(theirs)}."
     for number, (a, b) in enumerate(zip(ours, theirs)):
-        if abs(a - b) > LOSSES * abs(b):
+        if not abs(a - b) <= LOSSES * abs(b):  # so that NaN is not equal
             return f"the losses differ from line {number + 1} on: {a} and {b}."
 
 

@@ -4,7 +4,7 @@ import functools
 from pathlib import Path
 
 from bisenetv1_plugin.tipc.chain import Export, Run, config_of, holds_masks
-from bisenetv1_plugin.tipc.params import ShortParams
+from bisenetv1_plugin.tipc.params import PADDLE2ONNX, ShortParams
 from bisenetv1_plugin.tipc.steps import Steps
 
 _LINES = ("model_name", "python", "2onnx", "weights", "model", "params", "save_dir", "opset", "checker")
@@ -20,7 +20,7 @@ def run(path):
     Raises:
         TipcError: the file cannot be used.
     """
-    params = ShortParams(path, _LINES)
+    params = ShortParams(path, PADDLE2ONNX, _LINES)
     folder = Path("test_tipc/output") / params["model_name"] / "paddle2onnx_infer"
     steps = Steps(params["model_name"], params["python"], folder, "results_paddle2onnx.log")
     exported = Path(params["save_dir"])

@@ -5,6 +5,9 @@ from pathlib import Path
 MODES = ("lite_train_lite_infer", "lite_train_whole_infer", "whole_infer", "whole_train_whole_infer")
 BENCHMARK = "benchmark_train"
 
+# The first lines of the files that `ShortParams` reads.
+PTQ, PADDLE2ONNX = "ptq_params", "paddle2onnx_params"
+
 # What each line is for, by its number among the lines that are not blank; the first is 0.
 LINES = {
     "model_name": 1,
@@ -109,11 +112,6 @@ class Params:
         key = self.key(name)
         return "" if "null" in (key, value) or value.strip() == "" else f"{key}={value}"
 
-    @property
-    def to_static(self):
-        """Key and arguments of the dynamic-to-static trainer, from the block that some files have; else two ''."""
-        return next(iter(self.block("to_static_train_benchmark_params")), ("", ""))
-
     def block(self, title):
         """Pairs of key and value of the lines under the header `===title===`; none where the file has no such block."""
         pairs, inside = [], False
@@ -130,13 +128,16 @@ class ShortParams:
 
     Args:
         path (str | Path): the file.
+        header (str): what its first line must say, `PTQ` or `PADDLE2ONNX`.
         names (sequence[str]): what its lines are for, from the second on.
 
     Raises:
-        TipcError: there is no such file, or it has too few lines.
+        TipcError: there is no such file, it is of another form, or has too few lines.
     """
 
-    def __init__(self, path, names):
+    def __init__(self, path, header, names):
+        if header_of(path) != header:
+            raise TipcError(f"{path} is no {header} file: its first line is not `==={header}===`.")
         lines = _lines(Path(path))[1:]
         if len(lines) < len(names):
             raise TipcError(
@@ -155,9 +156,9 @@ class ShortParams:
         return "" if value in ("null", "") else f"{self._pairs[name][0]}={value}"
 
 
-def is_short(path):
-    """Whether a file is of PTQ or paddle2onnx: one that `ShortParams` reads."""
-    return "".join(_lines(path)[:1]).strip("= ") in ("ptq_params", "paddle2onnx_params")
+def header_of(path):
+    """What stands between the equals signs of a file's first line."""
+    return "".join(_lines(Path(path))[:1]).strip("= ")
 
 
 def _lines(path):

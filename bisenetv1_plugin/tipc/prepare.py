@@ -37,7 +37,6 @@ def prepare(params, data=None, weights=None):
     """
     source, what = (Path(data), f"the data you named, {data}") if data else _default_data(params.mode)
     train, val = (listed(source / name) for name in ("train.txt", "val.txt"))
-    classes = _count_classes([label for _, label in train[:: max(1, len(train) // 50)]])
     lite_train = params.mode.startswith("lite_train") or params.mode in ("whole_infer", BENCHMARK)
     lite_infer = params.mode.endswith("lite_infer")
     lists = {
@@ -45,6 +44,7 @@ def prepare(params, data=None, weights=None):
         "val.txt": _spread(val, _LITE_VAL) if lite_train else val,
         "infer.txt": _spread(val, _LITE_INFER) if lite_infer else val,
     }
+    classes = _count_classes([label for name in ("train.txt", "val.txt", "infer.txt") for _, label in lists[name]])
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name, pairs in lists.items():
         (FOLDER / name).write_text("".join(f"{image} {label}\n" for image, label in pairs), encoding="utf-8")
@@ -57,14 +57,22 @@ def prepare(params, data=None, weights=None):
 
 def _default_data(mode):
     url = _WHOLE_URL if mode == "whole_train_whole_infer" else _URL
-    folder = FOLDER.parent / "downloaded"
+    folder = FOLDER.parent / Path(url).stem
+    shutil.rmtree(folder, ignore_errors=True)
     try:
         with urllib.request.urlopen(url, timeout=20) as answer, tarfile.open(fileobj=answer, mode="r|*") as archive:
-            archive.extractall(folder, filter="data")  # nothing outside the folder
-        return next(path.parent for path in folder.rglob("train.txt")), f"the standard's download, {url}"
-    except (OSError, tarfile.TarError, StopIteration) as error:
+            if not hasattr(tarfile, "data_filter"):  # which lets nothing be written outside the folder
+                raise OSError("this Python's tarfile has no filter: take the latest of its patch releases")
+            archive.extractall(folder, filter="data")
+        lists = sorted(folder.rglob("train.txt"))
+        if not lists:
+            raise OSError("there is no train.txt in it")
+        return lists[0].parent, f"the standard's download, {url}"
+    except (OSError, tarfile.TarError) as error:
         shutil.rmtree(folder, ignore_errors=True)
         print(f"{url} cannot be had ({error}).", file=sys.stderr)
+    import paddleseg  # noqa: F401 - before the data set, which it registers
+
     from bisenetv1_plugin.datasets.synthetic import write_scenes
 
     scenes = FOLDER.parent / "scenes"
@@ -93,15 +101,28 @@ def listed(path):
         pairs.append(tuple((path.parent / name).resolve() for name in names))
     if not pairs:
         raise TipcError(f"{path} names no image.")
+    if " " in str(pairs[0][0]):
+        raise TipcError(
+            f"the path of {pairs[0][0]} has a space, which ends a name in PaddleSeg's lists: move the data."
+        )
     return pairs
 
 
 def _count_classes(labels):
     from PIL import Image
+    from tqdm import tqdm
 
     values = set()
-    for label in labels:
-        values.update(np.unique(np.asarray(Image.open(label))).tolist())
+    for label in tqdm(sorted(set(labels)), unit="label", desc="classes"):
+        try:
+            pixels = np.asarray(Image.open(label))
+        except OSError as error:
+            raise TipcError(f"the label {label} is no image ({error}).") from error
+        if pixels.ndim != 2:
+            raise TipcError(f"the label {label} has colours; a label has one channel, the number of the class.")
+        values.update(np.unique(pixels).tolist())
+    if not values - {255}:
+        raise TipcError("the labels hold no class, only 255.")
     return int(max(values - {255}) + 1)
 
 
@@ -150,5 +171,6 @@ def _lay_weights(params, weights):
         what = f"the ones you named, {weights}"
         if not os.path.isfile(weights):
             raise TipcError(f"there are no weights {weights}.")
-    shutil.copyfile(weights, target)
+    if not (target.is_file() and os.path.samefile(weights, target)):
+        shutil.copyfile(weights, target)
     print(f"Weights: {what}, in {target}")

@@ -4,7 +4,7 @@ import functools
 from pathlib import Path
 
 from bisenetv1_plugin.tipc.chain import Export, Run, config_of, holds_masks
-from bisenetv1_plugin.tipc.params import ShortParams
+from bisenetv1_plugin.tipc.params import PTQ, ShortParams
 from bisenetv1_plugin.tipc.steps import Steps
 
 _LINES = ("model_name", "python", "device", "weights", "save_dir", "config", "batch_nums", "batch_size")
@@ -21,7 +21,7 @@ def run(path):
     Raises:
         TipcError: the file cannot be used.
     """
-    params = ShortParams(path, _LINES)
+    params = ShortParams(path, PTQ, _LINES)
     folder = Path("test_tipc/output") / params["model_name"] / "whole_infer"
     steps = Steps(params["model_name"], params["python"], folder, "results_python.log")
     deploy = Path(params["deploy"])

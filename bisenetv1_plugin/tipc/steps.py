@@ -39,8 +39,8 @@ class Steps:
 
     def __init__(self, model_name, python, folder, status_log):
         # This interpreter's folder first: a virtual environment need not be activated.
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-        self._python = shutil.which(python, path=path)
+        self._path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+        self._python = shutil.which(python, path=self._path)
         if self._python is None:
             raise TipcError(f"the parameter file wants {python!r}, which is not on the PATH: edit its third line.")
         if folder.exists():
@@ -63,13 +63,17 @@ class Steps:
         Returns:
             bool: exit code 0, and done.
         """
+        if not command.strip():
+            raise TipcError("the parameter file has a step without a command; `null` is how to leave one out.")
         script, *arguments = shlex.split(command)
         arguments += [option for option in options if option]
         if script in _STANDINS and not Path(script).is_file():
             arguments = [_STANDINS[script], *(a for a in arguments if a.split("=")[0] not in _LOG_FLAGS)]
             script = "bisenetv1"
         if script == "bisenetv1":
-            script = str(Path(self._python).with_name(script))
+            script = shutil.which(script, path=self._path)
+            if script is None:
+                raise TipcError("the command bisenetv1 is not on the PATH: pip install this package.")
         elif script != "-m" and not Path(script).is_file():
             raise TipcError(f"there is no {script} here, and no command of this package stands in for it.")
         shown = [self._python, *start, script, *arguments]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import List, Optional
 
 import numpy as np
 
+from bisenetv1_plugin.tipc.params import TipcError
 from bisenetv1_plugin.tipc.prepare import listed
 
 PASS, FAIL, NOT_SHOWN = "pass", "fail", "parity not shown"
@@ -64,8 +66,9 @@ def judge(export, picture):
     model = project.trained_model(build, str(export.weights))
     num_classes = build.val_dataset.num_classes
     transforms = build.val_dataset.transforms
-    reference = parity.Tally(num_classes)
-    tallies = [parity.Tally(num_classes) for _ in export.runs]
+    ignored = build.val_dataset.ignore_index
+    tallies = [parity.Tally(num_classes, ignored) for _ in export.runs]
+    reference = parity.Tally(num_classes, ignored)
     comparisons = [parity.Comparison() for _ in export.runs]
     missing = [[] for _ in export.runs]
     rows = []
@@ -73,6 +76,10 @@ def judge(export, picture):
         twins = _twins(cfg, export, folder)
         for image, label in tqdm(pairs, unit="image", desc="verdict"):
             sample = transforms({"img": str(image), "label": str(label), "gt_fields": ["label"]})
+            if sample["trans_info"]:
+                raise TipcError(
+                    f"{export.config} resizes or pads images for validation: masks of both must be comparable."
+                )
             data = np.asarray(sample["img"], dtype="float32")[np.newaxis]
             logits = parity.dygraph_logits(model, data)
             theirs = {key: twin.run(data)[0] for key, twin in twins.items()}
@@ -142,9 +149,11 @@ def _result(run, images, reference, tally, comparison, missing):
     else:
         scores = tally.scores()
         agreement, miou, (iou, acc) = comparison.agreement, scores.miou, scores.rounded()
-        few = parity.too_few(reference.classes, len(iou))
+        few = parity.too_few(min(reference.classes, tally.classes), len(iou))
         if run.precision != "fp32":
-            reason = parity.reduced_fault(run.precision, expected, scores)
+            reason = comparison.reduced_fault(run.precision, expected, scores)
+        elif run.options is not None and comparison.max_difference is None:
+            reason = "there are no logits to compare."
         elif comparison.fault():
             reason = comparison.fault()
         elif scores.rounded() != expected.rounded():
@@ -172,7 +181,7 @@ def _result(run, images, reference, tally, comparison, missing):
 
 def _runtime(run):
     """Equal for two runs that compute the same logits; None if a run's cannot be held against dygraph's."""
-    return (run.backend, *sorted(run.options.items())) if run.precision == "fp32" else None
+    return None if run.options is None or run.precision != "fp32" else (run.backend, *sorted(run.options.items()))
 
 
 def _twins(cfg, export, folder):
@@ -180,15 +189,22 @@ def _twins(cfg, export, folder):
     from bisenetv1_plugin.tools import export as exporter
     from bisenetv1_plugin.tools import project
     from bisenetv1_plugin.tools.backends import BACKENDS
+    from bisenetv1_plugin.tools.errors import UserError
 
-    runs = [run for run in export.runs if run.precision == "fp32"]
+    runs = {_runtime(run): run for run in export.runs if _runtime(run)}
     if not runs:
         return {}
     model = project.trained_model(project.Builder(cfg), str(export.weights))
-    to = "paddle" if all(run.backend == "paddle" for run in runs) else "onnx"
+    to = "paddle" if all(run.backend == "paddle" for run in runs.values()) else "onnx"
     exporter.save(model, folder, cfg.val_dataset_cfg["transforms"], output_op="none", to=to)
     deploy, threads = os.path.join(folder, "deploy.yaml"), len(os.sched_getaffinity(0))
-    return {_runtime(run): BACKENDS[run.backend](deploy, cpu_threads=threads, **run.options) for run in runs}
+    twins = {}
+    for key, run in runs.items():
+        try:
+            twins[key] = BACKENDS[run.backend](deploy, cpu_threads=threads, **run.options)
+        except UserError as error:  # the run itself will have failed as well
+            print(f"{run.results.name}: no logits: {error}", file=sys.stderr)
+    return twins
 
 
 def _mask(path, shape):

@@ -12,6 +12,7 @@ MARGIN = 1e-3
 AGREEMENT = 0.9999
 # What a reduced precision may change the mIoU by. bf16 has 8 bits of mantissa: its logits differ in the second decimal.
 REDUCED_MIOU = {"bf16": 0.003, "fp16": 0.003, "int8": 0.01}
+REDUCED_AGREEMENT = 0.9
 
 
 @dataclass
@@ -106,12 +107,13 @@ class Comparison:
         if (self.max_difference or 0.0) >= MARGIN:
             return f"their logits differ by up to {self.max_difference:.1e}."
 
-
-def reduced_fault(precision, prediction, inference):
-    """What speaks against a runtime in bf16, fp16 or int8, by the `Scores` of the two; None if nothing does."""
-    difference = abs(prediction.miou - inference.miou)
-    if difference > REDUCED_MIOU[precision]:
-        return f"mIoU differs by {difference:.4f}, more than {REDUCED_MIOU[precision]} for {precision}."
+    def reduced_fault(self, precision, prediction, inference):
+        """The same for bf16, fp16 or int8, by the `Scores` of the two; logits are not asked."""
+        if self.agreement < REDUCED_AGREEMENT:
+            return f"prediction and inference agree on {self.agreement:.2%} of the pixels only."
+        difference = abs(prediction.miou - inference.miou)
+        if difference > REDUCED_MIOU[precision]:
+            return f"mIoU differs by {difference:.4f}, more than {REDUCED_MIOU[precision]} for {precision}."
 
 
 def too_few(classes, num_classes):

@@ -7,14 +7,14 @@ Paddle 2.6 and 3.0 write and later ones do not; what it made runs with those as 
 import os
 import tempfile
 
-from bisenetv1_plugin.tools import flags
 from bisenetv1_plugin.tools.errors import UserError
 
 SUMMARY = "export trained weights in 8 bits"
 
 
 def add_arguments(parser):
-    flags.add_config_arguments(parser)
+    parser.add_argument("--config", required=True, help="the YAML configuration")
+    parser.add_argument("--model_path", required=True, help="the trained weights, a .pdparams file")
     parser.add_argument("--save_dir", default="./output/quantized_model", help="folder of the exported model")
     parser.add_argument("--batch_nums", type=int, default=10, help="batches of the train_dataset to calibrate with")
     parser.add_argument("--batch_size", type=int, default=1, help="images in each of them")

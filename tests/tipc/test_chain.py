@@ -97,9 +97,6 @@ def script(folder, name, code):
     (folder / name).write_text(code)
 
 
-RUN_OURS = "import runpy, sys\nsys.argv[1:1] = ['{}']\n{}\nrunpy.run_module('bisenetv1_plugin', run_name='__main__')\n"
-
-
 def test_whole_infer_passes(copied):
     done = whole_infer(copied)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
@@ -212,6 +209,24 @@ def test_generated_scenes_where_nothing_can_be_downloaded(tmp_path, monkeypatch,
 
 def test_refusals(copied, tmp_path):
     config = copied / "test_tipc/configs/bisenetv1" / CPU
+    done = tipc(copied, "run", config)
+    assert done.returncode == 2 and "None is no TIPC mode" in done.stderr
+    done = tipc(copied, "benchmark", config, "dynamic_bs2_fp32_DP_N1C1")
+    assert done.returncode == 2 and "the mode is dynamic_bs2_fp32_DP_N1C1" in done.stderr
+    before = sorted((copied / "test_tipc/output").rglob("*"))
+    for action, kind in (("ptq", "ptq_params"), ("onnx", "paddle2onnx_params")):
+        done = tipc(copied, action, config)
+        assert done.returncode == 2 and f"is no {kind} file" in done.stderr
+    assert sorted((copied / "test_tipc/output").rglob("*")) == before
+    text = config.read_text()
+    for old, new, sentence in (
+        ("infer_quant:False", "infer_quant:False|True", "must name as many alternatives"),
+        ("--precision:fp32\n", "--precision:int8\n", "nothing was inferred"),
+    ):
+        config.write_text(text.replace(old, new))
+        done = whole_infer(copied)
+        assert done.returncode and sentence in done.stdout + done.stderr
+    config.write_text(text)
     done = tipc(copied, "run", config, "half_infer")
     assert done.returncode == 2 and "'half_infer' is no TIPC mode" in done.stderr
     config.write_text("\n".join(config.read_text().splitlines()[:20]))
@@ -258,8 +273,9 @@ def test_ptq(copied, scenes):
     (result,) = json.loads((folder / "verdict.json").read_text())["results"]
     assert done.stdout.count("Run successfully") == 2, done.stdout[-3000:] + done.stderr[-3000:]
     assert 0.6 < result["agreement"] < 1 and result["logits"] is None, "8 bits, so near and not equal"
-    assert done.returncode == (0 if abs(result["miou"] - result["predict_miou"]) <= 0.01 else 1)
-    script(copied, "deploy/python/infer.py", "print('no predictor'); exit()")
+    # Hardly trained, the network may lose more than the verdict allows.
+    assert (done.returncode, result["verdict"]) in ((0, "pass"), (1, "fail"))
+    (copied / config).write_text((copied / config).read_text().replace("--precision int8", "--precision fp16"))
     done = tipc(copied, "ptq", config)
     assert done.returncode == 1 and "no usable mask of 4 of 4 images" in done.stdout
 
@@ -268,14 +284,27 @@ def test_benchmark(copied):
     config = f"test_tipc/configs/bisenetv1/{CPU}"
     done = tipc(copied, "benchmark", config, "benchmark_train", "dynamic_bs2_fp32_DP_N1C1")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    (speed,) = (copied / "test_tipc/output/bisenetv1/benchmark_train").glob("*_speed.json")
-    found = json.loads(speed.read_text())
+    folder = copied / "test_tipc/output/bisenetv1/benchmark_train/dynamic_bs2_fp32_DP_N1C1"
+    found = json.loads((folder / "speed.json").read_text())
     assert (found["batch_size"], found["device_num"], found["fp_item"]) == (2, "N1C1", "fp32") and found["ips"] > 0
     done = tipc(copied, "benchmark", config, "benchmark_train", "dynamic_bs3_fp32_DP_N1C1")
     assert done.returncode == 2 and "no case dynamic_bs3_fp32_DP_N1C1; it has dynamic_bs2_fp32_DP_N1C1" in done.stderr
     (copied / config).write_text((copied / config).read_text().replace("epoch:20", "epoch:6"))
     done = tipc(copied, "benchmark", config, "benchmark_train", "dynamic_bs2_fp32_DP_N1C1")
     assert done.returncode == 1 and "has no `ips:` after 2 lines" in done.stdout
+    assert not (folder / "speed.json").exists()
+    script(
+        copied,
+        "tools/train.py",
+        """
+import sys
+from bisenetv1_plugin.__main__ import main
+main(["train", *sys.argv[1:]])
+sys.exit(3)
+""",
+    )
+    done = tipc(copied, "benchmark", config, "benchmark_train", "dynamic_bs2_fp32_DP_N1C1")
+    assert done.returncode == 1 and "speed of" not in done.stdout, "the weights are there, but it ended badly"
     done = tipc(copied, "run", config, "benchmark_train")
     assert done.returncode == 2 and "run by test_tipc/benchmark_train.sh" in done.stderr
 
@@ -293,6 +322,7 @@ def test_losses_of_to_static_are_held_against_dygraph(tmp_path):
     assert "from line 2 on: 7.5547 and 7.6" in losses_differ(log("a", 8.8863, 7.5547), log("b", 8.8863, 7.6))
     assert "has 1 losses and" in losses_differ(log("a", 8.8863), log("b", 8.8863, 7.6))
     assert "has 0 losses and" in losses_differ(log("a"), log("b"))
+    assert "from line 1 on: nan and nan" in losses_differ(log("a", "nan"), log("b", "nan"))
 
 
 def test_paddle2onnx(copied):

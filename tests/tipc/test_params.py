@@ -20,16 +20,11 @@ def test_reads():
     assert params.of_mode("iters") == "40"
     assert params.option("train_batch_size", params.of_mode("train_batch_size")) == "--batch_size=2"
     assert params.option("precision") == params.option("pretrained") == params.option("train_option") == ""
-    assert params.to_static == ("", "")
     assert Params(CPU, "whole_infer").of_mode("iters") == ""
-    assert Params(CONFIGS / "train_dy2static_python.txt", MODES[0]).to_static == (
-        "to_static_train",
-        "--to_static_training",
-    )
 
 
 def test_reads_the_shorter_form():
-    params = ShortParams(PTQ, ["model_name", "python", "device", "weights"])
+    params = ShortParams(PTQ, "ptq_params", ["model_name", "python", "device", "weights"])
     assert params["model_name"] == "bisenetv1_ptq" and params.option("device") == ""
     assert params.option("weights") == "--model_path=./test_tipc/output/bisenetv1/model.pdparams"
     assert params.option("weights", "other") == "--model_path=other"
@@ -42,7 +37,9 @@ def test_reads_blocks():
         ("fp_items", "fp32"),
         ("epoch", "20"),
     ]
-    assert Params(CONFIGS / "train_dy2static_python.txt", BENCHMARK).block("train_benchmark_params") == []
+    static = Params(CONFIGS / "train_dy2static_python.txt", MODES[0])
+    assert static.block("train_benchmark_params") == []
+    assert static.block("to_static_train_benchmark_params") == [("to_static_train", "--to_static_training")]
 
 
 @pytest.mark.parametrize("path", sorted(set(CONFIGS.glob("train_*.txt")) - {PTQ}), ids=lambda path: path.name)
@@ -60,7 +57,9 @@ def test_refusals(tmp_path):
     with pytest.raises(TipcError, match="'lite_train' is no TIPC mode: choose one of lite_train_lite_infer"):
         Params(CPU, "lite_train")
     with pytest.raises(TipcError, match="short.txt has 30 lines .* the standard's format has 40: weights, "):
-        ShortParams(short, ["weights"] * 39)
+        ShortParams(short, "train_params", ["weights"] * 39)
+    with pytest.raises(TipcError, match="short.txt is no ptq_params file"):
+        ShortParams(short, "ptq_params", ["weights"])
     with pytest.raises(TipcError, match="no TIPC file"):
         Params(tmp_path / "none.txt", "whole_infer")
 

@@ -75,7 +75,7 @@ def test_bf16_is_near_and_not_equal(small, logits, backend):
 
 def quantize(small, save_dir, *arguments):
     """In a process of its own: Paddle reads at its import which kind of program to write."""
-    flags = ["--config", small.config, "--model_path", small.weights, "--save_dir", save_dir, "--device", "cpu"]
+    flags = ["--config", small.config, "--model_path", small.weights, "--save_dir", save_dir]
     command = [sys.executable, "-m", "bisenetv1_plugin", "quantize", *flags, "--batch_nums", 1, *arguments]
     return subprocess.run([str(word) for word in command], capture_output=True, text=True)
 

@@ -137,3 +137,23 @@ def test_logits_that_differ_are_a_fault_where_the_masks_are_equal():
     comparison.add(logits, logits.argmax(axis=0), logits + 0.25)
     assert comparison.max_difference == pytest.approx(0.25) == comparison.mean_difference
     assert "logits differ by up to 2.5e-01" in comparison.fault()
+
+
+@pytest.mark.parametrize(
+    "wrong, miou, sentence",
+    [
+        (0, 0.5, None),
+        (3, 0.5, "agree on 85.00% of the pixels only"),  # a mIoU near the other's proves nothing on its own
+        (0, 0.48, "mIoU differs by 0.0200, more than 0.01 for int8"),
+    ],
+)
+def test_a_reduced_precision_has_its_limits(wrong, miou, sentence):
+    logits = np.zeros((3, 4, 5), "float32")
+    logits[1] = 1
+    mask = np.ones(20, int)
+    mask[:wrong] = 2
+    comparison = parity.Comparison()
+    comparison.add(logits, mask.reshape(4, 5))
+    prediction, inference = (parity.Scores(each, 0.0, np.zeros(3), np.zeros(3)) for each in (0.5, miou))
+    fault = comparison.reduced_fault("int8", prediction, inference)
+    assert fault is None if sentence is None else sentence in fault
