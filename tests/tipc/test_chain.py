@@ -237,27 +237,34 @@ def test_refusals(copied, tmp_path):
 
 
 def test_compare_results(passed, tmp_path):
-    """Equal to itself; not equal once one class is off by more than the tolerance, or where a run is missing."""
+    """Equal to itself; not so once a class is off by more than the tolerance, a run is missing or the chain failed."""
     folder, _ = passed
-    verdict = json.loads((folder / LOGS / "verdict.json").read_text())
-    log, stored = tmp_path / "log.json", tmp_path / "stored.json"
 
-    def compare(content):
-        log.write_text((folder / LOGS / "verdict.json").read_text())
-        stored.write_text(json.dumps(content))
-        command = [sys.executable, REPOSITORY / "test_tipc/compare_results.py", "--gt_file", stored, "--log_file", log]
+    def compare(stored, log):
+        for name, content in (("stored", stored), ("log", log)):
+            (tmp_path / f"{name}.json").write_text(json.dumps(content))
+        script = REPOSITORY / "test_tipc/compare_results.py"
+        command = [sys.executable, script, "--gt_file", tmp_path / "stored.json", "--log_file", tmp_path / "log.json"]
         return subprocess.run(command, capture_output=True, text=True)
 
-    assert compare(verdict).returncode == 0
-    verdict["results"][0]["class_iou"][2] += 0.01
-    done = compare(verdict)
+    verdict = json.loads((folder / LOGS / "verdict.json").read_text())
+    assert compare(verdict, verdict).returncode == 0
+    done = compare(verdict, {**verdict, "passed": False})
+    assert done.returncode == 1 and "the chain did not pass" in done.stdout
+    changed = json.loads(json.dumps(verdict))
+    changed["results"][0]["class_iou"][2] += 0.01
+    done = compare(changed, verdict)
     assert done.returncode == 1 and "class_iou of norm_train" in done.stdout
-    verdict["results"][0]["name"] = "another"
-    assert "the run another" in compare(verdict).stdout
-    log.unlink()
-    assert subprocess.run(
-        [sys.executable, REPOSITORY / "test_tipc/compare_results.py", "--gt_file", stored, "--log_file", log]
-    ).returncode
+    changed["results"][0]["name"] = "another"
+    assert "the stored run another is missing" in compare(changed, verdict).stdout
+    done = compare({**verdict, "results": []}, verdict)
+    assert done.returncode == 1 and "holds no result" in done.stderr
+    done = subprocess.run(
+        [sys.executable, REPOSITORY / "test_tipc/compare_results.py", "--gt_file", "none", "--log_file", "none"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1 and "none cannot be read" in done.stderr
 
 
 def test_ptq(copied, scenes):
