@@ -1,5 +1,6 @@
 """One export in Paddle Inference, ONNX Runtime and OpenVINO: the same masks, and sentences for what is not there."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -95,6 +96,11 @@ def test_int8_is_near_and_a_quarter_of_the_size(small, dynamic, tmp_path):
     found, exact = masks(tmp_path / "masks"), masks(tmp_path / "exact")
     agreement = np.mean([found[name] == exact[name] for name in exact])
     assert len(exact) == 3 and 0.9 < agreement < 1, "8 bits, so near and not equal"
+    flags = ["--precision", "int8", "--device", "cpu", "--json", tmp_path / "verify.json"]
+    main([str(word) for word in ("verify", small.config, small.weights, tmp_path / "int8", *flags)])
+    (verified,) = json.loads((tmp_path / "verify.json").read_text())["runtimes"]
+    assert verified["name"] == "paddle int8" and verified["verdict"] != "parity not shown"
+    assert verified["agreement"] == pytest.approx(agreement)
 
 
 def test_calibration_wants_images(small, tmp_path):
