@@ -71,7 +71,7 @@ def judge(export, picture):
     reference = parity.Tally(num_classes, ignored)
     comparisons = [parity.Comparison() for _ in export.runs]
     missing = [[] for _ in export.runs]
-    rows = []
+    rows, drawn = [], pairs[:: max(1, len(pairs) // 4)][:4]
     with tempfile.TemporaryDirectory() as folder:
         twins = _twins(cfg, export, folder)
         for image, label in tqdm(pairs, unit="image", desc="verdict"):
@@ -94,7 +94,7 @@ def judge(export, picture):
                 tallies[number].add(mask, truth)
                 comparisons[number].add(logits, mask, theirs.get(_runtime(run)))
                 shown.append(mask)
-            if len(rows) < 4 and len(shown) == 1 + len(export.runs):
+            if (image, label) in drawn and len(shown) == 1 + len(export.runs):
                 rows.append((image, truth, shown))
     _draw(picture, rows, export, num_classes)
     return [
