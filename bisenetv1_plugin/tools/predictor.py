@@ -100,6 +100,9 @@ class Predictor:
                         f"--precision int8: {export.path} is no quantised export; make one with `bisenetv1 quantize`."
                     )
                 config.enable_mkldnn_int8()
+                for library in ("mkldnn", "onednn"):  # as Paddle 2.6 and Paddle 3 call it
+                    # A residual block's sum, done by the convolution itself, is wrong in int8.
+                    config.delete_pass(f"conv_elementwise_add_{library}_fuse_pass")
         try:
             self._predictor = inference.create_predictor(config)
         except Exception as error:

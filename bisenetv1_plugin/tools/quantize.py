@@ -23,17 +23,16 @@ def add_arguments(parser):
 def run(args):
     # For Paddle 3.0 to write the older kind of program; Paddle reads it when it is imported.
     os.environ.update(FLAGS_enable_pir_api="0")
-    from paddleseg.utils import utils
-
     from bisenetv1_plugin.tools import project
 
-    utils.set_seed(0)  # the train_dataset crops at random
     cfg = project.load_config(args.config)
     for part in ("train_dataset", "val_dataset"):
         if not getattr(cfg, f"{part}_cfg"):
             raise UserError(
                 f"{args.config} has no {part}; it takes both, to calibrate and for the deployed transforms."
             )
+    # Whole images, as in deployment: crops have another context, and with it other ranges.
+    cfg.dic["train_dataset"]["transforms"] = cfg.dic["val_dataset"].get("transforms")
     project.set_device("cpu")
     build = project.Builder(cfg)
     model = project.trained_model(build, args.model_path)
