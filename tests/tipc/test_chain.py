@@ -202,9 +202,9 @@ def test_generated_scenes_where_nothing_can_be_downloaded(tmp_path, monkeypatch,
     for _ in range(2):
         prepare(Params(CONFIGS / CPU, "lite_train_lite_infer"))
         out = capsys.readouterr()
-        assert "Data: generated street scenes; 19 classes" in out.out and "no network" in out.err
+        assert "Data: generated street scenes; 5 classes" in out.out and "no network" in out.err
     assert len((FOLDER / "infer.txt").read_text().splitlines()) == 5
-    assert "num_classes: 19" in (FOLDER / "data.yml").read_text()
+    assert "num_classes: 5" in (FOLDER / "data.yml").read_text()
 
 
 def test_refusals(copied, tmp_path):
