@@ -78,7 +78,7 @@ def _default_data(mode):
 
     scenes = FOLDER.parent / "scenes"
     if not (scenes / "train.txt").is_file():  # they are the same every time
-        # Of five classes: of 19, a short training finds some in so few pixels that one more is one in the fourth decimal.
+        # Five classes: of 19, a short training finds some in so few pixels that one more shows in the fourth decimal.
         write_scenes(scenes, train=120, val=20, size=(480, 360), classes=DEMO_CLASSES)
     return scenes, "generated street scenes"
 
