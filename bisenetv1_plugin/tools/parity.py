@@ -10,9 +10,9 @@ from paddleseg.utils import metrics
 # A pixel may differ where the two best classes are this close: the two runtimes sum in another order.
 MARGIN = 1e-3
 AGREEMENT = 0.9999
-# What a reduced precision may change the mIoU by. bf16 has 8 bits of mantissa: its logits differ in the second decimal.
-REDUCED_MIOU = {"bf16": 0.003, "fp16": 0.003, "int8": 0.01}
-REDUCED_AGREEMENT = 0.9
+# Of a reduced precision: the least agreement, and what the mIoU may change by. bf16 has 8 bits of mantissa: its logits
+# differ in the second decimal. In int8, a network of 100 iterations (mIoU 0.149) kept 88 % of the pixels.
+REDUCED = {"bf16": (0.95, 0.003), "fp16": (0.95, 0.003), "int8": (0.8, 0.01)}
 
 
 @dataclass
@@ -109,11 +109,12 @@ class Comparison:
 
     def reduced_fault(self, precision, prediction, inference):
         """The same for bf16, fp16 or int8, by the `Scores` of the two; logits are not asked."""
-        if self.agreement < REDUCED_AGREEMENT:
+        agreement, allowed = REDUCED[precision]
+        if self.agreement < agreement:
             return f"prediction and inference agree on {self.agreement:.2%} of the pixels only."
         difference = abs(prediction.miou - inference.miou)
-        if difference > REDUCED_MIOU[precision]:
-            return f"mIoU differs by {difference:.4f}, more than {REDUCED_MIOU[precision]} for {precision}."
+        if difference > allowed:
+            return f"mIoU differs by {difference:.4f}, more than {allowed} for {precision}."
 
 
 def too_few(classes, num_classes):

@@ -2,8 +2,8 @@
 
 The exit code is 0 where parity is shown for every runtime that ran, 1 where it is not. fp32: at least 99.99 % of
 the pixels equal, any other with its two best classes less than 1e-3 apart, logits less than 1e-3 apart, and in Paddle
-Inference the same IoU of every class to four decimals. bf16 and int8 (of a quantised export): at least 90 % of the
-pixels equal, mIoU within 0.3 points and 1 point. At least three classes must be predicted.
+Inference the same IoU of every class to four decimals. bf16: at least 95 % of the pixels equal, mIoU within 0.3 points;
+int8 (of a quantised export): 80 %, 1 point. At least three classes must be predicted.
 
 An export with argmax or softmax has no logits: those come from another that is made for it, the masks from itself.
 For int8 there are none.
