@@ -279,9 +279,10 @@ def test_ptq(copied, scenes):
         return
     (result,) = json.loads((folder / "verdict.json").read_text())["results"]
     assert done.stdout.count("Run successfully") == 2, done.stdout[-3000:] + done.stderr[-3000:]
-    assert 0.6 < result["agreement"] < 1 and result["logits"] is None, "8 bits, so near and not equal"
-    # Hardly trained, the network may lose more than the verdict allows.
+    assert result["agreement"] < 1 and result["logits"] is None, "8 bits, so not equal"
+    # Hardly trained, the network may lose more than the verdict allows; how near int8 is: tests/tools/test_runtimes.py.
     assert (done.returncode, result["verdict"]) in ((0, "pass"), (1, "fail"))
+    assert (result["verdict"] == "pass") <= (result["agreement"] >= 0.8)
     (copied / config).write_text((copied / config).read_text().replace("--precision int8", "--precision fp16"))
     done = tipc(copied, "ptq", config)
     assert done.returncode == 1 and "no usable mask of 4 of 4 images" in done.stdout
