@@ -87,6 +87,8 @@ class Predictor:
         else:
             config.disable_gpu()
             config.set_cpu_math_library_num_threads(cpu_threads)
+            # Made for GPUs: on the CPU it transposes the backbone's max pooling, which then takes six times as long.
+            config.delete_pass("transfer_layout_pass")
             if enable_mkldnn or precision != "fp32":
                 _use_onednn(config, export.program)
             else:
