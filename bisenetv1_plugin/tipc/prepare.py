@@ -165,7 +165,7 @@ def _lay_weights(params, weights):
         folder = target.parent / "prepared"
         config = config_of(params.value("infer_export"))
         command = ["train", "--config", config, "--device", "cpu", "--do_eval", "--save_dir", str(folder)]
-        iters = ["--iters", "60", "--save_interval", "60", "--batch_size", "2", "--seed", "1"]
+        iters = ["--iters", "40", "--save_interval", "40", "--batch_size", "4", "--seed", "1"]
         if subprocess.run([sys.executable, "-m", "bisenetv1_plugin", *command, *iters]).returncode != 0:
             raise TipcError("the short training that makes weights failed: see above, or name weights of your own.")
         weights, what = folder / "best_model" / "model.pdparams", "of a short training"

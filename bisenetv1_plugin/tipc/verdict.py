@@ -154,10 +154,8 @@ def _result(run, images, reference, tally, comparison, missing):
             reason = comparison.reduced_fault(run.precision, expected, scores)
         elif run.options is not None and comparison.max_difference is None:
             reason = "there are no logits to compare."
-        elif comparison.fault():
-            reason = comparison.fault()
-        elif scores.rounded() != expected.rounded():
-            reason = "the figures of the classes differ in the fourth decimal."
+        else:
+            reason = comparison.fault() or parity.figure_fault(expected, scores)
         if reason:
             verdict = FAIL
         elif few:

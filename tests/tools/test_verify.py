@@ -157,3 +157,19 @@ def test_a_reduced_precision_has_its_limits(wrong, miou, sentence):
     prediction, inference = (parity.Scores(each, 0.0, np.zeros(3), np.zeros(3)) for each in (0.5, miou))
     fault = comparison.reduced_fault("int8", prediction, inference)
     assert fault is None if sentence is None else sentence in fault
+
+
+@pytest.mark.parametrize(
+    "acc, sentence",
+    [
+        (0.370501, None),  # rounds to another fourth decimal than 0.370499
+        (0.37056, "Acc of class 2 is 0.37050 in prediction and 0.37056 in inference"),
+        (float("nan"), "Acc of class 2"),
+    ],
+)
+def test_figures_of_a_class(acc, sentence):
+    def scores(value):
+        return parity.Scores(0.5, 0.5, np.full(3, 0.5), np.array([0.1, 0.2, value]))
+
+    fault = parity.figure_fault(scores(0.370499), scores(acc))
+    assert fault is None if sentence is None else sentence in fault
