@@ -3,6 +3,7 @@
 import os
 
 import numpy as np
+import paddle
 import yaml
 from paddleseg.deploy.infer import DeployConfig
 
@@ -118,6 +119,8 @@ class Predictor:
         self._input.reshape(images.shape)
         self._input.copy_from_cpu(images)
         self._predictor.run()
+        # It leaves all of Paddle's mathematics on one thread: the next forward pass in dygraph takes twice as long.
+        paddle.base.core.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1").split(",")[0]))
         return self._output.copy_to_cpu()
 
 
@@ -131,15 +134,11 @@ def _use_onednn(config, program):
 
 
 def _check_bf16():
-    import paddle
-
     if not paddle.base.core.supports_bfloat16():
         raise UserError("--precision bf16 needs a processor with AVX-512 (avx512f); this one has not: use fp32.")
 
 
 def _check_gpu():
-    import paddle
-
     if not paddle.is_compiled_with_cuda():
         raise UserError("--device gpu needs paddlepaddle-gpu; this Paddle is built for the CPU: give --device cpu.")
     if not paddle.device.cuda.device_count():
