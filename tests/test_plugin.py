@@ -49,6 +49,15 @@ def test_registered_without_an_import_by_the_user(python):
         assert names <= found[registry]
 
 
+@pytest.mark.parametrize("module", ["models.bisenetv1", "backbones.resnet", "losses.ohem", "datasets.synthetic"])
+def test_a_component_imported_before_paddleseg(python, module):
+    done = python("-c", f"import bisenetv1_plugin.{module}" + LIST_REGISTRIES)
+    assert "was skipped" not in done.stderr
+    found = registries(done)
+    for registry, names in OURS.items():
+        assert names <= found[registry]
+
+
 def test_names_are_free_in_upstream(python):
     upstream = registries(python("-c", LIST_REGISTRIES, BISENETV1_PLUGIN=0))
     everything = set().union(*upstream.values())

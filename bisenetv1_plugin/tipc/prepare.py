@@ -71,8 +71,6 @@ def _default_data(mode):
     except (OSError, tarfile.TarError) as error:
         shutil.rmtree(folder, ignore_errors=True)
         print(f"{url} cannot be had ({error}).", file=sys.stderr)
-    import paddleseg  # noqa: F401 - before the data set, which it registers
-
     from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
     from bisenetv1_plugin.datasets.synthetic import write_scenes
 

@@ -3,7 +3,6 @@
 from types import SimpleNamespace
 
 import paddle
-import paddleseg  # noqa: F401 - first, so that the plugin registers all of its components
 import pytest
 import yaml
 
