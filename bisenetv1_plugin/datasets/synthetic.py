@@ -7,7 +7,6 @@ import tempfile
 import cv2
 import numpy as np
 import paddle
-from paddleseg.transforms import Compose
 
 from .scenes import CITYSCAPES_CLASSES, CLASS_NAMES, IGNORE_INDEX, class_groups, remap, render_scene
 
@@ -43,6 +42,8 @@ class SyntheticStreetScenes(paddle.io.Dataset):
     IGNORE_INDEX = IGNORE_INDEX
 
     def __init__(self, mode, transforms, size=(1024, 512), num_samples=None, seed=0):
+        from paddleseg.transforms import Compose  # not above: PaddleSeg's import ends in one of this module
+
         if str(mode).lower() not in MODES:
             raise ValueError(f"mode is {mode!r}. SyntheticStreetScenes has 'train' and 'val'.")
         self.mode = mode.lower()

@@ -18,7 +18,7 @@ def test_reads():
     assert params.value("model_name") == "bisenetv1"
     assert params.values("mkldnn") == ["True", "False"]
     assert params.of_mode("iters") == "40"
-    assert params.option("train_batch_size", params.of_mode("train_batch_size")) == "--batch_size=2"
+    assert params.option("train_batch_size", params.of_mode("train_batch_size")) == "--batch_size=4"
     assert params.option("precision") == params.option("pretrained") == params.option("train_option") == ""
     assert Params(CPU, "whole_infer").of_mode("iters") == ""
 
