@@ -48,8 +48,7 @@ def examine():
         what = done.stderr.strip().splitlines()[-1:] or ["no message"]
         raise UserError(
             f"`import paddleseg` fails in a fresh process (exit code {done.returncode}): {what[0]}. Unset "
-            "BISENETV1_PLUGIN and BISENETV1_PLUGIN_COMPAT if they are set; else install anew in a fresh environment: "
-            "pip install 'bisenetv1-plugin[cpu]' (or [gpu])."
+            "BISENETV1_PLUGIN and BISENETV1_PLUGIN_COMPAT if they are set; else install anew in a fresh environment."
         )
     findings = json.loads(done.stdout.splitlines()[-1])
     warned = [line for line in done.stderr.splitlines() if "bisenetv1-plugin" in line or "PaddleSeg component" in line]

@@ -118,7 +118,7 @@ def _damage(path):
     try:
         with Image.open(path) as image:
             image.load()
-    except OSError as error:
+    except (OSError, SyntaxError, ValueError, EOFError) as error:  # SyntaxError: a broken chunk of a PNG
         return f" ({error})"
     return ""
 

@@ -83,7 +83,9 @@ def _predictor(args, export, source):
         raise UserError("--use_trt is for --backend paddle on --device gpu.")
     of_tensorrt = args.precision == "fp16" or (args.precision == "int8" and device == "gpu")
     if of_tensorrt and not args.use_trt:
-        raise UserError(f"--precision {args.precision} is TensorRT's: give --use_trt True, on a GPU.")
+        raise UserError(
+            f"--precision {args.precision} is TensorRT's: give --use_trt True, on a GPU (int8 also --device cpu)."
+        )
     if args.precision == "bf16" and device == "gpu":
         raise UserError("--precision bf16 is for --device cpu; on the GPU there are fp32 and, with TensorRT, fp16.")
     if args.backend != "paddle":

@@ -31,9 +31,12 @@ class Export:
             raise UserError(
                 f"--config names {deploy_yaml}, and there is no such file: name the deploy.yaml of an export."
             )
+        try:
+            with open(deploy_yaml, encoding="utf-8") as file:
+                values = yaml.safe_load(file)["Deploy"]
+        except (UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
+            raise UserError(f"{deploy_yaml} is not the deploy.yaml of an export: it has no `Deploy:` part.") from error
         deploy = DeployConfig(deploy_yaml)
-        with open(deploy_yaml, encoding="utf-8") as file:
-            values = yaml.safe_load(file)["Deploy"]
         self.path = deploy_yaml
         self.program, self.params, self.transforms = deploy.model, deploy.params, deploy.transforms
         self.onnx = os.path.join(os.path.dirname(deploy_yaml), values["onnx"]) if values.get("onnx") else None

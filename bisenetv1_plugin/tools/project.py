@@ -3,6 +3,7 @@
 import os
 
 import paddleseg  # noqa: F401 - the start-up hook registers the plugin at this import
+import yaml
 from paddleseg.cvlibs import Config, SegBuilder
 from paddleseg.utils import utils
 
@@ -50,5 +51,5 @@ def trained_model(build, path):
 def _refusing(what, function, *arguments, **keywords):
     try:
         return function(*arguments, **keywords)
-    except (AssertionError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+    except (AssertionError, KeyError, OSError, RuntimeError, TypeError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{what}: {error}") from error

@@ -183,6 +183,28 @@ def test_a_cut_off_image_is_named_and_the_others_run(small, dynamic, tmp_path, c
     assert len(masks(tmp_path / "masks")) == 3
 
 
+def test_a_broken_chunk_is_named_and_the_others_run(small, dynamic, tmp_path, capsys):
+    folder = tmp_path / "images"
+    shutil.copytree(small.images, folder)
+    first = sorted(folder.iterdir())[0]
+    whole = first.read_bytes()
+    first.write_bytes(whole[: whole.rindex(b"IEND") - 4] + b"\x00\x00\x00\x05\x01\x02\x03\x04 lost")
+    assert infer(dynamic, folder, tmp_path / "masks") == 1
+    assert len(masks(tmp_path / "masks")) == 2
+    assert first.name in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_deploy_yaml(small, tmp_path, capsys):
+    for content in (small.config.read_bytes(), b"\x80\x02\xff", b"a: [", b""):
+        (tmp_path / "deploy.yaml").write_bytes(content)
+        assert infer(tmp_path, small.images, tmp_path / "masks") == 2
+        assert "is not the deploy.yaml of an export" in capsys.readouterr().err
+    (tmp_path / "config.yml").write_text("model:\n\ttype: BiSeNetV1")
+    flags = ["--config", tmp_path / "config.yml", "--model_path", small.weights, "--device", "cpu"]
+    assert main([str(word) for word in ("export", *flags)]) == 2
+    assert "config.yml" in capsys.readouterr().err
+
+
 def test_an_image_that_does_not_fit_the_export_is_named(logits, pictures, tmp_path, capsys):
     assert infer(logits, pictures, tmp_path, "--with_argmax") == 1
     odd = sorted(pictures.iterdir())[0].stem
