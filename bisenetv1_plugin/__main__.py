@@ -6,6 +6,7 @@ import os
 import sys
 
 from bisenetv1_plugin import __version__
+from bisenetv1_plugin.tools import flags
 from bisenetv1_plugin.tools.errors import UserError
 
 # One module of `tools` each, with SUMMARY, add_arguments(parser) and run(args). Paddle is imported by `run` only.
@@ -37,7 +38,7 @@ def main(argv=None):
 def use_all_cores():
     """Paddle runs on one CPU thread unless OMP_NUM_THREADS says otherwise, which must be before it is imported."""
     if "PADDLE_TRAINER_ID" not in os.environ:  # processes that share a machine share its cores
-        os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+        os.environ.setdefault("OMP_NUM_THREADS", str(flags.cores()))
 
 
 if __name__ == "__main__":

@@ -185,7 +185,7 @@ def _runtime(run):
 def _twins(cfg, export, folder):
     """A runtime with the logits for each that ran: those exports end in argmax, and here is one without."""
     from bisenetv1_plugin.tools import export as exporter
-    from bisenetv1_plugin.tools import project
+    from bisenetv1_plugin.tools import flags, project
     from bisenetv1_plugin.tools.backends import BACKENDS
     from bisenetv1_plugin.tools.errors import UserError
 
@@ -195,7 +195,7 @@ def _twins(cfg, export, folder):
     model = project.trained_model(project.Builder(cfg), str(export.weights))
     to = "paddle" if all(run.backend == "paddle" for run in runs.values()) else "onnx"
     exporter.save(model, folder, cfg.val_dataset_cfg["transforms"], output_op="none", to=to)
-    deploy, threads = os.path.join(folder, "deploy.yaml"), len(os.sched_getaffinity(0))
+    deploy, threads = os.path.join(folder, "deploy.yaml"), flags.cores()
     twins = {}
     for key, run in runs.items():
         try:

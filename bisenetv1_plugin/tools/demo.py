@@ -5,7 +5,6 @@ On synthetic street scenes, or with --data on a folder of real images: one that 
 """
 
 import argparse
-import os
 import sys
 import time
 from pathlib import Path
@@ -60,7 +59,7 @@ def run(args):
     from tqdm import tqdm
 
     dataset = build.val_dataset
-    predictor = Predictor(str(folder / "exported" / "deploy.yaml"), cpu_threads=len(os.sched_getaffinity(0)))
+    predictor = Predictor(str(folder / "exported" / "deploy.yaml"), cpu_threads=flags.cores())
     samples = tqdm((dataset[i] for i in range(len(dataset))), total=len(dataset), unit="image")
     result = parity.compare(model, predictor, samples, data.num_classes)
 

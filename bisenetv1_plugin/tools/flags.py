@@ -1,6 +1,13 @@
 """The flags that the tools share, named as upstream's tools name them."""
 
+import os
+
 from bisenetv1_plugin.tools.errors import UserError
+
+
+def cores():
+    """How many CPU cores this process may use; of the machine where the system cannot say (macOS, Windows)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def add_config_arguments(parser, model_path=True):

@@ -34,7 +34,7 @@ def add_arguments(parser):
         help="bf16: paddle (with oneDNN) and openvino on the CPU; int8: paddle, of a quantised export; fp16: TensorRT",
     )
     parser.add_argument("--device", choices=["gpu", "cpu"], help="where to run; default: gpu where there is one")
-    parser.add_argument("--cpu_threads", type=int, default=len(os.sched_getaffinity(0)), help="threads on the CPU")
+    parser.add_argument("--cpu_threads", type=int, default=flags.cores(), help="threads on the CPU")
     boolean = {"type": _boolean, "default": False, "metavar": "BOOL"}
     parser.add_argument("--enable_mkldnn", help="Paddle on the CPU: use oneDNN", **boolean)
     parser.add_argument("--use_trt", help="Paddle on the GPU: use TensorRT", **boolean)

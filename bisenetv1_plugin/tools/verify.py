@@ -36,7 +36,7 @@ def add_arguments(parser):
     parser.add_argument(
         "--precision", nargs="+", default=["fp32"], choices=["fp32", "bf16", "int8"], help="default: fp32"
     )
-    parser.add_argument("--cpu_threads", type=int, default=len(os.sched_getaffinity(0)), help="threads on the CPU")
+    parser.add_argument("--cpu_threads", type=int, default=flags.cores(), help="threads on the CPU")
     parser.add_argument("--enable_mkldnn", action="store_true", help="fp32 in Paddle Inference with oneDNN")
     parser.add_argument("--json", metavar="FILE", help="also write the figures here")
     parser.add_argument("--picture", metavar="FILE", help="also write a PNG of a few masks side by side")

@@ -321,3 +321,10 @@ def test_threads(python):
     assert run() == str(len(os.sched_getaffinity(0)))
     assert run(OMP_NUM_THREADS="7") == "7"
     assert run(PADDLE_TRAINER_ID="0") == "None"
+
+
+def test_help_where_the_system_cannot_say_how_many_cores(python):
+    """As on macOS and Windows."""
+    code = "import os; del os.sched_getaffinity; from bisenetv1_plugin.__main__ import main; main(['infer', '--help'])"
+    done = python("-c", code)
+    assert done.returncode == 0 and "--cpu_threads" in done.stdout, done.stderr
