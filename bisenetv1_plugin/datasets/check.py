@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 Progress = Optional[Callable[[int, int], None]]  # called with (images done, images in all)
-_READ_ERRORS = (OSError, SyntaxError, ValueError, EOFError)  # what Pillow raises for a file that is no whole image
+READ_ERRORS = (OSError, SyntaxError, ValueError, EOFError)  # what Pillow raises for a file that is no whole image
 
 
 class Problem(NamedTuple):
@@ -274,7 +274,7 @@ def _check_pair(image_path: str, label_path: Optional[str], split: _Split) -> Tu
     try:
         with Image.open(label_path) as image:
             mode, label = image.mode, np.asarray(image)
-    except _READ_ERRORS as error:
+    except READ_ERRORS as error:
         problem("unreadable", label_path, f"label {label_path} cannot be read ({error}).")
         return problems, histogram
 
@@ -315,7 +315,7 @@ def _image_size(path: str, problem) -> Optional[Tuple[int, int]]:
             with Image.open(path) as jpeg:
                 jpeg.draft("L", (1, 1))
                 jpeg.load()
-        except _READ_ERRORS as error:
+        except READ_ERRORS as error:
             problem("unreadable", path, f"image {path} is damaged ({error}); OpenCV would read part of it.")
     return image.shape[1], image.shape[0]
 

@@ -18,6 +18,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from .check import READ_ERRORS
+
 IGNORE = 255
 Progress = Optional[Callable[[int, int], None]]  # called with (files done, files in all)
 
@@ -85,12 +87,6 @@ CITYSCAPES_CLASSES = (
 CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 
 _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-_READ_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-)  # what Pillow raises for a file that is no whole image
 _UNKNOWN = 254  # in a lookup table: a value that no label file may have
 
 
@@ -401,7 +397,7 @@ def _image_size(path: Path, whole: bool = True) -> Tuple[int, int]:
             if whole:
                 image.load()
             return image.size
-    except _READ_ERRORS as error:
+    except READ_ERRORS as error:
         raise ValueError(f"image {path} cannot be read ({error})") from error
 
 
@@ -410,7 +406,7 @@ def _read_label(path: Path, size: Tuple[int, int]) -> np.ndarray:
     try:
         with Image.open(path) as image:
             label = np.array(image)
-    except _READ_ERRORS as error:
+    except READ_ERRORS as error:
         raise ValueError(f"label {path} cannot be read ({error})") from error
     if label.dtype != np.uint8 or (label.ndim == 3 and label.shape[2] < 3):
         raise ValueError(f"label {path} is neither 8-bit indices nor RGB colours")

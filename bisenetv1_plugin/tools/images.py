@@ -115,10 +115,12 @@ def _damage(path):
     """What Pillow says against the file, in brackets; OpenCV fills the lost part of a cut-off image without a word."""
     from PIL import Image
 
+    from bisenetv1_plugin.datasets.check import READ_ERRORS
+
     try:
         with Image.open(path) as image:
             image.load()
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # SyntaxError: a broken chunk of a PNG
+    except READ_ERRORS as error:
         return f" ({error})"
     return ""
 

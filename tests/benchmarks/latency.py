@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from bisenetv1_plugin.backbones.resnet import ResNet18_v1b
 from bisenetv1_plugin.models.bisenetv1 import BiSeNetV1
-from bisenetv1_plugin.tools import export, quantize
+from bisenetv1_plugin.tools import export, flags, quantize
 from bisenetv1_plugin.tools.backends import BACKENDS
 from bisenetv1_plugin.tools.errors import UserError
 
@@ -87,7 +87,7 @@ def measure(found, image, repeats, clock):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", nargs=2, type=int, default=[1024, 512], metavar=("W", "H"))
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--threads", type=int, default=flags.cores())
     parser.add_argument("--repeats", type=int, default=11)
     parser.add_argument(
         "--clock", choices=["wall", "cpu"], default="wall", help="cpu: of this process, on a busy machine"
