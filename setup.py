@@ -97,7 +97,15 @@ setup(
         # Other runtimes of an exported model, and the converter to the ONNX that both read. paddle2onnx has no bounds
         # because Paddle 2.6 needs paddle2onnx==1.3.1 and Paddle 3 needs 2.1.0, and no marker tells them apart.
         "deploy": ["onnxruntime", "openvino", "paddle2onnx"],
-        "test": ["pytest", "ruff", "build", "twine"],
+        "test": [
+            "pytest",
+            # The suite in two processes takes half the time on two cores.
+            "pytest-xdist",
+            "ruff",
+            "mypy",
+            "build",
+            "twine",
+        ],
         "convert": [
             # Reads PyTorch's checkpoints; before 2.6 a crafted file could run code even with weights_only=True.
             "torch>=2.6",

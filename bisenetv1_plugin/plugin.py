@@ -9,12 +9,16 @@ point's name is the `type` of the YAML:
 `register` serves every distribution that does so, not this one alone.
 """
 
+from __future__ import annotations
+
 import warnings
-from importlib.metadata import entry_points
+from collections.abc import Iterable
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 from paddleseg.cvlibs import manager
 
-REGISTRIES = {
+REGISTRIES: dict[str, manager.ComponentManager] = {
     "paddleseg.models": manager.MODELS,
     "paddleseg.backbones": manager.BACKBONES,
     "paddleseg.losses": manager.LOSSES,
@@ -24,7 +28,7 @@ REGISTRIES = {
 }
 
 
-def register():
+def register() -> dict[str, object]:
     """Load every entry point of the groups into its registry. May be called again: what is there stays.
 
     A component that fails to load, or whose name is taken, is skipped with a warning that names it; the others
@@ -35,10 +39,12 @@ def register():
     """
     registered = {}
     for group, registry in REGISTRIES.items():
-        for entry_point in _entry_points(group):
+        for entry_point in _without_duplicates(_entry_points(group)):
             try:
                 component = entry_point.load()
-                _add(registry, entry_point, component)
+                if registry.components_dict.get(entry_point.name) is not component:
+                    _check(entry_point.name, component)
+                    registry.add_component(component)
             except Exception as error:  # noqa: BLE001 - one broken component never hurts the others or PaddleSeg
                 warnings.warn(
                     f"PaddleSeg component {entry_point.name} ({entry_point.value}, group {group}) was skipped: {error}",
@@ -49,23 +55,23 @@ def register():
     return registered
 
 
-def _add(registry, entry_point, component):
-    name = entry_point.name
-    if registry.components_dict.get(name) is component:
-        return
+def _entry_points(group: str) -> Iterable[EntryPoint]:
+    try:
+        return entry_points(group=group)
+    except TypeError:  # Python before 3.10
+        return entry_points().get(group, ())
+
+
+def _without_duplicates(found: Iterable[EntryPoint]) -> list[EntryPoint]:
+    """A distribution installed twice (say, editable over a wheel) lists its entry points twice."""
+    return sorted({(e.name, e.value): e for e in found}.values(), key=lambda e: (e.name, e.value))
+
+
+def _check(name: str, component: Any) -> None:
+    """Raise if PaddleSeg cannot have the component under this name."""
     # The builder looks a `type` up through all registries in turn, so a name must be free in every one.
-    taken = next((other for other in REGISTRIES.values() if name in other.components_dict), None)
-    if taken is not None:
-        raise ValueError(f"the name is taken by {taken.components_dict[name]!r} in PaddleSeg's {taken.name}.")
+    for registry in REGISTRIES.values():
+        if name in registry.components_dict:
+            raise ValueError(f"the name is taken by {registry.components_dict[name]!r} in PaddleSeg's {registry.name}.")
     if component.__name__ != name:
         raise ValueError(f"PaddleSeg would call it {component.__name__}; the entry point's name must be the same.")
-    registry.add_component(component)
-
-
-def _entry_points(group):
-    try:
-        found = entry_points(group=group)
-    except TypeError:  # Python before 3.10
-        found = entry_points().get(group, ())
-    # A distribution installed twice (say, editable over a wheel) lists its entry points twice.
-    return sorted({(e.name, e.value): e for e in found}.values(), key=lambda e: (e.name, e.value))

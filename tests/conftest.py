@@ -14,6 +14,14 @@ except PackageNotFoundError:
     pytest.exit("Install the package first: pip install -e '.[cpu,test]'", returncode=3)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """What is very slow is slow: `-m "not slow"` leaves it out as well."""
+    for item in items:
+        if item.get_closest_marker("very_slow"):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def camvid():
     """The folder of CamVid images and labels that CAMVID_DIR names."""

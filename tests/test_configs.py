@@ -7,13 +7,14 @@ import pytest
 import yaml
 from paddleseg.cvlibs import Config, SegBuilder
 
-from bisenetv1_plugin.tools import configs
+from bisenetv1_plugin import zoo
+from bisenetv1_plugin.errors import InputError
 
-NAMES = sorted(path.stem for path in configs.folder().glob("*.yml"))
+NAMES = sorted(path.stem for path in zoo.folder().glob("*.yml"))
 
 
 def config(name):
-    return Config(str(configs.path_of(name)))
+    return Config(str(zoo.path_of(name)))
 
 
 def without_download(cfg):
@@ -93,7 +94,7 @@ def test_optimiser_groups(name, tenfold):
 def test_generated_scenes_in_place_of_a_data_set(tmp_path):
     """`type: SyntheticStreetScenes` fits a Cityscapes configuration; PaddleSeg checks classes and ignore_index."""
     changes = {
-        "_base_": str(configs.path_of("bisenetv1_cityscapes_1024x512_160k")),
+        "_base_": str(zoo.path_of("bisenetv1_cityscapes_1024x512_160k")),
         "train_dataset": {"_inherited_": False, "type": "SyntheticStreetScenes", "mode": "train", "size": [128, 64]},
         "val_dataset": {"_inherited_": False, "type": "SyntheticStreetScenes", "mode": "val", "size": [128, 64]},
     }
@@ -110,12 +111,12 @@ def test_generated_scenes_in_place_of_a_data_set(tmp_path):
 
 def test_first_lines_are_summaries():
     for name in NAMES:
-        first = configs.path_of(name).read_text(encoding="utf-8").splitlines()[0]
+        first = zoo.path_of(name).read_text(encoding="utf-8").splitlines()[0]
         assert re.fullmatch(r"# .{20,110}\.", first), f"{name}: `bisenetv1 configs` shows this line: {first}"
 
 
 def test_copy_takes_the_bases_along(tmp_path):
-    path = configs.copy("bisenetv1_cityscapes_1024x1024_80k", tmp_path / "mine")
+    path = zoo.copy("bisenetv1_cityscapes_1024x1024_80k", tmp_path / "mine")
     assert Config(str(path)).dic == config("bisenetv1_cityscapes_1024x1024_80k").dic
     copied = {str(p.relative_to(tmp_path / "mine")) for p in (tmp_path / "mine").rglob("*.yml")}
     assert copied == {
@@ -124,7 +125,7 @@ def test_copy_takes_the_bases_along(tmp_path):
         "_base_/authors_optimizer.yml",
     }
     path.write_text(yaml.safe_dump({"iters": 1}))
-    with pytest.raises(configs.UserError, match="exists and differs"):
-        configs.copy("bisenetv1_cityscapes_1024x1024_80k", tmp_path / "mine")
-    with pytest.raises(configs.UserError, match="there is no configuration absent; there are bisenetv1_"):
-        configs.copy("absent", tmp_path)
+    with pytest.raises(InputError, match="exists and differs"):
+        zoo.copy("bisenetv1_cityscapes_1024x1024_80k", tmp_path / "mine")
+    with pytest.raises(InputError, match="there is no configuration absent; there are bisenetv1_"):
+        zoo.copy("absent", tmp_path)

@@ -18,7 +18,7 @@ STARTUP_LINES = {
 }
 WAITING = "import sys; print(any(getattr(f, '__name__', '') == 'bisenetv1_plugin' for f in sys.meta_path))"
 
-pytestmark = pytest.mark.skipif(not (REPOSITORY / "setup.py").is_file(), reason="not in a checkout")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not (REPOSITORY / "setup.py").is_file(), reason="not in a checkout")]
 
 
 def run(*command, cwd=None):

@@ -8,22 +8,23 @@ import paddle
 import pytest
 from paddleseg.cvlibs import Config, SegBuilder
 
-from bisenetv1_plugin.tools import configs, zoo
+from bisenetv1_plugin import zoo
 
-ROWS = {row["config"]: row for row in zoo.rows(configs.folder())}
+ROWS = {row["config"]: row for row in zoo.rows()}
 README = Path(__file__).resolve().parents[1] / "README.md"
 
 
 def test_every_recipe_has_its_row():
-    assert sorted(ROWS) == sorted(p.stem for p in configs.folder().glob("*.yml") if "demo" not in p.stem)
-    assert len(zoo.rows(configs.folder())) == len(ROWS)
+    assert sorted(ROWS) == sorted(p.stem for p in zoo.folder().glob("*.yml") if "demo" not in p.stem)
+    assert len(zoo.rows()) == len(ROWS)
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] if ROWS[name]["gmacs"] > 60 else []) for name in sorted(ROWS)]
+    "name",
+    [pytest.param(name, marks=[pytest.mark.very_slow] if ROWS[name]["gmacs"] > 60 else []) for name in sorted(ROWS)],
 )
 def test_row(name):
-    row, cfg = ROWS[name], Config(str(configs.path_of(name)))
+    row, cfg = ROWS[name], Config(str(zoo.path_of(name)))
     cfg.dic["model"]["backbone"].pop("pretrained", None)
     network = SegBuilder(cfg).model
     sizes = {name: int(p.size) for name, p in network.named_parameters() if not p.stop_gradient}
@@ -65,9 +66,9 @@ def test_the_authors_counts():
 
 
 def test_table():
-    header, rule, *lines = zoo.table(configs.folder()).splitlines()
+    header, rule, *lines = zoo.table().splitlines()
     assert set(rule) == set("|- ") and len(lines) == len(ROWS)
-    for line, row in zip(lines, zoo.rows(configs.folder())):
+    for line, row in zip(lines, zoo.rows()):
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         assert len(cells) == header.count("|") - 1
         assert cells[0] == f"`{row['config']}`"
@@ -78,5 +79,5 @@ def test_table():
 
 def test_the_readme_has_this_table():
     text = README.read_text(encoding="utf-8")
-    if zoo.table(configs.folder()).splitlines()[0] in text:
-        assert zoo.table(configs.folder()) in text, "README.md: paste what `bisenetv1 configs --table` prints"
+    if zoo.table().splitlines()[0] in text:
+        assert zoo.table() in text, "README.md: paste what `bisenetv1 configs --table` prints"

@@ -1,8 +1,12 @@
 """Reading and writing PyTorch's and safetensors' files, as dictionaries of NumPy arrays."""
 
+from __future__ import annotations
+
 import os
 import re
 import tempfile
+from collections.abc import Mapping
+from types import ModuleType
 
 import numpy as np
 
@@ -14,7 +18,7 @@ _WRAPPERS = ("state_dict", "model", "model_state", "net")
 _PARALLEL = "module."
 
 
-def read(path):
+def read(path: str) -> dict[str, np.ndarray]:
     """The tensors of a `.pth`, `.pt` or `.safetensors` file; nothing in the file is executed.
 
     Args:
@@ -35,7 +39,7 @@ def read(path):
     return {name[len(prefix) :]: values for name, values in tensors.items()}
 
 
-def write(tensors, path):
+def write(tensors: Mapping[str, np.ndarray], path: str) -> None:
     """Write `{name: numpy.ndarray}` as a PyTorch state dict, or as safetensors if `path` ends so; whole or not at all.
 
     Raises:
@@ -55,10 +59,10 @@ def write(tensors, path):
 class whole_file:
     """A path beside `path` to write to; it becomes `path` when the block ends, and is removed when the block raises."""
 
-    def __init__(self, path):
+    def __init__(self, path: str) -> None:
         self.path = path
 
-    def __enter__(self):
+    def __enter__(self) -> str:
         folder = os.path.dirname(os.path.abspath(self.path))
         os.makedirs(folder, exist_ok=True)
         # No leading dot: PyTorch derives a name inside its archive from the file's, and refuses an empty one.
@@ -67,14 +71,14 @@ class whole_file:
         os.chmod(self._beside, 0o644)
         return self._beside
 
-    def __exit__(self, kind, *_):
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             os.replace(self._beside, self.path)
         else:
             os.remove(self._beside)
 
 
-def _read_safetensors(path):
+def _read_safetensors(path: str) -> dict[str, np.ndarray]:
     try:
         from safetensors.numpy import load_file
     except ImportError as error:
@@ -86,7 +90,7 @@ def _read_safetensors(path):
     return {name: _float32(values) for name, values in tensors.items()}
 
 
-def _read_torch(path):
+def _read_torch(path: str) -> dict[str, np.ndarray]:
     torch = _torch()
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -105,12 +109,12 @@ def _read_torch(path):
     return {name: _float32(value.float() if value.is_floating_point() else value) for name, value in state.items()}
 
 
-def _float32(values):
+def _float32(values: object) -> np.ndarray:
     values = np.asarray(values)
     return values.astype("float32") if np.issubdtype(values.dtype, np.floating) else values
 
 
-def _torch():
+def _torch() -> ModuleType:
     """PyTorch, if it is there and reads foreign files safely."""
     try:
         import torch

@@ -1,5 +1,8 @@
 """Tensors of another family -> a BiSeNetV1 or a backbone, and back, with an account of every one of them."""
 
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,7 +10,7 @@ from paddleseg.cvlibs import manager
 
 from bisenetv1_plugin import plugin
 from bisenetv1_plugin.convert import coincheung, imagenet, mmseg, torchseg, zllrunning
-from bisenetv1_plugin.convert.family import backbone_type
+from bisenetv1_plugin.convert.family import Family, backbone_type
 from bisenetv1_plugin.models.bisenetv1 import BiSeNetV1
 
 # In the order in which they are tried: a mark must not fit a family further down.
@@ -42,13 +45,13 @@ class Converted:
 
     family: str
     backbone: str
-    variant: str
-    num_classes: int
-    state: dict
-    dropped: list
+    variant: str | None
+    num_classes: int | None
+    state: dict[str, np.ndarray]
+    dropped: list[str]
 
 
-def to_paddle(tensors, family=None):
+def to_paddle(tensors: Mapping[str, np.ndarray], family: str | None = None) -> Converted:
     """Convert the tensors of a checkpoint.
 
     Args:
@@ -72,7 +75,7 @@ def to_paddle(tensors, family=None):
         )
     variant = num_classes = None
     if found.variants:
-        variant, num_classes = _variant(found, backbone, shapes), _first_dimension(found.classifier, shapes)
+        variant, num_classes = _variant(found, backbone, shapes), _num_classes(found, shapes)
     ours = _names(found, backbone, variant, num_classes)
     dropped = [name for name in tensors if name.endswith(_COUNTER) or (not found.variants and name in _CLASSIFIER)]
     _account(tensors, dict(ours.values()), dropped, f"{found.name} with {backbone}")
@@ -80,7 +83,7 @@ def to_paddle(tensors, family=None):
     return Converted(found.name, backbone, variant, num_classes, state, dropped)
 
 
-def to_torch(state, family=None):
+def to_torch(state: Mapping[str, np.ndarray], family: str | None = None) -> dict[str, np.ndarray]:
     """The way back: the family's own names for the tensors of a trained network.
 
     Args:
@@ -98,9 +101,9 @@ def to_torch(state, family=None):
     shapes = {name: values.shape for name, values in state.items()}
     found = _family_of_ours(shapes, family)
     backbone = backbone_type(shapes, "backbone.")
-    their_shapes = {found.their_name(name, backbone or ""): shape for name, shape in shapes.items()}
+    their_shapes = {found.their_name(name, backbone): shape for name, shape in shapes.items()}
     variant = _variant(found, backbone, their_shapes)
-    ours = _names(found, backbone, variant, _first_dimension(found.classifier, their_shapes))
+    ours = _names(found, backbone, variant, _num_classes(found, their_shapes))
     _account(state, {name: shape for name, (_, shape) in ours.items()}, [], f"the variant {variant} with {backbone}")
     tensors = {}
     for name, (theirs, _) in ours.items():
@@ -110,7 +113,7 @@ def to_torch(state, family=None):
     return tensors
 
 
-def _recognise(names, wanted):
+def _recognise(names: Collection[str], wanted: str | None) -> Family:
     for family in _FAMILIES:
         if family.name == (wanted or family.name) and any(name.startswith(family.mark) for name in names):
             return family
@@ -122,7 +125,7 @@ def _recognise(names, wanted):
     )
 
 
-def _family_of_ours(names, wanted):
+def _family_of_ours(names: Collection[str], wanted: str | None) -> Family:
     """By what the feature fusion module is made of, which no two families but coincheung and mmseg share."""
     if "ffm.channel_attention.3.weight" in names:
         fits = ["torchseg" if any(name.startswith("spatial_path.") for name in names) else "zllrunning"]
@@ -139,22 +142,26 @@ def _family_of_ours(names, wanted):
     return next(family for family in _FAMILIES if family.name == (wanted or fits[0]))
 
 
-def _variant(family, backbone, shapes):
+def _variant(family: Family, backbone: str, shapes: Mapping[str, tuple[int, ...]]) -> str:
     variants = [variant for (name, _), variant in family.variants.items() if name == backbone]
     if not variants:
         published = ", ".join(dict.fromkeys(name for name, _ in family.variants))
-        raise ValueError(f"Its backbone is {backbone}; {family.name} was published with {published} only.")
-    auxiliary_channels = shapes[family.auxiliary][1] if family.auxiliary in shapes else None
-    return family.variants.get((backbone, auxiliary_channels), variants[0])
+        raise ValueError(f"Its backbone is {backbone or 'unknown'}; {family.name} was published with {published} only.")
+    auxiliary = family.their_name("heads.0.conv_1x1.weight")
+    hidden_channels = shapes[auxiliary][1] if auxiliary in shapes else 0
+    return family.variants.get((backbone, hidden_channels), variants[0])
 
 
-def _first_dimension(name, shapes):
-    if name not in shapes:
-        raise ValueError(f"The principal head is missing: there is no {name}.")
-    return shapes[name][0]
+def _num_classes(family: Family, shapes: Mapping[str, tuple[int, ...]]) -> int:
+    classifier = family.their_name("heads.2.conv_1x1.weight")
+    if classifier not in shapes:
+        raise ValueError(f"The principal head is missing: there is no {classifier}.")
+    return shapes[classifier][0]
 
 
-def _names(family, backbone, variant, num_classes):
+def _names(
+    family: Family, backbone: str, variant: str | None, num_classes: int | None
+) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Our name -> the family's name and the shape, for every tensor of the network (or of the backbone alone)."""
     layer = manager.BACKBONES.components_dict[backbone]()
     prefix = "backbone."
@@ -166,7 +173,9 @@ def _names(family, backbone, variant, num_classes):
     }
 
 
-def _account(tensors, expected, dropped, what):
+def _account(
+    tensors: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]], dropped: Collection[str], what: str
+) -> None:
     """Refuse if `tensors` and the `expected` shapes differ in anything but the dropped names."""
     missing = [name for name in expected if name not in tensors]
     extra = [name for name in tensors if name not in expected and name not in dropped]
@@ -181,11 +190,11 @@ def _account(tensors, expected, dropped, what):
         raise ValueError(f"The tensors are not those of {what}: {told}.")
 
 
-def _shape(shape):
+def _shape(shape: Iterable[int]) -> str:
     return "x".join(map(str, shape)) or "scalar"
 
 
-def _some(names):
+def _some(names: Iterable[str]) -> str:
     names = list(names)
     more = len(names) - _SHOWN
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -1,19 +1,17 @@
 """What a family of PyTorch checkpoints is: how it names the tensors of our network, and which networks it has."""
 
-import re
-from dataclasses import dataclass
-from typing import Dict, Tuple
+from __future__ import annotations
 
-# BatchNorm's statistics, in every family
-_STATISTICS = ((r"\._mean$", ".running_mean"), (r"\._variance$", ".running_var"))
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+# In every family: the layers of a ConvBNReLU, and BatchNorm's statistics
+_COMMON = {"_conv": "conv", "_batch_norm": "bn", "_mean": "running_mean", "_variance": "running_var"}
 
 # The three convolutions of a deep stem are one sequence in PyTorch: convolution, BatchNorm, ReLU, convolution, ...
-_DEEP_STEM = {"conv1": 0, "bn1": 1, "conv2": 3, "bn2": 4, "conv3": 6}
-TORCHSEG_STEM = tuple((rf"^backbone\.conv1\.{ours}\.", f"backbone.conv1.{i}.") for ours, i in _DEEP_STEM.items())
-OPENMMLAB_STEM = (
-    *((rf"^backbone\.conv1\.{ours}\.", f"backbone.stem.{i}.") for ours, i in _DEEP_STEM.items()),
-    (r"^backbone\.bn1\.", "backbone.stem.7."),
-)
+_DEEP_STEM = {"conv1.conv1": 0, "conv1.bn1": 1, "conv1.conv2": 3, "conv1.bn2": 4, "conv1.conv3": 6}
+AUTHORS_STEM = {ours: f"conv1.{i}" for ours, i in _DEEP_STEM.items()}
+OPENMMLAB_STEM = {**{ours: f"stem.{i}" for ours, i in _DEEP_STEM.items()}, "bn1": "stem.7"}
 
 
 @dataclass(frozen=True)
@@ -23,33 +21,45 @@ class Family:
     Attributes:
         name: what `--from` calls it.
         mark: a tensor whose name begins so is this family's, once the families before it in the list are ruled out.
-        backbone: what stands before the backbone's names.
-        classifier: the weight `[classes, C, 1, 1]` of the principal head.
-        variants: the variant of each backbone and hidden channels of the auxiliary heads, as published.
-        auxiliary: the weight `[classes, hidden, 1, 1]` of an auxiliary head.
-        names: pairs of a regular expression and its replacement, applied in order: our name of a tensor -> theirs.
-        deep_stem_names: the same, before `names`, for backbones with a deep stem (v1c, v1s).
+        modules: our module -> theirs, wherever it stands in a name. Names are read from the left, and the longest
+            module that comes next is replaced: `arms.0.conv_3x3` goes before `arms.0` followed by `conv_3x3`. What is
+            not listed keeps its name.
+        deep_stem: the same within `backbone`, where that has a deep stem (v1c, v1s).
+        variants: the variant of each backbone and hidden channels of the auxiliary heads, as published; none if the
+            family is a backbone alone.
     """
 
     name: str
     mark: str
-    backbone: str
-    classifier: str = ""
-    auxiliary: str = ""
-    variants: Dict[Tuple[str, int], str] = None
-    names: Tuple[Tuple[str, str], ...] = ()
-    deep_stem_names: Tuple[Tuple[str, str], ...] = TORCHSEG_STEM
+    modules: Mapping[str, str]
+    deep_stem: Mapping[str, str] = field(default_factory=AUTHORS_STEM.copy)
+    variants: Mapping[tuple[str, int], str] = field(default_factory=dict)
 
-    def their_name(self, name, backbone):
+    @property
+    def backbone(self) -> str:
+        """What stands before the backbone's names."""
+        return f"{self.modules['backbone']}.".lstrip(".")
+
+    def their_name(self, name: str, backbone: str = "") -> str:
         """The family's name of our tensor `name`, in a network with this backbone (`ResNet18_v1b`, ...)."""
-        deep_stem = self.deep_stem_names if backbone.endswith(("v1c", "v1s")) else ()
-        for pattern, replacement in (*deep_stem, *self.names, *_STATISTICS):
-            name = re.sub(pattern, replacement, name)
-        return name
+        modules = {**_COMMON, **self.modules}
+        if backbone.endswith(("v1c", "v1s")):
+            modules.update({f"backbone.{ours}": self.backbone + theirs for ours, theirs in self.deep_stem.items()})
+        return _renamed(name, modules)
 
 
-def backbone_type(shapes, prefix):
-    """Which backbone the tensors whose names begin with `prefix` are: its YAML `type`, or None.
+def _renamed(name: str, modules: Mapping[str, str]) -> str:
+    steps, theirs = name.split("."), []
+    while steps:
+        length = next((n for n in range(len(steps), 0, -1) if ".".join(steps[:n]) in modules), 1)
+        ours = ".".join(steps[:length])
+        theirs.append(modules.get(ours, ours))
+        steps = steps[length:]
+    return ".".join(filter(None, theirs))
+
+
+def backbone_type(shapes: Mapping[str, tuple[int, ...]], prefix: str) -> str:
+    """Which backbone the tensors whose names begin with `prefix` are: its YAML `type`, or '' if none.
 
     Args:
         shapes (dict): name -> shape, in the naming of any family or ours.
@@ -63,4 +73,4 @@ def backbone_type(shapes, prefix):
     depth = {(2, False): 18, (6, False): 34, (6, True): 50, (23, True): 101}.get((blocks, bottleneck))
     stems = [own[name][0] for name in ("conv1.0.weight", "stem.0.weight", "conv1.conv1.weight") if name in own]
     stem = {32: "v1c", 64: "v1s"}.get(stems[0]) if stems else "v1b"
-    return f"ResNet{depth}_{stem}" if depth and stem else None
+    return f"ResNet{depth}_{stem}" if depth and stem else ""

@@ -2,8 +2,6 @@
 
 from bisenetv1_plugin.convert.family import OPENMMLAB_STEM, Family
 
-FAMILY = Family(name="imagenet", mark="layer1.", backbone="", names=((r"^backbone\.", ""),))
+FAMILY = Family(name="imagenet", mark="layer1.", modules={"backbone": ""})
 
-OPENMMLAB_FAMILY = Family(
-    name="imagenet", mark="stem.", backbone="", names=((r"^backbone\.", ""),), deep_stem_names=OPENMMLAB_STEM
-)
+OPENMMLAB_FAMILY = Family(name="imagenet", mark="stem.", modules={"backbone": ""}, deep_stem=OPENMMLAB_STEM)

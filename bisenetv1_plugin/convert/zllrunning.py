@@ -1,18 +1,15 @@
 """Face parsing: zllrunning/face-parsing.PyTorch, `model.py`."""
 
-from bisenetv1_plugin.convert.coincheung import SHARED_NAMES
+from bisenetv1_plugin.convert import coincheung
 from bisenetv1_plugin.convert.family import Family
 
 FAMILY = Family(
     name="zllrunning",
     mark="cp.",
-    backbone="cp.resnet.",
-    classifier="conv_out.conv_out.weight",
-    auxiliary="conv_out32.conv_out.weight",
+    modules={
+        **coincheung.FAMILY.modules,  # both grew out of the same code; this one has no spatial path
+        "ffm.channel_attention.1": "ffm.conv1",
+        "ffm.channel_attention.3": "ffm.conv2",
+    },
     variants={("ResNet18_v1b", 64): "zllrunning"},
-    names=(
-        (r"^ffm\.channel_attention\.1\.", "ffm.conv1."),
-        (r"^ffm\.channel_attention\.3\.", "ffm.conv2."),
-        *SHARED_NAMES,
-    ),
 )

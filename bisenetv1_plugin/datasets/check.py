@@ -15,8 +15,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from bisenetv1_plugin.datasets.reading import READ_ERRORS
+
 Progress = Optional[Callable[[int, int], None]]  # called with (images done, images in all)
-READ_ERRORS = (OSError, SyntaxError, ValueError, EOFError)  # what Pillow raises for a file that is no whole image
 
 
 class Problem(NamedTuple):

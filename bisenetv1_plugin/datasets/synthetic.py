@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import paddle
 
-from .scenes import CITYSCAPES_CLASSES, CLASS_NAMES, IGNORE_INDEX, class_groups, remap, render_scene
+from bisenetv1_plugin.datasets.classes import CITYSCAPES_CLASSES, CLASS_NAMES, IGNORE_INDEX, class_groups, remap
+from bisenetv1_plugin.datasets.scenes import render_scene
 
 MODES = ("train", "val")
 

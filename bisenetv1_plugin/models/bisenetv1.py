@@ -48,25 +48,29 @@ class BiSeNetV1(nn.Layer):
         if variant not in VARIANTS:
             raise ValueError(f"`variant` must be one of {', '.join(VARIANTS)}, not {variant!r}.")
         self.knobs = knobs = VARIANTS[variant]
-        context, fused = CONTEXT_CHANNELS * knobs.width, FUSED_CHANNELS * knobs.width
+        width = knobs.width
+        context, fused = CONTEXT_CHANNELS * width, FUSED_CHANNELS * width
+        auxiliary, principal = knobs.auxiliary_channels * width, knobs.head_channels * width
         channels8, channels16, channels32 = feature_channels(backbone, in_channels)
 
         if knobs.spatial_path:
-            channels8 = SPATIAL_CHANNELS * knobs.width
-            self.spatial_path = SpatialPath(in_channels, channels8, channels8 // 2)
+            spatial = SPATIAL_CHANNELS * width
+            self.spatial_path = SpatialPath(in_channels, spatial // 2, spatial)
+        else:
+            spatial = channels8
         self.backbone = backbone
         self.global_context = nn.Sequential(nn.AdaptiveAvgPool2D(1), _conv(ConvBNReLU, channels32, context, 1))
         self.arms = nn.LayerList(
             AttentionRefinementModule(channels, context, knobs.arm_relu) for channels in (channels32, channels16)
         )
         self.refines = nn.LayerList(_conv(ConvBNReLU, context, context, 3) for _ in range(2))
-        self.ffm = FeatureFusionModule(channels8 + context, fused, knobs)
+        self.ffm = FeatureFusionModule(
+            spatial + context, fused, knobs.ffm_attention, knobs.ffm_reduction, knobs.ffm_relu
+        )
+        # In the order of the results in training
         self.heads = nn.LayerList(
-            [
-                Head(context, knobs.auxiliary_channels, num_classes, knobs),
-                Head(context, knobs.auxiliary_channels, num_classes, knobs),
-                Head(fused, knobs.head_channels, num_classes, knobs),
-            ]
+            Head(channels, hidden, num_classes, knobs.head_bias, knobs.head_dropout)
+            for channels, hidden in ((context, auxiliary), (context, auxiliary), (fused, principal))
         )
         # Paddle's own default for convolutions, normal with variance 2 / fan_in, is the authors' kaiming_normal;
         # BatchNorm starts at weight 1 and bias 0 in both.
@@ -106,7 +110,7 @@ class BiSeNetV1(nn.Layer):
 class SpatialPath(nn.Layer):
     """Three strided convolutions and a 1x1 keep the detail: `[N, in, H, W]` -> `[N, out, H/8, W/8]` (section 3.1)."""
 
-    def __init__(self, in_channels, out_channels, hidden_channels):
+    def __init__(self, in_channels, hidden_channels, out_channels):
         super().__init__()
         self.conv_7x7 = _conv(ConvBNReLU, in_channels, hidden_channels, 7, stride=2)
         self.conv_3x3_1 = _conv(ConvBNReLU, hidden_channels, hidden_channels, 3, stride=2)
@@ -138,14 +142,15 @@ class FeatureFusionModule(nn.Layer):
     Args:
         in_channels (int): channels of both paths together, a + b.
         out_channels (int): channels of the result.
-        knobs (Variant): `ffm_attention`, `ffm_reduction` and `ffm_relu` are read.
+        attention (str), reduction (int), relu (bool): `Variant`'s `ffm_attention`, `ffm_reduction` and `ffm_relu`.
     """
 
-    def __init__(self, in_channels, out_channels, knobs):
+    def __init__(self, in_channels, out_channels, attention, reduction, relu):
         super().__init__()
         self.conv_1x1 = _conv(ConvBNReLU, in_channels, out_channels, 1)
-        attention = _ffm_attention(out_channels, knobs)
-        self.channel_attention = nn.Sequential(nn.AdaptiveAvgPool2D(1), *attention, _gate(knobs.ffm_relu))
+        self.channel_attention = nn.Sequential(
+            nn.AdaptiveAvgPool2D(1), *_ffm_attention(attention, out_channels, out_channels // reduction), _gate(relu)
+        )
 
     def forward(self, spatial, context):
         x = self.conv_1x1(paddle.concat([spatial, context], axis=1))
@@ -155,12 +160,11 @@ class FeatureFusionModule(nn.Layer):
 class Head(nn.Layer):
     """Class scores at the feature's own resolution: `[N, in, h, w]` -> `[N, num_classes, h, w]`."""
 
-    def __init__(self, in_channels, hidden_channels, num_classes, knobs):
+    def __init__(self, in_channels, hidden_channels, num_classes, bias, dropout):
         super().__init__()
-        hidden_channels = hidden_channels * knobs.width
         self.conv_3x3 = _conv(ConvBNReLU, in_channels, hidden_channels, 3)
-        self.dropout = nn.Dropout2D(knobs.head_dropout)
-        self.conv_1x1 = nn.Conv2D(hidden_channels, num_classes, 1, bias_attr=None if knobs.head_bias else False)
+        self.dropout = nn.Dropout2D(dropout)
+        self.conv_1x1 = nn.Conv2D(hidden_channels, num_classes, 1, bias_attr=None if bias else False)
 
     def forward(self, x):
         return self.conv_1x1(self.dropout(self.conv_3x3(x)))
@@ -173,12 +177,11 @@ class SigmoidOfReLU(nn.Layer):
         return paddle.clip(F.sigmoid(x), min=0.5)
 
 
-def _ffm_attention(channels, knobs):
-    """What stands between the feature fusion module's global average and its sigmoid."""
-    hidden = channels // knobs.ffm_reduction
-    if knobs.ffm_attention == "conv_bn":
+def _ffm_attention(kind, channels, hidden):
+    """What stands between the feature fusion module's global average and its sigmoid: see `Variant.ffm_attention`."""
+    if kind == "conv_bn":
         return [_conv(ConvBN, channels, channels, 1)]
-    if knobs.ffm_attention == "conv_bn_relu_conv_bn":
+    if kind == "conv_bn_relu_conv_bn":
         return [_conv(ConvBNReLU, channels, hidden, 1), _conv(ConvBN, hidden, channels, 1)]
     return [_conv(nn.Conv2D, channels, hidden, 1), nn.ReLU(), _conv(nn.Conv2D, hidden, channels, 1)]
 

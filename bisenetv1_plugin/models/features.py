@@ -1,12 +1,16 @@
 """What a backbone really returns: found by running it once, because `feat_channels` is no contract."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import paddle
 
 _SIZE = 128
 _SERVES = [(8, 16, 32), (8, 16, 16), (8, 8, 8)]
 
 
-def feature_channels(backbone, in_channels):
+def feature_channels(backbone: paddle.nn.Layer, in_channels: int) -> tuple[int, ...]:
     """Channels of the last three features of a backbone.
 
     Args:
@@ -20,27 +24,33 @@ def feature_channels(backbone, in_channels):
         ValueError: the backbone cannot run on such an image, or its last three features do not lie at 1/8, 1/16,
             1/32 of the input, or dilated.
     """
-    name = type(backbone).__name__
+    shapes = _feature_shapes(backbone, in_channels)
+    strides = [round(_SIZE / shape[2]) for shape in shapes]
+    if tuple(strides[-3:]) not in _SERVES:
+        listed = ", ".join(f"1/{stride}" for stride in strides)
+        raise ValueError(
+            f"The backbone {type(backbone).__name__} returns features at {listed} of the input. BiSeNetV1 needs the "
+            "last three at 1/8, 1/16, 1/32 (or, dilated, 1/8, 1/16, 1/16 or 1/8, 1/8, 1/8): choose such a backbone or "
+            "output_stride."
+        )
+    return tuple(shape[1] for shape in shapes[-3:])
+
+
+def _feature_shapes(backbone: paddle.nn.Layer, in_channels: int) -> list[list[int]]:
+    """Shapes of all features of an image of `_SIZE` x `_SIZE`."""
     try:
         features = _dry_forward(backbone, paddle.zeros([1, in_channels, _SIZE, _SIZE]))
     except Exception as error:
         raise ValueError(
-            f"The backbone {name} cannot take an image of {in_channels} channels and {_SIZE}x{_SIZE} pixels: {error}. "
-            "`in_channels` must be the same in `model` and `model.backbone`."
+            f"The backbone {type(backbone).__name__} cannot take an image of {in_channels} channels and "
+            f"{_SIZE}x{_SIZE} pixels: {error}. `in_channels` must be the same in `model` and `model.backbone`."
         ) from error
     if not isinstance(features, (list, tuple)):
         features = [features]
-    strides = tuple(round(_SIZE / feature.shape[2]) for feature in features)
-    if strides[-3:] not in _SERVES:
-        listed = ", ".join(f"1/{stride}" for stride in strides)
-        raise ValueError(
-            f"The backbone {name} returns features at {listed} of the input. BiSeNetV1 needs the last three at "
-            "1/8, 1/16, 1/32 (or, dilated, 1/8, 1/16, 1/16 or 1/8, 1/8, 1/8): choose such a backbone or output_stride."
-        )
-    return tuple(feature.shape[1] for feature in features[-3:])
+    return [feature.shape for feature in features]
 
 
-def _dry_forward(backbone, image):
+def _dry_forward(backbone: paddle.nn.Layer, image: paddle.Tensor) -> Any:
     """One forward pass that leaves no trace: no gradient, no BatchNorm update."""
     training = backbone.training
     backbone.eval()

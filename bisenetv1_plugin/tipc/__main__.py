@@ -5,7 +5,8 @@ import os
 import sys
 from pathlib import Path
 
-from bisenetv1_plugin.__main__ import use_all_cores
+from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.machine import use_all_cores
 from bisenetv1_plugin.tipc.params import BENCHMARK, MODES, PADDLE2ONNX, PTQ, Params, TipcError, header_of
 
 
@@ -19,11 +20,9 @@ def main():
     parser.add_argument("--data", default=os.environ.get("TIPC_DATA"), help="prepare: folder of your own data")
     parser.add_argument("--weights", default=os.environ.get("TIPC_WEIGHTS"), help="prepare: weights for whole_infer")
     args = parser.parse_args()
-    from bisenetv1_plugin.tools.errors import UserError
-
     try:
         return _ACTIONS[args.action](args)
-    except (TipcError, UserError) as error:
+    except (TipcError, InputError) as error:
         print(f"tipc: {error}", file=sys.stderr)
         return 2
 

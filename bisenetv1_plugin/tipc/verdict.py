@@ -57,7 +57,8 @@ def judge(export, picture):
     """
     from tqdm import tqdm
 
-    from bisenetv1_plugin.tools import parity, project
+    from bisenetv1_plugin import project
+    from bisenetv1_plugin.deploy import parity
 
     pairs = listed(export.images)
     cfg = project.load_config(export.config)
@@ -140,7 +141,7 @@ def _shown(result):
 
 
 def _result(run, images, reference, tally, comparison, missing):
-    from bisenetv1_plugin.tools import parity
+    from bisenetv1_plugin.deploy import parity
 
     expected = reference.scores()
     verdict, reason, agreement, miou, iou, acc = PASS, "", None, None, [], []
@@ -184,10 +185,12 @@ def _runtime(run):
 
 def _twins(cfg, export, folder):
     """A runtime with the logits for each that ran: those exports end in argmax, and here is one without."""
-    from bisenetv1_plugin.tools import export as exporter
-    from bisenetv1_plugin.tools import flags, project
-    from bisenetv1_plugin.tools.backends import BACKENDS
-    from bisenetv1_plugin.tools.errors import UserError
+    from bisenetv1_plugin import project
+    from bisenetv1_plugin.deploy import export as exporter
+    from bisenetv1_plugin.deploy.exported import Export
+    from bisenetv1_plugin.deploy.runtimes import RUNTIMES
+    from bisenetv1_plugin.errors import InputError
+    from bisenetv1_plugin.machine import cores
 
     runs = {_runtime(run): run for run in export.runs if _runtime(run)}
     if not runs:
@@ -195,12 +198,12 @@ def _twins(cfg, export, folder):
     model = project.trained_model(project.Builder(cfg), str(export.weights))
     to = "paddle" if all(run.backend == "paddle" for run in runs.values()) else "onnx"
     exporter.save(model, folder, cfg.val_dataset_cfg["transforms"], output_op="none", to=to)
-    deploy, threads = os.path.join(folder, "deploy.yaml"), flags.cores()
+    logits = Export(os.path.join(folder, "deploy.yaml"))
     twins = {}
     for key, run in runs.items():
         try:
-            twins[key] = BACKENDS[run.backend](deploy, cpu_threads=threads, **run.options)
-        except UserError as error:  # the run itself will have failed as well
+            twins[key] = RUNTIMES[run.backend](logits, cpu_threads=cores(), **run.options)
+        except InputError as error:  # the run itself will have failed as well
             print(f"{run.results.name}: no logits: {error}", file=sys.stderr)
     return twins
 
@@ -219,7 +222,7 @@ def _draw(path, rows, export, num_classes):
     """Image, truth, prediction and every inference run, side by side."""
     import cv2
 
-    from bisenetv1_plugin.tools import figures
+    from bisenetv1_plugin import figures
 
     colors = figures.palette(num_classes)
     pictures = [

@@ -20,10 +20,11 @@ from paddleseg.models.backbones import ResNet18_vd
 from tqdm import tqdm
 
 from bisenetv1_plugin.backbones.resnet import ResNet18_v1b
+from bisenetv1_plugin.deploy import export, quantize, runtimes
+from bisenetv1_plugin.deploy.exported import Export
+from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.machine import cores
 from bisenetv1_plugin.models.bisenetv1 import BiSeNetV1
-from bisenetv1_plugin.tools import export, flags, quantize
-from bisenetv1_plugin.tools.backends import BACKENDS
-from bisenetv1_plugin.tools.errors import UserError
 
 CLASSES = 19
 UPSTREAM = "PaddleSeg's BiseNetV1, os8"
@@ -51,7 +52,7 @@ def predictors(folder, height, width, threads):
         arguments = (deploy, [{"type": "Normalize"}], [1, 3, height, width])
         try:
             export.save(build(), *arguments, to="onnx")
-        except UserError as error:
+        except InputError as error:
             print(f"{network}: {error}", file=sys.stderr)
             export.save(build(), *arguments)
         for runtime, (backend, options) in RUNTIMES.items():
@@ -59,8 +60,9 @@ def predictors(folder, height, width, threads):
                 if options.get("precision") == "int8":
                     deploy += "_int8"
                     quantise(build(), deploy, height, width)
-                found[network, runtime] = BACKENDS[backend](f"{deploy}/deploy.yaml", cpu_threads=threads, **options)
-            except UserError as error:
+                made = runtimes.RUNTIMES[backend](Export(f"{deploy}/deploy.yaml"), cpu_threads=threads, **options)
+                found[network, runtime] = made
+            except InputError as error:
                 print(f"{network}, {runtime}: {error}", file=sys.stderr)
     return found
 
@@ -87,7 +89,7 @@ def measure(found, image, repeats, clock):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", nargs=2, type=int, default=[1024, 512], metavar=("W", "H"))
-    parser.add_argument("--threads", type=int, default=flags.cores())
+    parser.add_argument("--threads", type=int, default=cores())
     parser.add_argument("--repeats", type=int, default=11)
     parser.add_argument(
         "--clock", choices=["wall", "cpu"], default="wall", help="cpu: of this process, on a busy machine"

@@ -14,6 +14,8 @@ from paddleseg.utils import metrics
 from bisenetv1_plugin import compat
 from bisenetv1_plugin.compat import deploy_yaml, onednn_resize, scalar_areas, train_without_eval
 
+pytestmark = pytest.mark.slow
+
 IMPORTS = "import paddle, paddleseg; print('imported')"
 PADDLE_2 = paddle.__version__.startswith("2.")
 SHARED_ZLIB = "zlib" not in sys.builtin_module_names

@@ -15,11 +15,11 @@ torch = pytest.importorskip("torch")
 
 from paddleseg.cvlibs import Config, manager  # noqa: E402
 
+from bisenetv1_plugin import zoo  # noqa: E402
 from bisenetv1_plugin.__main__ import main  # noqa: E402
 from bisenetv1_plugin.backbones.resnet import ResNet18_v1b, ResNet50_v1b  # noqa: E402
 from bisenetv1_plugin.convert import checkpoint, conversion  # noqa: E402
 from bisenetv1_plugin.models.bisenetv1 import BiSeNetV1  # noqa: E402
-from bisenetv1_plugin.tools import configs  # noqa: E402
 
 # variant, backbone -> the family that publishes it
 PUBLISHED = {
@@ -271,7 +271,7 @@ class TestRefusals:
         self.refused(done, "Its backbone is ResNet50_v1b; coincheung was published with ResNet18_v1b only")
         assert only(tmp_path, "r50.pth")
 
-        config = yaml.safe_load(configs.path_of("bisenetv1_demo_256x128").read_text(encoding="utf-8"))
+        config = yaml.safe_load(zoo.path_of("bisenetv1_demo_256x128").read_text(encoding="utf-8"))
         config["model"]["num_classes"] = 19
         for mode in ("train", "val"):
             config[f"{mode}_dataset"] = {"type": "SyntheticStreetScenes", "mode": mode, "transforms": []}
@@ -326,7 +326,7 @@ def test_fine_tuning_on_camvid(camvid, tmp_path, capfd):
     tensors = conversion.to_torch({name: value.numpy() for name, value in old.items()}, "coincheung")
     torch.save(as_torch(tensors), tmp_path / "old.pth")
     assert convert(tmp_path, "old.pth", "old.pdparams").returncode == 0
-    dic = Config(str(configs.path_of("bisenetv1_camvid_480x360"))).dic
+    dic = Config(str(zoo.path_of("bisenetv1_camvid_480x360"))).dic
     converted = yaml.safe_load((tmp_path / "old.yml").read_text())["model"]
     dic["model"].update(variant=converted["variant"], pretrained=str(tmp_path / "old.pdparams"))
     for part in ("train", "val"):

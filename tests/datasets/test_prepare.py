@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from bisenetv1_plugin.datasets import prepare
-from bisenetv1_plugin.datasets.prepare import CAMVID_CLASSES, CAMVID_COLORS, prepare_camvid, prepare_cityscapes
+from bisenetv1_plugin.datasets.prepare import CAMVID_CLASSES, CAMVID_COLORS, camvid, prepare_camvid, prepare_cityscapes
+from bisenetv1_plugin.datasets.prepare.files import raise_together
 
 LABEL = np.array([[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 255]], np.uint8)
 SPLIT = {
@@ -95,7 +95,7 @@ def test_camvid_layouts_become_one(tmp_path, layout, below):
 def test_camvid_colors_are_the_31_that_are_not_void():
     colors = sum(CAMVID_COLORS.values(), [])
     assert len(colors) == len(set(colors)) == 31 and (0, 0, 0) not in colors
-    assert (prepare._camvid_color_table() != 255).sum() == 31
+    assert (camvid._color_table() != 255).sum() == 31
 
 
 def test_camvid_split_by_list_files_of_names(tmp_path):
@@ -140,7 +140,7 @@ def test_camvid_faults_are_told_together_and_leave_nothing(tmp_path):
 
 def test_many_faults_make_a_message_of_bearable_length(tmp_path):
     with pytest.raises(ValueError, match=r"^all: f0; f1; .*f19; and 480 more\.$"):
-        prepare._raise_together([f"f{i}" for i in range(500)], "all")
+        raise_together([f"f{i}" for i in range(500)], "all")
 
 
 def test_unknown_source_and_full_destination(tmp_path):
@@ -180,7 +180,7 @@ def test_real_camvid(tmp_path):
     for split in ("train", "val"):
         lines = (prepared.root / f"{split}.txt").read_text().splitlines()
         stems = [Path(line.split(" ")[0]).stem for line in lines]
-        assert set(prepare._camvid_official_split(stems)[split]) == set(stems)
+        assert set(camvid._official_split(stems)[split]) == set(stems)
     assert set(np.unique(read(prepared.root / lines[0].split(" ")[1]))) <= set(range(11)) | {255}
 
 

@@ -77,6 +77,7 @@ class TestAgainstUpstream:
         assert expected.shape == (1, 19, 256, 504)
         assert actual.shape == (1, 19, 250, 500)
 
+    @pytest.mark.slow
     def test_counts_of_the_published_run(self, capsys):
         """The 75.19 run's own log: Total Flops: 113301121792, Total Params: 12932595."""
         assert paddle.flops(network("paddleseg"), [1, 3, 512, 1024]) == 113301121792
@@ -149,6 +150,7 @@ class TestEveryVariant:
             out = out[0] if isinstance(out, (list, tuple)) else out
             np.testing.assert_allclose(out.numpy(), logits, rtol=1e-4, atol=1e-4)
 
+    @pytest.mark.slow
     def test_static_training_step(self, variant):
         dynamic = network(variant, num_classes=5)
         static = network(variant, num_classes=5)

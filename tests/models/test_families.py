@@ -9,11 +9,12 @@ from paddleseg.transforms import Normalize
 
 from bisenetv1_plugin.backbones.resnet import ResNet18_v1b
 from bisenetv1_plugin.datasets.synthetic import SyntheticStreetScenes
+from bisenetv1_plugin.deploy import export, parity
+from bisenetv1_plugin.deploy.exported import Export
+from bisenetv1_plugin.deploy.paddle_inference import PaddleInference
 from bisenetv1_plugin.losses.ohem import BiSeNetV1Loss
 from bisenetv1_plugin.models.bisenetv1 import BiSeNetV1
 from bisenetv1_plugin.models.variants import VARIANTS
-from bisenetv1_plugin.tools import export, parity
-from bisenetv1_plugin.tools.predictor import Predictor
 
 BACKBONES = {
     "paddleseg": "ResNet18_vd",
@@ -23,7 +24,7 @@ BACKBONES = {
 }
 
 CASES = [
-    pytest.param(variant, marks=[pytest.mark.slow] if variant in ("torchseg_r101", "mmseg_wide") else [])
+    pytest.param(variant, marks=[pytest.mark.very_slow] if variant in ("torchseg_r101", "mmseg_wide") else [])
     for variant in sorted(VARIANTS)
 ]
 
@@ -52,12 +53,13 @@ def scenes():
 
 @pytest.mark.parametrize("onednn", [False, True])  # True: as deploy/python/infer.py has it unless told otherwise
 @pytest.mark.parametrize("variant", CASES)
+@pytest.mark.slow
 def test_inference_gives_the_masks_of_prediction(variant, onednn, tmp_path):
     layer = network(variant)
     export.save(layer, str(tmp_path), [{"type": "Normalize"}])
-    predictor = Predictor(str(tmp_path / "deploy.yaml"), enable_mkldnn=onednn)
+    runtime = PaddleInference(Export(tmp_path / "deploy.yaml"), enable_mkldnn=onednn)
     samples = [scenes()[i] for i in range(3)]
-    result = parity.compare(layer, predictor, samples, 19)
+    result = parity.compare(layer, runtime, samples, 19)
     assert result.comparison.agreement >= parity.AGREEMENT, f"{result.comparison.agreement:.4%} of the pixels"
     assert result.comparison.widest_margin < parity.MARGIN
     # Not to four decimals: the weights are random, and one pixel of a tie moves a class of a hundred pixels.

@@ -18,7 +18,7 @@ CPU = "train_linux_cpu_normal_normal_infer_python_linux_cpu.txt"
 # Later ones write no program that Paddle's quantiser reads.
 PADDLE_QUANTISES = paddle.__version__ < "3.2"
 
-pytestmark = pytest.mark.skipif(not CONFIGS.is_dir(), reason="not in a checkout")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CONFIGS.is_dir(), reason="not in a checkout")]
 
 
 def tipc(folder, *arguments, script="bisenetv1_plugin.tipc", **environment):

@@ -1,0 +1,88 @@
+"""Convert a PyTorch checkpoint of a published BiSeNetV1 (.pth, .safetensors) to .pdparams and a configuration, or back.
+
+SRC may also hold the ImageNet weights of a ResNet: DST then serves as `model.backbone.pretrained`.
+"""
+
+import os
+
+from bisenetv1_plugin.errors import InputError
+
+SUMMARY = "convert a PyTorch checkpoint of a published BiSeNetV1, or back"
+
+FAMILIES = ("torchseg", "coincheung", "zllrunning", "mmseg", "imagenet")
+
+
+def add_arguments(parser):
+    parser.add_argument("src", metavar="SRC", help="the checkpoint; with --to torch, a .pdparams file")
+    parser.add_argument("dst", metavar="DST", help="the .pdparams to write; with --to torch, a .pth or .safetensors")
+    parser.add_argument("--from", dest="family", choices=FAMILIES, help="whose it is; default: by its tensors' names")
+    parser.add_argument("--to", choices=["paddle", "torch"], default="paddle", help="direction, default paddle")
+
+
+def run(args):
+    suffixes = (".pdparams",) if args.to == "paddle" else (".pth", ".safetensors")
+    if not args.dst.endswith(suffixes):
+        raise InputError(f"DST is {args.dst}; it must end with {' or '.join(suffixes)}.")
+    written = [args.dst, _config_path(args.dst)] if args.to == "paddle" else [args.dst]
+    for path in written:
+        if os.path.exists(path):
+            raise InputError(f"{path} exists: choose another name, or remove it.")
+    try:
+        (_to_paddle if args.to == "paddle" else _to_torch)(args)
+    except InputError:
+        raise
+    except (ImportError, OSError, ValueError) as error:
+        raise InputError(f"{args.src} was not converted. {error}") from error
+
+
+def _to_paddle(args):
+    from bisenetv1_plugin.convert import checkpoint  # PyTorch before Paddle
+
+    if args.src.endswith(".pdparams"):
+        raise InputError(f"{args.src} is Paddle's already; the way back is --to torch.")
+    tensors = checkpoint.read(args.src)
+
+    import paddle
+    import yaml
+    from paddleseg.utils.utils import NoAliasDumper
+
+    from bisenetv1_plugin import zoo
+    from bisenetv1_plugin.convert import conversion
+    from bisenetv1_plugin.convert.configuration import configuration
+
+    converted = conversion.to_paddle(tensors, args.family)
+    print(f"{args.src}: {converted.family}, {converted.backbone}, {len(converted.state)} tensors.")
+    if converted.dropped:
+        print(f"Not needed: {len(converted.dropped)} ({', '.join(converted.dropped[:3])}, ...).")
+    config = None
+    if converted.variant:
+        config, notes = configuration(converted, zoo.folder())
+        print(f"variant {converted.variant}, {converted.num_classes} classes.", *notes, sep="\n")
+    with checkpoint.whole_file(args.dst) as beside:
+        paddle.save({name: paddle.to_tensor(values) for name, values in converted.state.items()}, beside)
+    print(f"The weights are in {args.dst}")
+    if config is None:
+        print(f"Use them as `pretrained` of a `model.backbone` of type {converted.backbone}.")
+        return
+    with checkpoint.whole_file(_config_path(args.dst)) as beside, open(beside, "w", encoding="utf-8") as file:
+        name = os.path.basename(args.dst)
+        file.write(f"# {name}, converted from {os.path.basename(args.src)} ({converted.family}).\n")
+        file.write(f"# To evaluate: --model_path {name}. To fine-tune, add `pretrained: {name}` to model.\n")
+        yaml.dump(config, file, Dumper=NoAliasDumper, sort_keys=False)
+    print(f"Its configuration is {_config_path(args.dst)}: see to the paths in train_dataset and val_dataset.")
+
+
+def _to_torch(args):
+    import numpy as np
+
+    from bisenetv1_plugin.convert import checkpoint, conversion
+    from bisenetv1_plugin.weights import load_state
+
+    state = {name: np.asarray(value) for name, value in load_state(args.src).items()}
+    tensors = conversion.to_torch(state, args.family)
+    checkpoint.write(tensors, args.dst)
+    print(f"{len(tensors)} tensors are in {args.dst}")
+
+
+def _config_path(dst):
+    return os.path.splitext(dst)[0] + ".yml"

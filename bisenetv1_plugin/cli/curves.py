@@ -1,0 +1,13 @@
+"""Draw the loss and mIoU curves of a training that recorded them (--use_vdl)."""
+
+from bisenetv1_plugin import figures
+
+SUMMARY = "draw the curves of a training recorded with --use_vdl"
+
+
+def add_arguments(parser):
+    parser.add_argument("save_dir", help="the folder that --save_dir named; curves.png is written there")
+
+
+def run(args):
+    print(f"The curves are in {figures.draw_curves(args.save_dir)}")

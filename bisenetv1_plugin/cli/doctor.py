@@ -1,0 +1,29 @@
+"""What is installed here, what the plugin does in it, and what is left to mind."""
+
+import json
+
+SUMMARY = "versions, components and corrections in this environment, and what is left to mind"
+
+
+def add_arguments(parser):
+    parser.add_argument("--json", action="store_true", help="print JSON, for tools")
+
+
+def run(args):
+    from bisenetv1_plugin.environment import examine
+
+    report = examine()
+    print(json.dumps(report, indent=1) if args.json else _text(report))
+    return 1 if report["faults"] else 0
+
+
+def _text(report):
+    lines = ["versions"]
+    lines += [f"  {name:<18}{version}" for name, version in report["versions"].items()]
+    lines += [f"  PaddleSeg is in {report['paddleseg']}; the device is {report['device']}", "", "components"]
+    lines += [f"  {name:<22}{where}" for name, where in report["components"].items()]
+    lines += ["", "corrections"]
+    lines += [f"  {name:<20}{found['state']:<14}{found['defect']}" for name, found in report["corrections"].items()]
+    lines += ["", "to mind", *(f"  - {note}" for note in report["notes"]), ""]
+    lines += ["to mend", *(f"  - {fault}" for fault in report["faults"])] if report["faults"] else ["Nothing to mend."]
+    return "\n".join(lines)

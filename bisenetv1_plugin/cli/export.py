@@ -1,0 +1,28 @@
+"""Export trained weights for Paddle Inference, as PaddleSeg's tools/export.py does, and on request as an ONNX model."""
+
+from bisenetv1_plugin.cli import flags
+
+SUMMARY = "export trained weights for deployment"
+
+
+def add_arguments(parser):
+    flags.add_config_arguments(parser)
+    parser.add_argument("--save_dir", default="./output/inference_model", help="folder of the exported model")
+    parser.add_argument("--input_shape", nargs=4, type=int, metavar=("N", "C", "H", "W"), help="default: any size")
+    parser.add_argument(
+        "--output_op", default="argmax", choices=["argmax", "softmax", "none"], help="what to append; none: logits"
+    )
+    parser.add_argument(
+        "--to", default="paddle", choices=["paddle", "onnx"], help="onnx: a model.onnx beside Paddle's files"
+    )
+
+
+def run(args):
+    from bisenetv1_plugin import project
+    from bisenetv1_plugin.deploy import export
+
+    cfg = project.load_config(args.config, needs=["val_dataset"])  # its transforms are the deployed model's
+    project.set_device(args.device)
+    model = project.trained_model(project.Builder(cfg), args.model_path)
+    export.save(model, args.save_dir, cfg.val_dataset_cfg.get("transforms"), args.input_shape, args.output_op, args.to)
+    print(f"The inference model is in {args.save_dir}")

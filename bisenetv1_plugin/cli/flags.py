@@ -1,0 +1,70 @@
+"""What the commands share: flags, named as upstream's tools name them, and what is said of what was left out."""
+
+import sys
+
+from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.machine import cores
+
+
+def add_cpu_threads_argument(parser):
+    parser.add_argument("--cpu_threads", type=int, default=cores(), help="threads on the CPU")
+
+
+def add_config_arguments(parser, model_path=True):
+    parser.add_argument("--config", required=True, help="the YAML configuration")
+    if model_path:
+        parser.add_argument("--model_path", required=True, help="the trained weights, a .pdparams file")
+    add_device_argument(parser)
+
+
+def add_device_argument(parser):
+    parser.add_argument(
+        "--device",
+        default="gpu",
+        choices=["gpu", "cpu", "xpu", "npu", "mlu"],
+        help="where to run, default gpu; the CPU where there is none",
+    )
+
+
+def add_image_arguments(parser, save_dir):
+    parser.add_argument("--image_path", required=True, help="an image, a list of images or a folder of them")
+    parser.add_argument("--save_dir", default=save_dir, help=f"folder of the results, default {save_dir}")
+
+
+def add_test_arguments(parser, augmented):
+    """Multi-scale, flipped and sliding-window evaluation; `augmented` is the first flag: aug_eval or aug_pred."""
+    parser.add_argument(f"--{augmented}", action="store_true", help="average over scales and flips")
+    parser.add_argument("--scales", nargs="+", type=float, default=1.0, help="scales to average over")
+    parser.add_argument("--flip_horizontal", action="store_true", help="average with the mirrored image")
+    parser.add_argument("--flip_vertical", action="store_true", help="average with the image upside down")
+    parser.add_argument("--is_slide", action="store_true", help="slide a window over the image")
+    parser.add_argument("--crop_size", nargs=2, type=int, metavar=("W", "H"), help="size of the window")
+    parser.add_argument("--stride", nargs=2, type=int, metavar=("W", "H"), help="step of the window")
+
+
+def test_config(cfg, args, augmented):
+    """The configuration's `test_config` with the flags of `add_test_arguments` over it.
+
+    Raises:
+        InputError: --is_slide without a window, or augmentation flags without the flag that switches it on.
+    """
+    merged = cfg.test_config
+    merged.pop("aug_eval" if augmented == "aug_pred" else "aug_pred", None)
+    if getattr(args, augmented):
+        merged.update({augmented: True, "scales": args.scales})
+        merged.update(flip_horizontal=args.flip_horizontal, flip_vertical=args.flip_vertical)
+    elif args.scales != 1.0 or args.flip_horizontal or args.flip_vertical:
+        raise InputError(f"--scales and --flip_* need --{augmented}.")
+    if args.is_slide:
+        if not (args.crop_size and args.stride):
+            raise InputError("--is_slide needs --crop_size W H and --stride W H.")
+        merged.update(is_slide=True, crop_size=args.crop_size, stride=args.stride)
+    return merged
+
+
+def report(faults):
+    """Say what was left out, a sentence each; returns the exit code."""
+    faults = list(faults)
+    for fault in faults:
+        print(f"bisenetv1: {fault}", file=sys.stderr)
+    return 1 if faults else 0

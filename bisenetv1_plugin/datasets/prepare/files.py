@@ -1,0 +1,114 @@
+"""What the preparations share: labels read and looked up, files whole or not at all, problems told together."""
+
+import os
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from bisenetv1_plugin.datasets.reading import READ_ERRORS
+
+Splits = Dict[str, List[Tuple[Path, Path]]]  # (image, label) by split
+Progress = Optional[Callable[[int, int], None]]  # called with (files done, files in all)
+UNKNOWN = 254  # in a lookup table: a value that no label file may have
+
+
+class Prepared(NamedTuple):
+    """What a preparation leaves: the folder, the number of images per split, and the class names by index."""
+
+    root: Path
+    counts: Dict[str, int]
+    classes: Tuple[str, ...]
+
+
+def each_pair(splits: Splits, progress: Progress) -> Iterator[Tuple[str, Path, Path]]:
+    """Every (split, image, label); a pair counts as done when the next one is asked for."""
+    pairs = [(split, image, label) for split, found in splits.items() for image, label in found]
+    for done, pair in enumerate(pairs, start=1):
+        yield pair
+        if progress:
+            progress(done, len(pairs))
+
+
+@contextmanager
+def all_or_nothing(dst: Path) -> Iterator[Path]:
+    """A new folder beside `dst` to fill: it becomes `dst` when the block ends, and is removed when the block raises."""
+    if dst.exists() and (not dst.is_dir() or any(dst.iterdir())):
+        raise FileExistsError(f"{dst} exists and is not an empty folder: name another one, or remove it first.")
+    work = dst.with_name(f".{dst.name}.{os.getpid()}.part")
+    work.mkdir(parents=True)
+    try:
+        yield work
+        if dst.exists():
+            dst.rmdir()
+        work.rename(dst)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def raise_together(problems: Sequence[str], summary: str, shown: int = 20) -> None:
+    """Raises one ValueError for all problems, if there are any."""
+    if problems:
+        more = f"; and {len(problems) - shown} more" if len(problems) > shown else ""
+        raise ValueError(f"{summary}: {'; '.join(problems[:shown])}{more}.")
+
+
+def image_size(path: Path, whole: bool = True) -> Tuple[int, int]:
+    """(width, height); with `whole`, every byte is decoded, so that a file that was cut short is found."""
+    try:
+        with Image.open(path) as image:
+            if whole:
+                image.load()
+            return image.size
+    except READ_ERRORS as error:
+        raise ValueError(f"image {path} cannot be read ({error})") from error
+
+
+def read_label(path: Path, size: Tuple[int, int]) -> np.ndarray:
+    """uint8 [H, W] for indices (also of a palette PNG) or [H, W, 3 or 4] for colours; ValueError for anything else."""
+    try:
+        with Image.open(path) as image:
+            label = np.array(image)
+    except READ_ERRORS as error:
+        raise ValueError(f"label {path} cannot be read ({error})") from error
+    if label.dtype != np.uint8 or (label.ndim == 3 and label.shape[2] < 3):
+        raise ValueError(f"label {path} is neither 8-bit indices nor RGB colours")
+    height, width = label.shape[:2]
+    if (width, height) != size:
+        raise ValueError(f"label {path} is {width}x{height}, its image {size[0]}x{size[1]}")
+    return label
+
+
+def look_up(table: np.ndarray, label: np.ndarray, path: Path, allowed: str) -> np.ndarray:
+    """table[label]; ValueError where the label has a value that the table has not, or colours in place of values."""
+    if label.ndim != 2:
+        raise ValueError(f"label {path} has colours where indices {allowed} were expected")
+    result = table[label]
+    unknown = np.unique(label[result == UNKNOWN])
+    if unknown.size:
+        raise ValueError(f"label {path} has values {', '.join(map(str, unknown))}, expected {allowed}")
+    return result
+
+
+def write_png(path: Path, label: np.ndarray) -> None:
+    _write_whole(path, cv2.imencode(".png", label)[1].tobytes())
+
+
+def write_lists(root: Path, lines: Dict[str, List[str]], classes: Sequence[str]) -> None:
+    """Writes `SPLIT.txt` for every split, and `classes.txt`, in UTF-8 with a line feed after every line."""
+    for name, content in {**lines, "classes": classes}.items():
+        _write_whole(root / f"{name}.txt", "".join(f"{line}\n" for line in content).encode("utf-8"))
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    """Writes a file under another name first: under its own it is whole or not there."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_bytes(data)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,70 @@
+"""An exported model: what its `deploy.yaml` names."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Callable
+
+import yaml
+from paddleseg.deploy.infer import DeployConfig
+
+from bisenetv1_plugin.errors import InputError
+
+
+class Export:
+    """What the `deploy.yaml` of an exported folder names.
+
+    Attributes:
+        path (str): the `deploy.yaml` itself.
+        program, params (str): Paddle's files.
+        onnx (str, optional): the ONNX model; None if it was exported without one.
+        transforms (callable): `{"img": path or float32 BGR [H, W, 3]}` -> `img` float32 `[C, H, W]`, `trans_info`.
+        transform_list (list[dict]): the same as in the configuration.
+        output_op (str): 'argmax', 'softmax' or 'none'.
+        quantised (bool): `quantize.save` has made it.
+        input_shape (list[int]): `[N, C, H, W]`; None where any number will do.
+
+    Raises:
+        InputError: it is not there, or names files that are not.
+    """
+
+    def __init__(self, deploy_yaml: str | os.PathLike[str]) -> None:
+        path = os.fspath(deploy_yaml)
+        if not os.path.isfile(path):
+            raise InputError(f"there is no {path}: name the deploy.yaml of an export.")
+        try:
+            with open(path, encoding="utf-8") as file:
+                values = yaml.safe_load(file)["Deploy"]
+        except (UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
+            raise InputError(f"{path} is not the deploy.yaml of an export: it has no `Deploy:` part.") from error
+        deploy = DeployConfig(path)
+        self.path = path
+        self.program: str = deploy.model
+        self.params: str = deploy.params
+        self.transforms: Callable[[dict[str, Any]], dict[str, Any]] = deploy.transforms
+        self.onnx = os.path.join(os.path.dirname(path), values["onnx"]) if values.get("onnx") else None
+        self.transform_list: list[dict[str, Any]] = values["transforms"]
+        self.quantised = values.get("precision") == "int8"
+        self.output_op: str = values.get("output_op", "argmax")
+        self.input_shape = [size if size and size > 0 else None for size in values.get("input_shape") or [None] * 4]
+        for file_path in filter(None, (self.program, self.params, self.onnx)):
+            if not os.path.isfile(file_path):
+                raise InputError(f"{path} names {file_path}, and there is no such file: export again.")
+
+    def misfit(self, shape: tuple[int, ...]) -> str | None:
+        """Why an array of this `[N, C, H, W]` cannot be run, in a sentence; None if it can."""
+        names = ("images at a time", "channels", "pixels of height", "pixels of width")
+        for have, need, name in zip(shape, self.input_shape, names):
+            if need and have != need:
+                return f"the export takes {need} {name}, not {have}; `bisenetv1 export` without --input_shape takes any"
+        return None
+
+    def onnx_model(self) -> str:
+        """The path of the ONNX model.
+
+        Raises:
+            InputError: it was exported without one.
+        """
+        if not self.onnx:
+            raise InputError(f"{self.path} names no ONNX model: export with `bisenetv1 export --to onnx`.")
+        return self.onnx

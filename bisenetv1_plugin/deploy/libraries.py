@@ -1,0 +1,22 @@
+"""Libraries that only some users have."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from bisenetv1_plugin.errors import InputError
+
+
+def optional_library(name: str, extra: str = "deploy") -> ModuleType:
+    """Import a library of one of this package's extras.
+
+    Raises:
+        InputError: it is not installed, or cannot be imported.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise InputError(
+            f"This needs the package {name}: pip install 'bisenetv1-plugin[{extra}]' ({error})."
+        ) from error

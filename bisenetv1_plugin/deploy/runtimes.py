@@ -1,0 +1,27 @@
+"""The runtimes of an exported model, behind one small interface."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Protocol
+
+import numpy as np
+
+from bisenetv1_plugin.deploy.onnx_runtime import OnnxRuntime
+from bisenetv1_plugin.deploy.openvino_runtime import OpenVINO
+from bisenetv1_plugin.deploy.paddle_inference import PaddleInference
+
+PRECISIONS = ("fp32", "bf16", "fp16", "int8")
+
+
+class Runtime(Protocol):
+    """What every runtime does. It is made with `(export, device, cpu_threads, precision)`."""
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """`[N, C, H, W]` float32 -> what the export's `output_op` gives: integer `[N, H, W]` for argmax."""
+
+
+RUNTIMES: dict[str, Callable[..., Any]] = {
+    "paddle": PaddleInference,
+    "onnxruntime": OnnxRuntime,
+    "openvino": OpenVINO,
+}

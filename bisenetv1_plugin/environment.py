@@ -1,0 +1,130 @@
+"""What is installed here, what the plugin does in it, and what is left to mind."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+
+from bisenetv1_plugin import __version__, compat
+from bisenetv1_plugin.errors import InputError
+
+_PACKAGES = (
+    *("paddlepaddle", "paddlepaddle-gpu", "paddleseg", "numpy", "opencv-python", "protobuf", "pyyaml"),
+    *("onnxruntime", "openvino", "paddle2onnx", "torch"),
+)
+
+
+def examine():
+    """Look at this environment.
+
+    Returns:
+        dict: `versions` (package -> version), `paddleseg` (its folder), `device`, `components` (YAML type -> where its
+        code is), `corrections` (name -> state and defect), `notes` (defects that no correction reaches, with the
+        cure) and `faults` (what has to be mended here; empty in a healthy environment).
+
+    Raises:
+        InputError: Paddle or PaddleSeg cannot be imported.
+    """
+    # As PaddleSeg's own tools see it: in a process that has imported nothing else before, zlib for one.
+    code = "import paddleseg, json; from bisenetv1_plugin import environment; print(json.dumps(environment.findings()))"
+    done = subprocess.run(
+        [sys.executable, "-W", "always", "-c", code], capture_output=True, text=True, errors="replace"
+    )
+    if done.returncode != 0:
+        what = done.stderr.strip().splitlines()[-1:] or ["no message"]
+        raise InputError(
+            f"`import paddleseg` fails in a fresh process (exit code {done.returncode}): {what[0]}. Unset "
+            "BISENETV1_PLUGIN and BISENETV1_PLUGIN_COMPAT if they are set; else install anew in a fresh environment."
+        )
+    seen = json.loads(done.stdout.splitlines()[-1])
+    warned = [line for line in done.stderr.splitlines() if "bisenetv1-plugin" in line or "PaddleSeg component" in line]
+    return {"versions": _versions(), **seen, "faults": seen["faults"] + warned}
+
+
+def findings():
+    """What this process sees; `examine` has it from a fresh one."""
+    import paddle
+    import paddleseg
+
+    corrections, faults = _corrections()
+    components, missing = _components()
+    return {
+        "paddleseg": os.path.dirname(paddleseg.__file__),
+        "device": paddle.device.get_device(),
+        "components": components,
+        "corrections": corrections,
+        "notes": _notes(paddle),
+        "faults": missing + faults,
+    }
+
+
+def _versions():
+    versions = {"python": platform.python_version(), "bisenetv1-plugin": __version__}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _components():
+    """Where each component of this distribution comes from, by its YAML `type`, and what is wrong."""
+    from bisenetv1_plugin import plugin
+
+    components = {}
+    for entry_point in importlib.metadata.distribution("bisenetv1-plugin").entry_points:
+        registry = plugin.REGISTRIES.get(entry_point.group)
+        if registry is not None:
+            component = registry.components_dict.get(entry_point.name)
+            components[entry_point.name] = component.__module__ if component else "not registered"
+    missing = [name for name, where in components.items() if where == "not registered"]
+    if not missing:
+        return components, []
+    if os.environ.get("BISENETV1_PLUGIN") == "0":
+        cure = "unset BISENETV1_PLUGIN"
+    elif not compat.STATES:
+        cure = "the start-up hook did not run; install the package again, or use `python -m bisenetv1_plugin run`"
+    else:
+        cure = "see the warnings below"
+    return components, [f"PaddleSeg does not know {', '.join(missing)}: {cure}."]
+
+
+def _corrections():
+    """The state and the defect of each correction, and what is wrong where the defect is here and uncorrected."""
+    corrections, faults = {}, []
+    for name in compat.ENTRIES:
+        state, defect = compat.STATES.get(name, "not reached"), compat.entry(name).DEFECT
+        corrections[name] = {"state": state, "defect": defect}
+        if state == "failed":
+            faults.append(f"{defect} The correction {name} failed: see its warning below.")
+        elif state in ("switched off", "not reached") and compat.entry(name).needed():
+            cure = "unset BISENETV1_PLUGIN_COMPAT" if state == "switched off" else "let the plugin's hook run"
+            faults.append(f"{defect} The correction {name} is {state}: {cure}.")
+    return corrections, faults
+
+
+def _notes(paddle):
+    """Defects of this stack that no correction can reach from here."""
+    notes = [
+        "`type: BiseNetV1`, with a small s, is PaddleSeg's own network: a slip of the pen builds it without a word. "
+        "This plugin's is `BiSeNetV1`."
+    ]
+    if not paddle.framework.use_pir_api():
+        notes.append(
+            "Paddle Inference 2.6 on the CPU computes convolution, BatchNorm, ReLU, sigmoid in a row wrongly (oneDNN): "
+            "an exported BiseNetV1 of PaddleSeg gives wrong masks there. Use BiSeNetV1 with variant: paddleseg."
+        )
+    elif compat.entry("onednn_resize").needed():
+        notes.append(
+            "Where an exported model runs without this plugin (another machine, C++), Paddle Inference 3 on the CPU "
+            "resizes wrongly or raises while oneDNN is on, which is the default: call config.disable_mkldnn(), or "
+            "config.delete_pass('onednn_placement_pass') and keep most of its speed."
+        )
+    if not paddle.is_compiled_with_cuda():
+        notes.append(
+            "On the CPU train with SGD: after the first step of Paddle's Adam all else is several times slower."
+        )
+    return notes

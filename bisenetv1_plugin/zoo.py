@@ -1,0 +1,93 @@
+"""The ready configurations, and the model-zoo table that their metafile.yaml makes."""
+
+import os
+import shutil
+from pathlib import Path
+
+import yaml
+
+from bisenetv1_plugin.errors import InputError
+
+_COLUMNS = "configuration", "backbone", "data", "crop", "images x iterations", "parameters", "GMACs", "published mIoU"
+_MEASURED = "measured here"
+
+
+def folder():
+    """Where the configurations are: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+def paths():
+    """The files of all of them, sorted by name."""
+    return sorted(folder().glob("*.yml"))
+
+
+def path_of(name):
+    """The path of a ready configuration.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    path = folder() / f"{name[:-4] if name.endswith('.yml') else name}.yml"
+    if not path.is_file():
+        names = ", ".join(path.stem for path in paths())
+        raise InputError(f"there is no configuration {name}; there are {names}.")
+    return path
+
+
+def copy(name, directory):
+    """Write a configuration and its `_base_` files into a folder; returns its new path. Existing files are refused.
+
+    Raises:
+        InputError: there is no such configuration, or a file is in the way.
+    """
+    sources = _with_bases(path_of(name))
+    targets = [Path(directory) / os.path.relpath(source, folder()) for source in sources]
+    for target in targets:
+        if target.exists() and target.read_bytes() != sources[targets.index(target)].read_bytes():
+            raise InputError(f"{target} exists and differs: choose another folder, or remove it.")
+    for source, target in zip(sources, targets):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+    return targets[0]
+
+
+def _with_bases(path):
+    bases = yaml.safe_load(path.read_text(encoding="utf-8")).get("_base_", [])
+    found = [path]
+    for base in [bases] if isinstance(bases, str) else bases:
+        found += _with_bases((path.parent / base).resolve())
+    return found
+
+
+def rows():
+    """The entries of metafile.yaml, in its order: a dictionary each."""
+    return yaml.safe_load((folder() / "metafile.yaml").read_text(encoding="utf-8"))
+
+
+def table():
+    """The table of metafile.yaml in Markdown."""
+    header = [*_COLUMNS, _MEASURED]
+    lines = [header, ["---"] * len(header), *(_cells(row) for row in rows())]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _cells(row):
+    published = "-"
+    if row.get("published") is not None:
+        remarks = ", ".join(filter(None, [row.get("note"), row["source"]]))
+        published = f"{row['published']:.2f} ({remarks})"
+    measured = row.get("measured")
+    return [
+        f"`{row['config']}`",
+        row["backbone"],
+        row["data"],
+        row["crop"],
+        row["schedule"],
+        f"{row['parameters'][0] / 1e6:.2f} M",
+        f"{row['gmacs']:.2f}",
+        published,
+        "not measured" if measured is None else f"{measured:.2f}",
+    ]

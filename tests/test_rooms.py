@@ -1,0 +1,96 @@
+"""The house: who may know whom, no circles, no file that outgrows a reader, and a library that does not talk."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "bisenetv1_plugin"
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts).replace(".__init__", ""): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+
+# What each room may import from the others; every room may import from itself, and from `errors` and `machine`.
+ARROWS = {
+    "__init__": {"autoload"},
+    "__main__": {"cli"},
+    "autoload": {"__init__", "compat", "plugin"},
+    "compat": set(),
+    "plugin": set(),
+    "weights": set(),
+    "backbones": {"weights"},
+    "losses": set(),
+    "models": {"backbones", "losses", "weights"},
+    "datasets": set(),
+    "figures": set(),
+    "zoo": set(),
+    "project": {"plugin", "weights"},
+    "training": {"project"},
+    "convert": {"models", "plugin"},
+    "deploy": {"datasets", "figures"},
+    "baselines": {"deploy"},
+    "environment": {"__init__", "compat", "plugin"},
+    "cli": {
+        *("__init__", "baselines", "convert", "datasets", "deploy", "environment", "figures", "project"),
+        *("training", "weights", "zoo"),
+    },
+    "tipc": {"datasets", "deploy", "figures", "project"},
+}
+
+
+def room(module):
+    return module.split(".")[0]
+
+
+def inside(name):
+    """The module of this package that a dotted name is; None if it is none."""
+    package, _, module = name.partition(".")
+    return (module or "__init__") if package == "bisenetv1_plugin" and (module or "__init__") in MODULES else None
+
+
+def imports(module):
+    """The modules of the package that a module imports, at its head or in a function."""
+    found = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: imports are absolute"
+            # `from package import module` is of the module, `from module import name` of the module as well
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [name if inside(name) else node.module for name in names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        found |= {inside(name) for name in names if inside(name)}
+    return found - {module}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_arrows_go_one_way(module):
+    others = {room(other) for other in imports(module)} - {room(module), "errors", "machine"}
+    allowed = ARROWS.get(room(module), set())
+    assert others <= allowed, f"{module} imports from {sorted(others - allowed)}: see the rooms in docs/design.md"
+
+
+def test_no_circles():
+    """But for the start-up hook, whose later half asks for the earlier one when it is called."""
+    graph = {module: imports(module) - {"__init__"} for module in MODULES}
+    while graph:
+        leaves = [module for module, needs in graph.items() if not needs & graph.keys()]
+        assert leaves, f"these import one another in a circle: {sorted(graph)}"
+        for module in leaves:
+            del graph[module]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_file_is_no_longer_than_a_reader_likes(module):
+    assert len(MODULES[module].read_text(encoding="utf-8").splitlines()) <= 350
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if room(module) not in ("cli", "tipc", "__main__")])
+def test_only_the_commands_talk_to_the_terminal(module):
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    modules = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    assert not names & {"print", "input"} and not modules & {"argparse", "tqdm"}
