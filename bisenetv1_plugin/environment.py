@@ -74,9 +74,9 @@ def _components():
     """Where each component of this distribution comes from, by its YAML `type`, and what is wrong."""
     from bisenetv1_plugin import plugin
 
-    components = {}
+    components, registries = {}, plugin.registries()
     for entry_point in importlib.metadata.distribution("bisenetv1-plugin").entry_points:
-        registry = plugin.REGISTRIES.get(entry_point.group)
+        registry = registries.get(entry_point.group)
         if registry is not None:
             component = registry.components_dict.get(entry_point.name)
             components[entry_point.name] = component.__module__ if component else "not registered"

@@ -16,16 +16,19 @@ from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from paddleseg.cvlibs import manager
 
-REGISTRIES: dict[str, manager.ComponentManager] = {
-    "paddleseg.models": manager.MODELS,
-    "paddleseg.backbones": manager.BACKBONES,
-    "paddleseg.losses": manager.LOSSES,
-    "paddleseg.datasets": manager.DATASETS,
-    "paddleseg.transforms": manager.TRANSFORMS,
-    "paddleseg.optimizers": manager.OPTIMIZERS,
-}
+def registries() -> dict[str, Any]:
+    """PaddleSeg's registry of every group of entry points."""
+    from paddleseg.cvlibs import manager  # not above: the hook calls `register` while PaddleSeg is being imported
+
+    return {
+        "paddleseg.models": manager.MODELS,
+        "paddleseg.backbones": manager.BACKBONES,
+        "paddleseg.losses": manager.LOSSES,
+        "paddleseg.datasets": manager.DATASETS,
+        "paddleseg.transforms": manager.TRANSFORMS,
+        "paddleseg.optimizers": manager.OPTIMIZERS,
+    }
 
 
 def register() -> dict[str, object]:
@@ -38,7 +41,7 @@ def register() -> dict[str, object]:
         dict[str, object]: the components that the entry points brought, by name.
     """
     registered = {}
-    for group, registry in REGISTRIES.items():
+    for group, registry in registries().items():
         for entry_point in _without_duplicates(_entry_points(group)):
             try:
                 component = entry_point.load()
@@ -70,7 +73,7 @@ def _without_duplicates(found: Iterable[EntryPoint]) -> list[EntryPoint]:
 def _check(name: str, component: Any) -> None:
     """Raise if PaddleSeg cannot have the component under this name."""
     # The builder looks a `type` up through all registries in turn, so a name must be free in every one.
-    for registry in REGISTRIES.values():
+    for registry in registries().values():
         if name in registry.components_dict:
             raise ValueError(f"the name is taken by {registry.components_dict[name]!r} in PaddleSeg's {registry.name}.")
     if component.__name__ != name:
