@@ -17,6 +17,8 @@ STARTUP_FILES = {
 }
 
 CONFIGS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "configs").rglob("*.y*ml"))
+PAGES = ["README_CN.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+PAGES += sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))
 
 
 class BuildWithStartupFiles(build_py):
@@ -39,7 +41,7 @@ class BuildWithStartupFiles(build_py):
 
     def get_source_files(self):
         """What the sdist must hold besides the modules."""
-        return [*super().get_source_files(), *CONFIGS, "README_CN.md"]
+        return [*super().get_source_files(), *CONFIGS, *PAGES]
 
 
 ENTRY_POINTS = {

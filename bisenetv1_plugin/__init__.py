@@ -7,7 +7,7 @@ here because a start can afford one small module; what follows an import of Padd
 import os
 import sys
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def install():

@@ -73,7 +73,7 @@ def test_sdist_builds_the_same_wheel(dist, tmp_path):
     (sdist,) = dist.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {"setup.py", "LICENSE", "NOTICE", "README.md", "README_CN.md"} <= names
+    assert {"setup.py", "LICENSE", "NOTICE", "README.md", "README_CN.md", "CHANGELOG.md", "docs/design.md"} <= names
     run(sys.executable, "-m", "pip", "wheel", "--no-deps", "-w", tmp_path, sdist)
     (wheel,), (again,) = dist.glob("*.whl"), tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as a, zipfile.ZipFile(again) as b:

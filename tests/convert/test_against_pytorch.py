@@ -22,11 +22,13 @@ _spec.loader.exec_module(references)
 SIZES = [(512, 1024), (96, 160)]  # the second: odd multiples of 32
 HEAVY = ("mmseg-r50", "mmseg-r101-v1c", "torchseg-r101")  # up to a minute at 512x1024
 CASES = [
-    pytest.param(name, size, marks=[pytest.mark.slow] if name in HEAVY and size == SIZES[0] else [])
+    pytest.param(name, size, marks=[pytest.mark.very_slow] if name in HEAVY and size == SIZES[0] else [])
     for name in references.NETWORKS
     for size in SIZES
 ]
 TOLERANCE = 1e-4
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

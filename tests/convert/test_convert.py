@@ -35,7 +35,7 @@ PUBLISHED = {
 }
 
 CASES = [
-    pytest.param(variant, backbone, marks=[pytest.mark.slow] if backbone.startswith(("ResNet50", "ResNet101")) else [])
+    pytest.param(variant, backbone, marks=[pytest.mark.very_slow] if backbone.startswith(("ResNet50", "ResNet101")) else [])
     for variant, backbone in PUBLISHED
 ]
 
@@ -320,6 +320,7 @@ class TestRefusals:
         assert only(tmp_path)
 
 
+@pytest.mark.slow
 def test_fine_tuning_on_camvid(camvid, tmp_path, capfd):
     """A converted network of 19 classes becomes one of 11: its classifiers start anew, as the log says; it learns."""
     old = BiSeNetV1(19, ResNet18_v1b(), variant="coincheung").state_dict()

@@ -6,7 +6,7 @@ Run in an environment with Paddle, PaddleSeg and this package:
     python tests/upstream/matrix.py table --results FILE
 
 `run` takes the tools of an unpacked PaddleSeg (put it on PYTHONPATH as well to use its package) through every step,
-once for each column, and adds the cells to a JSON file; `table` writes that file's table into the READMEs.
+once for each column, and adds the cells to a JSON file; `table` writes that file's table into docs/stacks.md.
 `noxfile.py` beside it does both for every stack.
 """
 
@@ -39,7 +39,7 @@ COLUMNS = {
 }
 STEPS = ("train", "train --do_eval", "val", "predict", "export", "infer", "infer --enable_mkldnn", "train, 2 processes")
 
-# What a log or a wrong result shows: letter, pattern. The README says what each letter is, and whose.
+# What a log or a wrong result shows: letter, pattern. docs/stacks.md says what each letter is, and whose.
 CAUSES = {
     "a": r"IndexError: .*0-D|too many indices|invalid index to scalar|0-dim",
     "b": r"Type promotion only support",
@@ -278,8 +278,8 @@ def table(results):
 
 
 def write_table(text):
-    """Puts the table between the marks that the READMEs have for it."""
-    for name in ("README.md", "README_CN.md"):
+    """Puts the table between the marks that docs/stacks.md, in both languages, has for it."""
+    for name in ("docs/stacks.md", "docs/zh/stacks.md"):
         path = CONFIGS.parent / name
         before, mark, rest = path.read_text(encoding="utf-8").partition("<!-- matrix -->\n")
         _, end, after = rest.partition("<!-- end of matrix -->")

@@ -5,7 +5,7 @@
 
 PADDLESEG_DIR is a git clone of PaddleSeg (with its tags), CAMVID_DIR a CamVid folder as `bisenetv1 data prepare camvid`
 writes it. About 20 minutes a Paddle on one core. The cells are kept in tests/upstream/matrix.json; the last session
-writes the READMEs' tables from them.
+writes the tables of docs/stacks.md from them.
 """
 
 import os
