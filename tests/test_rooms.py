@@ -11,7 +11,7 @@ MODULES = {
     for path in sorted(PACKAGE.rglob("*.py"))
 }
 
-# What each room may import from the others; every room may import from itself, and from `errors`, `files` and `machine`.
+# What each room may import from the others; every room may also import from itself, `errors`, `files` and `machine`.
 ARROWS = {
     "__init__": {"autoload"},
     "__main__": {"cli"},

@@ -35,7 +35,9 @@ PUBLISHED = {
 }
 
 CASES = [
-    pytest.param(variant, backbone, marks=[pytest.mark.very_slow] if backbone.startswith(("ResNet50", "ResNet101")) else [])
+    pytest.param(
+        variant, backbone, marks=[pytest.mark.very_slow] if backbone.startswith(("ResNet50", "ResNet101")) else []
+    )
     for variant, backbone in PUBLISHED
 ]
 
