@@ -99,6 +99,9 @@ setup(
         # Other runtimes of an exported model, and the converter to the ONNX that both read. paddle2onnx has no bounds
         # because Paddle 2.6 needs paddle2onnx==1.3.1 and Paddle 3 needs 2.1.0, and no marker tells them apart.
         "deploy": ["onnxruntime", "openvino", "paddle2onnx"],
+        # Quantisers to 8 bits for those runtimes: NNCF for OpenVINO; ONNX Runtime brings its own, which imports
+        # ml_dtypes without saying so.
+        "quantize": ["nncf", "openvino", "onnx", "onnxruntime", "ml_dtypes"],
         "test": [
             "pytest",
             # The suite in two processes takes half the time on two cores.

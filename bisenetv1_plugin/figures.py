@@ -4,16 +4,27 @@ import os
 from glob import glob
 
 from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.files import whole_file
 
 
-def palette(num_classes):
-    """PaddleSeg's colours of the classes, black for all other values: uint8 RGB `[256, 3]`."""
+def palette(num_classes, colors=()):
+    """The colours of the classes, and one for all other values: uint8 RGB `[256, 3]`.
+
+    Args:
+        num_classes (int): how many classes there are.
+        colors (sequence[tuple[int]]): RGB of every class; default: PaddleSeg's. Other values are black, or where a
+            class is, white or grey.
+    """
     import numpy as np
     from paddleseg.utils import visualize
 
-    colors = np.zeros((256, 3), "uint8")
-    colors[:num_classes] = np.asarray(visualize.get_color_map_list(256), "uint8").reshape(-1, 3)[:num_classes]
-    return colors
+    if len(colors) == 0:
+        colors = np.asarray(visualize.get_color_map_list(256), "uint8").reshape(-1, 3)[:num_classes]
+    taken = {tuple(map(int, color)) for color in colors}
+    other = next((grey for grey in ((0, 0, 0), (255, 255, 255)) if grey not in taken), (127, 127, 127))
+    table = np.tile(np.array(other, "uint8"), (256, 1))
+    table[:num_classes] = colors
+    return table
 
 
 def sheet(path, rows, titles, legend=()):
@@ -34,9 +45,10 @@ def sheet(path, rows, titles, legend=()):
     for axis, title in zip(axes[0], titles):
         axis.set_title(title, fontsize=10)
     handles = [patches.Patch(color=[channel / 255 for channel in color], label=name) for name, color in legend]
-    figure.legend(handles=handles, loc="outside lower center", ncols=8, fontsize=9, frameon=False)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    longest = max((len(name) for name, _ in legend), default=0)
+    ncols = max(1, min(8, int(72 * size[0] / (6 * longest + 40))))  # in points: a letter, and a patch with its margins
+    figure.legend(handles=handles, loc="outside lower center", ncols=ncols, fontsize=9, frameon=False)
+    _save(figure, path, dpi=110)
     return path
 
 
@@ -65,9 +77,19 @@ def draw_curves(save_dir):
         right.set(ylabel="mIoU", ylim=(0, 1))
     figure.legend(loc="outside upper center", ncols=2, frameon=False)
     path = os.path.join(save_dir, "curves.png")
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    _save(figure, path, dpi=120)
     return path
+
+
+def _save(figure, path, dpi):
+    from matplotlib import pyplot as plt
+
+    try:
+        # Where the name has no ending, matplotlib would add one, and write beside the file that becomes `path`.
+        with whole_file(path) as beside:
+            figure.savefig(beside, dpi=dpi, format=os.path.splitext(path)[1][1:] or "png")
+    finally:
+        plt.close(figure)
 
 
 def read_curve(save_dir, tag):
@@ -87,3 +109,49 @@ def read_curve(save_dir, tag):
         if tag in reader.get_tags().get("scalar", []):
             points.update((point.id, point.value) for point in reader.get_data("scalar", tag))
     return sorted(points.items())
+
+
+def bars(path, values, label):
+    """Write a PNG of horizontal bars, `values` a list of (name, number), the first on top; returns the path."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    names, numbers = zip(*values)
+    figure, axis = plt.subplots(figsize=(9, 0.35 * len(names) + 1), layout="constrained")
+    drawn = axis.barh(range(len(names)), numbers, tick_label=names)
+    axis.bar_label(drawn, fmt="%.0f", padding=3)
+    axis.invert_yaxis()
+    axis.margins(x=0.1)
+    axis.set(xlabel=label)
+    _save(figure, path, dpi=110)
+    return path
+
+
+def labelled(path, pairs, names, colors=()):
+    """Write images with their labels in the classes' colours, beside and over the image, as one PNG; returns the path.
+
+    Args:
+        path: the file.
+        pairs (sequence[tuple]): paths of images and of labels, 8-bit class numbers; any sizes.
+        names (sequence[str]): of the classes, for the legend.
+        colors (sequence[tuple[int]]): see `palette`.
+    """
+    import cv2
+    import numpy as np
+    from PIL import Image
+
+    table = palette(len(names), colors)
+    rows = []
+    for image, label in pairs:
+        with Image.open(label) as file:
+            height, width = file.height, file.width
+            scale = min(1.0, 640 / max(width, height))
+            size = (max(1, round(width * scale)), max(1, round(height * scale)))
+            truth = table[np.asarray(file.resize(size, Image.Resampling.NEAREST))]
+        reduced = cv2.IMREAD_REDUCED_COLOR_4 if scale < 0.25 else cv2.IMREAD_COLOR
+        pixels = cv2.cvtColor(cv2.resize(cv2.imread(str(image), reduced), size), cv2.COLOR_BGR2RGB)
+        rows.append([pixels, truth, (0.5 * pixels + 0.5 * truth).astype("uint8")])
+    legend = [*zip(names, table), ("ignored", table[255])]
+    return sheet(path, rows, ["image", "label", "both"], legend)

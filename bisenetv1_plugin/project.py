@@ -64,4 +64,6 @@ def _refusing(what, function, *arguments, **keywords):
     except InputError:
         raise
     except (AssertionError, KeyError, OSError, RuntimeError, TypeError, ValueError, yaml.YAMLError) as error:
+        if isinstance(error.__context__, InputError):  # in upstream's words, which would be three lines
+            raise error.__context__ from error
         raise InputError(f"{what}: {error}") from error

@@ -1,13 +1,25 @@
-"""Training a configuration, as PaddleSeg's tools/train.py does."""
+"""Training a configuration, as PaddleSeg's tools/train.py does, and going on with one that was stopped.
 
+Upstream's `train` does the work, with the corrections of `compat`: a sample that cannot be read, a network of NaN and a
+disk that is full end it with an `InputError`, and every file of a checkpoint is whole or not there.
+"""
+
+import copy
 import inspect
-import os
+from pathlib import Path
 
+import numpy as np
+import paddle
 from paddleseg import core
-from paddleseg.utils import utils
+from paddleseg.utils import logger, utils
 
-from bisenetv1_plugin import project
+from bisenetv1_plugin import files, project
+from bisenetv1_plugin.datasets.check import before_training
 from bisenetv1_plugin.errors import InputError
+
+LATEST = "latest"
+_CHECKPOINT = ("model.pdparams", "model.pdopt")
+_TOLD = 3  # problems of the data; `bisenetv1 data check` tells all
 
 
 def train(
@@ -37,7 +49,8 @@ def train(
         device (str): 'gpu', 'cpu', 'xpu', 'npu' or 'mlu'; the CPU where there is none.
         do_eval (bool): evaluate at every checkpoint and keep the best.
         num_workers (int): processes that load data.
-        resume_model (str, optional): a checkpoint folder, iter_N, to go on from.
+        resume_model (str, optional): a checkpoint folder, iter_N, to go on from; 'latest' for the newest whole one in
+            `save_dir`, or from the beginning where there is none.
         save_interval (int): iterations between checkpoints.
         keep_checkpoint_max (int): checkpoints to keep.
         log_iters (int): iterations between log lines.
@@ -50,17 +63,25 @@ def train(
         seed (int, optional): seed of all random numbers.
 
     Raises:
-        InputError: a part of the configuration cannot be built, the data are fewer than one batch, the checkpoint
-            cannot be resumed, or this PaddleSeg lacks what is asked.
+        InputError: something is wrong with the data, a part of the configuration cannot be built, the data are fewer
+            than one batch, the checkpoint cannot be resumed, or this PaddleSeg lacks what is asked; later, a sample
+            cannot be read, the network becomes NaN, or the disk is full.
     """
-    if resume_model:
-        _check_checkpoint(resume_model)
+    if resume_model == LATEST:
+        resume_model = newest_checkpoint(save_dir)
+    elif resume_model:
+        _refuse_a_broken_one(resume_model)
+    if resume_model and _iteration(resume_model) >= cfg.iters:
+        logger.info(f"Nothing is left to do: {resume_model} has all of the {cfg.iters} iterations.")
+        return
     later_options = _later_options(early_stop_intervals)
 
     utils.show_env_info()
     utils.show_cfg_info(cfg)
     utils.set_seed(seed)
     project.set_device(device)
+    if paddle.distributed.get_rank() == 0:
+        _doubt_the_data(cfg, do_eval)
     utils.set_cv2_num_threads(num_workers)
 
     build = project.Builder(cfg)
@@ -73,33 +94,60 @@ def train(
             f"train_dataset has {len(train_dataset)} images, fewer than one batch of {cfg.batch_size}: "
             "lower batch_size or give --repeats."
         )
-    core.train(
-        utils.convert_sync_batchnorm(build.model, device),
-        train_dataset,
-        val_dataset=val_dataset,
-        optimizer=build.optimizer,
-        losses=build.loss,
-        iters=cfg.iters,
-        batch_size=cfg.batch_size,
-        test_config=cfg.test_config,
-        to_static_training=cfg.to_static_training,
-        save_dir=save_dir,
-        resume_model=resume_model,
-        save_interval=save_interval,
-        log_iters=min(log_iters, cfg.iters),  # at least one line and one point of the curve
-        num_workers=num_workers,
-        use_vdl=use_vdl,
-        use_ema=use_ema,
-        keep_checkpoint_max=keep_checkpoint_max,
-        precision=precision,
-        amp_level=amp_level,
-        profiler_options=profiler_options,
-        **later_options,
-    )
+    try:
+        core.train(
+            utils.convert_sync_batchnorm(build.model, device),
+            train_dataset,
+            val_dataset=val_dataset,
+            optimizer=build.optimizer,
+            losses=build.loss,
+            iters=cfg.iters,
+            batch_size=cfg.batch_size,
+            test_config=cfg.test_config,
+            to_static_training=cfg.to_static_training,
+            save_dir=save_dir,
+            resume_model=resume_model,
+            save_interval=save_interval,
+            log_iters=min(log_iters, cfg.iters),  # at least one line and one point of the curve
+            num_workers=num_workers,
+            use_vdl=use_vdl,
+            use_ema=use_ema,
+            keep_checkpoint_max=keep_checkpoint_max,
+            precision=precision,
+            amp_level=amp_level,
+            profiler_options=profiler_options,
+            **later_options,
+        )
+    except OSError as error:
+        refusal = files.refusal(error)
+        if refusal is None:
+            raise
+        raise InputError(
+            f"{refusal} The checkpoints before it are whole: go on with --resume_model {LATEST}."
+        ) from error
 
 
 # What `train` takes beside the configuration and the folder; the command's flags have the same names.
 OPTIONS = tuple(inspect.signature(train).parameters)[2:]
+
+
+def _doubt_the_data(cfg, do_eval):
+    """Refuse data that would stop or spoil the training, of the splits that it uses."""
+    used = copy.copy(cfg)
+    used.dic = {key: value for key, value in cfg.dic.items() if key != "val_dataset" or do_eval}
+    report = before_training(used)
+    # To validate on images of the training is a way to try something out.
+    leaks = [problem.message for problem in report.problems if problem.kind == "leak"]
+    problems = [problem.message for problem in report.problems if problem.kind != "leak"]
+    if leaks:
+        logger.warning(f"The scores will be too good: {_some(leaks)}")
+    if problems:
+        raise InputError(_some(problems))
+
+
+def _some(sentences):
+    more = f" And {len(sentences) - _TOLD} more: `bisenetv1 data check CONFIG` tells all." * (len(sentences) > _TOLD)
+    return " ".join(sentences[:_TOLD]) + more
 
 
 def _later_options(early_stop_intervals):
@@ -111,20 +159,59 @@ def _later_options(early_stop_intervals):
     return {"early_stop_intervals": early_stop_intervals}
 
 
-def _check_checkpoint(folder):
-    """A checkpoint that cannot be resumed is refused before anything starts."""
-    import paddle
+def newest_checkpoint(save_dir):
+    """The newest whole checkpoint of a folder; the log says which it is, and which newer ones are no good and why.
 
-    if not os.path.basename(os.path.normpath(folder)).rpartition("_")[2].isdigit():
-        raise InputError(f"{folder} is no checkpoint to resume from: it must be a folder called iter_N.")
-    for name in ("model.pdparams", "model.pdopt"):
-        path = os.path.join(folder, name)
-        if not os.path.isfile(path):
-            raise InputError(f"{folder} cannot be resumed from, it has no {name}: choose another checkpoint.")
+    What a killed training had begun to write there is removed: nobody else may be training into this folder.
+
+    Returns:
+        str: the folder iter_N of most iterations whose files can be read and are finite; None if there is none.
+    """
+    for part in Path(save_dir).glob("*/part-*.pd*"):
+        part.unlink(missing_ok=True)  # another process of this training may have been quicker
+    found = [folder for folder in Path(save_dir).glob("iter_*") if _iteration(folder) is not None]
+    for folder in sorted(found, key=_iteration, reverse=True):
+        fault = _fault(folder)
+        if fault is None:
+            logger.info(f"Going on from {folder}, the newest whole checkpoint in {save_dir}.")
+            return str(folder)
+        logger.warning(f"Passing over {folder}: {fault}.")
+    logger.info(f"There is no whole checkpoint in {save_dir}: starting from the beginning.")
+    return None
+
+
+def _refuse_a_broken_one(folder):
+    """A checkpoint that cannot be resumed is refused before anything starts."""
+    if _iteration(folder) is None:
+        raise InputError(f"{folder} is no checkpoint to resume from: it must be a folder called iter_N, or {LATEST}.")
+    fault = _fault(folder)
+    if fault is not None:
+        raise InputError(f"{folder}: {fault}; resume from the checkpoint before it, or from `{LATEST}`.")
+
+
+def _iteration(folder):
+    """N of a folder iter_N, from which upstream takes it as well; None of any other."""
+    number = Path(folder).name.rpartition("_")[2]
+    return int(number) if number.isdigit() else None
+
+
+def _fault(folder):
+    """Why a checkpoint cannot be resumed from; None if it can."""
+    for name in _CHECKPOINT:
+        path = Path(folder, name)
+        if not path.is_file():
+            return f"it has no {name}"
         try:
-            paddle.load(path)
-        except Exception as error:
-            raise InputError(
-                f"{path} cannot be read ({error}). Training may have been stopped while it was written: "
-                "resume from the checkpoint before it."
-            ) from error
+            state = paddle.load(str(path), return_numpy=True)
+        except Exception as error:  # noqa: BLE001 - half a pickle raises anything
+            return f"{name} cannot be read ({error}), the training may have been stopped while it was written"
+        if not _is_finite(state):
+            return f"{name} holds NaN or infinity"
+    return None
+
+
+def _is_finite(state):
+    """Whether no array in a state, nested or not, holds NaN or infinity."""
+    if isinstance(state, dict):
+        return all(map(_is_finite, state.values()))
+    return not (isinstance(state, np.ndarray) and state.dtype.kind == "f") or bool(np.isfinite(state).all())

@@ -1,12 +1,12 @@
 """The ready configurations, and the model-zoo table that their metafile.yaml makes."""
 
 import os
-import shutil
 from pathlib import Path
 
 import yaml
 
 from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.files import write
 
 _COLUMNS = "configuration", "backbone", "data", "crop", "images x iterations", "parameters", "GMACs", "published mIoU"
 _MEASURED = "measured here"
@@ -48,9 +48,8 @@ def copy(name, directory):
     for target in targets:
         if target.exists() and target.read_bytes() != sources[targets.index(target)].read_bytes():
             raise InputError(f"{target} exists and differs: choose another folder, or remove it.")
-    for source, target in zip(sources, targets):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
+    for source, target in reversed([*zip(sources, targets)]):  # what it is based on comes first: it is never alone
+        write(target, source.read_bytes())
     return targets[0]
 
 

@@ -26,14 +26,14 @@ ARROWS = {
     "figures": set(),
     "zoo": set(),
     "project": {"plugin", "weights"},
-    "training": {"project"},
+    "training": {"datasets", "project"},
     "convert": {"models", "plugin"},
     "deploy": {"datasets", "figures"},
     "baselines": {"deploy"},
     "environment": {"__init__", "compat", "plugin"},
     "cli": {
-        *("__init__", "baselines", "convert", "datasets", "deploy", "environment", "figures", "project"),
-        *("training", "weights", "zoo"),
+        *("__init__", "backbones", "baselines", "convert", "datasets", "deploy", "environment", "figures"),
+        *("losses", "models", "project", "training", "weights", "zoo"),
     },
     "tipc": {"datasets", "deploy", "figures", "project"},
 }

@@ -4,14 +4,15 @@ import argparse
 import importlib
 import sys
 
-from bisenetv1_plugin import __version__
+from bisenetv1_plugin import __version__, files
+from bisenetv1_plugin.cli import flags
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.machine import use_all_cores
 
 # One module of this folder each, with SUMMARY, add_arguments(parser) and run(args). Only `run` imports Paddle.
 COMMANDS = (
     *("demo", "train", "val", "predict", "export", "quantize", "infer", "verify"),
-    *("convert", "data", "configs", "curves", "doctor", "run"),
+    *("benchmark", "convert", "data", "configs", "curves", "doctor", "run"),
 )
 
 
@@ -19,7 +20,7 @@ def parser():
     """The parser of all commands; what it parses has `run`, the function to call with it."""
     parser = argparse.ArgumentParser(prog="bisenetv1", description=__doc__)
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
     for name in COMMANDS:
         module = importlib.import_module(f"{__name__}.{name}")
         command = commands.add_parser(name, help=module.SUMMARY, description=module.__doc__)
@@ -33,7 +34,13 @@ def main(argv=None):
     args = parser().parse_args(argv)
     use_all_cores()
     try:
-        return args.run(args) or 0
+        with flags.trusting(args):
+            return args.run(args) or 0
     except InputError as error:
-        print(f"bisenetv1: {error}", file=sys.stderr)
-        return 2
+        sentence = str(error)
+    except OSError as error:  # the disk is full, the folder is another user's, ...
+        sentence = files.refusal(error)
+        if sentence is None or args.command == "run":  # whose errors are the script's own
+            raise
+    print(f"bisenetv1: {sentence}", file=sys.stderr)
+    return 2

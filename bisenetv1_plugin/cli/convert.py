@@ -5,6 +5,8 @@ SRC may also hold the ImageNet weights of a ResNet: DST then serves as `model.ba
 
 import os
 
+from bisenetv1_plugin import files
+from bisenetv1_plugin.cli import flags
 from bisenetv1_plugin.errors import InputError
 
 SUMMARY = "convert a PyTorch checkpoint of a published BiSeNetV1, or back"
@@ -17,6 +19,7 @@ def add_arguments(parser):
     parser.add_argument("dst", metavar="DST", help="the .pdparams to write; with --to torch, a .pth or .safetensors")
     parser.add_argument("--from", dest="family", choices=FAMILIES, help="whose it is; default: by its tensors' names")
     parser.add_argument("--to", choices=["paddle", "torch"], default="paddle", help="direction, default paddle")
+    flags.add_trust_argument(parser)
 
 
 def run(args):
@@ -32,6 +35,8 @@ def run(args):
     except InputError:
         raise
     except (ImportError, OSError, ValueError) as error:
+        if isinstance(error, OSError) and files.refusal(error):  # the disk is full, ...
+            raise
         raise InputError(f"{args.src} was not converted. {error}") from error
 
 
@@ -58,17 +63,22 @@ def _to_paddle(args):
     if converted.variant:
         config, notes = configuration(converted, zoo.folder())
         print(f"variant {converted.variant}, {converted.num_classes} classes.", *notes, sep="\n")
-    with checkpoint.whole_file(args.dst) as beside:
-        paddle.save({name: paddle.to_tensor(values) for name, values in converted.state.items()}, beside)
-    print(f"The weights are in {args.dst}")
+    state = {name: paddle.to_tensor(values) for name, values in converted.state.items()}
     if config is None:
+        with files.whole_file(args.dst) as beside:
+            paddle.save(state, beside)
+        print(f"The weights are in {args.dst}")
         print(f"Use them as `pretrained` of a `model.backbone` of type {converted.backbone}.")
         return
-    with checkpoint.whole_file(_config_path(args.dst)) as beside, open(beside, "w", encoding="utf-8") as file:
-        name = os.path.basename(args.dst)
-        file.write(f"# {name}, converted from {os.path.basename(args.src)} ({converted.family}).\n")
-        file.write(f"# To evaluate: --model_path {name}. To fine-tune, add `pretrained: {name}` to model.\n")
-        yaml.dump(config, file, Dumper=NoAliasDumper, sort_keys=False)
+    with files.whole_file(_config_path(args.dst)) as config_beside:
+        with open(config_beside, "w", encoding="utf-8") as file:
+            name = os.path.basename(args.dst)
+            file.write(f"# {name}, converted from {os.path.basename(args.src)} ({converted.family}).\n")
+            file.write(f"# To evaluate: --model_path {name}. To fine-tune, add `pretrained: {name}` to model.\n")
+            yaml.dump(config, file, Dumper=NoAliasDumper, sort_keys=False)
+        with files.whole_file(args.dst) as beside:  # within: where one cannot be written, there is none of the two
+            paddle.save(state, beside)
+    print(f"The weights are in {args.dst}")
     print(f"Its configuration is {_config_path(args.dst)}: see to the paths in train_dataset and val_dataset.")
 
 

@@ -1,17 +1,34 @@
 """Prepare, check or generate data.
 
+config DIR                          look at a folder of your own and write a configuration for it
 prepare camvid|cityscapes SRC DST   lay out a downloaded data set: lists and class numbers
 check CONFIG                        walk a configuration's data: missing files, sizes, label values, class shares
 scenes DST                          write synthetic street scenes with their labels
 """
 
+from pathlib import Path
+
 from bisenetv1_plugin.errors import InputError
 
-SUMMARY = "prepare, check or generate data"
+SUMMARY = "configure, prepare, check or generate data"
+
+_PATIENCE = 5  # seconds until a bar appears
+_SHOWN = 4  # images in the preview
 
 
 def add_arguments(parser):
     actions = parser.add_subparsers(metavar="ACTION", required=True)
+    config = actions.add_parser(
+        "config",
+        help="write a configuration for a folder of your own",
+        description="Look at a folder of images and labels and write what training on it needs: a configuration, and "
+        "beside it a folder NAME_data with lists, class names, labels of class numbers where yours are something else "
+        "(colours, 0/255, 16 bits, COCO's annotations), and preview.png. Your files are never touched.",
+    )
+    config.add_argument("dir", help="the folder: images/ and labels/, train.txt and val.txt, VOC, Cityscapes or COCO")
+    config.add_argument("--out", default="my.yml", help="the configuration to write, default my.yml")
+    add_choice_arguments(config)
+    config.set_defaults(action=_config)
     prepare = actions.add_parser("prepare", help="lay out a downloaded data set")
     prepare.add_argument("dataset", choices=["camvid", "cityscapes"])
     prepare.add_argument("src", help="the folder of the download")
@@ -30,6 +47,58 @@ def add_arguments(parser):
     scenes.set_defaults(action=_scenes)
 
 
+def add_choice_arguments(parser):
+    """What may be said about data of one's own; `choices` reads it."""
+    parser.add_argument("--classes", nargs="+", metavar="NAME", help="names of the classes, from number 0 on")
+    parser.add_argument("--colors", metavar="FILE", help="lines `name r g b`, for labels of colours")
+    parser.add_argument("--class_weights", action="store_true", help="weigh rare classes more in the loss")
+    doubt = parser.add_mutually_exclusive_group()
+    doubt.add_argument("--keep_rare", action="store_true", help="values that nobody listed are classes")
+    doubt.add_argument(
+        "--ignore_rare", action="store_true", help="values of less than 0.01 %% of the pixels become 255"
+    )
+    parser.add_argument("--skip_broken", action="store_true", help="leave out files that cannot be read")
+    parser.add_argument(
+        "--max_size", type=int, help="resize larger images to this longest side, 0 never; default: 2048 from 3000 on"
+    )
+
+
+def choices(args):
+    """The `Choices` of what `add_choice_arguments` added."""
+    from dataclasses import fields
+
+    from bisenetv1_plugin.datasets.own import Choices
+
+    return Choices(**{field.name: getattr(args, field.name) for field in fields(Choices)})
+
+
+def configure(source, config, folder, chosen):
+    """`datasets.own.configure` with a bar, its picture and what there is to say about it; returns its Summary."""
+    import warnings
+
+    from PIL import Image
+
+    from bisenetv1_plugin import figures
+    from bisenetv1_plugin.datasets.own import configure
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large is said once, in a sentence
+        with Bars() as progress:
+            summary = configure(source, config, folder, chosen, progress)
+        pairs = [*summary.pairs["train"], *summary.pairs["val"]]
+        shown = [pairs[index * (len(pairs) - 1) // max(1, _SHOWN - 1)] for index in range(min(_SHOWN, len(pairs)))]
+        picture = figures.labelled(summary.folder / "preview.png", shown, summary.report.classes, summary.colors)
+    counts = ", ".join(f"{count} {split}" for split, count in summary.report.images.items())
+    print(f"{source}: {summary.kind}; {counts}; {len(summary.report.classes)} classes\n")
+    print("\n".join(summary.report.table()) + "\n")
+    for note in summary.notes:
+        print(note)
+    if summary.converted:
+        print(f"{summary.converted} labels were converted to class numbers, in {summary.folder / 'labels'}.")
+    print(f"Class names are in {summary.folder / 'classes.txt'}, some labels in their colours in {picture}.")
+    return summary
+
+
 def run(args):
     try:
         return args.action(args)
@@ -37,6 +106,16 @@ def run(args):
         raise
     except (OSError, ValueError) as error:
         raise InputError(str(error)) from error
+
+
+def _config(args):
+    import shlex
+
+    configure(Path(args.dir), Path(args.out), None, choices(args))
+    config = shlex.quote(args.out)
+    print(f"\nThe configuration is {args.out}. Next:\n")
+    print(f"  bisenetv1 train --config {config} --do_eval --save_dir output")
+    print(f"  bisenetv1 export --config {config} --model_path output/best_model/model.pdparams")
 
 
 def _prepare(args):
@@ -68,6 +147,28 @@ def _scenes(args):
     progress = lambda scenes: tqdm(scenes, desc="scenes", unit="scene")  # noqa: E731
     path = write_scenes(args.dst, args.train, args.val, tuple(args.size), classes, args.seed, progress)
     print(f"The scenes are in {path}")
+
+
+class Bars:
+    """A bar for every stage that lasts: `progress(stage, done, total)`."""
+
+    def __init__(self):
+        self._stage, self._bar = None, None
+
+    def __enter__(self):
+        return self._step
+
+    def _step(self, stage, done, total):
+        from tqdm import tqdm
+
+        if stage != self._stage:
+            self.__exit__()
+            self._stage, self._bar = stage, tqdm(desc=stage, unit="file", total=total, delay=_PATIENCE)
+        self._bar.update(done - self._bar.n)
+
+    def __exit__(self, *_):
+        if self._bar:
+            self._bar.close()
 
 
 class _Bar:

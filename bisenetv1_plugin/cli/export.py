@@ -13,7 +13,10 @@ def add_arguments(parser):
         "--output_op", default="argmax", choices=["argmax", "softmax", "none"], help="what to append; none: logits"
     )
     parser.add_argument(
-        "--to", default="paddle", choices=["paddle", "onnx"], help="onnx: a model.onnx beside Paddle's files"
+        "--to",
+        default="auto",
+        choices=["auto", "paddle", "onnx"],
+        help="onnx: a model.onnx beside Paddle's files; paddle: those alone; default: onnx where it can be had",
     )
 
 
@@ -24,5 +27,9 @@ def run(args):
     cfg = project.load_config(args.config, needs=["val_dataset"])  # its transforms are the deployed model's
     project.set_device(args.device)
     model = project.trained_model(project.Builder(cfg), args.model_path)
-    export.save(model, args.save_dir, cfg.val_dataset_cfg.get("transforms"), args.input_shape, args.output_op, args.to)
+    reason = export.save(
+        model, args.save_dir, cfg.val_dataset_cfg.get("transforms"), args.input_shape, args.output_op, args.to
+    )
+    if reason:
+        print(f"Without an ONNX model, which OpenVINO and ONNX Runtime need: {reason}")
     print(f"The inference model is in {args.save_dir}")

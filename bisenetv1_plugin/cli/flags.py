@@ -1,6 +1,8 @@
 """What the commands share: flags, named as upstream's tools name them, and what is said of what was left out."""
 
+import os
 import sys
+from contextlib import contextmanager
 
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.machine import cores
@@ -14,7 +16,31 @@ def add_config_arguments(parser, model_path=True):
     parser.add_argument("--config", required=True, help="the YAML configuration")
     if model_path:
         parser.add_argument("--model_path", required=True, help="the trained weights, a .pdparams file")
+    add_trust_argument(parser)
     add_device_argument(parser)
+
+
+def add_trust_argument(parser):
+    parser.add_argument(
+        "--trust_weights",
+        action="store_true",
+        help="let .pdparams files call what they name, as Paddle does; only for files whose source you trust",
+    )
+
+
+@contextmanager
+def trusting(args):
+    """Tell `weights.load_state` of --trust_weights; a configuration's `pretrained` is read deep inside PaddleSeg."""
+    name = "BISENETV1_PLUGIN_TRUST_WEIGHTS"
+    before = os.environ.get(name)
+    if getattr(args, "trust_weights", False):
+        os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
+        if before is not None:
+            os.environ[name] = before
 
 
 def add_device_argument(parser):

@@ -13,28 +13,23 @@ def add_arguments(parser):
 
 
 def run(args):
-    from paddleseg.core import predict
     from paddleseg.transforms import Compose
+    from tqdm import tqdm
 
     from bisenetv1_plugin import project
-    from bisenetv1_plugin.deploy import images
+    from bisenetv1_plugin.deploy.images import Source
+    from bisenetv1_plugin.deploy.prediction import predict
 
     cfg = project.load_config(args.config)
     options = flags.test_config(cfg, args, "aug_pred")
     options.pop("auc_roc", None)
-    if args.custom_color:
-        options["custom_color"] = args.custom_color
-    readable, unreadable = images.listed(args.image_path)
+    source = Source(args.image_path, keep_folders=True)
     project.set_device(args.device)
     build = project.Builder(cfg)
     model = project.trained_model(build, args.model_path)
-    predict(
-        model,
-        model_path=args.model_path,
-        transforms=Compose(build.val_transforms),
-        image_list=readable,
-        image_dir=images.root(args.image_path),
-        save_dir=args.save_dir,
-        **options,
-    )
-    return flags.report(images.left_out(path) for path in unreadable)
+    transforms = Compose(build.val_transforms)
+    with tqdm(total=source.total, unit="image", desc="predict") as bar:
+        step = lambda: bar.update(source.done - bar.n)  # noqa: E731
+        predict(model, transforms, source, args.save_dir, args.custom_color, step, **options)
+    print(f"The masks are in {args.save_dir}")
+    return flags.report(source.faults)

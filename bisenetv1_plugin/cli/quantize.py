@@ -1,25 +1,40 @@
 """Export trained weights in 8 bits: post-training quantisation of the convolutions, calibrated on training images.
 
-The result is for `bisenetv1 infer --precision int8` on the CPU. Paddle's quantiser reads programs of the kind that
-Paddle 2.6 and 3.0 write and later ones do not; what it made runs with those as well.
+The result is for `bisenetv1 infer` on the CPU. Paddle's quantiser (--to paddle) reads programs of the kind that Paddle
+2.6 and 3.0 write and later ones do not; what it made runs with those as well.
 """
 
+import importlib.util
 import os
 
+from bisenetv1_plugin.cli import flags
+
 SUMMARY = "export trained weights in 8 bits"
+
+_IMAGES = 100
+_RUNTIMES = {"openvino": "OpenVINO", "onnx": "ONNX Runtime and OpenVINO", "paddle": "Paddle Inference"}
 
 
 def add_arguments(parser):
     parser.add_argument("--config", required=True, help="the YAML configuration")
     parser.add_argument("--model_path", required=True, help="the trained weights, a .pdparams file")
+    flags.add_trust_argument(parser)
     parser.add_argument("--save_dir", default="./output/quantized_model", help="folder of the exported model")
-    parser.add_argument("--batch_nums", type=int, default=10, help="batches of the train_dataset to calibrate with")
+    parser.add_argument(
+        "--to",
+        choices=["openvino", "onnx", "paddle"],
+        help="the runtime: openvino and onnx on every Paddle, paddle on 2.6 and 3.0; default: openvino where it is "
+        "installed. ONNX Runtime and OpenVINO run onnx",
+    )
+    parser.add_argument("--batch_nums", type=int, help="batches of the train_dataset; default: about 100 images")
     parser.add_argument("--batch_size", type=int, default=1, help="images in each of them")
 
 
 def run(args):
-    # For Paddle 3.0 to write the older kind of program; Paddle reads it when it is imported.
-    os.environ.update(FLAGS_enable_pir_api="0")
+    to = args.to or ("openvino" if importlib.util.find_spec("nncf") else "paddle")
+    if to == "paddle":
+        # For Paddle 3.0 to write the older kind of program; Paddle reads it when it is imported.
+        os.environ.update(FLAGS_enable_pir_api="0")
     from bisenetv1_plugin import project
     from bisenetv1_plugin.deploy import quantize
 
@@ -32,5 +47,6 @@ def run(args):
     build = project.Builder(cfg)
     images = build.train_dataset
     model = project.trained_model(build, args.model_path)
-    quantize.save(model, args.save_dir, transforms, images, args.batch_nums, args.batch_size)
-    print(f"The quantised model is in {args.save_dir}")
+    batch_nums = args.batch_nums or max(1, min(_IMAGES, len(images)) // args.batch_size)
+    quantize.save(model, args.save_dir, transforms, images, batch_nums, args.batch_size, to)
+    print(f"The quantised model is in {args.save_dir}, for {_RUNTIMES[to]}")

@@ -14,7 +14,10 @@ def add_arguments(parser):
     parser.add_argument("--learning_rate", type=float, help="over the configuration's")
     parser.add_argument("--opts", nargs="+", help="other values of the configuration, as key.key=value")
     parser.add_argument("--num_workers", type=int, default=0, help="processes that load data")
-    parser.add_argument("--resume_model", help="a checkpoint folder, iter_N, to go on from")
+    parser.add_argument(
+        "--resume_model",
+        help="a checkpoint folder, iter_N, to go on from; latest: the newest whole one in --save_dir, if any",
+    )
     parser.add_argument("--save_interval", type=int, default=1000, help="iterations between checkpoints")
     parser.add_argument("--keep_checkpoint_max", type=int, default=5, help="checkpoints to keep")
     parser.add_argument("--log_iters", type=int, default=10, help="iterations between log lines")

@@ -13,6 +13,7 @@ import json
 import os
 import sys
 
+from bisenetv1_plugin import files
 from bisenetv1_plugin.cli import flags
 from bisenetv1_plugin.errors import InputError
 
@@ -33,6 +34,7 @@ def add_arguments(parser):
     parser.add_argument("--enable_mkldnn", action="store_true", help="fp32 in Paddle Inference with oneDNN")
     parser.add_argument("--json", metavar="FILE", help="also write the figures here")
     parser.add_argument("--picture", metavar="FILE", help="also write a PNG of a few masks side by side")
+    flags.add_trust_argument(parser)
     flags.add_device_argument(parser)
 
 
@@ -138,9 +140,7 @@ def _write_json(path, done):
         "dygraph": figures(done.dygraph),
         "runtimes": entries,
     }
-    with open(f"{path}.part", "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1)
-    os.replace(f"{path}.part", path)
+    files.write(path, json.dumps(content, indent=1).encode())
 
 
 def _pictures(rows, num_classes):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from types import ModuleType
 
 import numpy as np
+
+from bisenetv1_plugin import files
 
 # Before 2.6, a crafted file could run code even with weights_only=True (CVE-2025-32434).
 _SAFE_TORCH = (2, 6)
@@ -44,38 +46,19 @@ def write(tensors: Mapping[str, np.ndarray], path: str) -> None:
 
     Raises:
         ImportError: PyTorch or safetensors is missing.
+        OSError: the file cannot be written, or the disk is full.
     """
     torch = _torch()
     state = {name: torch.from_numpy(np.array(values)) for name, values in tensors.items()}
-    with whole_file(path) as beside:
-        if path.endswith(".safetensors"):
-            from safetensors.torch import save_file
+    # In memory first: on a full disk both libraries raise errors of their own, which don't say that it is full.
+    if path.endswith(".safetensors"):
+        from safetensors.torch import save
 
-            save_file(state, beside)
-        else:
-            torch.save(state, beside)
-
-
-class whole_file:
-    """A path beside `path` to write to; it becomes `path` when the block ends, and is removed when the block raises."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def __enter__(self) -> str:
-        folder = os.path.dirname(os.path.abspath(self.path))
-        os.makedirs(folder, exist_ok=True)
-        # No leading dot: PyTorch derives a name inside its archive from the file's, and refuses an empty one.
-        handle, self._beside = tempfile.mkstemp(dir=folder, prefix="convert-", suffix=".part")
-        os.close(handle)
-        os.chmod(self._beside, 0o644)
-        return self._beside
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            os.replace(self._beside, self.path)
-        else:
-            os.remove(self._beside)
+        files.write(path, save(state))
+    else:
+        content = io.BytesIO()
+        torch.save(state, content)
+        files.write(path, content.getvalue())
 
 
 def _read_safetensors(path: str) -> dict[str, np.ndarray]:

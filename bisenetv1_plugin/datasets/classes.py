@@ -1,6 +1,7 @@
-"""Cityscapes' 19 classes by train id, their colours, and choices among them."""
+"""The names and colours of classes: Cityscapes' 19 by train id and choices among them, and those of users' data."""
 
-from typing import List, NamedTuple, Sequence, Tuple, Union
+from pathlib import Path
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -106,3 +107,51 @@ def remap(label: np.ndarray, classes: ClassChoice) -> np.ndarray:
 def class_colors(classes: ClassChoice = CLASS_NAMES) -> List[Tuple[int, int, int]]:
     """RGB colour of every chosen class, from the Cityscapes palette; a merged class has the colour of its first."""
     return [CITYSCAPES_CLASSES[ids[0]].color for _, ids in class_groups(classes)]
+
+
+class NamedClasses(NamedTuple):
+    """Class names by index, and their colours, RGB 0..255; without colours of their own, no colours."""
+
+    names: Tuple[str, ...]
+    colors: Tuple[Tuple[int, int, int], ...]
+
+
+def named_classes(source: Any, num_classes: Optional[int] = None) -> NamedClasses:
+    """The names and colours that belong to a data set.
+
+    Args:
+        source: its folder, or a configuration, PaddleSeg's `Config`, whose `val_dataset` or `train_dataset` names it.
+            The folder's `classes.txt` has a name a line, its `colors.txt` a line `name r g b` for each of them;
+            PaddleSeg's `Cityscapes`, and scenes that are drawn with all its classes, need neither.
+        num_classes: how many there are; default: the configuration's, or as many as have names. Classes that have no
+            name are called by their number.
+
+    Returns:
+        `names`, one for each class, and `colors`, as many or none.
+    """
+    root, kind = source, None
+    if hasattr(source, "val_dataset_cfg"):
+        dataset = source.val_dataset_cfg or source.train_dataset_cfg
+        root, kind = dataset.get("dataset_root"), dataset.get("type")
+        num_classes = num_classes or dataset.get("num_classes") or source.model_cfg.get("num_classes")
+    names: Sequence[str] = _lines(root, "classes.txt")
+    colors = []
+    for line in _lines(root, "colors.txt"):
+        channels = line.split()[-3:]
+        if len(channels) == 3 and all(channel.isdecimal() and int(channel) < 256 for channel in channels):
+            colors.append(tuple(map(int, channels)))
+    if not names and kind in ("Cityscapes", "SyntheticStreetScenes") and num_classes in (None, len(CLASS_NAMES)):
+        names, colors = CLASS_NAMES, class_colors()
+    count = num_classes or len(names)
+    names = tuple([*names[:count], *map(str, range(len(names), count))])
+    return NamedClasses(names, tuple(colors) if len(colors) == count else ())
+
+
+def _lines(root: Any, name: str) -> List[str]:
+    """The lines of a file in the folder that are not empty; none without the folder or the file."""
+    path = Path(root) / name if root else None
+    return (
+        [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
+        if path and path.is_file()
+        else []
+    )

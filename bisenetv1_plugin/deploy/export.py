@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import shutil
 import tempfile
-from typing import Any, Sequence
+from contextlib import contextmanager
+from typing import Any, Iterator, Sequence
 
 import paddle
 import yaml
 from paddleseg.deploy.export import WrappedModel
 
+from bisenetv1_plugin import files
+from bisenetv1_plugin.deploy import probe
 from bisenetv1_plugin.errors import InputError
 
 _OPSET = 13  # has all that the network needs; every ONNX Runtime and OpenVINO of the last years reads it
@@ -22,8 +25,8 @@ def save(
     transforms: list[dict[str, Any]],
     input_shape: Sequence[int | None] | None = None,
     output_op: str = "argmax",
-    to: str = "paddle",
-) -> None:
+    to: str = "auto",
+) -> str | None:
     """Write the model's static program, its weights and `deploy.yaml` into `save_dir`.
 
     Args:
@@ -32,20 +35,27 @@ def save(
         transforms (list[dict]): the validation transforms of the configuration.
         input_shape (sequence[int], optional): `[N, C, H, W]`, None for any. Default: any batch, 3 channels, any size.
         output_op (str): 'argmax' (int32 `[N, H, W]`), 'softmax' (`[N, classes, H, W]`) or 'none' (logits).
-        to (str): 'paddle', or 'onnx' for an ONNX model beside Paddle's files, which `deploy.yaml` then names as well.
+        to (str): 'onnx' for an ONNX model beside Paddle's files, which `deploy.yaml` then names as well; 'paddle' for
+            Paddle's files alone; 'auto' for ONNX where the converter is here and reads this network.
+
+    Returns:
+        str, optional: why there is no ONNX model, where `to` is 'auto' and there is none.
 
     Raises:
         InputError: there is no converter to ONNX for this Paddle, or it fails; nothing is written then.
+        OSError: the folder cannot be written, or the disk is full; an earlier export there stays whole.
     """
-    shape: list[int | None] = list(input_shape or [None, 3, None, None])  # InputSpec writes -1 into it
+    shape: list[int | None] = list(input_shape or [None, 3, None, None])
+    model.eval()
+    answer = probe.answer(model, shape)  # an export leaves its model converted
     wrapped = model if output_op == "none" else WrappedModel(model, output_op)
     wrapped.eval()
-    static = paddle.jit.to_static(wrapped, input_spec=[paddle.static.InputSpec(shape=shape, dtype="float32")])
-    os.makedirs(save_dir, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=save_dir, prefix=".export-") as beside:
-        paddle.jit.save(static, os.path.join(beside, "model"))
+    static = paddle.jit.to_static(wrapped, input_spec=[paddle.static.InputSpec(shape=list(shape), dtype="float32")])
+    with beside(save_dir) as folder:
+        paddle.jit.save(static, os.path.join(folder, "model"))
+        _check_written(os.path.join(folder, "model.pdiparams"))
         # Paddle 3 writes the program as JSON; a deploy.yaml that names .pdmodel would not be found.
-        program = "model.json" if os.path.exists(os.path.join(beside, "model.json")) else "model.pdmodel"
+        program = "model.json" if os.path.exists(os.path.join(folder, "model.json")) else "model.pdmodel"
         deploy: dict[str, Any] = {
             "model": program,
             "params": "model.pdiparams",
@@ -54,19 +64,75 @@ def save(
             "output_op": output_op,
             "output_dtype": "int32" if output_op == "argmax" else "float32",
         }
-        if to == "onnx":
-            deploy["onnx"] = "model.onnx"
-            with open(os.path.join(beside, "model.onnx"), "wb") as file:
-                file.write(_onnx(os.path.join(beside, program), os.path.join(beside, "model.pdiparams")))
-        with open(os.path.join(beside, "deploy.yaml"), "w", encoding="utf-8") as yaml_file:
+        reason = None
+        if to != "paddle":
+            try:
+                converted = _onnx(os.path.join(folder, program), os.path.join(folder, "model.pdiparams"))
+            except InputError as error:
+                if to == "onnx":
+                    raise
+                reason = str(error)
+            else:
+                deploy["onnx"] = "model.onnx"
+                with open(os.path.join(folder, "model.onnx"), "wb") as file:
+                    file.write(converted)
+        probe.save(answer, folder)
+        with open(os.path.join(folder, "deploy.yaml"), "w", encoding="utf-8") as yaml_file:
             yaml.safe_dump({"Deploy": deploy}, yaml_file)
-        move(beside, save_dir)
+        move(folder, save_dir)
+    return reason
 
 
-def move(beside: str, save_dir: str) -> None:
-    """Put a complete export in its place; what names the other files goes last."""
-    for name in sorted(os.listdir(beside), key=lambda name: name == "deploy.yaml"):
-        shutil.move(os.path.join(beside, name), os.path.join(save_dir, name))
+@contextmanager
+def beside(save_dir: str) -> Iterator[str]:
+    """A passing folder inside `save_dir`, to write an export into and `move` it from; errors there name `save_dir`."""
+    os.makedirs(save_dir, exist_ok=True)
+    hidden = os.path.join(os.path.abspath(save_dir), ".export-")
+    with files.naming(save_dir, hidden), tempfile.TemporaryDirectory(
+        dir=os.path.dirname(hidden), prefix=os.path.basename(hidden)
+    ) as folder:
+        yield folder
+
+
+def move(folder: str, save_dir: str) -> None:
+    """Put a complete export in its place, or, where that fails, everything back as it was.
+
+    `deploy.yaml`, which names the other files, leaves first and comes last: who is killed in between has none, rather
+    than one that names files of two exports.
+    """
+    names = sorted(os.listdir(folder), key=lambda name: (name == "deploy.yaml", name))
+    earlier = tempfile.mkdtemp(dir=folder)
+    moved: list[tuple[str, str]] = []
+    try:
+        for name in reversed(names):
+            target = os.path.join(save_dir, name)
+            if os.path.isdir(target):  # nobody's export: not ours to put aside
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), target)
+            if os.path.lexists(target):
+                _rename(target, os.path.join(earlier, name), moved)
+        for name in names:
+            _rename(os.path.join(folder, name), os.path.join(save_dir, name), moved)
+    except BaseException:
+        for source, target in reversed(moved):
+            os.rename(target, source)
+        raise
+
+
+def _rename(source: str, target: str, moved: list[tuple[str, str]]) -> None:
+    os.rename(source, target)
+    moved.append((source, target))
+
+
+def _check_written(path: str) -> None:
+    """Raise what Paddle swallows.
+
+    Its writer in C++ cuts the file off where the disk is full, and says nothing. A disk that was full is full now.
+    """
+    whole = os.path.getsize(path)
+    with open(path, "ab") as file:
+        file.write(bytes(1 << 16))
+        file.flush()
+        file.truncate(whole)
 
 
 def _onnx(program: str, params: str) -> bytes:

@@ -16,12 +16,14 @@ class Export:
 
     Attributes:
         path (str): the `deploy.yaml` itself.
-        program, params (str): Paddle's files.
+        folder (str): where it lies.
+        program, params (str, optional): Paddle's files; None for what another runtime's quantiser has made.
         onnx (str, optional): the ONNX model; None if it was exported without one.
+        openvino (str, optional): OpenVINO's model in 8 bits; None if it is none.
         transforms (callable): `{"img": path or float32 BGR [H, W, 3]}` -> `img` float32 `[C, H, W]`, `trans_info`.
         transform_list (list[dict]): the same as in the configuration.
         output_op (str): 'argmax', 'softmax' or 'none'.
-        quantised (bool): `quantize.save` has made it.
+        quantised (bool): in 8 bits: `quantize.save` has made it.
         input_shape (list[int]): `[N, C, H, W]`; None where any number will do.
 
     Raises:
@@ -39,15 +41,17 @@ class Export:
             raise InputError(f"{path} is not the deploy.yaml of an export: it has no `Deploy:` part.") from error
         deploy = DeployConfig(path)
         self.path = path
-        self.program: str = deploy.model
-        self.params: str = deploy.params
+        self.folder = os.path.dirname(path)
+        self.program: str | None = deploy.model if values.get("model") else None
+        self.params: str | None = deploy.params if values.get("model") else None
         self.transforms: Callable[[dict[str, Any]], dict[str, Any]] = deploy.transforms
-        self.onnx = os.path.join(os.path.dirname(path), values["onnx"]) if values.get("onnx") else None
+        self.onnx = os.path.join(self.folder, values["onnx"]) if values.get("onnx") else None
+        self.openvino = os.path.join(self.folder, values["openvino"]) if values.get("openvino") else None
         self.transform_list: list[dict[str, Any]] = values["transforms"]
         self.quantised = values.get("precision") == "int8"
         self.output_op: str = values.get("output_op", "argmax")
         self.input_shape = [size if size and size > 0 else None for size in values.get("input_shape") or [None] * 4]
-        for file_path in filter(None, (self.program, self.params, self.onnx)):
+        for file_path in filter(None, (self.program, self.params, self.onnx, self.openvino)):
             if not os.path.isfile(file_path):
                 raise InputError(f"{path} names {file_path}, and there is no such file: export again.")
 
@@ -56,7 +60,10 @@ class Export:
         names = ("images at a time", "channels", "pixels of height", "pixels of width")
         for have, need, name in zip(shape, self.input_shape, names):
             if need and have != need:
-                return f"the export takes {need} {name}, not {have}; `bisenetv1 export` without --input_shape takes any"
+                cure = "`bisenetv1 export` without --input_shape takes any"
+                if name == "channels":
+                    cure = "images are read as RGB: train with in_channels: 3"
+                return f"the export takes {need} {name}, not {have}; {cure}"
         return None
 
     def onnx_model(self) -> str:

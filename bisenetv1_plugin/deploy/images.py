@@ -3,40 +3,53 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Iterator
 
 import cv2
 import numpy as np
-from paddleseg.utils import get_image_list
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from bisenetv1_plugin.datasets.reading import READ_ERRORS
 from bisenetv1_plugin.errors import InputError
 
 _VIDEOS = (".avi", ".mkv", ".mov", ".mp4", ".webm")
+_IMAGES = (".jpeg", ".jpg", ".bmp", ".png")  # upstream's
+_CUT_OFF = "copy or download it again"
+
+# Images of more pixels than Pillow thinks wise run all the same; those of twice as many are left out with a sentence.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
-def listed(image_path: str) -> tuple[list[str], list[str]]:
-    """The images behind a path (an image, a list file or a folder), sorted into readable and unreadable.
+def listed(image_path: str) -> list[str]:
+    """The files behind a path: an image, a list of images (one a line, what follows it is ignored), or a folder.
 
     Raises:
-        InputError: nothing is there, or no image can be read.
+        InputError: nothing is there, or no image is named.
+        OSError: a list cannot be read.
     """
-    try:
-        paths, _ = get_image_list(image_path)
-    except (FileNotFoundError, RuntimeError, UnicodeDecodeError) as error:
-        raise InputError(f"{image_path} is no image, image list or folder: {error}") from error
-    readable = [path for path in sorted(set(paths)) if cv2.haveImageReader(path)]
-    unreadable = sorted(set(paths) - set(readable))
-    if not readable:
-        raise InputError(f"None of the {len(unreadable)} images of {image_path} can be read: {unreadable[0]} ...")
-    return readable, unreadable
+    if os.path.isdir(image_path):
+        paths = _of_folder(image_path)
+    elif not os.path.isfile(image_path):
+        raise InputError(f"there is no {image_path}: name an image, a list of images or a folder of them.")
+    elif image_path.lower().endswith(_IMAGES) or cv2.haveImageReader(image_path):
+        paths = [image_path]
+    else:
+        paths = _of_list(image_path)
+    if not paths:
+        raise InputError(f"{image_path} names no image; an image ends with {', '.join(_IMAGES)}.")
+    return sorted(set(paths))
 
 
 class Source:
     """The pictures behind a path, or the frames of a video, as pairs (name, uint8 BGR `[H, W, 3]`).
 
+    Args:
+        image_path (str): an image, a list of images, a folder of them, or a video.
+        keep_folders (bool): a picture's name is its path from that folder on, with its ending; else the name alone.
+
     Attributes:
+        total (int, optional): how many there are; None for a video that does not say.
         done (int): how many were read or found unreadable so far.
         faults (list[str]): a sentence for each that was left out.
 
@@ -44,24 +57,27 @@ class Source:
         InputError: nothing is there or can be read, or two results would have the same name.
     """
 
-    def __init__(self, image_path: str) -> None:
+    def __init__(self, image_path: str, keep_folders: bool = False) -> None:
         self._video = image_path if image_path.lower().endswith(_VIDEOS) else None
         self._unreadable: list[str] = []
+        self._root = _root(image_path) if keep_folders else None
+        self.total: int | None
         if self._video:
-            self._length = _frame_count(image_path)
+            self.total = _frame_count(image_path)
         else:
-            self._paths, self._unreadable = listed(image_path)
-            self._length = len(self._paths) + len(self._unreadable)
-            _check_names(self._paths)
+            found = listed(image_path)
+            self.total = len(found)
+            self._paths = [path for path in found if cv2.haveImageReader(path)]
+            self._unreadable = [left_out(path) for path in found if path not in set(self._paths)]
+            if not self._paths:
+                raise InputError(f"None of the {len(found)} images of {image_path} can be read: {self._unreadable[0]}")
+            self._check_names()
         self.rewind()
 
     def rewind(self) -> None:
         """Start again."""
         self.done = len(self._unreadable)
-        self.faults = [left_out(path) for path in self._unreadable]
-
-    def __len__(self) -> int:
-        return self._length
+        self.faults = list(self._unreadable)
 
     def __iter__(self) -> Iterator[tuple[str, np.ndarray]]:
         return self._frames(self._video) if self._video else self._images()
@@ -69,12 +85,12 @@ class Source:
     def _images(self) -> Iterator[tuple[str, np.ndarray]]:
         for path in self._paths:
             self.done += 1
-            fault = _damage(path)
-            pixels = None if fault else cv2.imread(path)
+            # OpenCV fills the lost part of a cut-off image without a word; Pillow says so.
+            pixels = None if _damage(path) else cv2.imread(path)
             if pixels is None:
-                self.faults.append(left_out(path, fault))
+                self.faults.append(left_out(path))
             else:
-                yield _name(path), pixels
+                yield self._name(path), pixels
 
     def _frames(self, path: str) -> Iterator[tuple[str, np.ndarray]]:
         video = cv2.VideoCapture(path)
@@ -83,52 +99,101 @@ class Source:
             if not more:
                 break
             self.done += 1
-            yield f"{_name(path)}_{self.done:06d}", pixels
+            yield f"{_stem(path)}_{self.done:06d}", pixels
         video.release()
-        if self.done < self._length:
-            self.faults.append(f"{path} ends after frame {self.done} of {self._length}: the rest cannot be read.")
+        if self.done < (self.total or 1):
+            whole = f" of {self.total}" if self.total else ""
+            self.faults.append(f"{path} ends after frame {self.done}{whole}: the rest cannot be read.")
+
+    def _name(self, path: str) -> str:
+        if self._root is None:
+            return _stem(path)
+        # What a list names outside of its folder gets its whole path, inside of the results' folder.
+        below = os.path.relpath(path, self._root)
+        return os.path.abspath(path).lstrip("/\\") if below.startswith(os.pardir) else below
+
+    def _check_names(self) -> None:
+        seen: dict[str, str] = {}
+        for path in self._paths:
+            name = self._name(path) if self._root is None else os.path.splitext(self._name(path))[0]
+            other = seen.setdefault(name, path)
+            if other != path:
+                raise InputError(f"{other} and {path} would both give {name}.png: run them apart.")
 
 
-def left_out(path: str, why: str = "") -> str:
+def left_out(path: str) -> str:
     """The sentence for an image that cannot be read."""
-    return f"{path} cannot be read and was left out{why}."
-
-
-def root(image_path: str) -> str | None:
-    """The folder that the results' names are relative to, as upstream has it: None for a single image."""
-    if os.path.isdir(image_path):
-        return image_path
-    return None if image_path.lower().endswith((".jpeg", ".jpg", ".bmp", ".png")) else os.path.dirname(image_path)
-
-
-def _frame_count(path: str) -> int:
-    if not os.path.isfile(path):
-        raise InputError(f"there is no video {path}.")
-    video = cv2.VideoCapture(path)
-    opened, frames = video.isOpened(), int(video.get(cv2.CAP_PROP_FRAME_COUNT))
-    video.release()
-    if not opened:
-        raise InputError(f"{path} is a video that OpenCV cannot open.")
-    return frames
-
-
-def _check_names(paths: list[str]) -> None:
-    seen: dict[str, str] = {}
-    for path in paths:
-        other = seen.setdefault(_name(path), path)
-        if other != path:
-            raise InputError(f"{other} and {path} would both give {_name(path)}.png: run them apart.")
+    why = _damage(path) or "OpenCV does not read this kind: save it as PNG or JPEG"
+    return f"{path} cannot be read and was left out ({why})."
 
 
 def _damage(path: str) -> str:
-    """What Pillow says against the file, in brackets; OpenCV fills the lost part of a cut-off image without a word."""
+    """What Pillow or the system says against a file, and the cure; nothing if it is whole."""
     try:
+        if not os.path.getsize(path):
+            return f"it is empty: {_CUT_OFF}"
         with Image.open(path) as image:
             image.load()
+    except Image.DecompressionBombError:
+        return f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels: cut it into tiles"
+    except UnidentifiedImageError:
+        return "it is no image, whatever its name says"
+    except PermissionError:
+        return "permission denied: ask for the right to read it"
+    except OSError as error:
+        return error.strerror or f"{error}: {_CUT_OFF}"
     except READ_ERRORS as error:
-        return f" ({error})"
+        return f"{error}: {_CUT_OFF}"
     return ""
 
 
-def _name(path: str) -> str:
+def _of_folder(folder: str) -> list[str]:
+    found: list[str] = []
+    # A folder that may not be looked into is left out by name, as an image is.
+    for inner, _, names in os.walk(folder, onerror=lambda error: found.append(error.filename)):
+        if ".ipynb_checkpoints" not in inner:
+            images = (name for name in names if name.lower().endswith(_IMAGES) and not name.startswith("."))
+            found.extend(os.path.join(inner, name) for name in images)
+    return found
+
+
+def _of_list(path: str) -> list[str]:
+    try:
+        with open(path, encoding="utf-8-sig") as file:  # whatever the system's own encoding is
+            text = file.read()
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise InputError(f"{path} is no image that OpenCV reads and no list of images (UTF-8 text): save it as PNG.")
+    folder = os.path.dirname(path)
+    return [_of_line(folder, line.strip()) for line in text.split("\n") if line.strip()]
+
+
+def _of_line(folder: str, line: str) -> str:
+    """The image that a line begins with: the longest that is there, for names may have spaces, or the first word."""
+    for later_words in range(len(line.split())):
+        path = os.path.join(folder, line.rsplit(maxsplit=later_words)[0])
+        if os.path.isfile(path):
+            break
+    return path
+
+
+def _root(image_path: str) -> str:
+    """The folder that the results' names are relative to."""
+    return image_path if os.path.isdir(image_path) else os.path.dirname(os.path.abspath(image_path))
+
+
+def _frame_count(path: str) -> int | None:
+    """How many frames a video says it has; None where it says nothing, as streams and recordings that were cut off."""
+    if not os.path.isfile(path):
+        raise InputError(f"there is no video {path}.")
+    video = cv2.VideoCapture(path)
+    opened, frames = video.isOpened(), video.get(cv2.CAP_PROP_FRAME_COUNT)
+    video.release()
+    if not opened:
+        raise InputError(f"{path} is a video that OpenCV cannot open.")
+    return int(frames) if frames > 0 else None
+
+
+def _stem(path: str) -> str:
     return os.path.splitext(os.path.basename(path))[0]

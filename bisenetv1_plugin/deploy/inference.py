@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from collections import deque
+from contextlib import closing, contextmanager
 from typing import Any, Callable, Iterator, NamedTuple
 
+import cv2
 import numpy as np
 
 from bisenetv1_plugin.deploy.exported import Export
 from bisenetv1_plugin.deploy.images import Source
 from bisenetv1_plugin.deploy.masks import Writer, restore
+from bisenetv1_plugin.deploy.pipeline import Behind, ahead
 from bisenetv1_plugin.deploy.runtimes import Runtime
+from bisenetv1_plugin.errors import InputError
+
+# Fewer pictures are not worth a runtime's second set-up for many at a time.
+_FEW = 4
 
 
 def infer(
@@ -22,6 +31,8 @@ def infer(
 ) -> None:
     """Write the mask of every picture; those that cannot be read or do not fit are in `source.faults` then.
 
+    Reading, computing and writing go on at the same time, in order, a few pictures apart.
+
     Args:
         export (Export): what `runtime` runs.
         runtime (Runtime): one of `runtimes.RUNTIMES`; without argmax in the export, it is taken here.
@@ -30,12 +41,69 @@ def infer(
         batch_size (int): pictures of the same size at a time.
         step (callable): called after every batch; `source.done` says how far it is.
     """
-    for batch in batches(source, export, batch_size):
-        output = runtime.run(np.stack([picture.sample["img"] for picture in batch]))
+
+    def write(batch: list[Picture], output: np.ndarray) -> None:
         masks = output.argmax(axis=1) if output.ndim == 4 else output
         for picture, mask in zip(batch, masks):
             writer.write(picture.name, restore(mask.astype("uint8"), picture.sample["trans_info"]), picture.pixels)
-        step()
+
+    few = source.total is not None and source.total <= _FEW
+    with Behind(write, 4) as behind, closing(ahead(batches(source, export, batch_size), 2)) as read:
+        for batch, output in _outputs(runtime, read, export.input_shape[0] or 0, few):
+            if isinstance(output, InputError):
+                source.faults += [f"{picture.name} was left out: {output}" for picture in batch]
+            else:
+                behind.do(batch, output)
+            step()
+
+
+def _outputs(
+    runtime: Runtime, read: Iterator[list[Picture]], fixed: int, few: bool
+) -> Iterator[tuple[list[Picture], np.ndarray | InputError]]:
+    """What the runtime gives for every batch, in order; where the memory does not suffice, the sentence for it."""
+
+    def images(batch: list[Picture]) -> np.ndarray:
+        found = [picture.sample["img"] for picture in batch]
+        return np.stack(found + found[-1:] * (fixed - len(found)))  # a fixed batch is full; `zip` drops these
+
+    begun: deque[list[Picture]] = deque()
+
+    def inputs() -> Iterator[np.ndarray]:
+        for batch in read:
+            begun.append(batch)
+            yield images(batch)
+
+    while True:
+        try:
+            with naming_memory():
+                for output in map(runtime.run, inputs()) if few else runtime.stream(inputs()):
+                    yield begun.popleft(), output
+            return
+        except InputError:  # whichever of those that are under way it was: once more, each alone
+            while begun:
+                batch = begun.popleft()
+                try:
+                    with naming_memory():
+                        output = runtime.run(images(batch))
+                except InputError as error:
+                    yield batch, error
+                else:
+                    yield batch, output
+
+
+@contextmanager
+def naming_memory() -> Iterator[None]:
+    """Turn what Paddle, NumPy and OpenCV say where the memory does not suffice into one sentence.
+
+    Raises:
+        InputError: it does not suffice.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError, cv2.error) as error:
+        if not (isinstance(error, MemoryError) or re.search("ResourceExhausted|Insufficient memory", str(error))):
+            raise
+        raise InputError("it needs more memory than there is; make it smaller, or cut it into tiles.") from error
 
 
 class Picture(NamedTuple):
@@ -50,7 +118,12 @@ def batches(source: Source, export: Export, batch_size: int) -> Iterator[list[Pi
     """Up to `batch_size` pictures that have the same size after the transforms and fit the export, at a time."""
     batch: list[Picture] = []
     for name, pixels in source:
-        picture = Picture(name, pixels, export.transforms({"img": pixels.astype("float32")}))
+        try:
+            with naming_memory():
+                picture = Picture(name, pixels, export.transforms({"img": pixels.astype("float32")}))
+        except InputError as error:
+            source.faults.append(f"{name} was left out: {error}")
+            continue
         shape = picture.sample["img"].shape
         misfit = export.misfit((batch_size, *shape))
         if misfit:

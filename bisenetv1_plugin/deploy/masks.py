@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from bisenetv1_plugin import figures
-from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.files import write
 
 
 def restore(mask: np.ndarray, trans_info: list[Any]) -> np.ndarray:
@@ -35,13 +35,22 @@ class Writer:
         """`mask` uint8 `[H, W]`, `pixels` uint8 BGR `[H, W, 3]`.
 
         Raises:
-            InputError: a file cannot be written.
+            OSError: a file cannot be written; it is not there then.
         """
         color = self._colors[mask][..., ::-1]
         pictures = {"": mask, "color": color}
         if "overlay" in self._folders:
             pictures["overlay"] = cv2.addWeighted(pixels, 0.5, color, 0.5, 0)
         for kind, picture in pictures.items():
-            path = os.path.join(self._folders[kind], f"{name}.png")
-            if not cv2.imwrite(path, picture):
-                raise InputError(f"{path} cannot be written.")
+            write_picture(os.path.join(self._folders[kind], f"{name}.png"), picture)
+
+
+def write_picture(path: str, picture: np.ndarray) -> None:
+    """Write uint8 `[H, W]` or BGR `[H, W, 3]` in the format of the path's ending.
+
+    Not by `cv2.imwrite`, which reports success for what a full disk has swallowed.
+
+    Raises:
+        OSError: the file cannot be written; it is not there then.
+    """
+    write(path, cv2.imencode(os.path.splitext(path)[1], picture)[1].tobytes())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Callable
+from typing import Any, Callable, Iterable, Iterator
 
 import numpy as np
 import paddle
@@ -39,6 +39,8 @@ class PaddleInference:
     ) -> None:
         from paddle import inference
 
+        if not (export.program and export.params):
+            raise InputError(f"{export.path} is for another runtime; Paddle's int8 is made by `bisenetv1 quantize`.")
         config = inference.Config(export.program, export.params)
         config.disable_glog_info()
         config.enable_memory_optim()
@@ -76,6 +78,10 @@ class PaddleInference:
         # It leaves all of Paddle's mathematics on one thread: the next forward pass in dygraph takes twice as long.
         paddle.base.core.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1").split(",")[0]))
         return self._output.copy_to_cpu()
+
+    def stream(self, inputs: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """What `run` gives for each, in order."""
+        return map(self.run, inputs)
 
 
 def _use_onednn(config: Any, program: str) -> None:

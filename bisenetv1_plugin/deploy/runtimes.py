@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Protocol
+from typing import Any, Callable, Iterable, Iterator, Protocol
 
 import numpy as np
 
@@ -18,6 +18,9 @@ class Runtime(Protocol):
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """`[N, C, H, W]` float32 -> what the export's `output_op` gives: integer `[N, H, W]` for argmax."""
+
+    def stream(self, inputs: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """What `run` gives for each, in order; a runtime that can works on several at a time."""
 
 
 RUNTIMES: dict[str, Callable[..., Any]] = {

@@ -11,7 +11,7 @@ import numpy as np
 from bisenetv1_plugin.deploy.paddle_inference import PaddleInference
 from bisenetv1_plugin.errors import InputError
 
-_TUNING_IMAGES = 10
+TUNING_IMAGES = 10
 
 
 def configure(precision: str, min_subgraph_size: int = 3, shapes_file: str | None = None) -> Callable[[Any], None]:
@@ -62,5 +62,5 @@ def collect_shapes(
         shapes_file (str): where to write.
     """
     runtime = make_runtime(tensorrt=lambda config: config.collect_shape_range_info(shapes_file))
-    for _, image in zip(range(_TUNING_IMAGES), images):
+    for _, image in zip(range(TUNING_IMAGES), images):
         runtime.run(image)

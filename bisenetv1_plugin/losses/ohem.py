@@ -2,14 +2,21 @@
 
 import math
 
+import numpy as np
 import paddle
 import paddle.nn as nn
 import paddle.nn.functional as F
+
+from bisenetv1_plugin.errors import InputError
 
 __all__ = ["BiSeNetV1Loss"]
 
 # Reading a value from a GPU waits for all the work queued before it: look at the first labels, then now and then.
 _CHECK_EVERY = 50
+
+# A loss of NaN or infinity this often in a row stops the training. Once is no reason: mixed precision may overflow, and
+# its GradScaler then leaves that step out.
+_PATIENCE = 20
 
 # Equal probabilities differ in their last bits with the order of the classes; ties stay together within this.
 _TIE = 1e-6
@@ -35,7 +42,8 @@ class BiSeNetV1Loss(nn.Layer):
 
     Raises:
         ValueError: an argument is out of range; at the call, shapes that do not fit, or (at the first call and
-            regularly after) a label that is neither a class nor `ignore_index`.
+            regularly after) a label that is neither a class nor `ignore_index`, which is an `InputError`.
+        FloatingPointError: the loss was NaN or infinite many times in a row (looked at regularly).
     """
 
     def __init__(self, thresh=0.7, min_kept=1 / 16, weight=None, ignore_index=255, resize_label=False):
@@ -58,6 +66,7 @@ class BiSeNetV1Loss(nn.Layer):
         self.resize_label = resize_label
         self._calls = 0
         self._label_range = None
+        self._not_finite = None
 
     def forward(self, logit, label):
         """
@@ -79,48 +88,106 @@ class BiSeNetV1Loss(nn.Layer):
         if self.weight is not None and len(self.weight) != num_classes:
             raise ValueError(f"`weight` has {len(self.weight)} numbers, and the network {num_classes} classes.")
 
-        label = label.astype("int64")
-        labelled = label != self.ignore_index
-        valid = labelled & (label >= 0) & (label < num_classes)
-        self._check_labels(label, labelled, num_classes)
-        target = paddle.where(valid, label, paddle.zeros_like(label))
-
+        valid, target = self._valid(label.astype("float32"), num_classes)
         with paddle.amp.auto_cast(enable=False):  # PaddleSeg computes losses inside auto_cast
-            logit = logit if logit.dtype == paddle.float64 else logit.astype("float32")
+            if logit.dtype not in (paddle.float32, paddle.float64):  # Paddle 2 copies what it casts to its own type
+                logit = logit.astype("float32")
             pixel_loss = F.cross_entropy(logit, target.unsqueeze(1), reduction="none", axis=1).squeeze(1)
-            kept = self._hard(pixel_loss.detach(), valid).astype(pixel_loss.dtype)
+            kept = self._hard(pixel_loss.detach(), valid.astype(pixel_loss.dtype))
             if self.weight is not None:
-                kept = kept * paddle.to_tensor(self.weight, dtype=kept.dtype)[target]
+                weight = paddle.to_tensor(self.weight, dtype=kept.dtype)
+                kept = kept * paddle.gather(weight, target.flatten()).reshape(kept.shape)
             total = kept.sum()
-            return ((pixel_loss * kept).sum() / paddle.where(total > 0, total, paddle.ones_like(total))).reshape([1])
+            loss = (pixel_loss * kept).sum() / paddle.where(total > 0, total, paddle.ones_like(total))
+            if paddle.in_dynamic_mode():
+                self._remember(loss.detach())
+            return loss.reshape([1])
+
+    def calls_not_finite(self):
+        """How many of the last calls, without a break, gave NaN or infinity. Reads from the device."""
+        return 0 if self._not_finite is None else int(self._not_finite)
+
+    def _valid(self, label, num_classes):
+        """1 for pixels that count and 0 for others, float32, and the classes (0 for the others), int32.
+
+        In floats: comparing and choosing integers takes Paddle ten times as long on the CPU.
+        """
+        labelled = (label != self.ignore_index).astype("float32")
+        if paddle.in_dynamic_mode():
+            self._check(label * labelled, num_classes)
+        valid = labelled * (label >= 0).astype("float32") * (label < num_classes).astype("float32")
+        return valid, (label * valid).astype("int32")
 
     def _hard(self, pixel_loss, valid):
-        """Which pixels are kept, bool `[N, H, W]`. `loss >= -log(t)` is `probability <= t`."""
+        """Which pixels are kept, 1 or 0, `[N, H, W]`. `loss >= -log(t)` is `probability <= t`."""
         count = self.min_kept if isinstance(self.min_kept, int) else int(self.min_kept * valid.size)
         if count > valid.size:
             return valid
-        # Ignored pixels have probability 1, as in the authors' code. topk selects; it does not sort everything.
-        mined = paddle.where(valid, pixel_loss, paddle.zeros_like(pixel_loss)).flatten()
-        least = paddle.topk(mined, max(count, 1), sorted=False)[0].min()
-        threshold = paddle.clip(least, max=self.max_easy_loss) - _TIE
-        mine = valid.astype("int64").sum() >= count
-        return valid & ((pixel_loss >= threshold) | ~mine)
+        # Ignored pixels have probability 1, as in the authors' code.
+        threshold = _largest(pixel_loss * valid, max(count, 1), self.max_easy_loss) - _TIE
+        threshold = paddle.where(_total(valid) >= count, threshold, paddle.zeros_like(threshold))
+        return valid * (pixel_loss >= threshold).astype(valid.dtype)
 
-    def _check_labels(self, label, labelled, num_classes):
-        """Name a wrong label value. The range seen is kept on the device and read only every `_CHECK_EVERY` calls."""
-        seen = paddle.where(labelled, label, paddle.zeros_like(label))
-        seen = paddle.stack([seen.min(), seen.max()])
+    def _remember(self, loss):
+        """Count, on the device, the calls in a row whose loss is not finite."""
+        before = paddle.zeros_like(loss) if self._not_finite is None else self._not_finite
+        self._not_finite = paddle.where(paddle.isfinite(loss), paddle.zeros_like(before), before + 1)
+
+    def _check(self, label, num_classes):
+        """Name a wrong label value or a loss of NaN: kept on the device, and read every `_CHECK_EVERY` calls."""
+        seen = paddle.stack([label.min(), label.max()])
         if self._label_range is not None:
             seen = paddle.stack(
                 [paddle.minimum(self._label_range, seen)[0], paddle.maximum(self._label_range, seen)[1]]
             )
         self._label_range = seen
         self._calls += 1
-        if self._calls % _CHECK_EVERY == 1 and paddle.in_dynamic_mode():
-            low, high = seen.tolist()
-            if low < 0 or high >= num_classes:
-                raise ValueError(
-                    f"A label has the value {low if low < 0 else high}, but there are {num_classes} classes "
-                    f"(0..{num_classes - 1}) and `ignore_index` is {self.ignore_index}. "
-                    "`bisenetv1 data check CONFIG` names the files."
-                )
+        if self._calls % _CHECK_EVERY != 1:
+            return
+        low, high = (int(value) for value in seen.tolist())
+        if low < 0 or high >= num_classes:
+            raise InputError(
+                f"A label has the value {low if low < 0 else high}, but there are {num_classes} classes "
+                f"(0..{num_classes - 1}) and `ignore_index` is {self.ignore_index}. "
+                "`bisenetv1 data check CONFIG` names the files."
+            )
+        calls = self.calls_not_finite()
+        if calls >= _PATIENCE:
+            raise FloatingPointError(
+                f"The loss has been NaN or infinite {calls} times in a row. Try a lower learning rate, look for wrong "
+                "labels, and under mixed precision try float32."
+            )
+
+
+def _largest(values, count, most):
+    """The `count`-th largest of `values` (`[N, H, W]`, from 0 on), or `most` if that is less; of no dimension."""
+    if paddle.in_dynamic_mode() and str(values.place) == "Place(cpu)":
+        return _selected(values, count, most)
+    return _enclosed(values, count, most)
+
+
+def _selected(values, count, most):
+    """By selection, where there is no device to wait for."""
+    found = values.numpy().ravel()
+    place = found.size - count
+    found.partition(place)
+    return paddle.to_tensor(np.minimum(found[place], found.dtype.type(most)))
+
+
+def _enclosed(values, count, most):
+    """Without sorting or reading from the device: the interval that holds it is halved until no float lies inside.
+
+    Exact from 1e-5 on; below, to less than the tie's width.
+    """
+    low, high = paddle.zeros([], values.dtype), paddle.full([], most, values.dtype)
+    reached = _total((values >= high).astype(values.dtype)) >= count
+    for _ in range(70 if values.dtype == paddle.float64 else 40):
+        middle = (low + high) / 2
+        enough = _total((values >= middle).astype(values.dtype)) >= count
+        low, high = paddle.where(enough, middle, low), paddle.where(enough, high, middle)
+    return paddle.where(reached, paddle.full([], most, values.dtype), low)
+
+
+def _total(ones):
+    """How many ones `[N, H, W]` holds, int64; an image's are counted in their own type, exact to 16 million."""
+    return ones.sum(axis=[1, 2]).astype("int64").sum()

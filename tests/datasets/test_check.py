@@ -1,6 +1,7 @@
 """Each fault a data set can have is found, named and counted once."""
 
 import os
+import time
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from bisenetv1_plugin.datasets.check import check_config
+from bisenetv1_plugin.datasets.check import before_training, check_config
+from bisenetv1_plugin.datasets.check.lists import read_config
 
 LABEL = np.array([[0, 0, 0, 1], [1, 1, 2, 255]], np.uint8)  # 3 of class 0, 3 of 1, 1 of 2, 1 ignored
 
@@ -258,6 +260,68 @@ def test_other_types(root):
     assert "val: ShiftedForTest changes labels" in report.notes[1]
 
 
+def quick(root, seconds=10.0, **changes):
+    return before_training(read_config(config(root, **changes)), seconds)
+
+
+def test_before_training_a_sound_data_set(root):
+    report = quick(root)
+    assert report.ok and report.notes == [] and report.images == {"train": 3, "val": 2}
+
+
+def test_before_training_headers_are_all_looked_at(root):
+    """Whatever shows without a pixel is found, even where there is no time at all for pixels."""
+    names = [f"{i:03}" for i in range(40)]
+    for name in names:
+        cv2.imwrite(str(root / f"{name}.png"), np.zeros((2, 4, 3), np.uint8))
+        cv2.imwrite(str(root / f"{name}_label.png"), LABEL)
+    (root / "train.txt").write_text("".join(f"{n}.png {n}_label.png\n" for n in [*names, "d"]))
+    (root / "005.png").unlink()
+    (root / "011_label.png").write_bytes(b"no image")
+    cv2.imwrite(str(root / "022_label.png"), LABEL[:1])
+    cv2.imwrite(str(root / "033_label.png"), np.zeros((2, 4, 3), np.uint8))
+    Image.new("1", (30000, 30000)).save(root / "037.png")
+    Image.new("RGB", (4, 2)).save(root / "038.png", format="GIF")
+    report = quick(root, seconds=0.0)
+    assert [(p.kind, Path(p.file).name) for p in report.problems] == [
+        ("missing", "005.png"),
+        ("unreadable", "011_label.png"),
+        ("size", "022_label.png"),
+        ("label format", "033_label.png"),
+        ("unreadable", "037.png"),
+        ("unreadable", "038.png"),
+        ("leak", "d.png"),
+    ]
+    assert report.notes == ["the pixels of 8 of 43 pairs were looked at, the headers of all."]
+    assert all(problem.file in problem.message for problem in report.problems)
+
+
+def test_before_training_pixels(root):
+    (root / "a.png").write_bytes((root / "a.png").read_bytes()[:-20])
+    cv2.imwrite(str(root / "b_label.png"), np.where(LABEL == 1, 42, LABEL).astype(np.uint8))
+    assert kinds(quick(root)) == ["unreadable", "label values"]
+
+
+def test_before_training_takes_no_longer_than_it_may(root):
+    (root / "train.txt").write_text("a.png a_label.png\n" * 10000)
+    started = time.monotonic()
+    report = quick(root, seconds=0.5)
+    assert time.monotonic() - started < 30  # two seconds on an idle machine
+    assert report.images["train"] == 10000 and report.ok
+
+
+def test_turned_by_exif(root):
+    """OpenCV turns the image: the sizes that count are those after that."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (2, 4)).save(root / "a.jpg", exif=exif)
+    (root / "train.txt").write_text("a.jpg a_label.png\n")
+    assert check_config(config(root)).ok and quick(root).ok
+    cv2.imwrite(str(root / "a_label.png"), LABEL.T)
+    for report in (check_config(config(root)), quick(root)):
+        assert kinds(report) == ["size"] and "by its EXIF orientation" in report.problems[0].message
+
+
 @pytest.mark.skipif("CAMVID_DIR" not in os.environ, reason="CAMVID_DIR names no CamVid")
 def test_real_camvid(tmp_path):
     root = Path(os.environ["CAMVID_DIR"])
@@ -267,5 +331,6 @@ def test_real_camvid(tmp_path):
     }
     report = check_config(config(tmp_path, model={"type": "FCN", "num_classes": 11}, **changes))
     assert report.ok and report.images == {"train": 367, "val": 101}
+    assert before_training(read_config(tmp_path / "config.yml"), 2.0).ok
     assert sum(report.counts["train"]) + report.ignored["train"] == 367 * 480 * 360
     assert (report.counts["train"] > 0).all() and (report.counts["val"] > 0).all()

@@ -84,7 +84,7 @@ def bisenetv1(*arguments):
 def quantize(small, save_dir, *arguments):
     """In a process of its own: Paddle reads at its import which kind of program to write."""
     flags = ["--config", small.config, "--model_path", small.weights, "--save_dir", save_dir]
-    return bisenetv1("quantize", *flags, "--batch_nums", 1, *arguments)
+    return bisenetv1("quantize", *flags, "--to", "paddle", "--batch_nums", 1, *arguments)
 
 
 def test_int8_is_near_and_a_quarter_of_the_size(small, dynamic, tmp_path):

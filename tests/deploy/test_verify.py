@@ -106,7 +106,7 @@ def test_refusals(small, dynamic, tmp_path):
     (tmp_path / "resized.yml").write_text(yaml.safe_dump(values))
     cases = [
         ((dynamic,), {"config": tmp_path / "resized.yml"}, "has other transforms than the val_dataset"),
-        ((tmp_path,), {}, "deploy.yaml, and there is no such file"),
+        ((tmp_path,), {}, "deploy.yaml: name the deploy.yaml of an export"),
         ((dynamic, tmp_path / "absent.txt"), {}, "is no list of `image label` lines"),
     ]
     for arguments, keywords, sentence in cases:

@@ -172,6 +172,31 @@ class TestWrongLabels:
         assert (gradient[0, :, 0, 0] == 0).all()
 
 
+class TestNaN:
+    """A loss that is not finite counts when it stays so: GradScaler leaves out the step of one that overflowed."""
+
+    @staticmethod
+    def feed(loss, values):
+        logit, label = case("random", 0)
+        for value in values:
+            run(loss, np.full_like(logit, value) if value else logit, label)
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    def test_stops_when_it_stays(self, value):
+        loss = BiSeNetV1Loss()
+        self.feed(loss, [0] * 5 + [value] * 45)
+        assert loss.calls_not_finite() == 45
+        with pytest.raises(FloatingPointError, match="NaN or infinite 45 times in a row. Try a lower learning rate"):
+            self.feed(loss, [value])
+
+    def test_goes_on_when_it_passes(self):
+        loss = BiSeNetV1Loss()
+        self.feed(loss, ([np.nan] * 19 + [0]) * 10)
+        assert loss.calls_not_finite() == 0
+        self.feed(loss, [np.nan])
+        assert loss.calls_not_finite() == 1
+
+
 @pytest.mark.parametrize(
     "arguments, sentence",
     [

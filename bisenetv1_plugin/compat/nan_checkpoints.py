@@ -1,0 +1,124 @@
+"""NaN and PaddleSeg's checkpoints: `train` goes on with it, and saves it among the good ones and as the best model.
+
+Only for the networks of this package: what other networks' users make of such files is not known here. A state with a
+tensor that is not finite is refused when it is about to be saved, and the training ends with a sentence that names the
+iteration; so it does when `BiSeNetV1Loss` has noticed. A loss that overflows now and then under mixed precision, whose
+step GradScaler leaves out, is no reason: it leaves no trace in the state.
+"""
+
+import functools
+import inspect
+import os
+import re
+import traceback
+from contextlib import suppress
+
+import paddle
+import paddleseg.core
+
+from bisenetv1_plugin.compat import core_train
+from bisenetv1_plugin.errors import InputError
+
+DEFECT = "PaddleSeg's train goes on with a network of NaN and saves it among the good checkpoints."
+
+_PACKAGE = __name__.partition(".")[0]
+_CURES = (
+    "Try a lower learning rate, look for wrong labels with `bisenetv1 data check`, and under mixed precision try "
+    "--precision fp32."
+)
+
+
+def needed():
+    """As long as `train` saves what it has without asking whether it is finite."""
+    names = core_train.names()
+    return {"paddle", "save"} <= names and not {"isfinite", "isnan"} & names
+
+
+def apply():
+    original = paddleseg.core.train
+    signature = inspect.signature(original)
+
+    @functools.wraps(original)
+    def train(*args, **kwargs):
+        arguments = signature.bind(*args, **kwargs).arguments
+        if not _is_ours(arguments["model"]):
+            return original(*args, **kwargs)
+        losses = (arguments.get("losses") or {}).get("types", ())
+        module = core_train.module()
+        plain = module.paddle
+        module.paddle = core_train.PaddleWithSave(plain, _finite(plain.save, losses))
+        try:
+            return original(*args, **kwargs)
+        except FloatingPointError as error:
+            iteration, calls = _iteration(error), _calls_not_finite(losses)
+            if not (iteration and calls):
+                raise
+            # A loss raises at the beginning of its call: the calls that it has counted ended with the iteration before.
+            raise InputError(_sentence(iteration, f"the loss is NaN since iteration {iteration - calls}")) from error
+        finally:
+            module.paddle = plain
+
+    core_train.replace(train)
+
+
+def _is_ours(model):
+    return any(kind.__module__.partition(".")[0] == _PACKAGE for kind in type(model).__mro__)
+
+
+def _finite(save, losses):
+    """`save`, for states without NaN and infinity."""
+
+    @functools.wraps(save)
+    def finite_save(obj, path, *args, **kwargs):
+        wrong = not_finite(obj)
+        if not wrong:
+            return save(obj, path, *args, **kwargs)
+        folder = os.path.dirname(os.path.abspath(path))
+        with suppress(OSError):  # it holds files
+            os.rmdir(folder)
+        iteration = re.search(r"iter_(\d+)$", folder)
+        what = f"{len(wrong)} tensors of {path} would be NaN or infinite ({wrong[0]} for one)"
+        if not iteration:
+            raise InputError(f"{what}: it was not saved. {_CURES}")
+        calls = _calls_not_finite(losses)
+        since = f", and the loss is NaN since iteration {int(iteration[1]) - calls + 1}" if calls else ""
+        raise InputError(_sentence(int(iteration[1]), what + since))
+
+    return finite_save
+
+
+def not_finite(state, prefix=""):
+    """The names of the tensors in a state, nested or not, that hold NaN or infinity."""
+    tensors = dict(_floating(state, prefix))
+    if not tensors:
+        return []
+    # Read from the device once, not once for each tensor.
+    finite = paddle.stack([paddle.isfinite(tensor).all() for tensor in tensors.values()]).tolist()
+    return [name for name, is_finite in zip(tensors, finite) if not is_finite]
+
+
+def _floating(state, prefix):
+    for name, value in state.items() if isinstance(state, dict) else ():
+        if isinstance(value, dict):
+            yield from _floating(value, f"{prefix}{name}.")
+        elif isinstance(value, paddle.Tensor) and value.is_floating_point():
+            yield f"{prefix}{name}", value
+
+
+def _sentence(iteration, what):
+    return (
+        f"the training was stopped at iteration {iteration}: {what}. All checkpoints saved before are finite. {_CURES}"
+    )
+
+
+def _calls_not_finite(losses):
+    """For how many calls a loss has been NaN or infinite; 0 if it is not, or is of a kind that does not say."""
+    return max((loss.calls_not_finite() for loss in losses if hasattr(loss, "calls_not_finite")), default=0)
+
+
+def _iteration(error):
+    """Where `train` was when it was left by this error."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if frame.f_code.co_name == "train" and frame.f_globals is vars(core_train.module()):
+            return frame.f_locals.get("iter")
+    return None

@@ -1,0 +1,263 @@
+"""Paddle's DataLoader and a sample that cannot be read.
+
+Without worker processes a thread reads, and nothing catches what a dataset raises there: the thread ends, and the
+training waits for it for ever. With worker processes the training ends with "Blocking queue is killed because the data
+reader raises an exception", and which file it was is not said.
+
+With this correction both end with `InputError`, a sentence that names the files. Nothing is done before a failure; then
+the samples of the batch are read once more, one by one, to find which of them it was.
+
+The process must come to its end as well: a loader that is left to Python's last clean-up tries to start a thread there,
+to send a word to a worker that had no task yet, and waits for that for ever. So workers are ended before.
+"""
+
+import ast
+import atexit
+import functools
+import inspect
+import re
+import signal
+import textwrap
+import weakref
+from collections import Counter
+
+import numpy as np
+from paddle.io.dataloader import dataloader_iter, fetcher
+
+from bisenetv1_plugin.errors import InputError
+
+DEFECT = (
+    "Paddle's DataLoader without worker processes waits for ever when a sample cannot be read or a batch cannot be put "
+    "together; with worker processes it does not say which file it was."
+)
+
+_SINGLE = dataloader_iter._DataLoaderIterSingleProcess
+_MULTIPLE = dataloader_iter._DataLoaderIterMultiProcess
+_EVERYTHING = {"Exception", "BaseException"}
+_NAMED = 3  # samples that a sentence names
+_THREAD_ENDS = 10  # seconds in which the reading thread, whose queue is dead already, has to come to its end
+_WORKERS_END = 3  # seconds in which the workers have to end by themselves
+_BUS_ERROR = "Bus error"
+
+_WITH_WORKERS = weakref.WeakSet()
+
+
+def needed():
+    """Whether the reading thread fetches its samples where nothing catches what they raise."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(_SINGLE._thread_loop)))
+    return not any(_fetches(node) and _catches_everything(node) for node in ast.walk(tree) if isinstance(node, ast.Try))
+
+
+def apply():
+    fetcher._MapDatasetFetcher.fetch = _explaining(fetcher._MapDatasetFetcher.fetch)
+    for kind in (_SINGLE, _MULTIPLE):
+        kind._thread_loop = _ending(kind._thread_loop)
+        kind.__next__ = _raising(kind.__next__)
+    _MULTIPLE._init_workers = _remembering(_MULTIPLE._init_workers)
+    atexit.register(_end_all_workers)
+    dataloader_iter._set_SIGCHLD_handler = _explaining_deaths(dataloader_iter._set_SIGCHLD_handler)
+
+
+def _fetches(statement):
+    return any(isinstance(node, ast.Attribute) and node.attr == "fetch" for node in ast.walk(statement))
+
+
+def _catches_everything(statement):
+    caught = [handler.type for handler in statement.handlers]
+    names = {node.id for kind in caught if kind for node in ast.walk(kind) if isinstance(node, ast.Name)}
+    return None in caught or bool(names & _EVERYTHING)
+
+
+def _explaining(original):
+    """`fetch`, in the thread or in a worker process: what it raises says which sample it was."""
+
+    @functools.wraps(original)
+    def fetch(self, batch_indices, *arguments, **keywords):
+        try:
+            return original(self, batch_indices, *arguments, **keywords)
+        except StopIteration:  # which Paddle takes for the end of the data
+            raise
+        except Exception as error:
+            indices = batch_indices if isinstance(batch_indices, (list, tuple)) else [batch_indices]
+            raise InputError(explanation(self.dataset, indices, error)) from error
+
+    return fetch
+
+
+def _ending(original):
+    """The reading thread: at its end by an exception, it keeps that and wakes who waits for it."""
+
+    @functools.wraps(original)
+    def _thread_loop(self, *arguments, **keywords):
+        try:
+            original(self, *arguments, **keywords)
+        except BaseException as error:  # noqa: BLE001 - whatever it was, somebody waits
+            self._failure = error
+            self._exit_thread_unexpectedly()
+
+    return _thread_loop
+
+
+def _raising(original):
+    """The next batch; where there is none because the reading thread failed, the reason."""
+
+    @functools.wraps(original)
+    def __next__(self):
+        try:
+            return original(self)
+        except StopIteration:
+            raise
+        except Exception:
+            self._thread.join(_THREAD_ENDS)
+            reason = _reason(self)
+            if self in _WITH_WORKERS:
+                _end_workers(self)
+            if reason is None:
+                raise
+            raise InputError(reason) from getattr(self, "_failure", None)
+
+    return __next__
+
+
+def _remembering(original):
+    @functools.wraps(original)
+    def _init_workers(self):
+        original(self)
+        _WITH_WORKERS.add(self)
+
+    return _init_workers
+
+
+def _end_all_workers():
+    for iterator in list(_WITH_WORKERS):
+        _end_workers(iterator)
+
+
+def _end_workers(iterator):
+    """No worker process stays, nor anything to do when Python ends."""
+    iterator._try_shutdown_all(_WORKERS_END)
+    for worker in iterator._workers:
+        worker.kill()
+
+
+def _reason(iterator):
+    """Why a reading thread has failed, a sentence; None if it did not."""
+    failure = getattr(iterator, "_failure", None)
+    if failure is not None:
+        text = _short(failure)
+        if "DataLoader worker(" in text:  # a worker's exception comes as its traceback; the last line says what it was
+            text = str(failure).strip().splitlines()[-1]
+        return text.partition(": ")[2] if isinstance(failure, InputError) else f"the data cannot be read ({text})."
+    for worker in getattr(iterator, "_workers", ()):
+        if worker.exitcode:
+            return _death(signal.strsignal(-worker.exitcode) if worker.exitcode < 0 else None)
+    return None
+
+
+def _explaining_deaths(original):
+    """Paddle's handler of SIGCHLD, which raises in whatever the training does when a worker process dies."""
+
+    @functools.wraps(original)
+    def set_handler():
+        before = signal.getsignal(signal.SIGCHLD)
+        original()
+        handler = signal.getsignal(signal.SIGCHLD)
+        if handler is before:  # Paddle sets it once
+            return
+
+        def handle(signum, frame):
+            try:
+                handler(signum, frame)
+            except SystemError as error:
+                killed = re.search(r"killed by signal: ([\w ]+)", str(error))
+                raise InputError(_death(killed and killed[1])) from error
+
+        signal.signal(signal.SIGCHLD, handle)
+
+    return set_handler
+
+
+def _death(killed_by):
+    """What a worker process died of; `killed_by` is the signal in words, None if it ended by itself."""
+    if killed_by is None:
+        return "a process that reads the data has ended; what it printed above says why."
+    if killed_by == _BUS_ERROR:
+        return (
+            "a process that reads the data was killed (Bus error): the shared memory, /dev/shm, is full. Make it "
+            "larger (docker run --shm-size), or lower num_workers or batch_size."
+        )
+    return (
+        f"a process that reads the data was killed ({killed_by}), probably because the memory was used up: lower "
+        "num_workers or batch_size."
+    )
+
+
+def explanation(dataset, indices, error):
+    """Why a batch could not be had: a sentence that names the samples to blame.
+
+    Args:
+        dataset (paddle.io.Dataset): its samples are read once more; its `file_list`, if it has one, names them.
+        indices (list[int]): the samples of the batch.
+        error (Exception): what was raised.
+    """
+    samples = {}
+    for index in indices:
+        try:
+            samples[index] = dataset[index]
+        except Exception as again:  # noqa: BLE001 - any kind; a dataset is the user's code
+            name = name_of(dataset, index)
+            return f"{name} cannot be read ({_short(again)}). `bisenetv1 data check` finds all such files."
+    odd = _odd_shapes({index: _shapes(sample) for index, sample in samples.items()})
+    if odd:
+        which = "; ".join(f"{name_of(dataset, index)} has {what}" for index, what in list(odd.items())[:_NAMED])
+        more = f"; and {len(odd) - _NAMED} more" if len(odd) > _NAMED else ""
+        return (
+            f"samples of different shapes cannot be put into one batch: {which}{more}. Mend these files, or let the "
+            "transforms give all the same size."
+        )
+    # Random transforms may fail once and succeed again.
+    names = ", ".join(name_of(dataset, index) for index in list(samples)[:_NAMED])
+    return (
+        f"a batch cannot be read ({_short(error)}); its samples are {names}{' and others' * (len(samples) > _NAMED)}."
+    )
+
+
+def name_of(dataset, index):
+    """A sample in words: its files, where the dataset has a `file_list`, as PaddleSeg's have; else its index."""
+    try:
+        files = dataset.file_list[index]
+    except (AttributeError, LookupError, TypeError):
+        return f"sample {index}"
+    files = [file for file in ([files] if isinstance(files, str) else files) if isinstance(file, str)]
+    return " with label ".join(files[:2]) or f"sample {index}"
+
+
+def _shapes(sample):
+    """The shape of every array in a sample, by its key or place."""
+    if isinstance(sample, dict):
+        items = sample.items()
+    else:
+        items = enumerate(sample if isinstance(sample, (list, tuple)) else [sample])
+    return {key: tuple(np.shape(value)) for key, value in items if hasattr(value, "shape")}
+
+
+def _odd_shapes(shapes):
+    """What is odd about the samples whose shapes are not the most frequent ones, by index, in words."""
+    odd = {}
+    for key in {key: None for of_sample in shapes.values() for key in of_sample}:
+        usual = Counter(of_sample.get(key) for of_sample in shapes.values()).most_common(1)[0][0]
+        for index, of_sample in shapes.items():
+            if of_sample.get(key) != usual:
+                what = f"{key} of shape {_times(of_sample.get(key))} where others have {_times(usual)}"
+                odd[index] = f"{odd[index]}, {what}" if index in odd else what
+    return odd
+
+
+def _times(shape):
+    return "none" if shape is None else "x".join(map(str, shape)) or "()"
+
+
+def _short(error):
+    """An exception on one line."""
+    message = " ".join(str(error).split())
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__

@@ -1,0 +1,38 @@
+"""PaddleSeg's checkpoints under a kill or on a full disk: `train` writes each file in place.
+
+Stopped meanwhile, it leaves half a `model.pdparams` under the final name, or half a `best_model` where a whole one was.
+Here each file is written beside and then renamed. `train` makes the folder iter_N itself and fills it file by file, so
+that a checkpoint can be resumed from when `model.pdparams` and `model.pdopt` are both there.
+"""
+
+import functools
+import os
+
+from bisenetv1_plugin.compat import core_train
+from bisenetv1_plugin.files import whole_file
+
+DEFECT = (
+    "PaddleSeg's train writes checkpoints in place: a training that is killed, or a disk that is full, leaves half a "
+    "file under the name of a whole one."
+)
+
+
+def needed():
+    return {"paddle", "save"} <= core_train.names()
+
+
+def apply():
+    # Nothing to log: the files are the same.
+    module = core_train.module()
+    module.paddle = core_train.PaddleWithSave(module.paddle, _whole(module.paddle.save))
+
+
+def _whole(save):
+    @functools.wraps(save)
+    def whole_save(obj, path, *args, **kwargs):
+        if not isinstance(path, (str, os.PathLike)):  # a buffer in memory
+            return save(obj, path, *args, **kwargs)
+        with whole_file(path) as beside:
+            save(obj, beside, *args, **kwargs)
+
+    return whole_save

@@ -1,0 +1,120 @@
+"""Looks at the training and validation data of a PaddleSeg config before a training does.
+
+PaddleSeg opens a file when its turn comes: a missing image stops a training after hours, a label value out of range
+becomes a loss of nan or a crash in a CUDA kernel, and a validation image among the training images only makes the score
+too good. `check_config` opens every file once, in the way PaddleSeg would, and counts the classes while it is there.
+`before_training` has seconds: it looks at all the headers, and at the pixels of as many files as there is time for.
+"""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Callable, Dict, Optional
+
+import numpy as np
+
+from bisenetv1_plugin.datasets.check.lists import Split, leaks, read_config, split_of
+from bisenetv1_plugin.datasets.check.pixels import check_headers, check_pair
+from bisenetv1_plugin.datasets.check.report import Problem, Report
+from bisenetv1_plugin.datasets.classes import named_classes
+
+__all__ = ["Problem", "Progress", "Report", "before_training", "check_config"]
+
+Progress = Optional[Callable[[int, int], None]]  # called with (images done, images in all)
+
+THREADS = 8  # a thread holds one image: of 48 million pixels, 150 MB
+_GOLDEN = 0.6180339887498949  # multiples of it fill the circle evenly, however many there are
+
+
+def check_config(config_path, progress: Progress = None) -> Report:
+    """Checks every image and label that `train_dataset` and `val_dataset` of a config name.
+
+    `type: Dataset` is checked from its list files; other registered types are constructed, and their `file_list` of
+    [image, label] paths is checked. A dataset without such a list makes its images itself: a note says so.
+
+    Args:
+        config_path: a YAML file for PaddleSeg, `_base_` included. Relative paths in it count from the current folder,
+            as in PaddleSeg's tools.
+        progress: called with (images done, images in all).
+
+    Returns:
+        The Report, whose problems have the kinds `config`, `list`, `empty`, `missing`, `unreadable`, `size`,
+        `label format`, `label values`, `pairing` and `leak`.
+
+    Raises:
+        FileNotFoundError: there is no such config.
+        ValueError: PaddleSeg does not accept the config.
+    """
+    config = read_config(config_path)
+    report = Report(str(config_path))
+    splits = _splits(config, report)
+    total = sum(len(split.pairs) for split in splits.values())
+    done = 0
+    for name, split in splits.items():
+        sums = np.zeros(256, np.int64)
+        with ThreadPoolExecutor(THREADS) as pool:  # reading images leaves Python's lock free
+            for problems, histogram in pool.map(lambda pair, split=split: check_pair(*pair, split), split.pairs):
+                report.problems += problems
+                sums += histogram
+                done += 1
+                if progress:
+                    progress(done, total)
+        if split.num_classes is not None:
+            report.ignored[name] = int(sums[split.ignore_index]) if 0 <= split.ignore_index < 256 else 0
+            counts = report.counts[name] = np.zeros(split.num_classes, np.int64)
+            counts[:256] = sums[: split.num_classes]
+            if 0 <= split.ignore_index < split.num_classes:
+                counts[split.ignore_index] = 0
+    _add_leaks(splits, report)
+    return report
+
+
+def before_training(cfg, seconds: float = 10.0) -> Report:
+    """A quick check of a configuration's data, for the moment before a training.
+
+    All lists, and the header of every file: it is there, it is an image, image and label have the same size. Then,
+    until `seconds` are over in all, the pixels of pairs that are spread over the lists, 8 at least: they can be
+    decoded, and the label's values are classes. 10,000 pairs take about two seconds of headers on two cores.
+
+    Args:
+        cfg (paddleseg.cvlibs.Config): the loaded configuration.
+        seconds: how long it may take, as far as the headers allow.
+
+    Returns:
+        The Report, as `check_config` has it but without counts; a note says how many pairs had their pixels read.
+    """
+    end = time.monotonic() + seconds
+    report = Report("the configuration")
+    splits = _splits(cfg, report)
+    jobs = [(pair, split) for split in splits.values() for pair in split.pairs]
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = list(pool.map(lambda job: check_headers(*job[0], job[1]), jobs))
+        report.problems += [problem for problems in found for problem in problems]
+        sound = [job for job, problems in zip(jobs, found) if not problems]
+        order = sorted(range(len(sound)), key=lambda index: index * _GOLDEN % 1)
+        looked = 0
+        while looked < len(order) and (looked == 0 or time.monotonic() < end):
+            some = [sound[index] for index in order[looked : looked + THREADS]]
+            for problems, _ in pool.map(lambda job: check_pair(*job[0], job[1]), some):
+                report.problems += problems
+            looked += len(some)
+    if looked < len(sound):
+        report.notes.append(f"the pixels of {looked} of {len(jobs)} pairs were looked at, the headers of all.")
+    _add_leaks(splits, report)
+    return report
+
+
+def _splits(config, report: Report) -> Dict[str, Split]:
+    """The files of train and val, as far as there are; the report gets their numbers and the names of the classes."""
+    splits = {}
+    for name in ("train", "val"):
+        split = split_of(name, config, report)
+        if split:
+            splits[name] = split
+            report.images[name] = len(split.pairs)
+    report.classes = named_classes(config).names
+    return splits
+
+
+def _add_leaks(splits: Dict[str, Split], report: Report) -> None:
+    if len(splits) == 2:
+        report.problems += leaks(splits["train"].pairs, splits["val"].pairs)

@@ -1,0 +1,131 @@
+"""Which files a configuration's datasets have."""
+
+import os
+from pathlib import Path
+from typing import List, NamedTuple, Optional, Tuple
+
+from bisenetv1_plugin.datasets.check.report import Problem, Report, count_of
+
+
+class Split(NamedTuple):
+    """The files of one split; num_classes is None where the dataset changes labels as it reads them."""
+
+    pairs: List[Tuple[str, Optional[str]]]
+    num_classes: Optional[int]
+    ignore_index: int
+
+
+def read_config(path):
+    """PaddleSeg's `Config` of a file; FileNotFoundError without the file, ValueError where PaddleSeg refuses it."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no config file {path}")
+    import yaml
+    from paddleseg.cvlibs import Config
+
+    try:
+        return Config(str(path))
+    except (
+        AssertionError,
+        AttributeError,
+        KeyError,
+        OSError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+        yaml.YAMLError,
+    ) as error:
+        raise ValueError(f"PaddleSeg does not accept {path}: {error}") from error
+
+
+def split_of(name: str, config, report: Report) -> Optional[Split]:
+    """The files of `train` or `val`; None, and a note or problem in the report, where there are none to look at."""
+    cfg = config.dic.get(f"{name}_dataset")
+    if not cfg:
+        report.notes.append(f"no {name}_dataset in the config: nothing to check for {name}.")
+        return None
+    return _listed_files(name, cfg, report) if cfg.get("type") == "Dataset" else _built_files(name, config, report)
+
+
+def leaks(train, val) -> List[Problem]:
+    """Images that are in both splits."""
+    trained = {os.path.realpath(image) for image, _ in train}
+    return [
+        Problem("leak", image, f"image {image} is in train and in val: take it out of one of the lists.")
+        for image, _ in val
+        if os.path.realpath(image) in trained
+    ]
+
+
+def _listed_files(name: str, cfg: dict, report: Report) -> Optional[Split]:
+    """The files of PaddleSeg's own `Dataset`, read from its list by the rules it has."""
+    mode = str(cfg.get("mode", "")).lower()
+    key = f"{mode}_path"
+    where = f"{name}_dataset of {report.config}"
+    list_path, root, separator = cfg.get(key), cfg.get("dataset_root"), cfg.get("separator", " ")
+    complaint = None
+    if mode not in ("train", "val"):
+        complaint = f"{where} has mode {cfg.get('mode')!r}: set mode to train or val."
+    elif not root or not os.path.isdir(root):
+        complaint = f"{where}: dataset_root {root!r} is no folder (seen from {os.getcwd()})."
+    elif not list_path or not os.path.isfile(list_path):
+        complaint = f"{where}: {key} {list_path!r} is no file (seen from {os.getcwd()}, not from dataset_root)."
+    elif "num_classes" not in cfg:
+        complaint = f"{where} has no num_classes: set it to the number of classes."
+    if complaint:
+        report.problems.append(Problem("config", report.config, complaint))
+        return None
+
+    pairs: List[Tuple[str, Optional[str]]] = []
+    with open(list_path, encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            items = line.strip().split(separator)
+            if len(items) == 2:
+                pairs.append((os.path.join(root, items[0]), os.path.join(root, items[1])))
+            else:
+                found = count_of(len(items), "column") if line.strip() else "nothing"
+                message = (
+                    f"{list_path}, line {number} has {found}: PaddleSeg wants an image and a label in every line, "
+                    f"with {separator!r} between them (key separator)."
+                )
+                report.problems.append(Problem("list", list_path, message))
+    if not pairs:
+        report.problems.append(Problem("empty", list_path, f"{list_path} lists no images for {name}."))
+    return Split(pairs, cfg["num_classes"], cfg.get("ignore_index", 255))
+
+
+def _built_files(name: str, config, report: Report) -> Optional[Split]:
+    """The files of any other registered dataset, which is constructed for that."""
+    from paddleseg.cvlibs import SegBuilder
+    from paddleseg.datasets import Dataset
+
+    cfg = config.dic[f"{name}_dataset"]
+    kind = cfg.get("type")
+    try:
+        dataset = SegBuilder(config).build_component(cfg)
+    except RuntimeError as error:
+        message = f"{name}_dataset of {report.config} cannot be made: {' '.join(str(error).split())}"
+        report.problems.append(Problem("config", report.config, message))
+        return None
+
+    pairs = getattr(dataset, "file_list", None)
+    if pairs is None or not all(isinstance(pair, (list, tuple)) and isinstance(pair[0], str) for pair in pairs):
+        report.notes.append(f"{name}: the images of {kind} are generated, nothing to check on disk.")
+        return None
+    if not pairs:
+        root = cfg.get("dataset_root")
+        report.problems.append(Problem("empty", str(root), f"{kind} finds no images for {name} in {root}."))
+    if kind == "Cityscapes":  # it pairs images and labels by their rank in two sorted lists
+        report.problems += _mispaired(pairs)
+    num_classes: Optional[int] = dataset.num_classes
+    if type(dataset).__getitem__ is not Dataset.__getitem__:
+        num_classes = None
+        report.notes.append(f"{name}: {kind} changes labels as it reads them, so their values were not judged.")
+    return Split([tuple(pair) for pair in pairs], num_classes, getattr(dataset, "ignore_index", 255))
+
+
+def _mispaired(pairs) -> List[Problem]:
+    for image, label in pairs:
+        if os.path.basename(image).split("_leftImg8bit")[0] != os.path.basename(label).split("_gtFine")[0]:
+            cure = "labels are missing, so all that follow are shifted: run `bisenetv1 data prepare cityscapes`."
+            return [Problem("pairing", image, f"Cityscapes pairs {image} with {label}: {cure}")]
+    return []

@@ -1,0 +1,130 @@
+"""One pair of image and label: its headers, and its pixels."""
+
+import os
+from typing import List, Optional, Tuple
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from bisenetv1_plugin.datasets import reading
+from bisenetv1_plugin.datasets.check.lists import Split
+from bisenetv1_plugin.datasets.check.report import Problem, count_of
+
+_STRIP = 1 << 22  # pixels that are counted at once: NumPy counts in 64 bits
+
+
+def check_headers(image_path: str, label_path: Optional[str], split: Split) -> List[Problem]:
+    """The problems that show without decoding a pixel: files that are not there, sizes, formats."""
+    problems: List[Problem] = []
+    image = _header("image", image_path, problems)
+    if image and not cv2.haveImageReader(image_path):
+        problems.append(unreadable("image", image_path, f"OpenCV reads no {image.format}: save it as PNG"))
+        image = None
+    label = _header("label", label_path, problems) if label_path else None
+    if image and label and image.seen != label.stored:
+        # Rare, so that it may be slow: OpenCV has the last word on how it turns an image.
+        pixels = cv2.imread(image_path)
+        if pixels is None:
+            problems.append(unreadable("image", image_path))
+        elif (pixels.shape[1], pixels.shape[0]) != label.stored:
+            problems.append(_sizes(image_path, label_path, image.seen, label.stored))
+    if label and split.num_classes is not None and label.mode not in ("L", "P"):
+        problems.append(_format(label_path, label.mode))
+    return problems
+
+
+def check_pair(image_path: str, label_path: Optional[str], split: Split) -> Tuple[List[Problem], np.ndarray]:
+    """The problems of one pair, and int64 [256]: the pixels of the label by value."""
+    histogram = np.zeros(256, np.int64)
+    problems: List[Problem] = []
+    size = image_size(image_path, problems)
+    if label_path is None or not _header("label", label_path, problems):
+        return problems, histogram
+    try:
+        with Image.open(label_path) as image:
+            mode, label = image.mode, np.asarray(image)
+    except reading.READ_ERRORS as error:
+        return [*problems, unreadable("label", label_path, error)], histogram
+
+    label_size = (label.shape[1], label.shape[0])
+    if size and size != label_size:
+        problems.append(_sizes(image_path, label_path, size, label_size))
+    if split.num_classes is None:
+        return problems, histogram
+    if label.ndim != 2 or label.dtype != np.uint8:
+        return [*problems, _format(label_path, mode)], histogram
+    histogram += count_values(label)
+    values = np.flatnonzero(histogram)
+    wrong = values[(values >= split.num_classes) & (values != split.ignore_index)]
+    if wrong.size:
+        message = (
+            f"label {label_path} has {count_of(histogram[wrong].sum(), 'pixel')} of {', '.join(map(str, wrong))}, "
+            f"neither a class (0..{split.num_classes - 1}) nor ignore_index ({split.ignore_index}): "
+            "correct the label or num_classes."
+        )
+        problems.append(Problem("label values", label_path, message))
+    return problems, histogram
+
+
+def image_size(path: str, problems: List[Problem]) -> Optional[Tuple[int, int]]:
+    """(width, height) as PaddleSeg's OpenCV reads it, which also turns images by their EXIF orientation.
+
+    Every byte is decoded. What speaks against the image is added to `problems`, and None is returned.
+    """
+    head = _header("image", path, problems)
+    if head is None:
+        return None
+    pixels = cv2.imread(path)
+    if pixels is None:
+        why = "damaged, or no image that OpenCV reads"
+        if not cv2.haveImageReader(path):
+            why = f"OpenCV reads no {head.format}: save it as PNG"
+        problems.append(unreadable("image", path, why))
+        return None
+    if head.format in reading.JPEG_FORMATS:  # OpenCV paints the rest of a truncated JPEG grey and is content
+        try:
+            with Image.open(path) as jpeg:
+                jpeg.draft("L", (1, 1))
+                jpeg.load()
+        except reading.READ_ERRORS as error:
+            problems.append(unreadable("image", path, f"{error}; OpenCV would read part of it"))
+    return pixels.shape[1], pixels.shape[0]
+
+
+def count_values(label: np.ndarray) -> np.ndarray:
+    """int64 [256]: how often each value occurs in a uint8 label `[H, W]`."""
+    rows = max(1, _STRIP // max(1, label.shape[1]))
+    strips = (label[top : top + rows] for top in range(0, label.shape[0], rows))
+    return sum((np.bincount(strip.ravel(), minlength=256) for strip in strips), np.zeros(256, np.int64))
+
+
+def unreadable(what: str, path: str, why="damaged, or no image") -> Problem:
+    return Problem("unreadable", path, f"{what} {path} cannot be read ({why}).")
+
+
+def _header(what: str, path: str, problems: List[Problem]) -> Optional[reading.Header]:
+    if not os.path.isfile(path):
+        problems.append(Problem("missing", path, f"{what} {path} is not there."))
+        return None
+    try:
+        return reading.header(path)
+    except reading.READ_ERRORS as error:
+        problems.append(unreadable(what, path, error))
+        return None
+
+
+def _sizes(image_path: str, label_path: str, image: Tuple[int, int], label: Tuple[int, int]) -> Problem:
+    message = f"label {label_path} is {label[0]}x{label[1]}, its image {image_path} {image[0]}x{image[1]}"
+    try:
+        turned = reading.header(image_path).orientation >= 5 and image == label[::-1]
+    except reading.READ_ERRORS:
+        turned = False
+    if turned:
+        message += ": OpenCV turns the image by its EXIF orientation. `bisenetv1 data config` turns such labels"
+    return Problem("size", label_path, f"{message}.")
+
+
+def _format(label_path: str, mode: str) -> Problem:
+    cure = "save it as an 8-bit PNG of class indices with one channel, or let `bisenetv1 data config` convert it."
+    return Problem("label format", label_path, f"label {label_path} has Pillow's mode {mode}: {cure}")

@@ -1,0 +1,11 @@
+"""Data of one's own: looked at, converted where that is needed, and put into a configuration in one step.
+
+`walk` finds the files, `layouts`, `lists` and `coco` the pairs of image and label, `census` looks at every one of them,
+`encoding` decides what the values of the labels mean (with `tables` of names and colours), `split` and `recipe` choose,
+and `configure` does all this in order and writes.
+"""
+
+from bisenetv1_plugin.datasets.own.choices import Choices
+from bisenetv1_plugin.datasets.own.configure import Summary, configure
+
+__all__ = ["Choices", "Summary", "configure"]

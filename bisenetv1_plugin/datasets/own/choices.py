@@ -1,0 +1,27 @@
+"""What the user may say about data of their own."""
+
+from dataclasses import dataclass
+from typing import Optional, Sequence
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Everything that is not in the files.
+
+    Attributes:
+        classes: names of the classes, in the order of their numbers; before all names that the folder has.
+        colors: a table of colours, see `tables.read`; before one that lies in the folder.
+        class_weights: weigh the classes in the loss by how rare they are.
+        keep_rare: numbers and colours that nobody listed, and that are rare or behind a gap, are classes.
+        ignore_rare: the rare ones become 255.
+        skip_broken: leave out the files that cannot be read.
+        max_size: the longest side that the network gets to see, 0 for any; None: any up to 3000 pixels, else 2048.
+    """
+
+    classes: Optional[Sequence[str]] = None
+    colors: Optional[str] = None
+    class_weights: bool = False
+    keep_rare: bool = False
+    ignore_rare: bool = False
+    skip_broken: bool = False
+    max_size: Optional[int] = None

@@ -1,0 +1,304 @@
+"""From a folder of images and labels to lists, labels of class numbers, names and a configuration."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+from PIL import Image
+
+from bisenetv1_plugin.datasets.check import THREADS, Problem, Report
+from bisenetv1_plugin.datasets.check.lists import leaks
+from bisenetv1_plugin.datasets.classes import CLASS_NAMES, class_colors
+from bisenetv1_plugin.datasets.own import census, coco, encoding, layouts, recipe, split, tables, walk
+from bisenetv1_plugin.datasets.own.census import Seen
+from bisenetv1_plugin.datasets.own.choices import Choices
+from bisenetv1_plugin.datasets.own.lists import Pair, Pairs, read_list
+from bisenetv1_plugin.datasets.prepare import prepare_cityscapes
+from bisenetv1_plugin.datasets.prepare.files import all_or_nothing, write_lists, write_png
+from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.files import whole_file
+
+Progress = Optional[Callable[[str, int, int], None]]  # called with (what is done, how many are done, in all)
+_SHOWN = 3
+# How Pillow turns what has an EXIF orientation
+_TURNS = {
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@dataclass
+class Summary:
+    """What was found and written.
+
+    Attributes:
+        config: the configuration.
+        folder: with `train.txt`, `val.txt`, `classes.txt`, perhaps `colors.txt`, and `labels/` where any were converted.
+        kind: the layout that was found.
+        report: pixels by class, images and names, see `check.Report`.
+        colors: RGB of the classes; empty where the data have none.
+        recipe: what was chosen.
+        converted: how many labels were written anew.
+        notes: sentences on what was decided, left out, or cannot be known.
+        pairs: (image, label) by `train` and `val`, as the lists have them.
+    """
+
+    config: Path
+    folder: Path
+    kind: str
+    report: Report
+    colors: List[tables.RGB]
+    recipe: recipe.Recipe
+    converted: int = 0
+    notes: List[str] = field(default_factory=list)
+    pairs: Dict[str, List[Tuple[Path, Path]]] = field(default_factory=dict)
+
+
+@dataclass
+class _Source:
+    """A layout, and what is known of its classes before its labels are looked at."""
+
+    layout: layouts.Layout
+    names: Optional[Sequence[str]] = None
+    colors: Sequence[tables.RGB] = ()
+
+
+def configure(source, config, folder=None, choices: Choices = Choices(), progress: Progress = None) -> Summary:
+    """Looks at a folder of images and labels, and writes what PaddleSeg needs to train on it.
+
+    Every image and label is decoded once. Labels that are no class numbers in 8-bit files are written anew; the source
+    is never touched. The new folder appears whole or not at all, and the configuration after it.
+
+    Args:
+        source: the folder; `layouts.find` says which layouts are known, and COCO's and Cityscapes' are.
+        config: the YAML file to write, which must not exist.
+        folder: the folder to write, which must not exist or be empty; default: `NAME_data` beside the configuration.
+        choices: what the user says.
+        progress: called with (stage, done, in all).
+
+    Raises:
+        InputError: something cannot be used; the sentence names file, value and cure.
+    """
+    source, config = Path(source), Path(config)
+    folder = Path(folder) if folder else config.with_name(f"{config.stem}_data")
+    _check_arguments(config, folder, choices)
+    files = walk.files_under(source)
+    folder = folder.resolve()
+    step = progress or (lambda *_: None)
+    try:
+        with all_or_nothing(folder) as work:
+            summary, content = _fill(source.resolve(), files, config, folder, work, choices, step)
+    except FileExistsError as error:
+        raise InputError(str(error)) from error
+    with whole_file(config) as beside:
+        Path(beside).write_text(content, encoding="utf-8")
+    return summary
+
+
+def _check_arguments(config: Path, folder: Path, choices: Choices) -> None:
+    if config.suffix not in (".yml", ".yaml"):
+        raise InputError(f"{config}: PaddleSeg wants the name of a configuration to end in .yml.")
+    if config.exists():
+        raise InputError(f"{config} exists: name another file, or remove it.")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} exists and is not empty: name another configuration, or remove it.")
+    if choices.max_size is not None and choices.max_size != 0 and choices.max_size < 32:
+        raise InputError(f"--max_size is {choices.max_size}: give 32 pixels or more, or 0 for no limit.")
+
+
+def _fill(source, files, config, folder, work, choices: Choices, step) -> Tuple[Summary, str]:
+    """Writes everything into `work`, which will become `folder`; the Summary and the configuration's text."""
+    found = _source(source, files, work, step)
+    layout, notes = found.layout, list(found.layout.notes)
+    pairs = [pair._replace(split=name) for name, of_split in layout.pairs.items() for pair in of_split]
+    if not pairs:
+        raise InputError(
+            f"{source} has no images with labels, neither train.txt and val.txt nor images/ and labels/ that fit: lay them "
+            "out as images/NAME.jpg and labels/NAME.png, or list them in train.txt and val.txt, `image label` a line."
+        )
+    looked = census.take(pairs, lambda done, total: step("look", done, total))
+    _refuse(looked, choices, notes)
+    if len(looked.seen) < 2:
+        usable = "one usable image with a label" if looked.seen else "no usable image with a label"
+        raise InputError(f"{source} has {usable}: two are the least, one trains and one validates. Add more.")
+    own_table = tables.read(Path(choices.colors)) if choices.colors else tables.in_folder(source, files)
+    names = found.names or tables.names_in_folder(source, files)
+    meaning = encoding.decide(looked.seen, choices, own_table, names)
+    notes += meaning.notes
+    colors = list(found.colors) if len(found.colors) == len(meaning.names) else meaning.colors
+    _note_images(looked.seen, notes)
+
+    counts = np.stack([meaning.classes(one.values) for one in looked.seen])
+    classes = counts[:, : len(meaning.names)]
+    splits = _splits(looked.seen, classes > 0, notes)
+    notes += split.coverage(*(classes[splits[name]].sum(axis=0) for name in ("train", "val")), meaning.names)
+
+    sizes = [one.size for one in looked.seen]
+    weights = None
+    if choices.class_weights:
+        weights = recipe.median_frequency(classes[splits["train"]], classes[splits["train"]] > 0)
+    chosen = recipe.choose(sizes, len(splits["train"]), choices.max_size, weights)
+    if chosen.max_long and choices.max_size is None:
+        largest = max(sizes, key=lambda size: size[0] * size[1])
+        notes.append(
+            f"Images of up to {largest[0]}x{largest[1]} are resized to {chosen.max_long} pixels at the longest side while "
+            "training and deployed, for memory; --max_size N chooses another size, 0 none."
+        )
+
+    labels = _convert(looked.seen, meaning, source, folder, work, step)
+    report = Report(str(config), classes=meaning.names)
+    summary = Summary(config, folder, layout.kind, report, colors, chosen, notes=notes)
+    summary.converted = sum(label != one.pair.label for label, one in zip(labels, looked.seen))
+    for name, chosen_ones in splits.items():
+        summary.pairs[name] = [(looked.seen[index].pair.image, labels[index]) for index in chosen_ones]
+        report.counts[name] = classes[chosen_ones].sum(axis=0)
+        report.ignored[name] = int(counts[chosen_ones, 255].sum())
+        report.images[name] = len(chosen_ones)
+    same = leaks(*([(str(image), None) for image, _ in summary.pairs[name]] for name in ("train", "val")))
+    if same:
+        raise InputError(same[0].message)
+    tab = _write_lists(work, folder, summary.pairs, meaning.names, colors)
+    content = recipe.text(
+        chosen, folder.as_posix(), len(meaning.names), len(splits["train"]), tab, f"data of one's own ({layout.kind})"
+    )
+    return summary, content
+
+
+def _source(source: Path, files, work: Path, step) -> _Source:
+    """Finds out what a folder is; labels that have to be drawn first go into `work`."""
+    top = {path.parts[0] for path in files}
+    if {"leftImg8bit", "gtFine"} <= top:
+        try:
+            prepared = prepare_cityscapes(source, work / "cityscapes", lambda *done: step("prepare", *done))
+        except (OSError, ValueError) as error:
+            raise InputError(str(error)) from error
+        pairs = {}
+        for name in ("train", "val"):
+            listed = read_list(prepared.root / f"{name}.txt", prepared.root)
+            assert isinstance(listed, Pairs)
+            pairs[name] = [Pair(source / pair.image.relative_to(prepared.root), pair.label) for pair in listed.pairs]
+        return _Source(layouts.Layout("Cityscapes", pairs), CLASS_NAMES, class_colors())
+
+    annotated = coco.find(source, files)
+    if not any(one.panoptic for one in annotated):
+        layout = layouts.find(source, files)
+        if any(layout.pairs.values()) or not annotated:
+            return _Source(layout)
+    layout, names = coco.write_labels(annotated, source, files, work / "labels", lambda *done: step("draw", *done))
+    return _Source(layout, names)
+
+
+def _refuse(looked: census.Census, choices: Choices, notes: List[str]) -> None:
+    """Says what is wrong with the files, in one sentence each; or leaves the broken ones out."""
+    if looked.wrong:
+        raise InputError(_together(looked.wrong))
+    if looked.broken and not choices.skip_broken:
+        raise InputError(f"{_together(looked.broken)} Repair or remove these files, or give --skip_broken.")
+    if looked.broken:
+        names = ", ".join(Path(problem.file).name for problem in looked.broken[:_SHOWN])
+        notes.append(
+            f"cannot be read, left out: {len(looked.broken)} ({names}{', ...' * (len(looked.broken) > _SHOWN)})"
+        )
+
+
+def _together(problems: Sequence[Problem]) -> str:
+    more = f" ... and {len(problems) - _SHOWN} more." if len(problems) > _SHOWN else ""
+    return " ".join(f"{problem.message.rstrip('.')}." for problem in problems[:_SHOWN]) + more
+
+
+def _note_images(seen: Sequence[Seen], notes: List[str]) -> None:
+    turned = sum(one.turn != 1 for one in seen)
+    unsure = [one for one in seen if one.orientation != 1 and (one.orientation < 5 or one.size[0] == one.size[1])]
+    deep = [one for one in seen if one.brightest]
+    if turned:
+        notes.append(f"{turned} labels lie as their images do before EXIF turns them: they were turned as well.")
+    if unsure:
+        notes.append(
+            f"EXIF turns {len(unsure)} images without a change of size ({unsure[0].pair.image.name}): their labels are "
+            "taken to be upright."
+        )
+    if deep:
+        notes.append(f"{len(deep)} images have 16 bits a channel, of which the upper 8 are read.")
+        dark = [one for one in deep if one.brightest < 1 << 12]
+        if dark:
+            notes.append(
+                f"{len(dark)} of them are nearly black then ({dark[0].pair.image.name} has {dark[0].brightest} at "
+                "most): save them with 8 bits, stretched."
+            )
+
+
+def _splits(seen: Sequence[Seen], present: np.ndarray, notes: List[str]) -> Dict[str, List[int]]:
+    """The positions that train and validate: as given, or every fifth."""
+    splits = {name: [i for i, one in enumerate(seen) if one.pair.split == name] for name in ("train", "val")}
+    if splits["train"] and splits["val"]:
+        return splits
+    train, val = split.every_fifth(present)
+    notes.append(f"Nothing says which images validate: every fifth does, and {len(train)} train.")
+    if split.looks_like_video([one.pair.image.stem for one in seen]):
+        notes.append(
+            "The names are numbered like frames of a video. Neighbouring frames are alike, and the score is too good "
+            "then: write train.txt and val.txt of different scenes."
+        )
+    return {"train": train, "val": val}
+
+
+def _convert(seen: Sequence[Seen], meaning, source: Path, folder: Path, work: Path, step) -> List[Path]:
+    """Writes the labels that cannot stay as they are; the path that every label has in the end."""
+    jobs, paths, taken = [], [], set()
+    for index, one in enumerate(seen):
+        label = one.pair.label
+        drawn = work in label.parents
+        if not (meaning.changes(one.values) or one.turn != 1 or not one.plain):
+            paths.append(folder / label.relative_to(work) if drawn else label)
+            continue
+        inside = source in label.parents
+        name = label.relative_to(work if drawn else source) if drawn or inside else Path(label.name)
+        if not drawn:
+            name = Path("labels", *name.parts[name.parts[0] == "labels" :])
+        name = name.with_suffix(".png")
+        if name in taken:
+            name = name.with_name(f"{name.stem}.{index}.png")
+        taken.add(name)
+        jobs.append((one, work / name))
+        paths.append(folder / name)
+
+    def write(job: Tuple[Seen, Path]) -> None:
+        one, target = job
+        array, _ = census.read_label(one.pair.label)
+        if meaning.of_colors and array.ndim == 2:  # a palette, whose colours count
+            with Image.open(one.pair.label) as image:
+                array = np.asarray(image.convert("RGB"))
+        label = meaning.apply(array)
+        if one.turn != 1:
+            label = np.asarray(Image.fromarray(label).transpose(_TURNS[one.turn]))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_png(target, label)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        for done, _ in enumerate(pool.map(write, jobs), start=1):
+            step("convert", done, len(jobs))
+    return paths
+
+
+def _write_lists(work: Path, folder: Path, pairs, names: Sequence[str], colors: Sequence[tables.RGB]) -> bool:
+    """Writes the lists and the names; True where tabs separate the columns, because names have spaces."""
+    lines = {}
+    for name, of_split in pairs.items():
+        lines[name] = [
+            (str(image), label.relative_to(folder).as_posix() if folder in label.parents else str(label))
+            for image, label in of_split
+        ]
+    everything = [path for columns in lines.values() for line in columns for path in line]
+    odd = [path for path in everything if any(character in path for character in "\t\n\r")]
+    if odd:
+        raise InputError(f"the name of {odd[0]!r} has a tab or the end of a line in it, and lists cannot: rename it.")
+    tab = any(" " in path or path != path.strip() for path in everything)
+    content = {name: [("\t" if tab else " ").join(line) for line in columns] for name, columns in lines.items()}
+    if colors:
+        content["colors"] = [f"{name} {r} {g} {b}" for name, (r, g, b) in zip(names, colors)]
+    write_lists(work, content, names)
+    return tab

@@ -1,0 +1,272 @@
+"""What the values of labels mean: which numbers or colours are which class, and which are none."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Dict, List, Optional, Sequence
+
+import numpy as np
+
+from bisenetv1_plugin.datasets.classes import IGNORE_INDEX
+from bisenetv1_plugin.datasets.own import tables
+from bisenetv1_plugin.datasets.own.census import Seen, codes_of
+from bisenetv1_plugin.datasets.own.choices import Choices
+from bisenetv1_plugin.datasets.own.tables import RGB, Table
+from bisenetv1_plugin.errors import InputError
+
+RARE = 1e-4  # a value with a smaller share of all label pixels is more likely a slip than a class
+_MOST = 255  # classes in a byte, beside 255
+
+
+@dataclass
+class Encoding:
+    """From what is in the labels to class numbers.
+
+    Attributes:
+        of_colors: the labels are read as colours; otherwise as numbers.
+        table: the class, or 255, of every number or colour code that occurs.
+        names: of the classes.
+        colors: of the classes; empty where the labels have none.
+        notes: sentences on what was decided.
+    """
+
+    of_colors: bool
+    table: Dict[int, int]
+    names: List[str]
+    colors: List[RGB] = field(default_factory=list)
+    notes: List[str] = field(default_factory=list)
+
+    def classes(self, values: Counter) -> np.ndarray:
+        """int64 [256]: pixels by class number, of a label's pixels by value."""
+        counts = np.zeros(256, np.int64)
+        for value, count in values.items():
+            counts[self.table[value]] += count
+        return counts
+
+    def changes(self, values: Counter) -> bool:
+        """Whether a label with these values becomes another one."""
+        return self.of_colors or any(self.table[value] != value for value in values)
+
+    def apply(self, label: np.ndarray) -> np.ndarray:
+        """Class numbers uint8 [H, W] of a label of numbers [H, W] or colours [H, W, 3]."""
+        if label.ndim == 3:
+            label = codes_of(label) if self.of_colors else label[..., 0]
+        if label.dtype == np.uint8:
+            lut = np.full(256, IGNORE_INDEX, np.uint8)
+            lut[list(self.table)] = list(self.table.values())
+            return lut[label]
+        known = np.array(sorted(self.table), np.int64)
+        classes = np.array([self.table[value] for value in known.tolist()], np.uint8)
+        result = np.empty(label.shape, np.uint8)
+        for row, line in enumerate(label):  # a line at a time: the search counts in 64 bits
+            result[row] = classes[np.searchsorted(known, line)]
+        return result
+
+
+def decide(seen: Sequence[Seen], choices: Choices, table: Optional[Table], names: Optional[Sequence[str]]) -> Encoding:
+    """Decides what the values of all labels together mean.
+
+    Args:
+        seen: every pair. Labels of palettes that contradict one another become colours.
+        choices: of the user.
+        table: colours by name.
+        names: what the folder itself says (its `classes.txt`, its annotations), for labels of numbers.
+
+    Raises:
+        InputError: some labels are numbers and others colours, a value is a class only perhaps, or fewer than two
+            classes are left.
+    """
+    kinds = {one.kind for one in seen}
+    notes: List[str] = []
+    palette: Dict[int, RGB] = {}
+    for one in seen:
+        for value, color in one.palette.items():
+            if palette.setdefault(value, color) != color and value != IGNORE_INDEX:
+                notes.append("The palettes of the labels contradict one another, so their colours count, not numbers.")
+                return _of_colors(seen, choices, table, notes)
+    if kinds == {"color", "palette"}:
+        return _of_colors(seen, choices, table, notes)
+    if "color" in kinds and len(kinds) > 1:
+        one, other = (next(s.pair.label for s in seen if s.kind in k) for k in (("color",), ("index", "palette")))
+        raise InputError(f"{one} has colours and {other} numbers: make all labels of one kind.")
+    if "color" in kinds:
+        gray = table is None and all(value % 0x010101 == 0 for one in seen for value in one.values)
+        if not gray:
+            return _of_colors(seen, choices, table, notes)
+        notes.append("The labels are RGB with three equal channels: one of them counts as the class number.")
+        for one in seen:
+            one.values = Counter({value // 0x010101: count for value, count in one.values.items()})
+    return _of_numbers(seen, choices, table, names, palette, notes)
+
+
+def _of_numbers(seen, choices: Choices, table, names, palette, notes) -> Encoding:
+    values = _total(seen)
+    used = sorted(set(values) - {IGNORE_INDEX})
+    if used and used[-1] > 255:
+        path, count = _most(seen, used[-1])
+        raise InputError(
+            f"label {path} has {_pixels(count)} of {used[-1]}, and classes are 0..254: these may be numbers of objects. "
+            "Export labels of class numbers."
+        )
+    names = list(choices.classes or names or _names_of(table, palette, notes))
+    rare = [value for value in used if values[value] < RARE * sum(values.values())]
+    common = [value for value in used if value not in rare]
+    if choices.classes and len(names) == len(common):
+        order = common  # a name for each value there is, whatever the values are
+    else:
+        order = list(range(len(names) or len(common)))  # by class, the value that it has in the labels
+    doubtful = [value for value in used if value not in order] if names else _doubtful(common, rare)
+    ignored = [value for value in doubtful if value in rare] if choices.ignore_rare else []
+    doubtful = [value for value in doubtful if value not in ignored]
+    binary = [value for value in used if value not in ignored] == [0] and IGNORE_INDEX in values
+    mapping = {IGNORE_INDEX: IGNORE_INDEX, **dict.fromkeys(ignored, IGNORE_INDEX)}
+    _note_ignored(values, ignored, notes)
+    if binary and len(names) in (0, 2):
+        notes.append("The labels have the values 0 and 255 alone: 255 is class 1 here, and nothing is ignored.")
+        return _checked(Encoding(False, {**mapping, 0: 0, 255: 1}, names or ["background", "foreground"], [], notes))
+    if doubtful and not choices.keep_rare:
+        _refuse_number(seen, doubtful, rare, used, len(names))
+    if names:
+        order = order + doubtful
+    else:
+        order = sorted({*common, *doubtful})
+    mapping.update({value: order.index(value) for value in used if value not in ignored})
+    if any(index != value for value, index in mapping.items() if value not in ignored):
+        notes.append(f"The values {_some(order)} became the classes 0..{len(order) - 1}, in this order.")
+        names += [f"value_{value}" for value in order[len(names) :]]
+    names += map(str, order[len(names) :])
+    colors: List[RGB] = []
+    if any(color != (value, value, value) for value, color in palette.items()):  # a ramp of greys tells nothing apart
+        usual = tables.voc_colors()
+        colors = [palette.get(value, usual[value]) for value in order]
+    if table and not palette and tuple(names) == table.names:
+        colors = list(table.colors())
+    return _checked(Encoding(False, mapping, names, colors if len(set(colors)) == len(names) else [], notes))
+
+
+def _names_of(table: Optional[Table], palette: Dict[int, RGB], notes: List[str]) -> Sequence[str]:
+    """Names for numbers: of the table, by the palette's colours if they are in it, else in its order; or VOC's."""
+    if not table:
+        return tables.voc_names(palette) or ()
+    notes.append(f"The classes have the names of {table.path}.")
+    by_value = {value: table.codes.get(tables.code(rgb), -1) for value, rgb in palette.items() if value != IGNORE_INDEX}
+    if not by_value or -1 in by_value.values():
+        return table.names
+    named = {value: table.names[index] for value, index in by_value.items() if index is not None}
+    return [named.get(value, f"value_{value}") for value in range(max(named) + 1)]
+
+
+def _doubtful(common: List[int], rare: List[int]) -> List[int]:
+    """Without names: the rare values, and the common ones behind a gap in the numbers."""
+    return sorted([*rare, *(value for index, value in enumerate(common) if value != index)])
+
+
+def _refuse_number(seen, doubtful: List[int], rare: List[int], used: List[int], named: int) -> None:
+    value = doubtful[0]
+    if named:
+        why = f"and there are names for {named} classes (0..{named - 1})"
+    elif value in rare:
+        why = "less than 0.01 % of all"
+    else:
+        why = f"and none of {_some([number for number in range(value) if number not in used])}"
+    path, count = _most(seen, value)
+    more = f" ({len(doubtful)} such values: {_some(doubtful)})" if len(doubtful) > 1 else ""
+    more += "; edges smoothed by an editor or by a resize do this" if len(doubtful) > 8 else ""
+    raise InputError(
+        f"label {path} has {_pixels(count)} of {value}, {why}{more}. Is it a class? --keep_rare makes it one, "
+        f"--ignore_rare makes {'it' if value in rare else 'rare values'} 255 in converted labels, and "
+        "--classes NAME ... gives every class its name."
+    )
+
+
+def _of_colors(seen, choices: Choices, table: Optional[Table], notes) -> Encoding:
+    for one in seen:
+        if one.kind == "palette":
+            values: Counter = Counter()
+            for value, count in one.values.items():
+                values[tables.code(one.palette.get(value, (0, 0, 0)))] += count
+            one.values, one.kind = values, "color"
+    values = _total(seen)
+    total = sum(values.values())
+    known = dict(table.codes) if table else {}
+    rare = [value for value in values if values[value] < RARE * total and value not in known]
+    common = sorted(value for value in values if value not in known and value not in rare)
+    doubtful = sorted(rare) if not table else sorted([*common, *rare])
+    ignored: List[int] = []
+    if choices.ignore_rare:
+        ignored, doubtful = sorted(rare), [value for value in doubtful if value not in rare]
+    if doubtful and not choices.keep_rare:
+        value = max(doubtful, key=lambda value: values[value])
+        path, count = _most(seen, value)
+        why = f"which {table.path} does not have" if table else "less than 0.01 % of all"
+        more = f" ({len(doubtful)} such colours)" if len(doubtful) > 1 else ""
+        more += "; edges smoothed by an editor, a resize or JPEG do this" if len(doubtful) > 8 else ""
+        raise InputError(
+            f"label {path} has {_pixels(count)} of the colour {tables.rgb(value)}, {why}{more}. Is it a class? "
+            f"--keep_rare makes it one, --ignore_rare makes {'it' if value in rare else 'rare colours'} 255 in "
+            "converted labels" + (", or add it to the table." if table else ", --colors FILE says what each colour is.")
+        )
+    fresh = sorted([*common, *(rare if choices.keep_rare and not ignored else [])])
+    names = list(table.names) if table else []
+    colors = list(table.colors()) if table else []
+    mapping = {number: IGNORE_INDEX if index is None else index for number, index in known.items()}
+    for value in fresh:
+        mapping[value] = len(names)
+        names.append("rgb_{}_{}_{}".format(*tables.rgb(value)))
+        colors.append(tables.rgb(value))
+        if len(names) > _MOST:
+            path, _ = _most(seen, value)
+            raise InputError(f"the labels have more than {_MOST} colours, for example {path}: are these photographs?")
+    mapping.update(dict.fromkeys(ignored, IGNORE_INDEX))
+    if table:
+        notes.append(f"The colours were turned into the classes of {table.path}.")
+        void = [tables.rgb(number) for number, index in known.items() if index is None and number in values]
+        if void:
+            notes.append(f"{_some(void)} is called void there and became 255 (ignored).")
+    if fresh:
+        if choices.classes and len(choices.classes) == len(names):
+            names = list(choices.classes)
+        else:
+            notes.append(
+                f"{len(fresh)} colours have no name: they are classes in the order of red, green, blue, called "
+                "rgb_R_G_B. Name them in classes.txt; or in colors.txt and give it as --colors, where `void` is ignored."
+            )
+    _note_ignored(values, ignored, notes)
+    return _checked(Encoding(True, mapping, names, colors, notes))
+
+
+def _checked(encoding: Encoding) -> Encoding:
+    if len(encoding.names) < 2:
+        raise InputError(
+            f"the labels have {len(encoding.names)} class{'es' * (len(encoding.names) != 1)} beside 255 (ignored): "
+            "with fewer than two there is nothing to tell apart."
+        )
+    if len(set(encoding.names)) < len(encoding.names):
+        twice = next(name for name in encoding.names if encoding.names.count(name) > 1)
+        raise InputError(f"two classes are called {twice}: give each its own name.")
+    return encoding
+
+
+def _note_ignored(values: Counter, ignored: Sequence[int], notes: List[str]) -> None:
+    if ignored:
+        notes.append(f"{_pixels(sum(values[v] for v in ignored))} of {len(ignored)} rare values became 255 (ignored).")
+
+
+def _total(seen: Sequence[Seen]) -> Counter:
+    total: Counter = Counter()
+    for one in seen:
+        total.update(one.values)
+    return total
+
+
+def _most(seen: Sequence[Seen], value: int):
+    """The label with the most pixels of a value, and how many these are."""
+    one = max(seen, key=lambda one: one.values.get(value, 0))
+    return one.pair.label, one.values[value]
+
+
+def _some(values: Sequence, shown: int = 6) -> str:
+    return ", ".join(map(str, values[:shown])) + ", ..." * (len(values) > shown)
+
+
+def _pixels(count: int) -> str:
+    return f"{count} pixel{'s' * (count != 1)}"

@@ -1,0 +1,169 @@
+"""A configuration that fits the data: crop, batch, schedule, transforms, each with its reason."""
+
+import json
+from dataclasses import dataclass
+from typing import List, Optional, Sequence, Tuple
+
+import numpy as np
+
+Size = Tuple[int, int]  # width, height
+
+_CROP = 512  # pixels: four such crops fit into 8 GB
+_HUGE, _LIMIT = 3000, 2048  # longer sides than the first are resized to the second
+_EPOCHS, _FEWEST, _MOST = 40, 300, 80000
+_ENOUGH = 64  # pixels of a crop, below which images are not made smaller as well
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is chosen, and why.
+
+    Attributes:
+        crop: (width, height) of what trains.
+        crop_reason: a clause.
+        min_scale: the smallest random scale before the crop.
+        max_long: the longest side of an image, above which it is resized; None for no resize.
+        batch_size, iters, learning_rate: the schedule.
+        weights: of the classes in the loss; None for equal ones.
+    """
+
+    crop: Size
+    crop_reason: str
+    min_scale: float
+    max_long: Optional[int]
+    batch_size: int
+    iters: int
+    learning_rate: float
+    weights: Optional[List[float]]
+
+
+def choose(sizes: Sequence[Size], images: int, max_size: Optional[int], weights: Optional[List[float]]) -> Recipe:
+    """Chooses by the sizes of all images, the number of those that train, and `Choices.max_size`."""
+    longest = max(max(size) for size in sizes)
+    if max_size is None:
+        max_long = _LIMIT if longest > _HUGE else None
+    else:
+        max_long = max_size if 0 < max_size < longest else None
+    shrunk = [_limited(size, max_long) for size in sizes]
+    mixed = len(set(shrunk)) > 1
+    crop, scales = [], []
+    for side in zip(*shrunk):
+        # Of mixed sizes, nearly the smallest; the few that are smaller still are padded.
+        length = int(np.percentile(side, 10, method="lower")) if mixed else side[0]
+        scaled = min(int(length * 0.75), _CROP)
+        whole = scaled < _ENOUGH
+        chosen = (min(length, _CROP) if whole else scaled) // 32 * 32
+        crop.append(max(chosen, 32))
+        scales.append(1.0 if whole else 0.75)
+    reason = "multiples of 32, the network's coarsest stride, that fit into three quarters of the images"
+    if max(scales) == 1.0:
+        reason = "multiples of 32, the network's coarsest stride; the images are too small to be scaled down as well"
+    if any(width < crop[0] or height < crop[1] for width, height in shrunk):
+        reason += "; smaller images are padded"
+    batch = max(1, min(4, images))
+    iters = int(np.clip(_EPOCHS * images / batch, _FEWEST, _MOST)) // 10 * 10
+    return Recipe((crop[0], crop[1]), reason, max(scales), max_long, batch, iters, 0.005 * batch, weights)
+
+
+def median_frequency(counts: np.ndarray, present: np.ndarray) -> List[float]:
+    """A weight for each class: the median frequency of all over its own, at most 10 and at least 0.1.
+
+    Median-frequency balancing of Eigen and Fergus (2015): a class's frequency is its share of the pixels of the images
+    that have it. Classes that never occur get 1.
+
+    Args:
+        counts: pixels by class, int64 [images, classes], of the images that train.
+        present: bool [images, classes], where a class occurs.
+    """
+    labelled = counts.sum(axis=1)
+    within = (present * labelled[:, np.newaxis]).sum(axis=0)
+    frequency = np.divide(counts.sum(axis=0), within, out=np.zeros(counts.shape[1]), where=within > 0)
+    median = np.median(frequency[frequency > 0]) if frequency.any() else 1.0
+    weights = np.divide(median, frequency, out=np.ones_like(frequency), where=frequency > 0)
+    return [round(float(weight), 3) for weight in np.clip(weights, 0.1, 10)]
+
+
+def text(recipe: Recipe, root: str, num_classes: int, images: int, tab: bool, about: str) -> str:
+    """The YAML.
+
+    Args:
+        recipe: of `choose`.
+        root: the folder with `train.txt` and `val.txt`.
+        num_classes, images: how many classes there are, and images that train.
+        tab: the lists are separated by tabs.
+        about: what the data are, for the first line.
+    """
+    limit = ""
+    if recipe.max_long:
+        limit = f"    - type: LimitLong  # larger images need more memory than they give accuracy\n      max_long: {recipe.max_long}\n"
+    scale = "never smaller than the crop" if recipe.min_scale < 1 else "never smaller than it is"
+    separator = '  separator: "\\t"  # names have spaces\n' if tab else ""
+    weights = ""
+    if recipe.weights:
+        weights = f"      weight: {recipe.weights}  # median-frequency balancing: what is rare counts more\n"
+    epochs = recipe.iters * recipe.batch_size / images
+    return f"""\
+# BiSeNetV1 for {about}. Written by `bisenetv1 data config`; change what you like.
+batch_size: {recipe.batch_size}  # images per device; more where memory allows, with learning_rate in proportion
+iters: {recipe.iters}  # {epochs:.0f} times through the {images} training images; more is better and slower
+
+model:
+  type: BiSeNetV1
+  num_classes: {num_classes}
+  backbone:
+    type: ResNet18_v1b  # the quickest of the ResNets
+    # From scratch. ImageNet weights help most where images are few:
+    # pretrained: https://paddle-hapi.bj.bcebos.com/models/resnet18.pdparams
+
+train_dataset:
+  type: Dataset
+  dataset_root: {json.dumps(root, ensure_ascii=False)}  # absolute, so that training works from any folder
+  train_path: {json.dumps(f"{root}/train.txt", ensure_ascii=False)}
+{separator}  num_classes: {num_classes}
+  mode: train
+  transforms:
+{limit}    - type: ResizeStepScaling  # {scale}: padding would teach the global context a grey frame
+      min_scale_factor: {recipe.min_scale}
+      max_scale_factor: 1.5
+      scale_step_size: 0.25
+    - type: RandomPaddingCrop
+      crop_size: [{recipe.crop[0]}, {recipe.crop[1]}]  # {recipe.crop_reason}
+    - type: RandomHorizontalFlip  # remove it where left and right are different classes
+    - type: RandomDistort  # other light, other cameras
+      brightness_range: 0.4
+      contrast_range: 0.4
+      saturation_range: 0.4
+    - type: Normalize
+
+val_dataset:
+  type: Dataset
+  dataset_root: {json.dumps(root, ensure_ascii=False)}
+  val_path: {json.dumps(f"{root}/val.txt", ensure_ascii=False)}
+{separator}  num_classes: {num_classes}
+  mode: val
+  transforms:  # of the deployed network as well; {"no resize: it is scored as it will be used" if not limit else "the score is of the original size"}
+{limit}    - type: Normalize
+
+optimizer:
+  type: SGD
+  momentum: 0.9
+  weight_decay: 0.0005
+
+lr_scheduler:
+  type: PolynomialDecay
+  learning_rate: {recipe.learning_rate:g}  # 0.005 for each image of the batch, for training from scratch
+  end_lr: 0.0
+  power: 0.9
+
+loss:
+  types:
+    - type: BiSeNetV1Loss
+      ignore_index: 255
+{weights}  coef: [1, 1, 1]  # auxiliary 1/16, auxiliary 1/8, principal
+"""
+
+
+def _limited(size: Size, max_long: Optional[int]) -> Size:
+    if max_long is None or max(size) <= max_long:
+        return size
+    return max(1, round(size[0] * max_long / max(size))), max(1, round(size[1] * max_long / max(size)))

@@ -1,0 +1,69 @@
+"""Which images train and which validate, where nothing says so."""
+
+import re
+from typing import Dict, List, Sequence, Tuple
+
+import numpy as np
+
+EVERY = 5
+_SERIES = re.compile(r"(\d+)\D*$")
+
+
+def every_fifth(present: np.ndarray) -> Tuple[List[int], List[int]]:
+    """Every fifth validates, but every class that occurs is among the images that train.
+
+    For a class that only validation images have, the one of them that has most of the missing classes changes places
+    with the next training image that train can spare. Nothing is random.
+
+    Args:
+        present: bool [images, classes], whether a class occurs in an image; two images at least.
+
+    Returns:
+        Positions of the images that train, and of those that validate, both sorted.
+    """
+    val = list(range(0, len(present), EVERY))
+    train = [index for index in range(len(present)) if index % EVERY]
+    while True:
+        missing = present.any(axis=0) & ~present[train].any(axis=0)
+        if not missing.any():
+            return sorted(train), sorted(val)
+        moved = max(val, key=lambda index: (int(present[index][missing].sum()), -index))
+        counts = present[train].sum(axis=0)
+        # One that leaves each of its classes to another training image, or, of two images, the only one
+        spare = [index for index in train if (counts[present[index]] > 1).all()]
+        val.remove(moved)
+        if spare:
+            given = min(spare, key=lambda index: abs(index - moved))
+            train.remove(given)
+            val.append(given)
+        elif not val:
+            val.append(train.pop(0))
+            train.append(moved)
+            return sorted(train), sorted(val)
+        train.append(moved)
+
+
+def coverage(train: np.ndarray, val: np.ndarray, names: Sequence[str]) -> List[str]:
+    """Sentences on classes that cannot be learned or scored. `train`, `val`: pixels by class, int64 [classes]."""
+    sentences = []
+    untrained = [name for name, there, wanted in zip(names, train, val) if wanted and not there]
+    unscored = [name for name, there, wanted in zip(names, train, val) if there and not wanted]
+    never = [name for name, there, wanted in zip(names, train, val) if not there and not wanted]
+    if untrained:
+        sentences.append(f"Only validation images have {', '.join(untrained)}: it is scored and never learned.")
+    if unscored:
+        sentences.append(f"No validation image has {', '.join(unscored)}: it is learned and never scored.")
+    if never:
+        sentences.append(f"No label has {', '.join(never)}.")
+    return sentences
+
+
+def looks_like_video(names: Sequence[str]) -> bool:
+    """Whether most names are numbered one after another, as the frames of a video are."""
+    numbers: Dict[str, List[int]] = {}
+    for name in names:
+        match = _SERIES.search(name)
+        if match:
+            numbers.setdefault(name[: match.start()], []).append(int(match[1]))
+    follow = sum(b - a == 1 for series in numbers.values() for a, b in zip(sorted(series), sorted(series)[1:]))
+    return len(names) >= 10 and follow > len(names) / 2

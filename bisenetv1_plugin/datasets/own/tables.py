@@ -1,0 +1,162 @@
+"""Tables of class names and colours, in the forms that people and annotation tools write them."""
+
+import re
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from bisenetv1_plugin.errors import InputError
+
+RGB = Tuple[int, int, int]
+
+_COLOR_FILES = (
+    *("label_colors.txt", "label_colours.txt", "labelmap.txt", "class_dict.csv", "class_dict.txt"),
+    *("colors.txt", "colours.txt", "colormap.txt", "color_map.txt"),
+)
+_VALUE_FILES = ("_classes.csv",)  # Roboflow's: `value, name`
+_VOID = frozenset(
+    ["void", "ignore", "ignored", "unlabeled", "unlabelled", "unlabel", "undefined", "don't_care", "dontcare"]
+)
+_VOC_NAMES = [
+    "background",
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+]
+
+
+class Table(NamedTuple):
+    """Classes and their colours.
+
+    Attributes:
+        path: the file.
+        names: of the classes, in the file's order; colours of the same name are one class.
+        codes: the class of every colour, by `code`; None for colours called void, unlabelled and the like.
+    """
+
+    path: Path
+    names: Tuple[str, ...]
+    codes: Dict[int, Optional[int]]
+
+    def colors(self) -> Tuple[RGB, ...]:
+        """The first colour of every class."""
+        return tuple(
+            rgb(next(code for code, index in self.codes.items() if index == i)) for i in range(len(self.names))
+        )
+
+
+def code(color: RGB) -> int:
+    """A colour as one number."""
+    return color[0] << 16 | color[1] << 8 | color[2]
+
+
+def rgb(number: int) -> RGB:
+    return number >> 16, number >> 8 & 255, number & 255
+
+
+def voc_colors(count: int = 256) -> List[RGB]:
+    """The colours that VOC's palette gives to its numbers: the bits of the number, dealt to red, green and blue."""
+    colors = []
+    for number in range(count):
+        channels = [0, 0, 0]
+        for bit in range(8):
+            for channel in range(3):
+                channels[channel] |= (number >> (3 * bit + channel) & 1) << (7 - bit)
+        colors.append((channels[0], channels[1], channels[2]))
+    return colors
+
+
+def voc_names(palette: Dict[int, RGB]) -> Optional[Sequence[str]]:
+    """VOC's names where the values up to 20 have VOC's colours; None otherwise."""
+    colors = voc_colors(len(_VOC_NAMES))
+    values = [value for value in palette if value != 255]
+    fits = values and all(value < len(colors) and palette[value] == colors[value] for value in values)
+    return _VOC_NAMES if fits else None
+
+
+def in_folder(root: Path, files: Sequence[Path]) -> Optional[Table]:
+    """The table of colours that lies in a folder under one of its usual names; the one nearest to the top."""
+    found = [path for path in files if path.name.lower() in _COLOR_FILES]
+    return read(root / min(found, key=lambda path: (len(path.parts), path))) if found else None
+
+
+def read(path: Path) -> Table:
+    """A table with a class and a colour a line.
+
+    `name r g b`, `r g b name`, with spaces, tabs or commas (`class_dict.csv`, whose first line may be a header), or
+    `name:r,g,b:parts:actions` (CVAT's `labelmap.txt`); lines that begin with # do not count.
+
+    Raises:
+        InputError: the file cannot be read, is empty, or a line is in none of these forms.
+    """
+    names: List[str] = []
+    codes: Dict[int, Optional[int]] = {}
+    for number, line in _lines(path):
+        parsed = _color_line(line)
+        if parsed is None:
+            if number == 1 and not re.search(r"\d", line):
+                continue  # a header
+            raise InputError(f"{path}, line {number}: '{line}' is no class and colour: write `name red green blue`.")
+        name, color = parsed
+        if code(color) in codes:
+            raise InputError(f"{path}, line {number}: the colour {color} is there twice: give each class its own.")
+        if name.lower().replace(" ", "_") in _VOID:
+            codes[code(color)] = None
+            continue
+        if name not in names:
+            names.append(name)
+        codes[code(color)] = names.index(name)
+    if not names:
+        raise InputError(f"{path} has no class: write a line `name red green blue` for each.")
+    return Table(path, tuple(names), codes)
+
+
+def names_in_folder(root: Path, files: Sequence[Path]) -> Optional[List[str]]:
+    """Names by value from `classes.txt` (a name a line) or Roboflow's `_classes.csv`; None without either.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    if Path("classes.txt") in files:
+        return [line for _, line in _lines(root / "classes.txt")]
+    for path in files:
+        if path.name.lower() in _VALUE_FILES:
+            rows = [line.split(",", 1) for _, line in _lines(root / path)]
+            named = {int(row[0]): row[1].strip() for row in rows if len(row) == 2 and row[0].strip().isdecimal()}
+            if sorted(named) == list(range(len(named))) and named:
+                return [named[value] for value in range(len(named))]
+    return None
+
+
+def _lines(path: Path) -> List[Tuple[int, str]]:
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the table {path} cannot be read as UTF-8 text ({error}).") from error
+    numbered = enumerate((line.strip() for line in lines), start=1)
+    return [(number, line) for number, line in numbered if line and not line.startswith("#")]
+
+
+def _color_line(line: str) -> Optional[Tuple[str, RGB]]:
+    words = [word for word in re.split(r"[\s,;:]+", line) if word]
+    for place, rest in ((slice(-3, None), slice(0, -3)), (slice(0, 3), slice(3, None))):
+        channels, name = words[place], words[rest]
+        if len(channels) == 3 and name and all(word.isdecimal() and int(word) < 256 for word in channels):
+            return " ".join(name), (int(channels[0]), int(channels[1]), int(channels[2]))
+    return None

@@ -1,0 +1,78 @@
+"""Trained weights on images, in dygraph: masks and overlays as PaddleSeg's `predict` writes them.
+
+The inference is upstream's. What is around it is not: upstream's `predict` reads the weights again with `paddle.load`,
+takes what OpenCV makes of a damaged image for whole, and writes with `cv2.imwrite`, which reports success where a disk
+is full.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from typing import Any, Callable, Sequence
+
+import cv2
+import numpy as np
+import paddle
+from paddleseg.core import infer
+from paddleseg.utils import visualize
+
+from bisenetv1_plugin import files
+from bisenetv1_plugin.deploy.images import Source
+from bisenetv1_plugin.deploy.inference import naming_memory
+from bisenetv1_plugin.deploy.masks import write_picture
+from bisenetv1_plugin.errors import InputError
+
+
+def predict(
+    model: paddle.nn.Layer,
+    transforms: Callable[[dict[str, Any]], dict[str, Any]],
+    source: Source,
+    save_dir: str,
+    custom_color: Sequence[int] | None = None,
+    step: Callable[[], object] = lambda: None,
+    **options: Any,
+) -> None:
+    """Write added_prediction/NAME and pseudo_color_prediction/NAME.png of every picture; `source.faults` has the rest.
+
+    Args:
+        model (paddle.nn.Layer): in evaluation mode.
+        transforms (callable): `{"img": float32 BGR [H, W, 3]}` -> `img` float32 `[C, H, W]`, `trans_info`.
+        source (Source): the pictures.
+        save_dir (str): where to write.
+        custom_color (sequence[int], optional): R G B R G B ...; default: PaddleSeg's colours.
+        step (callable): called after every picture; `source.done` says how far it is.
+        **options: of upstream's `inference` or, with `aug_pred`, `aug_inference`.
+
+    Raises:
+        OSError: a file cannot be written; it is not there then.
+    """
+    options = dict(options)
+    run = infer.aug_inference if options.pop("aug_pred", False) else infer.inference
+    if run is infer.inference:
+        for name in ("scales", "flip_horizontal", "flip_vertical"):
+            options.pop(name, None)
+    colors = visualize.get_color_map_list(256, custom_color=custom_color)
+    bgr = np.array(colors, "uint8").reshape(-1, 3)[:, ::-1]
+    for name, pixels in source:
+        try:
+            with naming_memory(), paddle.no_grad():
+                sample = transforms({"img": pixels.astype("float32")})
+                image = paddle.to_tensor(sample["img"][np.newaxis])
+                mask = run(model, image, trans_info=sample["trans_info"], **options)[0].numpy()[0, 0].astype("uint8")
+        except (ValueError, RuntimeError) as error:
+            paddle_says = re.search(r"\(InvalidArgument\) (.*)", str(error))  # of another number of channels, for one
+            if not (paddle_says or isinstance(error, InputError)):
+                raise
+            why = f"the network cannot take it. {paddle_says[1]}" if paddle_says else error
+            source.faults.append(f"{name} was left out: {why}")
+            continue
+        overlay = cv2.addWeighted(pixels, 0.6, bgr[mask], 0.4, 0)
+        stem, ending = os.path.splitext(name)
+        ending = ending if ending and cv2.haveImageWriter(f"x{ending}") else ".png"
+        write_picture(os.path.join(save_dir, "added_prediction", f"{stem}{ending}"), overlay)
+        encoded = io.BytesIO()
+        visualize.get_pseudo_color_map(mask, colors).save(encoded, format="PNG")
+        files.write(os.path.join(save_dir, "pseudo_color_prediction", f"{stem}.png"), encoded.getvalue())
+        step()

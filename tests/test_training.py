@@ -1,0 +1,336 @@
+"""`bisenetv1 train` when something goes wrong: samples, NaN, kills, full disks; and going on afterwards."""
+
+import os
+import random
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+import yaml
+
+from bisenetv1_plugin import training, zoo
+from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
+from bisenetv1_plugin.datasets.synthetic import write_scenes
+from bisenetv1_plugin.errors import InputError
+
+SIZE = (96, 64)
+FILES = ("model.pdparams", "model.pdopt")
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A folder with scenes and a configuration that changes nothing about them."""
+    write_scenes(tmp_path / "data", train=4, val=2, size=SIZE, classes=DEMO_CLASSES)
+    config = yaml.safe_load(zoo.path_of("bisenetv1_demo_256x128").read_text(encoding="utf-8"))
+    config.update(batch_size=4)
+    config["train_dataset"].update(dataset_root="data", train_path="data/train.txt", transforms=[{"type": "Normalize"}])
+    config["val_dataset"].update(dataset_root="data", val_path="data/val.txt")
+    (tmp_path / "config.yml").write_text(yaml.safe_dump(config))
+    return tmp_path
+
+
+def command(*arguments):
+    head = [sys.executable, "-m", "bisenetv1_plugin", "train", "--config", "config.yml", "--device", "cpu"]
+    return [*head, "--log_iters", "1", "--save_dir", "out", *map(str, arguments)]
+
+
+def train(project, *arguments):
+    return subprocess.run(command(*arguments), cwd=project, text=True, capture_output=True, timeout=300)
+
+
+class Running:
+    """A training in a process of its own, which writes what it says into a file."""
+
+    def __init__(self, project, *arguments):
+        self.project, self.log = project, project / "log.txt"
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(command(*arguments), cwd=project, stdout=log, stderr=subprocess.STDOUT)
+
+    def wait_for(self, condition):
+        deadline = time.time() + 120
+        while self.process.poll() is None and not condition() and time.time() < deadline:
+            time.sleep(0.02)
+        assert condition(), self.said
+
+    def wait_for_checkpoint(self, iteration):
+        self.wait_for((self.project / "out" / f"iter_{iteration}" / FILES[-1]).exists)
+
+    def end(self):
+        try:
+            return self.process.wait(120)
+        finally:
+            self.process.kill()
+
+    @property
+    def said(self):
+        return self.log.read_text()
+
+    @property
+    def iteration(self):
+        """The last that it has logged."""
+        return max([0, *map(int, re.findall(r"iter: (\d+)/", self.said))])
+
+
+def refused(said):
+    """The sentence with which a command ended."""
+    assert "Traceback" not in said
+    return re.search(r"bisenetv1: .*", said)[0]  # on the line of the evaluation's bar, if there was one
+
+
+def readable(folder):
+    """The files of a checkpoint, all of which can be read and are finite."""
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("part-"))
+    for name in names:
+        state = paddle.load(str(folder / name), return_numpy=True)
+        assert state and training._is_finite(state), folder / name
+    return names
+
+
+@pytest.mark.slow
+class TestData:
+    def test_is_doubted_before_a_network_is_built(self, project):
+        images = sorted((project / "data/images/train").iterdir())
+        for image in images:
+            image.write_bytes(b"no picture")
+        done = train(project)
+        assert done.returncode == 2 and "config to build model" not in done.stdout
+        assert images[0].name in refused(done.stderr) and "And 1 more: `bisenetv1 data check" in refused(done.stderr)
+
+    def test_of_an_evaluation_that_is_not_asked_for(self, project):
+        """And the same images for both are allowed."""
+        shutil.rmtree(project / "data/images/val")
+        assert train(project, "--iters", 1).returncode == 0
+        done = train(project, "--iters", 1, "--do_eval")
+        assert done.returncode == 2 and "images/val" in refused(done.stderr)
+        shutil.copy(project / "data/train.txt", project / "data/val.txt")
+        done = train(project, "--iters", 1, "--do_eval")
+        assert done.returncode == 0 and "The scores will be too good: " in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_workers", [0, 2])
+class TestASampleThatCannotBeRead:
+    """It breaks when the training runs: what is wrong before is found before."""
+
+    def test_in_training(self, project, num_workers):
+        running = Running(project, "--num_workers", num_workers, "--save_interval", 2, "--iters", 1000)
+        running.wait_for_checkpoint(2)
+        image = project / (project / "data/train.txt").read_text().split()[0]
+        broken = project / "data" / image.relative_to(project)
+        broken.write_bytes(b"no picture")
+        assert running.end() == 2
+        sentence = refused(running.said)
+        assert str(broken.relative_to(project)) in sentence and "cannot be read" in sentence
+        assert readable(project / "out/iter_2") == sorted(FILES)
+
+    def test_in_evaluation(self, project, num_workers):
+        arguments = ["--num_workers", num_workers, "--save_interval", 5, "--iters", 1000, "--do_eval"]
+        running = Running(project, *arguments)
+        running.wait_for(lambda: running.iteration >= 1)
+        broken = next((project / "data/images/val").iterdir())
+        broken.write_bytes(b"no picture")
+        assert running.end() == 2
+        assert f"{broken.relative_to(project)} with label " in refused(running.said)
+
+
+@pytest.mark.slow
+class TestNaN:
+    def test_stops_before_it_is_saved(self, project):
+        """A learning rate that no network survives; the first iteration is still finite."""
+        done = train(project, *("--learning_rate", 1e6, "--iters", 40, "--save_interval", 1, "--do_eval"))
+        assert done.returncode == 2
+        iteration = int(re.search(r"stopped at iteration (\d+): ", refused(done.stderr))[1])
+        assert "lower learning rate" in refused(done.stderr)
+        kept = [path.name for path in (project / "out").iterdir() if path.name.startswith("iter_")]
+        assert f"iter_{iteration - 1}" in kept and f"iter_{iteration}" not in kept
+        for name in kept:
+            assert readable(project / "out" / name)
+        assert readable(project / "out/best_model")
+
+    def test_stops_between_checkpoints(self, project):
+        done = train(project, *("--learning_rate", 1e6, "--iters", 500, "--save_interval", 500, "--batch_size", 1))
+        assert done.returncode == 2
+        first = re.search(r"iter: (\d+)/500, loss: nan", done.stdout + done.stderr)[1]
+        at, since = re.search(
+            r"stopped at iteration (\d+): the loss is NaN since iteration (\d+)", refused(done.stderr)
+        ).groups()
+        assert since == first and int(at) <= int(first) + 70
+        assert not list((project / "out").iterdir())
+
+
+def state(folder, name):
+    return paddle.load(str(folder / name), return_numpy=True)
+
+
+def same(a, b):
+    """Whether two checkpoints hold the same network, up to the order of a batch's images."""
+    a, b = state(a, FILES[0]), state(b, FILES[0])
+    return a.keys() == b.keys() and all(np.allclose(a[name], b[name], rtol=1e-3, atol=1e-5) for name in a)
+
+
+@pytest.mark.slow
+class TestGoesOn:
+    def test_as_if_never_stopped(self, project):
+        """Momentum and learning rate; every batch has all the images, so that only their order differs."""
+        options = ["--iters", 6, "--save_interval", 3, "--learning_rate", 0.005, "--use_vdl"]
+        assert train(project, "--seed", 3, *options).returncode == 0
+        out, straight = project / "out", project / "straight"
+        shutil.copytree(out, straight)
+        shutil.rmtree(out / "iter_6")
+
+        done = train(project, *options, "--resume_model", "latest")
+        assert done.returncode == 0, done.stderr
+        rates = re.findall(r"lr: (\d\.\d{6})", done.stdout + done.stderr)
+        assert len(rates) == 3
+        assert state(out / "iter_6", FILES[1])["LR_Scheduler"] == state(straight / "iter_6", FILES[1])["LR_Scheduler"]
+        assert same(out / "iter_6", straight / "iter_6")
+        from bisenetv1_plugin import figures
+
+        assert [i for i, _ in figures.read_curve(str(out), "Train/lr")] == [1, 2, 3, 4, 5, 6]
+        assert [f"{rate:.6f}" for _, rate in figures.read_curve(str(straight), "Train/lr")[3:]] == rates
+
+        # The comparison would notice: without momentum it is another network.
+        optimizer = paddle.load(str(out / "iter_3" / FILES[1]))
+        for name in optimizer:
+            if "velocity" in name:
+                optimizer[name] = paddle.zeros_like(optimizer[name])
+        paddle.save(optimizer, str(out / "iter_3" / FILES[1]))
+        assert train(project, *options, "--resume_model", "out/iter_3").returncode == 0
+        assert not same(out / "iter_6", straight / "iter_6")
+
+    def test_nothing_to_resume_and_nothing_left_to_do(self, project):
+        options = ["--iters", 1, "--resume_model", "latest"]
+        done = train(project, *options)
+        assert done.returncode == 0 and "no whole checkpoint in out: starting from the beginning" in done.stdout
+        done = train(project, *options)
+        assert done.returncode == 0 and "Nothing is left to do: out/iter_1 has all of the 1 iterations" in done.stdout
+
+
+class TestNewest:
+    @pytest.fixture
+    def said(self, monkeypatch):
+        said = []
+        monkeypatch.setattr(training.logger, "info", said.append)
+        monkeypatch.setattr(training.logger, "warning", said.append)
+        return said
+
+    @pytest.fixture
+    def out(self, tmp_path):
+        """Four whole checkpoints."""
+        for iteration in (2, 4, 8, 10):
+            for name in FILES:
+                paddle.save({"a": paddle.ones([100])}, str(tmp_path / f"iter_{iteration}" / name))
+        return tmp_path
+
+    def test_passes_over_what_is_no_good(self, out, said):
+        (out / "iter_10" / FILES[1]).unlink()
+        os.truncate(out / "iter_8" / FILES[0], 50)
+        paddle.save({"a": {"b": paddle.to_tensor([float("nan")])}}, str(out / "iter_4" / FILES[1]))
+        (out / "iter_12").mkdir()
+        (out / "iter_best").mkdir()
+        (out / "iter_2" / "part-abc.pdparams").touch()
+        (out / "best_model").mkdir()
+        (out / "best_model" / "part-abc.pdparams").touch()
+        assert training.newest_checkpoint(str(out)) == str(out / "iter_2")
+        reasons = ["12: it has no model.pdparams", "10: it has no model.pdopt", "8: model.pdparams cannot be read"]
+        reasons += ["4: model.pdopt holds NaN or infinity"]
+        assert len(said) == 5 and all(reason in line for reason, line in zip(reasons, said))
+        assert said[-1] == f"Going on from {out / 'iter_2'}, the newest whole checkpoint in {out}."
+        assert not list(out.glob("*/part-*"))
+
+    def test_none(self, tmp_path, said):
+        for folder in (tmp_path, tmp_path / "absent"):
+            assert training.newest_checkpoint(str(folder)) is None
+        assert all("starting from the beginning" in line for line in said)
+
+    def test_one_that_was_named_is_refused(self, out):
+        (out / "iter_10" / FILES[1]).unlink()
+        with pytest.raises(InputError, match="it has no model.pdopt; resume from the checkpoint before it, or from"):
+            training._refuse_a_broken_one(str(out / "iter_10"))
+        with pytest.raises(InputError, match="it must be a folder called iter_N, or latest"):
+            training._refuse_a_broken_one(str(out))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits another process")
+def test_a_disk_that_is_full(project):
+    """A limit on the size of files comes up in the same way, in the middle of one."""
+    running = Running(project, "--save_interval", 2, "--iters", 1000)
+    running.wait_for_checkpoint(2)
+    resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE, (10_000_000, 10_000_000))
+    assert running.end() == 2
+    path, rest = re.search(r"bisenetv1: (\S+): (.*)", refused(running.said)).groups()
+    assert "file is larger than is allowed" in rest and "go on with --resume_model latest" in rest
+    assert re.fullmatch(r"out/iter_\d+/model\.pd\w+", path)
+    assert not list((project / "out").rglob("part-*")) and not (project / path).exists()
+    for folder in (project / "out").iterdir():
+        readable(folder)
+    assert training.newest_checkpoint(str(project / "out"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize(
+    "kills, num_workers",
+    [(3, 2), *(pytest.param(20, workers, marks=pytest.mark.very_slow) for workers in (0, 2))],
+)
+def test_goes_on_after_every_kill(project, kills, num_workers):
+    """Nothing is lost but the iterations since the last whole checkpoint."""
+    moments, out, reached = random.Random(num_workers), project / "out", 0
+    options = ["--num_workers", num_workers, "--save_interval", 2, "--resume_model", "latest", "--batch_size", 2]
+    lost, parts, passed_over = [], 0, 0
+    for kill in range(kills):
+        running = Running(project, "--iters", 100000, *options)
+        if kill % 4 == 3:
+            time.sleep(moments.uniform(0, 6))  # any moment, most of all of the start
+        else:
+            running.wait_for(lambda running=running: running.iteration > 0)
+            time.sleep(moments.uniform(0, 3))
+        assert running.process.poll() is None, running.said
+        running.process.send_signal(signal.SIGKILL)
+        running.process.wait()
+
+        going_on = re.search(r"Going on from out/iter_(\d+)", running.said)
+        if reached and "[TRAIN]" in running.said:
+            assert going_on and int(going_on[1]) == reached
+        passed_over += running.said.count("Passing over")
+        parts += len(list(out.rglob("part-*")))
+        whole = [folder for folder in out.glob("iter_*") if readable(folder) == sorted(FILES)]
+        newest = max([0, *(int(folder.name[5:]) for folder in whole)])
+        assert newest >= reached
+        if running.iteration:
+            lost.append(running.iteration - newest)
+        reached = newest
+        for folder in sorted(whole, key=lambda folder: int(folder.name[5:]))[:-2]:
+            shutil.rmtree(folder)  # upstream counts the checkpoints of one run only
+
+    done = train(project, "--iters", reached + 3, *options)
+    assert done.returncode == 0, done.stderr
+    assert f"Going on from out/iter_{reached}" in done.stdout
+    assert readable(out / f"iter_{reached + 3}") == sorted(FILES) and not list(out.rglob("part-*"))
+    print(f"{kills} kills, {reached + 3} iterations, lost {lost}, {parts} part files, {passed_over} passed over")
+    assert max(lost) <= 2
+    deadline = time.time() + 15  # the workers look every five seconds
+    while processes_in(project) and time.time() < deadline:
+        time.sleep(0.5)
+    assert not processes_in(project)
+
+
+def processes_in(folder):
+    """The processes whose working directory is this folder."""
+    found = []
+    for process in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if Path(os.readlink(f"/proc/{process}/cwd")) == folder:
+                found.append(int(process))
+        except OSError:  # it has ended, or is somebody else's
+            continue
+    return found
