@@ -102,6 +102,8 @@ setup(
         # Quantisers to 8 bits for those runtimes: NNCF for OpenVINO; ONNX Runtime brings its own, which imports
         # ml_dtypes without saying so.
         "quantize": ["nncf", "openvino", "onnx", "onnxruntime", "ml_dtypes"],
+        # Reads COCO's polygons and run lengths; a folder with label images needs none of it.
+        "coco": ["pycocotools"],
         "test": [
             "pytest",
             # The suite in two processes takes half the time on two cores.

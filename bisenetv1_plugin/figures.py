@@ -13,7 +13,7 @@ def palette(num_classes, colors=()):
     Args:
         num_classes (int): how many classes there are.
         colors (sequence[tuple[int]]): RGB of every class; default: PaddleSeg's. Other values are black, or where a
-            class is, white or grey.
+            class is, a light grey or white.
     """
     import numpy as np
     from paddleseg.utils import visualize
@@ -21,7 +21,7 @@ def palette(num_classes, colors=()):
     if len(colors) == 0:
         colors = np.asarray(visualize.get_color_map_list(256), "uint8").reshape(-1, 3)[:num_classes]
     taken = {tuple(map(int, color)) for color in colors}
-    other = next((grey for grey in ((0, 0, 0), (255, 255, 255)) if grey not in taken), (127, 127, 127))
+    other = next((grey for grey in ((0, 0, 0), (224, 224, 224)) if grey not in taken), (255, 255, 255))
     table = np.tile(np.array(other, "uint8"), (256, 1))
     table[:num_classes] = colors
     return table

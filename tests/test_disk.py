@@ -151,7 +151,7 @@ def test_masks(small, run):
 
 def test_an_export_leaves_the_earlier_one(small, run):
     """The network has 52 MB: the second finds no room beside the first."""
-    command = ["export", *small.flags, "--save_dir", "{disk}/ex"]
+    command = ["export", *small.flags, "--to", "paddle", "--save_dir", "{disk}/ex"]
     first, second = run(70, (command, 60 << 20), (command, 8 << 20))
     assert first["code"] == 0 and len(first["new"]) >= 3
     full(second, f"{run.disk}/ex", run)
@@ -167,13 +167,19 @@ def test_an_export_that_fits_in_part(small, run):
         assert done["new"] == []
 
 
-def test_quantize(small, run, monkeypatch):
-    monkeypatch.setenv("FLAGS_enable_pir_api", "0")
-    words = ["quantize", *small.flags[:4], "--batch_nums", 1, "--save_dir", "{disk}/int8"]
-    (done,) = run(8, (words, 1 << 20))
-    if "writes no program of the kind" not in done["error"]:
-        full(done, f"{run.disk}/int8", run)
-    assert done["code"] == 2 and done["new"] == []
+@pytest.mark.parametrize("to, rooms", [("paddle", [1]), ("openvino", [1, 106]), ("onnx", [1, 60])])
+def test_quantize(small, run, monkeypatch, to, rooms):
+    """Before anything is written, and (megabytes) where the export in fp32 fits and what comes after it does not."""
+    if to == "paddle":
+        monkeypatch.setenv("FLAGS_enable_pir_api", "0")
+    else:
+        pytest.importorskip("nncf" if to == "openvino" else "onnxruntime.quantization")
+    rooms = rooms if run.name == "disk" else rooms[:1]  # a limit is one on every single file
+    words = ["quantize", *small.flags[:4], "--batch_nums", 1, "--to", to, "--save_dir", "{disk}/int8"]
+    for done in run(200, *((words, room << 20) for room in rooms)):
+        if to != "paddle" or "writes no program of the kind" not in done["error"]:
+            full(done, f"{run.disk}/int8", run)
+        assert done["code"] == 2 and done["new"] == []
 
 
 def test_configurations_and_verdicts(small, run):

@@ -1,7 +1,7 @@
 """The main job from end to end, with nothing to download: train, evaluate, export, infer, compare, draw.
 
-On synthetic street scenes, or with --data on a folder of real images and labels, which `bisenetv1 data config` describes:
-its layouts, its conversions and its flags are the same here.
+On synthetic street scenes, or with --data on a folder of real images and labels: what `bisenetv1 data config` knows of
+layouts and conversions is known here, and its flags are the same.
 """
 
 import sys

@@ -108,7 +108,8 @@ def _raising(original):
         except StopIteration:
             raise
         except Exception:
-            self._thread.join(_THREAD_ENDS)
+            if self._thread is not None:  # as it is once the loader was shut down
+                self._thread.join(_THREAD_ENDS)
             reason = _reason(self)
             if self in _WITH_WORKERS:
                 _end_workers(self)

@@ -143,15 +143,13 @@ def named_classes(source: Any, num_classes: Optional[int] = None) -> NamedClasse
     if not names and kind in ("Cityscapes", "SyntheticStreetScenes") and num_classes in (None, len(CLASS_NAMES)):
         names, colors = CLASS_NAMES, class_colors()
     count = num_classes or len(names)
-    names = tuple([*names[:count], *map(str, range(len(names), count))])
+    names = (*names[:count], *map(str, range(len(names), count)))
     return NamedClasses(names, tuple(colors) if len(colors) == count else ())
 
 
 def _lines(root: Any, name: str) -> List[str]:
     """The lines of a file in the folder that are not empty; none without the folder or the file."""
     path = Path(root) / name if root else None
-    return (
-        [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
-        if path and path.is_file()
-        else []
-    )
+    if path is None or not path.is_file():
+        return []
+    return [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]

@@ -17,6 +17,7 @@ from bisenetv1_plugin.deploy import probe
 from bisenetv1_plugin.errors import InputError
 
 _OPSET = 13  # has all that the network needs; every ONNX Runtime and OpenVINO of the last years reads it
+_ROOM = bytes(1 << 16)  # what must still fit on a disk that is not full
 
 
 def save(
@@ -91,7 +92,15 @@ def beside(save_dir: str) -> Iterator[str]:
     with files.naming(save_dir, hidden), tempfile.TemporaryDirectory(
         dir=os.path.dirname(hidden), prefix=os.path.basename(hidden)
     ) as folder:
-        yield folder
+        try:
+            yield folder
+        except (InputError, OSError):
+            raise
+        except Exception:
+            # On a full disk, libraries in C++ say "iostream error", or choke on what they could not write before.
+            with open(os.path.join(folder, "room"), "wb") as file:
+                file.write(_ROOM)
+            raise
 
 
 def move(folder: str, save_dir: str) -> None:
@@ -101,6 +110,8 @@ def move(folder: str, save_dir: str) -> None:
     than one that names files of two exports.
     """
     names = sorted(os.listdir(folder), key=lambda name: (name == "deploy.yaml", name))
+    for name in names:
+        _check_written(os.path.join(folder, name))
     earlier = tempfile.mkdtemp(dir=folder)
     moved: list[tuple[str, str]] = []
     try:
@@ -124,13 +135,13 @@ def _rename(source: str, target: str, moved: list[tuple[str, str]]) -> None:
 
 
 def _check_written(path: str) -> None:
-    """Raise what Paddle swallows.
+    """Raise what libraries swallow: Paddle's writer in C++ cuts a file off where the disk is full, and says nothing.
 
-    Its writer in C++ cuts the file off where the disk is full, and says nothing. A disk that was full is full now.
+    A disk that was full is full now, so the file cannot grow.
     """
     whole = os.path.getsize(path)
     with open(path, "ab") as file:
-        file.write(bytes(1 << 16))
+        file.write(_ROOM)
         file.flush()
         file.truncate(whole)
 

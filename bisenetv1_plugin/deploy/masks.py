@@ -26,7 +26,7 @@ class Writer:
     """Writes masks as NAME.png (gray, the class numbers), color/NAME.png and, if asked, overlay/NAME.png."""
 
     def __init__(self, save_dir: str, overlay: bool = False) -> None:
-        self._colors = figures.palette(256)
+        self._colors = np.ascontiguousarray(figures.palette(256)[np.newaxis, :, ::-1])  # as OpenCV looks up: BGR
         self._folders = {kind: os.path.join(save_dir, kind) for kind in ("", "color", *(["overlay"] * overlay))}
         for folder in self._folders.values():
             os.makedirs(folder, exist_ok=True)
@@ -37,7 +37,7 @@ class Writer:
         Raises:
             OSError: a file cannot be written; it is not there then.
         """
-        color = self._colors[mask][..., ::-1]
+        color = cv2.LUT(cv2.cvtColor(mask, cv2.COLOR_GRAY2BGR), self._colors)
         pictures = {"": mask, "color": color}
         if "overlay" in self._folders:
             pictures["overlay"] = cv2.addWeighted(pixels, 0.5, color, 0.5, 0)

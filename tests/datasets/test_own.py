@@ -1,4 +1,4 @@
-"""Folders of all the layouts and labels that people have become lists, class numbers and a configuration that builds."""
+"""Folders of the layouts and labels that people have become lists, class numbers and a configuration that builds."""
 
 import json
 import os
@@ -17,10 +17,9 @@ from PIL import Image
 from bisenetv1_plugin import figures
 from bisenetv1_plugin.datasets.check import before_training, check_config
 from bisenetv1_plugin.datasets.classes import named_classes
-from bisenetv1_plugin.datasets.own import Choices, configure
+from bisenetv1_plugin.datasets.own import Choices, configure, tables, walk
 from bisenetv1_plugin.datasets.own import recipe as recipes
 from bisenetv1_plugin.datasets.own import split as splits
-from bisenetv1_plugin.datasets.own import tables, walk
 from bisenetv1_plugin.errors import InputError
 
 W, H = 48, 40
@@ -126,7 +125,7 @@ class TestLayouts:
         assert summary.report.images == {"train": 3, "val": 2}
         assert any("1 images of a test split" in note for note in summary.notes)
 
-    @pytest.mark.parametrize("separator", [" ", "\t", ",", ", ", ";"])
+    @pytest.mark.parametrize("separator", [" ", "\t", ",", ", ", ";", " /"])
     def test_lists(self, root, separator):
         make(root, image="x y/{} 1.jpg", label="z/{}.png")
         for name, stems in {"train": "abcd", "val": "ef"}.items():
@@ -211,6 +210,16 @@ class TestLayouts:
 
     def test_two_are_enough(self, root):
         assert made(make(root, names="ab")).report.images == {"train": 1, "val": 1}
+
+    def test_the_folder_that_comes_first(self, root):
+        make(root)
+        for name in "abc":
+            save(root / "masks" / f"{name}.png", picture(0))
+        summary = made(root)
+        assert (
+            summary.notes[0]
+            == "pictures like labels, beside those of labels, left out: 3 (masks/a.png, masks/b.png, masks/c.png)"
+        )
 
     def test_ambiguous(self, root):
         make(root)
@@ -388,6 +397,21 @@ class TestLabels:
         )
         (root / "colors.txt").write_text("house 128 0 0\nsky 0 0 0\ntree 0 128 0\npole 1 2 3\n")
         assert made(root).report.classes[3] == "pole"
+
+    def test_binary_but_for_a_slip(self, root):
+        self.stray(root)
+        for path in root.glob("labels/*"):
+            label = np.asarray(Image.open(path))
+            save(path, np.where(label == 1, 255, np.where(label == 200, 200, 0)).astype(np.uint8))
+        summary = made(root, ignore_rare=True)
+        assert summary.report.classes == ["background", "foreground"] and summary.report.ignored["train"] == 1
+
+    def test_names_by_value(self, root):
+        """As Roboflow exports masks."""
+        for split in ("train", "valid"):
+            make(root, names="abc", image=split + "/{}.jpg", label=split + "/{}_mask.png")
+            (root / split / "_classes.csv").write_text("Pixel Value, Class\n0, background\n1, car\n2, sky\n")
+        assert made(root).report.classes == ["background", "car", "sky"]
 
     def test_binary(self, root):
         summary = made(make(root, np.where(STRIPES == 1, 255, 0).astype(np.uint8)))
@@ -660,6 +684,8 @@ class TestRecipe:
             ([(40, 30)], (32, 32)),
             ([(100, 64)], (64, 64)),
             ([(640, 480)] * 20 + [(100, 100)], (480, 352)),
+            ([(8000, 6000)] * 5 + [(40, 30)], (512, 512)),
+            ([(640, 480), (480, 640)], (352, 352)),
         ],
     )
     def test_crops(self, sizes, crop):
@@ -726,7 +752,7 @@ def test_names_and_colors_in_pictures(root):
     summary = made(root)
     names, colors = named_classes(summary.folder)
     table = figures.palette(len(names), colors)
-    assert table[:3].tolist() == [list(color) for color in colors] and table[255].tolist() == [255, 255, 255]
+    assert table[:3].tolist() == [list(color) for color in colors] and table[255].tolist() == [224, 224, 224]
     path = figures.labelled(root.parent / "preview.png", summary.pairs["train"], names, colors)
     drawn = np.asarray(Image.open(path).convert("RGB")).reshape(-1, 3)
     assert {(128, 0, 0), (0, 128, 0), (0, 0, 0)} <= set(map(tuple, drawn.tolist()))

@@ -22,6 +22,7 @@ from bisenetv1_plugin.files import whole_file
 
 Progress = Optional[Callable[[str, int, int], None]]  # called with (what is done, how many are done, in all)
 _SHOWN = 3
+_NOTHING_SAID = Choices()
 # How Pillow turns what has an EXIF orientation
 _TURNS = {
     5: Image.Transpose.TRANSPOSE,
@@ -37,7 +38,7 @@ class Summary:
 
     Attributes:
         config: the configuration.
-        folder: with `train.txt`, `val.txt`, `classes.txt`, perhaps `colors.txt`, and `labels/` where any were converted.
+        folder: with `train.txt`, `val.txt`, `classes.txt`, perhaps `colors.txt`, and `labels/` if any were converted.
         kind: the layout that was found.
         report: pixels by class, images and names, see `check.Report`.
         colors: RGB of the classes; empty where the data have none.
@@ -67,7 +68,7 @@ class _Source:
     colors: Sequence[tables.RGB] = ()
 
 
-def configure(source, config, folder=None, choices: Choices = Choices(), progress: Progress = None) -> Summary:
+def configure(source, config, folder=None, choices: Choices = _NOTHING_SAID, progress: Progress = None) -> Summary:
     """Looks at a folder of images and labels, and writes what PaddleSeg needs to train on it.
 
     Every image and label is decoded once. Labels that are no class numbers in 8-bit files are written anew; the source
@@ -117,8 +118,8 @@ def _fill(source, files, config, folder, work, choices: Choices, step) -> Tuple[
     pairs = [pair._replace(split=name) for name, of_split in layout.pairs.items() for pair in of_split]
     if not pairs:
         raise InputError(
-            f"{source} has no images with labels, neither train.txt and val.txt nor images/ and labels/ that fit: lay them "
-            "out as images/NAME.jpg and labels/NAME.png, or list them in train.txt and val.txt, `image label` a line."
+            f"{source} has no images with labels, neither train.txt and val.txt nor images/ and labels/ that fit: "
+            "lay them out as images/NAME.jpg and labels/NAME.png, or list pairs, `image label` a line."
         )
     looked = census.take(pairs, lambda done, total: step("look", done, total))
     _refuse(looked, choices, notes)
@@ -145,8 +146,8 @@ def _fill(source, files, config, folder, work, choices: Choices, step) -> Tuple[
     if chosen.max_long and choices.max_size is None:
         largest = max(sizes, key=lambda size: size[0] * size[1])
         notes.append(
-            f"Images of up to {largest[0]}x{largest[1]} are resized to {chosen.max_long} pixels at the longest side while "
-            "training and deployed, for memory; --max_size N chooses another size, 0 none."
+            f"Images of up to {largest[0]}x{largest[1]} are resized to {chosen.max_long} pixels at the longest side, "
+            "while training and deployed, for memory; --max_size N chooses another size, 0 none."
         )
 
     labels = _convert(looked.seen, meaning, source, folder, work, step)

@@ -104,7 +104,7 @@ def _of_numbers(seen, choices: Choices, table, names, palette, notes) -> Encodin
     if used and used[-1] > 255:
         path, count = _most(seen, used[-1])
         raise InputError(
-            f"label {path} has {_pixels(count)} of {used[-1]}, and classes are 0..254: these may be numbers of objects. "
+            f"label {path} has {_pixels(count)} of {used[-1]}, and classes are 0..254: these may be objects' numbers. "
             "Export labels of class numbers."
         )
     names = list(choices.classes or names or _names_of(table, palette, notes))
@@ -228,7 +228,7 @@ def _of_colors(seen, choices: Choices, table: Optional[Table], notes) -> Encodin
         else:
             notes.append(
                 f"{len(fresh)} colours have no name: they are classes in the order of red, green, blue, called "
-                "rgb_R_G_B. Name them in classes.txt; or in colors.txt and give it as --colors, where `void` is ignored."
+                "rgb_R_G_B. Name them in classes.txt, or in colors.txt and give that as --colors: `void` is ignored."
             )
     _note_ignored(values, ignored, notes)
     return _checked(Encoding(True, mapping, names, colors, notes))

@@ -190,6 +190,9 @@ def _match(images, labels, notes: List[str], listed: bool) -> List[Tuple[_Place,
         _left_out(notes, [str(i.path) for i in images if i.path not in paired], "images without a label")
         spare = [str(label.path) for label in labels if label.path not in taken and label.rank in of_rank]
         _left_out(notes, spare, "labels without an image")
+        others = [str(label.path) for label in labels if label.rank not in of_rank]
+        if pairs:
+            _left_out(notes, others, f"pictures like labels, beside those of {pairs[0][1].path.parent}")
     return pairs
 
 

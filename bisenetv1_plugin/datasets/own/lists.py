@@ -66,9 +66,16 @@ def _divide(line: str, root: Path) -> Optional[Pair]:
         parts = line.split(separator)
         for cut in range(1, len(parts)):
             image, label = (separator.join(half).strip(" \t\"'") for half in (parts[:cut], parts[cut:]))
-            if image and label and (root / image).is_file() and (root / label).is_file():
-                return Pair(root / image, root / label)
+            paths = [_inside(root, name) for name in (image, label) if name]
+            if len(paths) == 2 and all(path.is_file() for path in paths):
+                return Pair(*paths)
     return None
+
+
+def _inside(root: Path, name: str) -> Path:
+    """Of a name in a list; some lists let names in the folder begin with a slash."""
+    path = root / name
+    return path if path.is_file() else root / name.lstrip("/")
 
 
 def _columns(line: str) -> bool:

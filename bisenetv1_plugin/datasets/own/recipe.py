@@ -45,11 +45,10 @@ def choose(sizes: Sequence[Size], images: int, max_size: Optional[int], weights:
     else:
         max_long = max_size if 0 < max_size < longest else None
     shrunk = [_limited(size, max_long) for size in sizes]
-    mixed = len(set(shrunk)) > 1
     crop, scales = [], []
     for side in zip(*shrunk):
-        # Of mixed sizes, nearly the smallest; the few that are smaller still are padded.
-        length = int(np.percentile(side, 10, method="lower")) if mixed else side[0]
+        # The smallest, but for images so small that a crop of theirs would show nothing of the others: they are padded.
+        length = min(pixels for pixels in side if pixels >= np.median(side) / 2)
         scaled = min(int(length * 0.75), _CROP)
         whole = scaled < _ENOUGH
         chosen = (min(length, _CROP) if whole else scaled) // 32 * 32
@@ -95,9 +94,11 @@ def text(recipe: Recipe, root: str, num_classes: int, images: int, tab: bool, ab
     """
     limit = ""
     if recipe.max_long:
-        limit = f"    - type: LimitLong  # larger images need more memory than they give accuracy\n      max_long: {recipe.max_long}\n"
+        limit = "    - type: LimitLong  # larger images need more memory than they give accuracy\n"
+        limit += f"      max_long: {recipe.max_long}\n"
     scale = "never smaller than the crop" if recipe.min_scale < 1 else "never smaller than it is"
     separator = '  separator: "\\t"  # names have spaces\n' if tab else ""
+    resize = "masks are enlarged again and scored at full size" if limit else "no resize: scored at full size"
     weights = ""
     if recipe.weights:
         weights = f"      weight: {recipe.weights}  # median-frequency balancing: what is rare counts more\n"
@@ -141,7 +142,7 @@ val_dataset:
   val_path: {json.dumps(f"{root}/val.txt", ensure_ascii=False)}
 {separator}  num_classes: {num_classes}
   mode: val
-  transforms:  # of the deployed network as well; {"no resize: it is scored as it will be used" if not limit else "the score is of the original size"}
+  transforms:  # of the deployed network as well; {resize}
 {limit}    - type: Normalize
 
 optimizer:
