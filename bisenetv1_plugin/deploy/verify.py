@@ -145,12 +145,11 @@ class _Contestant:
 
 def _logits_export(model: paddle.nn.Layer, export: Export, folder: str, left_out: list[str]) -> Export:
     """The same export again, without argmax."""
-    shape, to = export.input_shape, "onnx" if export.onnx else "paddle"
-    try:
-        exporter.save(model, folder, export.transform_list, shape, "none", to)
-    except InputError as error:
-        left_out.append(f"no logits but Paddle's: {error}")
-        exporter.save(model, folder, export.transform_list, shape, "none")
+    # "auto" goes on without the ONNX model and says why: an export leaves its model converted, and fit for no second.
+    to = "auto" if export.onnx else "paddle"
+    reason = exporter.save(model, folder, export.transform_list, export.input_shape, "none", to)
+    if reason:
+        left_out.append(f"no logits but Paddle's: {reason}")
     return Export(os.path.join(folder, "deploy.yaml"))
 
 
