@@ -3,8 +3,6 @@
 import os
 from pathlib import Path
 
-import yaml
-
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.files import write
 
@@ -54,6 +52,8 @@ def copy(name, directory):
 
 
 def _with_bases(path):
+    import yaml  # not above: `bisenetv1 configs` lists them in an environment that has nothing else yet
+
     bases = yaml.safe_load(path.read_text(encoding="utf-8")).get("_base_", [])
     found = [path]
     for base in [bases] if isinstance(bases, str) else bases:
@@ -63,6 +63,8 @@ def _with_bases(path):
 
 def rows():
     """The entries of metafile.yaml, in its order: a dictionary each."""
+    import yaml
+
     return yaml.safe_load((folder() / "metafile.yaml").read_text(encoding="utf-8"))
 
 
