@@ -27,13 +27,14 @@ ARROWS = {
     "zoo": set(),
     "project": {"plugin", "weights"},
     "training": {"datasets", "project"},
+    "training_benchmark": {"backbones", "losses", "models"},
     "convert": {"models", "plugin"},
     "deploy": {"datasets", "figures"},
     "baselines": {"deploy"},
     "environment": {"__init__", "compat", "plugin"},
     "cli": {
         *("__init__", "backbones", "baselines", "convert", "datasets", "deploy", "environment", "figures"),
-        *("losses", "models", "project", "training", "weights", "zoo"),
+        *("losses", "models", "project", "training", "training_benchmark", "weights", "zoo"),
     },
     "tipc": {"datasets", "deploy", "figures", "project"},
 }

@@ -1,7 +1,7 @@
 """Measure how fast exported models run here: every runtime and precision at hand, in turns.
 
 Without EXPORT, fresh networks of 19 classes are exported for it: the authors' ResNet-18 and, beside it, PaddleSeg's own
-BiseNetV1. `bisenetv1 benchmark loss` measures the loss beside plain cross-entropy.
+BiseNetV1. `bisenetv1 benchmark loss` measures the loss, and a training step with it, beside plain cross-entropy.
 """
 
 import json
@@ -9,8 +9,8 @@ import os
 import sys
 import tempfile
 
-from bisenetv1_plugin.cli import flags
 from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.machine import cores
 
 SUMMARY = "measure runtimes and precisions, or the loss"
 
@@ -27,15 +27,18 @@ _RUNTIMES = {
     "openvino bf16": ("openvino", {"precision": "bf16"}),
 }
 _INT8 = {"onnxruntime int8": "onnx", "openvino int8": "openvino"}
+_GIVEN_INT8 = ("paddle int8", *_INT8)
 
 
 def add_arguments(parser):
     parser.add_argument("export", nargs="?", help="an exported folder, or `loss`; default: fresh networks")
     size = {"nargs": "+", "metavar": "WxH", "type": _size}
     parser.add_argument("--sizes", default=[(1024, 512)], help="sizes of the image, default 1024x512", **size)
-    parser.add_argument("--batch_sizes", nargs="+", type=int, default=[1], help="images at a time, default 1")
-    flags.add_cpu_threads_argument(parser)
-    parser.add_argument("--turns", type=int, default=5, help="how often each one's turn comes")
+    parser.add_argument("--batch_sizes", nargs="+", type=_positive, default=[1], help="images at a time, default 1")
+    parser.add_argument(
+        "--cpu_threads", nargs="+", type=_positive, default=[cores()], help="threads, default all cores"
+    )
+    parser.add_argument("--turns", type=_positive, default=5, help="how often each one's turn comes")
     parser.add_argument("--int8", action="store_true", help="also in 8 bits, calibrated on noise: for the speed alone")
     parser.add_argument("--json", metavar="FILE", help="also write the figures here")
     parser.add_argument("--picture", metavar="FILE", help="also draw them as a PNG")
@@ -52,7 +55,8 @@ def run(args):
         exports = _given(args.export) if args.export else _fresh(folder, args.int8)
         for width, height in args.sizes:
             for batch in args.batch_sizes:
-                measured += _measure(args, exports, (batch, 3, height, width))
+                for threads in args.cpu_threads:
+                    measured += _measure(exports, (batch, 3, height, width), threads, args.turns)
     print(_table(measured))
     if args.json:
         with whole_file(args.json) as beside, open(beside, "w", encoding="utf-8") as file:
@@ -64,8 +68,10 @@ def run(args):
 
 
 def _given(exported):
+    from bisenetv1_plugin.deploy.exported import Export
+
     path = os.path.join(exported, "deploy.yaml") if os.path.isdir(exported) else exported
-    return {(exported, column): path for column in _RUNTIMES}
+    return {(exported, column): path for column in (_GIVEN_INT8 if Export(path).quantised else _RUNTIMES)}
 
 
 def _fresh(folder, int8):
@@ -115,7 +121,7 @@ def _quantised(model, folder, to, name):
     return os.path.join(folder, "deploy.yaml")
 
 
-def _measure(args, exports, shape):
+def _measure(exports, shape, threads, turns):
     from tqdm import tqdm
 
     from bisenetv1_plugin.deploy.benchmark import Case, measure
@@ -123,9 +129,9 @@ def _measure(args, exports, shape):
     cases = []
     for (name, column), path in exports.items():
         backend, options = _RUNTIMES.get(column) or (column.split()[0], {"precision": "int8"})
-        cases.append(Case(f"{name}, {column}", path, backend, shape, {"cpu_threads": args.cpu_threads, **options}))
-    what = f"{shape[3]}x{shape[2]}, batch {shape[0]}"
-    found = measure(cases, args.turns, progress=lambda turns: tqdm(turns, unit="turn", desc=what))
+        cases.append(Case(f"{name}, {column}", path, backend, shape, {"cpu_threads": threads, **options}))
+    what = f"{shape[3]}x{shape[2]}, batch {shape[0]}, {threads} threads"
+    found = measure(cases, turns, progress=lambda turns: tqdm(turns, unit="turn", desc=what))
     for one in found:
         if one.fault:
             print(f"bisenetv1: {one.case.name} is not measured: {one.fault}", file=sys.stderr)
@@ -134,17 +140,21 @@ def _measure(args, exports, shape):
 
 def _label(one):
     batch, _, height, width = one.case.shape
-    return f"{one.case.name}, {width}x{height}" + f", batch {batch}" * (batch > 1)
+    threads = one.case.options["cpu_threads"]
+    return f"{one.case.name}, {width}x{height}" + f", batch {batch}" * (batch > 1) + f", {threads} threads"
 
 
 def _table(measured):
-    """A row each, as Markdown; the ratio is to the slowest of the same size and batch."""
+    """A row each, as Markdown; the ratio is to the slowest of the same size and batch.
+
+    ms is for one run at a time; images/s for many at a time, as `infer` runs a folder.
+    """
     lines = ["| what | ms | spread | images/s | times the slowest | start, s | memory, MB |", "|" + "---|" * 7]
     for one in measured:
         if not one.fault:
             slowest = max(other.median for other in measured if not other.fault and other.case.shape == one.case.shape)
             cells = [_label(one), f"{one.median:.1f}", f"{one.spread:.0%}"]
-            cells += [f"{one.case.shape[0] * 1000 / one.median:.2f}", f"{slowest / one.median:.2f}"]
+            cells += [f"{one.throughput:.2f}", f"{slowest / one.median:.2f}"]
             cells += [f"{one.start:.1f}", f"{one.memory / 2**20:.0f}"]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -156,6 +166,7 @@ def _figures(one):
         "shape": one.case.shape,
         "options": one.case.options,
         "milliseconds": one.milliseconds,
+        "images_per_second": one.streamed,
         "start_seconds": one.start,
         "memory_bytes": one.memory,
         "fault": one.fault,
@@ -165,10 +176,10 @@ def _figures(one):
 def _loss(args):
     from tqdm import tqdm
 
-    from bisenetv1_plugin.losses.benchmark import LOSSES, compare
+    from bisenetv1_plugin.training_benchmark import LOSSES, compare
 
     found = compare(args.turns, progress=lambda turns: tqdm(turns, unit="turn", desc="loss"))
-    lines = ["| 4x19x512x1024, forward and backward | s | MB | time, of plain | memory, of plain |", "|" + "---|" * 5]
+    lines = ["| what | s | MB | time, of plain | memory, of plain |", "|" + "---|" * 5]
     for (case, loss), (seconds, memory) in found.items():
         plain_seconds, plain_memory = found[case, LOSSES[0]]
         cells = [f"{case}: {loss}", f"{seconds:.3f}", f"{memory / 2**20:.0f}"]
@@ -179,4 +190,14 @@ def _loss(args):
 
 def _size(text):
     width, _, height = text.lower().partition("x")
-    return int(width), int(height)
+    return _positive(width), _positive(height)
+
+
+def _positive(text):
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
+_size.__name__, _positive.__name__ = "WxH", "whole number from 1 on"  # argparse's words for what it refuses

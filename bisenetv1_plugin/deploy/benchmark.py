@@ -7,6 +7,7 @@ import resource
 import statistics
 import sys
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Callable, Iterable, Sequence
 
@@ -18,6 +19,7 @@ from bisenetv1_plugin.errors import InputError
 
 # After a run, idle threads of OpenMP spin for 200 ms: the next in turn waits for them.
 _PAUSE = 0.25
+_MANY = 8  # inputs that are given at a time
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Measured:
     Attributes:
         case: which.
         milliseconds: of every run, the warm-up left out.
+        streamed: images a second of every turn, many given at a time, as `infer` gives those of a folder.
         start: seconds from nothing to the end of the first run.
         memory: the most memory its process ever held, in bytes.
         fault: why it could not run; the rest is empty then.
@@ -53,6 +56,7 @@ class Measured:
 
     case: Case
     milliseconds: list[float] = field(default_factory=list)
+    streamed: list[float] = field(default_factory=list)
     start: float = 0.0
     memory: int = 0
     fault: str | None = None
@@ -61,6 +65,11 @@ class Measured:
     def median(self) -> float:
         """Milliseconds a run."""
         return statistics.median(self.milliseconds)
+
+    @property
+    def throughput(self) -> float:
+        """Images a second."""
+        return statistics.median(self.streamed)
 
     @property
     def spread(self) -> float:
@@ -110,7 +119,9 @@ class _Process:
         if not self.measured.fault:
             time.sleep(_PAUSE)
             self._pipe.send(runs)
-            self.measured.milliseconds += self._answer([])
+            milliseconds, streamed = self._answer(([], []))
+            self.measured.milliseconds += milliseconds
+            self.measured.streamed += streamed
 
     def end(self) -> Measured:
         if not self.measured.fault:
@@ -134,10 +145,12 @@ def _serve(pipe: Any, case: Case) -> None:
     try:
         runtime = RUNTIMES[case.backend](Export(case.export), **case.options)
         runtime.run(image)
+        start = time.perf_counter() - started
+        deque(runtime.stream([image]), maxlen=0)  # some are set up once more for many
     except InputError as error:
         pipe.send((0.0, str(error)))
         return
-    pipe.send((time.perf_counter() - started, None))
+    pipe.send((start, None))
     while True:
         runs = pipe.recv()
         if not runs:
@@ -147,6 +160,8 @@ def _serve(pipe: Any, case: Case) -> None:
             began = time.perf_counter()
             runtime.run(image)
             milliseconds.append((time.perf_counter() - began) * 1000)
-        pipe.send(milliseconds)
+        began = time.perf_counter()
+        deque(runtime.stream([image] * _MANY), maxlen=0)
+        pipe.send((milliseconds, [_MANY * case.shape[0] / (time.perf_counter() - began)]))
     unit = 1 if sys.platform == "darwin" else 1024
     pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)

@@ -43,6 +43,7 @@ class OpenVINO:
         hint = "bf16" if precision == "bf16" or (precision == "int8" and has_bf16) else "f32"
         self._options = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": cpu_threads}
         self._compile = functools.partial(core.compile_model, model, "CPU")
+        self._for_many: Any = None
         try:
             self._model = self._compile({**self._options, "PERFORMANCE_HINT": "LATENCY"})
         except Exception as error:
@@ -54,8 +55,10 @@ class OpenVINO:
 
     def stream(self, inputs: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """What `run` gives for each, in order; several at a time, on threads of their own."""
-        model = self._compile({**self._options, "PERFORMANCE_HINT": "THROUGHPUT"})
-        requests = [model.create_infer_request() for _ in range(model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))]
+        if self._for_many is None:
+            self._for_many = self._compile({**self._options, "PERFORMANCE_HINT": "THROUGHPUT"})
+        count = self._for_many.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        requests = [self._for_many.create_infer_request() for _ in range(count)]
         busy: deque[Any] = deque()
         for images in inputs:
             if not requests:

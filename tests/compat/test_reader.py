@@ -165,7 +165,7 @@ class Images(paddle.io.Dataset):
 
 if __name__ == "__main__":
     for batch in paddle.io.DataLoader(Images(), batch_size=4, num_workers=2):
-        time.sleep(5)  # the workers fill their queues: one that is killed while it works sees by itself that it is alone
+        time.sleep(5)  # until the workers have nothing to do: who is at work sees by himself that he is alone
         print("a batch", flush=True)
         time.sleep(600)
 """
