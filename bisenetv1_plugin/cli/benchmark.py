@@ -38,7 +38,7 @@ def add_arguments(parser):
     parser.add_argument(
         "--cpu_threads", nargs="+", type=_positive, default=[cores()], help="threads, default all cores"
     )
-    parser.add_argument("--turns", type=_positive, default=5, help="how often each one's turn comes")
+    parser.add_argument("--turns", type=_positive, default=3, help="how often each one's turn comes")
     parser.add_argument("--int8", action="store_true", help="also in 8 bits, calibrated on noise: for the speed alone")
     parser.add_argument("--json", metavar="FILE", help="also write the figures here")
     parser.add_argument("--picture", metavar="FILE", help="also draw them as a PNG")

@@ -19,7 +19,7 @@ from bisenetv1_plugin.errors import InputError
 
 # After a run, idle threads of OpenMP spin for 200 ms: the next in turn waits for them.
 _PAUSE = 0.25
-_MANY = 8  # inputs that are given at a time
+_MANY = 4  # inputs that are given at a time
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ class Measured:
 
 def measure(
     cases: Sequence[Case],
-    turns: int = 5,
-    runs: int = 3,
+    turns: int = 3,
+    runs: int = 2,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> list[Measured]:
     """Run the cases in turns.

@@ -141,7 +141,7 @@ def test_the_benchmark_measures_what_runs_here(dynamic, tmp_path, capsys):
     measured = json.loads((tmp_path / "b.json").read_text())
     assert [entry["name"] for entry in measured][:1] == [f"{dynamic}, paddle"]
     for entry in measured:
-        assert entry["fault"] or (len(entry["milliseconds"]) == 6 and entry["memory_bytes"] > 1e8)
+        assert entry["fault"] or (len(entry["milliseconds"]) == 4 and entry["memory_bytes"] > 1e8)
         assert entry["fault"] or f"| {entry['name']}, 96x64 |" in out
     assert sum(not entry["fault"] for entry in measured) >= 4
     assert Image.open(tmp_path / "b.png").width > 500
