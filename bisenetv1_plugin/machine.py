@@ -1,6 +1,8 @@
 """What this machine has for a process."""
 
 import os
+import re
+from pathlib import Path
 
 
 def cores() -> int:
@@ -12,3 +14,13 @@ def use_all_cores() -> None:
     """Paddle runs on one CPU thread unless OMP_NUM_THREADS says otherwise, which must be before it is imported."""
     if "PADDLE_TRAINER_ID" not in os.environ:  # processes that share a machine share its cores
         os.environ.setdefault("OMP_NUM_THREADS", str(cores()))
+
+
+def memory(key: str) -> int:
+    """Bytes of this process, now ('VmRSS') or at the most so far ('VmHWM'); 0 where there is no /proc, so but on Linux.
+
+    Not `resource.getrusage`, which counts what the process was before its program was loaded: a copy of its parent.
+    """
+    status = Path("/proc/self/status")
+    found = status.is_file() and re.search(rf"{key}:\s+(\d+) kB", status.read_text(encoding="ascii", errors="replace"))
+    return int(found[1]) * 1024 if found else 0

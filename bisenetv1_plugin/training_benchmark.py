@@ -4,10 +4,11 @@ The loss alone, forward and backward, on logits of 4x19x512x1024; and a whole st
 """
 
 import multiprocessing
-import re
 import statistics
 import time
 from pathlib import Path
+
+from bisenetv1_plugin.machine import memory
 
 # What a training sees: at first nearly every pixel is hard, later few are.
 _SHARES = {"every pixel hard": 1.0, "2 % of the pixels hard": 0.02}
@@ -35,7 +36,7 @@ def compare(turns=5, progress=iter):
             pipes[loss], theirs = context.Pipe()
             processes.append(context.Process(target=_serve, args=(theirs, case, loss), daemon=True))
             processes[-1].start()
-        memory = {loss: pipe.recv() for loss, pipe in pipes.items()}
+        extra = {loss: pipe.recv() for loss, pipe in pipes.items()}
         seconds = {loss: [] for loss in LOSSES}
         for _ in progress(range(turns)):
             for loss, pipe in pipes.items():
@@ -44,7 +45,7 @@ def compare(turns=5, progress=iter):
                 seconds[loss].append(pipe.recv())
         for loss, pipe in pipes.items():
             pipe.send(False)
-            found[case, loss] = statistics.median(seconds[loss]), memory[loss]
+            found[case, loss] = statistics.median(seconds[loss]), extra[loss]
         for process in processes:  # Paddle does not like to be ended
             process.join()
     return found
@@ -67,10 +68,10 @@ def _serve(pipe, case, name):
         work()
         return time.perf_counter() - started
 
-    before = _memory("VmRSS")
+    before = memory("VmRSS")
     _forget_the_peak()
     step()
-    pipe.send(_memory("VmHWM") - before)
+    pipe.send(memory("VmHWM") - before)
     while pipe.recv():
         pipe.send(step())
 
@@ -121,9 +122,3 @@ def _training(loss, shape=(2, 3, 256, 512), num_classes=19):
 
 def _forget_the_peak():
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-
-
-def _memory(key):
-    """Bytes of this process, now (VmRSS) or at the most (VmHWM); of Linux."""
-    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-    return int(re.search(rf"{key}:\s+(\d+) kB", status)[1]) * 1024

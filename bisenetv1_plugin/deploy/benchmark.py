@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-import resource
 import statistics
-import sys
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -16,6 +14,7 @@ import numpy as np
 from bisenetv1_plugin.deploy.exported import Export
 from bisenetv1_plugin.deploy.runtimes import RUNTIMES
 from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.machine import memory
 
 # After a run, idle threads of OpenMP spin for 200 ms: the next in turn waits for them.
 _PAUSE = 0.25
@@ -50,7 +49,7 @@ class Measured:
         milliseconds: of every run, the warm-up left out.
         streamed: images a second of every turn, many given at a time, as `infer` gives those of a folder.
         start: seconds from nothing to the end of the first run.
-        memory: the most memory its process ever held, in bytes.
+        memory: the most memory its process ever held, in bytes (Linux only).
         fault: why it could not run; the rest is empty then.
     """
 
@@ -163,5 +162,4 @@ def _serve(pipe: Any, case: Case) -> None:
         began = time.perf_counter()
         deque(runtime.stream([image] * _MANY), maxlen=0)
         pipe.send((milliseconds, [_MANY * case.shape[0] / (time.perf_counter() - began)]))
-    unit = 1 if sys.platform == "darwin" else 1024
-    pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+    pipe.send(memory("VmHWM"))
