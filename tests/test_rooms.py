@@ -13,7 +13,7 @@ MODULES = {
 
 # What each room may import from the others; every room may also import from itself, `errors`, `files` and `machine`.
 ARROWS = {
-    "__init__": {"autoload"},
+    "__init__": {"autoload", "segmenter"},
     "__main__": {"cli"},
     "autoload": {"__init__", "compat", "plugin"},
     "compat": set(),
@@ -31,6 +31,7 @@ ARROWS = {
     "convert": {"models", "plugin"},
     "deploy": {"datasets", "figures"},
     "baselines": {"deploy"},
+    "segmenter": {"datasets", "deploy", "figures", "project"},
     "environment": {"__init__", "compat", "plugin"},
     "cli": {
         *("__init__", "backbones", "baselines", "convert", "datasets", "deploy", "environment", "figures"),

@@ -73,48 +73,27 @@ def run(args):
 
 def _runtime(args, export, source):
     """The runtime that the flags ask for, and its name."""
-    from bisenetv1_plugin.deploy import choice, tensorrt
-    from bisenetv1_plugin.deploy.runtimes import RUNTIMES
+    from bisenetv1_plugin.deploy import choice
 
-    precision = args.precision or ("int8" if export.quantised else "fp32")
-    # What only Paddle has asks for Paddle.
-    backend = "paddle" if args.backend == "auto" and (args.use_trt or args.enable_mkldnn is not None) else args.backend
-    device = args.device or (choice.default_device() if backend in ("auto", "paddle") else "cpu")
-    if args.use_trt and (backend, device) != ("paddle", "gpu"):
-        raise InputError("--use_trt is for --backend paddle on --device gpu.")
-    of_tensorrt = precision == "fp16" or (precision == "int8" and device == "gpu")
-    if of_tensorrt and not args.use_trt:
-        raise InputError(
-            f"--precision {precision} is TensorRT's: give --use_trt True, on a GPU (int8 also --device cpu)."
-        )
-    if precision in ("bf16", "auto") and device == "gpu":
-        raise InputError(
-            f"--precision {precision} is for --device cpu; on the GPU there are fp32 and, with TensorRT, fp16."
-        )
-    if precision == "auto":
-        if backend != "auto":
-            raise InputError("--precision auto chooses the runtime as well: leave --backend and --enable_mkldnn away.")
-        return _chosen(choice.quickest(export, args.cpu_threads, _first_images(source, export)))
-    if backend == "auto":
-        return _chosen(choice.choose(export, device, args.cpu_threads, precision))
-    make = functools.partial(RUNTIMES[backend], export, device, args.cpu_threads, precision)
-    name = f"{backend} {precision}" + " on the GPU" * (device == "gpu")
-    if backend != "paddle":
-        return make(), name
-    make = functools.partial(make, enable_mkldnn=args.enable_mkldnn is not False)
-    if not args.use_trt:
-        return make(), name
+    chosen = choice.select(
+        *(export, args.backend, args.device, args.precision, args.cpu_threads),
+        images=functools.partial(_first_images, source, export),
+        enable_mkldnn=args.enable_mkldnn,
+        tensorrt=functools.partial(_with_tensorrt, args, export, source) if args.use_trt else None,
+    )
+    for sentence in chosen.passed_over:
+        print(f"not {sentence}")
+    return chosen.runtime, chosen.name
+
+
+def _with_tensorrt(args, export, source, make, precision):
+    from bisenetv1_plugin.deploy import tensorrt
+
     shapes_file = args.auto_tuned_shape_file if args.enable_auto_tune else None
     switch_on = tensorrt.configure(precision, args.min_subgraph_size, shapes_file)
     if shapes_file:
         tensorrt.collect_shapes(make, _first_images(source, export, tensorrt.TUNING_IMAGES), shapes_file)
-    return make(tensorrt=switch_on), name
-
-
-def _chosen(choice):
-    for sentence in choice.passed_over:
-        print(f"not {sentence}")
-    return choice.runtime, choice.name
+    return make(tensorrt=switch_on)
 
 
 def _first_images(source, export, count=4):
