@@ -53,23 +53,22 @@ def sheet(path, rows, titles, legend=()):
     return path
 
 
-def with_legend(picture, mask, names, colors):
-    """A picture with a white strip below it that names the classes of its mask; uint8 RGB `[H + strip, W, 3]`.
+def legend(width, numbers, names, colors):
+    """A white strip that names classes beside their colours, for below a picture; uint8 RGB `[height, width, 3]`.
 
     Args:
-        picture (numpy.ndarray): uint8 RGB `[H, W, 3]`.
-        mask (numpy.ndarray): uint8 `[H, W]`.
-        names (sequence[str]): of the classes, by number. One that no font here can write is called by its number.
-        colors (sequence[tuple[int]]): RGB of every class.
+        width (int): of the picture, in pixels.
+        numbers (sequence[int]): of the classes to name.
+        names (sequence[str]): of all classes. One that no font here can write is called by its number.
+        colors (sequence[tuple[int]]): RGB of all classes.
     """
     import numpy as np
     from PIL import Image, ImageDraw, ImageFont
 
-    width = picture.shape[1]
     size = min(28, max(11, width // 40))
     gap = size // 2
     entries = []  # (text, its font, RGB)
-    for number in np.flatnonzero(np.bincount(mask.ravel(), minlength=256)):
+    for number in map(int, numbers):
         text = names[number] if number < len(names) else str(number)
         path = _font_for(frozenset(text))
         text, path = (text, path) if path else (str(number), _font_for(frozenset("0123456789")))
@@ -86,7 +85,7 @@ def with_legend(picture, mask, names, colors):
         left, top = gap + place % columns * cell, gap + place // columns * line
         draw.rectangle((left, top, left + size, top + size), fill=color, outline="gray")
         draw.text((left + size + gap, top + size // 2), text, fill="black", font=font, anchor="lm")
-    return np.vstack([picture, np.asarray(strip)])
+    return np.asarray(strip)
 
 
 @functools.lru_cache(maxsize=None)

@@ -7,7 +7,6 @@ import os
 from dataclasses import dataclass, field
 from typing import Any, Iterator
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -15,6 +14,7 @@ from bisenetv1_plugin import figures, files, machine
 from bisenetv1_plugin.deploy import given
 from bisenetv1_plugin.deploy.exported import Export
 from bisenetv1_plugin.deploy.images import VIDEOS, Source
+from bisenetv1_plugin.deploy.masks import Painter
 from bisenetv1_plugin.deploy.segmenting import Exported, Segmented, Trained
 from bisenetv1_plugin.errors import InputError
 
@@ -46,8 +46,10 @@ class Segmentation:
     @property
     def shares(self) -> dict[str, float]:
         """The share of the pixels that each class has, 0..1, by its name: every class, in order."""
-        counts = np.bincount(self.mask.ravel(), minlength=len(self.classes))
-        return {name: float(count) / self.mask.size for name, count in zip(self.classes, counts)}
+        shares = dict.fromkeys(self.classes, 0.0)
+        for name, count in zip(self.classes, np.bincount(self.mask.ravel(), minlength=len(self.classes))):
+            shares[name] += float(count) / self.mask.size  # two classes may have one name
+        return shares
 
     def overlay(self, opacity: float = 0.5, legend: bool = True) -> np.ndarray:
         """The picture with the classes' colours over it.
@@ -66,8 +68,9 @@ class Segmentation:
         """
         if not 0 <= opacity <= 1:
             raise InputError(f"opacity is {opacity}; it must be from 0 to 1.")
-        picture = cv2.addWeighted(self.image, 1 - opacity, self.colors[self.mask], opacity, 0)
-        return figures.with_legend(picture, self.mask, self.classes, self.colors) if legend else picture
+        painter = Painter(self.classes, self.colors)
+        picture = painter.overlay(self.mask, self.image[..., ::-1], opacity)
+        return np.ascontiguousarray((painter.with_legend(picture, self.mask) if legend else picture)[..., ::-1])
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the mask as a gray PNG of the class numbers, as `bisenetv1 infer` does. For a picture: see `overlay`.

@@ -24,6 +24,7 @@ ARROWS = {
     "models": {"backbones", "losses", "weights"},
     "datasets": set(),
     "figures": set(),
+    "tables": set(),
     "zoo": set(),
     "project": {"plugin", "weights"},
     "training": {"datasets", "project"},
@@ -35,9 +36,9 @@ ARROWS = {
     "environment": {"__init__", "compat", "plugin"},
     "cli": {
         *("__init__", "backbones", "baselines", "convert", "datasets", "deploy", "environment", "figures"),
-        *("losses", "models", "project", "training", "training_benchmark", "weights", "zoo"),
+        *("losses", "models", "project", "tables", "training", "training_benchmark", "weights", "zoo"),
     },
-    "tipc": {"datasets", "deploy", "figures", "project"},
+    "tipc": {"datasets", "deploy", "figures", "project", "tables"},
 }
 
 

@@ -16,7 +16,9 @@ SUMMARY = "run an exported model on images"
 def add_arguments(parser):
     parser.add_argument("--config", required=True, help="the deploy.yaml of the exported model")
     flags.add_image_arguments(parser, save_dir="./output")
-    parser.add_argument("--overlay", action="store_true", help="also write the image with the mask over it")
+    parser.add_argument(
+        "--overlay", action="store_true", help="also write the image with the mask over it and a legend"
+    )
     parser.add_argument("--batch_size", type=int, default=1, help="images at a time (of the same size)")
     parser.add_argument("--with_argmax", action="store_true", help="take the argmax of an export without one")
     parser.add_argument(
@@ -49,7 +51,7 @@ def run(args):
     from bisenetv1_plugin.deploy.exported import Export
     from bisenetv1_plugin.deploy.images import Source
     from bisenetv1_plugin.deploy.inference import infer
-    from bisenetv1_plugin.deploy.masks import Writer
+    from bisenetv1_plugin.deploy.masks import Painter, Writer
 
     if args.batch_size < 1:
         raise InputError(f"--batch_size is {args.batch_size}; it must be 1 or more.")
@@ -64,7 +66,7 @@ def run(args):
         raise InputError(f"this model was exported with --output_op {export.output_op}: give --with_argmax.")
     runtime, name = _runtime(args, export, source)
     print(f"{name}, {args.cpu_threads} threads" if "gpu" not in name else name)
-    writer = Writer(args.save_dir, args.overlay)
+    writer = Writer(args.save_dir, args.overlay, Painter(export.classes, export.colors))
     with tqdm(total=source.total, unit="image", desc="infer") as bar:
         infer(export, runtime, source, writer, args.batch_size, lambda: bar.update(source.done - bar.n))
     print(f"The masks are in {args.save_dir}")

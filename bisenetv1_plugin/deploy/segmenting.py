@@ -153,7 +153,7 @@ class Trained:
     def segment(
         self, pictures: Iterable[tuple[str, np.ndarray]], scores: bool = False, many: bool = False
     ) -> Iterator[Segmented]:
-        """The pictures in their order, as `predict` has them. Arguments: see `Exported.segment`; `many` changes nothing.
+        """The pictures in order, as `predict` has them. Arguments: see `Exported.segment`; `many` changes nothing.
 
         Raises:
             InputError: the network cannot take one, or the memory does not suffice.
