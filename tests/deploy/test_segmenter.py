@@ -88,9 +88,8 @@ class TestPictures:
         """More than a few go another way, in OpenVINO several at a time."""
         images = [scenes[0], Image.open(scenes[1]).resize((50, 40)), *scenes * 2]
         found = segmenter(images)
-        assert [np.array_equal(result.mask, segmenter(image).mask) for result, image in zip(found, images)] == [
-            True
-        ] * 8
+        assert len(found) == 8
+        assert all(np.array_equal(result.mask, segmenter(image).mask) for result, image in zip(found, images))
         assert segmenter(()) == [] and len(segmenter((scenes[0],))) == 1
 
     @pytest.mark.parametrize("backend", RUNTIMES)
@@ -196,17 +195,12 @@ class TestScores:
     def test_in_the_picture_s_own_size(self, small, scenes, tmp_path):
         """Of a configuration that resizes and pads: the mask is that of `infer`, and of `predict` from weights."""
         values = yaml.safe_load(small.config.read_text())
-        resize = {"type": "Resize", "target_size": [48, 40]}
-        values["val_dataset"]["transforms"] = [
-            resize,
-            {"type": "Padding", "target_size": [64, 64]},
-            {"type": "Normalize"},
-        ]
+        sizes = [{"type": "Resize", "target_size": [48, 40]}, {"type": "Padding", "target_size": [64, 64]}]
+        values["val_dataset"]["transforms"] = [*sizes, {"type": "Normalize"}]
         (tmp_path / "resized.yml").write_text(yaml.safe_dump(values))
         flags = ["--config", tmp_path / "resized.yml", "--model_path", small.weights, "--device", "cpu"]
-        assert (
-            main([str(word) for word in ("export", *flags, "--save_dir", tmp_path / "ex", "--output_op", "none")]) == 0
-        )
+        export = ["--save_dir", tmp_path / "ex", "--output_op", "none"]
+        assert main([str(word) for word in ("export", *flags, *export)]) == 0
         expected = infer(tmp_path / "ex", small.images, tmp_path / "masks", "--with_argmax")
         result = Segmenter(tmp_path / "ex", device="cpu")(scenes[0], scores=True)
         assert np.array_equal(result.mask, expected[Path(scenes[0]).stem]) and result.scores.shape == (5, 64, 96)
@@ -275,11 +269,8 @@ class TestResult:
         numbers, colors = range(3), [(9, 9, 9), (99, 9, 9), (9, 99, 9)]
         long = figures.legend(100, numbers, ["a" * 200, "b", "c"], colors)
         assert long.shape[1] == 100 and {(9, 9, 9), (99, 9, 9)} <= {tuple(map(int, p)) for p in long.reshape(-1, 3)}
-        none = "\U0010fffd"  # no font has it
-        assert np.array_equal(
-            figures.legend(100, numbers, [none, "b", "c"], colors),
-            figures.legend(100, numbers, ["0", "b", "c"], colors),
-        )
+        none, zero = (figures.legend(100, numbers, [name, "b", "c"], colors) for name in ("\U0010fffd", "0"))
+        assert np.array_equal(none, zero), "no font has it: its number"
 
 
 class TestClasses:
@@ -312,16 +303,7 @@ class TestClasses:
         ((name, mask),) = infer(exported, scenes[0], tmp_path / "masks").items()
         color = np.asarray(Image.open(tmp_path / "masks" / "color" / f"{name}.png"))
         assert np.array_equal(color, segmenter.colors[mask])
-        flags = [
-            "--config",
-            small.config,
-            "--model_path",
-            small.weights,
-            "--device",
-            "cpu",
-            "--save_dir",
-            tmp_path / "x",
-        ]
+        flags = ["--config", small.config, "--model_path", small.weights, "--save_dir", tmp_path / "x"]
         for file, sentence in (("cityscapes", "names 19 classes; .* has 5"), ("absent.txt", "there is no absent.txt")):
             assert main([str(word) for word in ("export", *flags, "--classes", file)]) == 2
             assert re.search(sentence, capsys.readouterr().err) and not (tmp_path / "x").exists()
@@ -336,15 +318,14 @@ class TestClasses:
         measure = metrics.class_measurement
         build = project.Builder(project.load_config(str(small.config)))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(metrics, "class_measurement", lambda *areas: recalls.append(measure(*areas)) or recalls[-1])
+            patch.setattr(metrics, "class_measurement", lambda *a: recalls.append(measure(*a)) or recalls[-1])
             _, _, iou, precision, _ = evaluate(project.trained_model(build, small.weights), build.val_dataset)
         flags = ["--config", small.config, "--model_path", small.weights, "--device", "cpu"]
         capsys.readouterr()
         assert main([str(word) for word in ("val", *flags)]) == 0
         lines = capsys.readouterr().out.splitlines()
-        table = lines[
-            next(i for i, line in enumerate(lines) if line.split() == ["class", "IoU", "precision", "recall"]) :
-        ]
+        titles = ["class", "IoU", "precision", "recall"]
+        table = lines[[line.split() for line in lines].index(titles) :]
         for name, *expected, line in zip(NAMES, iou, precision, recalls[0][2], table[1:]):
             assert line.split() == [name, *(f"{value:.4f}" for value in expected)]
         assert len(table) == 6
@@ -353,8 +334,9 @@ class TestClasses:
 class TestPackage:
     def test_importing_it_is_free(self, python):
         code = (
-            "import sys; before = set(sys.modules); import bisenetv1_plugin; bisenetv1_plugin.install();"
-            "print(sorted(set(sys.modules) - before)); from bisenetv1_plugin import Segmenter; print(Segmenter.__name__)"
+            "before = set(sys.modules); import bisenetv1_plugin; bisenetv1_plugin.install();"
+            "print(sorted(set(sys.modules) - before));"
+            "from bisenetv1_plugin import Segmenter; print(Segmenter.__name__)"
         )
         done = python("-S", "-c", f"import sys; sys.path[:0] = {sys.path!r}; {code}")
         assert done.returncode == 0, done.stderr
