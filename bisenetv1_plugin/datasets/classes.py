@@ -133,6 +133,9 @@ def named_classes(source: Any, num_classes: Optional[int] = None) -> NamedClasse
 
     Returns:
         `names`, one for each class, and `colors`, as many or none.
+
+    Raises:
+        InputError: a file of the folder is no text in UTF-8.
     """
     root, kind = source, None
     if hasattr(source, "val_dataset_cfg"):
@@ -157,10 +160,7 @@ def read_classes(path: Any) -> NamedClasses:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"there is no {path}: name a text file with the name of a class a line, or cityscapes.")
-    try:
-        lines = _lines(path.parent, path.name)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is no text in UTF-8: name a text file with the name of a class a line.") from error
+    lines = _lines(path.parent, path.name)
     if not lines:
         raise InputError(f"{path} is empty: write the name of a class a line.")
     colors = tuple(filter(None, map(_color, lines)))
@@ -182,4 +182,7 @@ def _lines(root: Any, name: str) -> List[str]:
     path = Path(root) / name if root else None
     if path is None or not path.is_file():
         return []
-    return [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
+    try:
+        return [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is no text in UTF-8: save it as that, a line a class.") from error

@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import functools
 import os
+import shutil
 import tempfile
 import threading
+import weakref
 from collections import deque
 from typing import Any, Callable, Iterable, Iterator, NamedTuple
 
@@ -115,9 +117,10 @@ class Exported:
                         f"{self._export.path} ends in argmax, and {self.name} cannot tell the scores before it: export "
                         "with `bisenetv1 export --output_op softmax`, or run its ONNX model with backend='openvino'."
                     )
-                self._folder = tempfile.TemporaryDirectory()  # lives as long as this object
+                folder = tempfile.mkdtemp()
+                weakref.finalize(self, shutil.rmtree, folder)  # OpenVINO reads the model again for many pictures
                 twin = copy.copy(self._export)
-                twin.onnx = os.path.join(self._folder.name, "model.onnx")
+                twin.onnx = os.path.join(folder, "model.onnx")
                 twin.output_op = "none"
                 _cut_argmax(self._export.onnx, twin.onnx)
                 self._scoring = self._kind(twin, **self._options)
