@@ -180,7 +180,7 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
 
 def _cut_argmax(source: str, target: str) -> None:
     """Write the ONNX model that gives what the last ArgMax of another takes."""
-    onnx = optional_library("onnx", "quantize")
+    onnx = optional_library("onnx")
     model = onnx.load(source)
     makers = {output: node for node in model.graph.node for output in node.output}
     name = model.graph.output[0].name
