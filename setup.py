@@ -98,7 +98,8 @@ setup(
         "gpu": ["paddlepaddle-gpu>=2.6.2"],
         # Other runtimes of an exported model, and the converter to the ONNX that both read. paddle2onnx has no bounds
         # because Paddle 2.6 needs paddle2onnx==1.3.1 and Paddle 3 needs 2.1.0, and no marker tells them apart.
-        "deploy": ["onnxruntime", "openvino", "paddle2onnx"],
+        # onnx cuts the argmax off for `Segmenter`'s scores; paddle2onnx 2.1.0 brings it, 1.3.1 does not.
+        "deploy": ["onnxruntime", "openvino", "paddle2onnx", "onnx"],
         # Quantisers to 8 bits for those runtimes: NNCF for OpenVINO; ONNX Runtime brings its own, which imports
         # ml_dtypes without saying so.
         "quantize": ["nncf", "openvino", "onnx", "onnxruntime", "ml_dtypes"],

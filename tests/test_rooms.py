@@ -13,7 +13,7 @@ MODULES = {
 
 # What each room may import from the others; every room may also import from itself, `errors`, `files` and `machine`.
 ARROWS = {
-    "__init__": {"autoload"},
+    "__init__": {"autoload", "segmenter"},
     "__main__": {"cli"},
     "autoload": {"__init__", "compat", "plugin"},
     "compat": set(),
@@ -24,6 +24,7 @@ ARROWS = {
     "models": {"backbones", "losses", "weights"},
     "datasets": set(),
     "figures": set(),
+    "tables": set(),
     "zoo": set(),
     "project": {"plugin", "weights"},
     "training": {"datasets", "project"},
@@ -31,12 +32,13 @@ ARROWS = {
     "convert": {"models", "plugin"},
     "deploy": {"datasets", "figures"},
     "baselines": {"deploy"},
+    "segmenter": {"datasets", "deploy", "figures", "project"},
     "environment": {"__init__", "compat", "plugin"},
     "cli": {
         *("__init__", "backbones", "baselines", "convert", "datasets", "deploy", "environment", "figures"),
-        *("losses", "models", "project", "training", "training_benchmark", "weights", "zoo"),
+        *("losses", "models", "project", "tables", "training", "training_benchmark", "weights", "zoo"),
     },
-    "tipc": {"datasets", "deploy", "figures", "project"},
+    "tipc": {"datasets", "deploy", "figures", "project", "tables"},
 }
 
 

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple, Sequence, Tuple
 
+from bisenetv1_plugin import tables
 from bisenetv1_plugin.cli import data, flags
 from bisenetv1_plugin.errors import InputError
 
@@ -33,6 +34,7 @@ def run(args):
 
     from bisenetv1_plugin import figures, project, training
     from bisenetv1_plugin.baselines import baselines
+    from bisenetv1_plugin.datasets.classes import named_classes
     from bisenetv1_plugin.deploy import export, parity
     from bisenetv1_plugin.deploy.exported import Export
     from bisenetv1_plugin.deploy.paddle_inference import PaddleInference
@@ -59,7 +61,7 @@ def run(args):
     build = project.Builder(cfg)
     weights = folder / "best_model" / "model.pdparams"
     model = project.trained_model(build, str(weights))
-    export.save(model, str(folder / "exported"), cfg.val_dataset_cfg["transforms"])
+    export.save(model, str(folder / "exported"), cfg.val_dataset_cfg["transforms"], classes=named_classes(cfg))
 
     _say("4/5 predict and infer the validation images")
     dataset = build.val_dataset
@@ -148,12 +150,10 @@ def _draw_sheet(path, dataset, result, classes):
 
 
 def _table(names, result, baselines):
-    width = max(16, *(len(name) + 1 for name in names))
-    lines = [f"{'class':<{width}}{'IoU predict':>12}{'IoU infer':>12}{'Acc predict':>12}{'Acc infer':>12}"]
     (iou_a, acc_a), (iou_b, acc_b) = result.prediction.rounded(), result.inference.rounded()
-    for name, *values in zip(names, iou_a, iou_b, acc_a, acc_b):
-        lines.append(f"{name:<{width}}" + "".join(f"{value:>12.4f}" for value in values))
-    lines.append(f"{'mean IoU':<{width}}{result.prediction.miou:>12.4f}{result.inference.miou:>12.4f}")
+    columns = {"IoU predict": iou_a, "IoU infer": iou_b, "Acc predict": acc_a, "Acc infer": acc_b}
+    lines = [tables.by_class(names, columns)]
+    lines.append(f"mIoU: {result.prediction.miou:.4f} predict, {result.inference.miou:.4f} infer")
     lines += [f"mIoU of the {name}: {miou:.4f}" for name, miou in baselines.items()]
     lines.append(
         f"prediction and inference agree on {result.comparison.agreement:.4%} of the pixels; where they differ, "

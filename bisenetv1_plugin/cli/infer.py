@@ -16,7 +16,9 @@ SUMMARY = "run an exported model on images"
 def add_arguments(parser):
     parser.add_argument("--config", required=True, help="the deploy.yaml of the exported model")
     flags.add_image_arguments(parser, save_dir="./output")
-    parser.add_argument("--overlay", action="store_true", help="also write the image with the mask over it")
+    parser.add_argument(
+        "--overlay", action="store_true", help="also write the image with the mask over it and a legend"
+    )
     parser.add_argument("--batch_size", type=int, default=1, help="images at a time (of the same size)")
     parser.add_argument("--with_argmax", action="store_true", help="take the argmax of an export without one")
     parser.add_argument(
@@ -49,7 +51,7 @@ def run(args):
     from bisenetv1_plugin.deploy.exported import Export
     from bisenetv1_plugin.deploy.images import Source
     from bisenetv1_plugin.deploy.inference import infer
-    from bisenetv1_plugin.deploy.masks import Writer
+    from bisenetv1_plugin.deploy.masks import Painter, Writer
 
     if args.batch_size < 1:
         raise InputError(f"--batch_size is {args.batch_size}; it must be 1 or more.")
@@ -64,7 +66,7 @@ def run(args):
         raise InputError(f"this model was exported with --output_op {export.output_op}: give --with_argmax.")
     runtime, name = _runtime(args, export, source)
     print(f"{name}, {args.cpu_threads} threads" if "gpu" not in name else name)
-    writer = Writer(args.save_dir, args.overlay)
+    writer = Writer(args.save_dir, args.overlay, Painter(export.classes, export.colors))
     with tqdm(total=source.total, unit="image", desc="infer") as bar:
         infer(export, runtime, source, writer, args.batch_size, lambda: bar.update(source.done - bar.n))
     print(f"The masks are in {args.save_dir}")
@@ -73,48 +75,27 @@ def run(args):
 
 def _runtime(args, export, source):
     """The runtime that the flags ask for, and its name."""
-    from bisenetv1_plugin.deploy import choice, tensorrt
-    from bisenetv1_plugin.deploy.runtimes import RUNTIMES
+    from bisenetv1_plugin.deploy import choice
 
-    precision = args.precision or ("int8" if export.quantised else "fp32")
-    # What only Paddle has asks for Paddle.
-    backend = "paddle" if args.backend == "auto" and (args.use_trt or args.enable_mkldnn is not None) else args.backend
-    device = args.device or (choice.default_device() if backend in ("auto", "paddle") else "cpu")
-    if args.use_trt and (backend, device) != ("paddle", "gpu"):
-        raise InputError("--use_trt is for --backend paddle on --device gpu.")
-    of_tensorrt = precision == "fp16" or (precision == "int8" and device == "gpu")
-    if of_tensorrt and not args.use_trt:
-        raise InputError(
-            f"--precision {precision} is TensorRT's: give --use_trt True, on a GPU (int8 also --device cpu)."
-        )
-    if precision in ("bf16", "auto") and device == "gpu":
-        raise InputError(
-            f"--precision {precision} is for --device cpu; on the GPU there are fp32 and, with TensorRT, fp16."
-        )
-    if precision == "auto":
-        if backend != "auto":
-            raise InputError("--precision auto chooses the runtime as well: leave --backend and --enable_mkldnn away.")
-        return _chosen(choice.quickest(export, args.cpu_threads, _first_images(source, export)))
-    if backend == "auto":
-        return _chosen(choice.choose(export, device, args.cpu_threads, precision))
-    make = functools.partial(RUNTIMES[backend], export, device, args.cpu_threads, precision)
-    name = f"{backend} {precision}" + " on the GPU" * (device == "gpu")
-    if backend != "paddle":
-        return make(), name
-    make = functools.partial(make, enable_mkldnn=args.enable_mkldnn is not False)
-    if not args.use_trt:
-        return make(), name
+    chosen = choice.select(
+        *(export, args.backend, args.device, args.precision, args.cpu_threads),
+        images=functools.partial(_first_images, source, export),
+        enable_mkldnn=args.enable_mkldnn,
+        tensorrt=functools.partial(_with_tensorrt, args, export, source) if args.use_trt else None,
+    )
+    for sentence in chosen.passed_over:
+        print(f"not {sentence}")
+    return chosen.runtime, chosen.name
+
+
+def _with_tensorrt(args, export, source, make, precision):
+    from bisenetv1_plugin.deploy import tensorrt
+
     shapes_file = args.auto_tuned_shape_file if args.enable_auto_tune else None
     switch_on = tensorrt.configure(precision, args.min_subgraph_size, shapes_file)
     if shapes_file:
         tensorrt.collect_shapes(make, _first_images(source, export, tensorrt.TUNING_IMAGES), shapes_file)
-    return make(tensorrt=switch_on), name
-
-
-def _chosen(choice):
-    for sentence in choice.passed_over:
-        print(f"not {sentence}")
-    return choice.runtime, choice.name
+    return make(tensorrt=switch_on)
 
 
 def _first_images(source, export, count=4):

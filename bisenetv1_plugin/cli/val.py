@@ -17,7 +17,8 @@ def run(args):
     from paddleseg.core import evaluate
     from paddleseg.utils import utils
 
-    from bisenetv1_plugin import project
+    from bisenetv1_plugin import project, tables
+    from bisenetv1_plugin.datasets.classes import named_classes
 
     cfg = project.load_config(args.config, args.opts, needs=["val_dataset"])
     options = flags.test_config(cfg, args, "aug_eval")
@@ -27,4 +28,12 @@ def run(args):
     project.set_device(args.device)
     build = project.Builder(cfg)
     val_dataset = build.val_dataset
-    evaluate(project.trained_model(build, args.model_path), val_dataset, num_workers=args.num_workers, **options)
+    model = project.trained_model(build, args.model_path)
+    _, _, iou, precision, _ = evaluate(model, val_dataset, num_workers=args.num_workers, **options)
+    names = named_classes(cfg, val_dataset.num_classes).names
+    print("\n" + tables.by_class(names, {"IoU": iou, "precision": precision, "recall": _recall(iou, precision)}))
+
+
+def _recall(iou, precision):
+    """Of every class, which `evaluate` prints and does not return: 1 / IoU = 1 / precision + 1 / recall - 1."""
+    return [1 / (1 / u - 1 / p + 1) if u * p else 0.0 for u, p in zip(iou, precision)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from typing import Iterator
@@ -13,9 +14,10 @@ from PIL import Image, UnidentifiedImageError
 from bisenetv1_plugin.datasets.reading import READ_ERRORS
 from bisenetv1_plugin.errors import InputError
 
-_VIDEOS = (".avi", ".mkv", ".mov", ".mp4", ".webm")
+VIDEOS = (".avi", ".mkv", ".mov", ".mp4", ".webm")
 _IMAGES = (".jpeg", ".jpg", ".bmp", ".png")  # upstream's
 _CUT_OFF = "copy or download it again"
+_NO_READER = "OpenCV does not read this kind: save it as PNG or JPEG"
 
 # Images of more pixels than Pillow thinks wise run all the same; those of twice as many are left out with a sentence.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -58,7 +60,7 @@ class Source:
     """
 
     def __init__(self, image_path: str, keep_folders: bool = False) -> None:
-        self._video = image_path if image_path.lower().endswith(_VIDEOS) else None
+        self._video = image_path if image_path.lower().endswith(VIDEOS) else None
         self._unreadable: list[str] = []
         self._root = _root(image_path) if keep_folders else None
         self.total: int | None
@@ -123,16 +125,33 @@ class Source:
 
 def left_out(path: str) -> str:
     """The sentence for an image that cannot be read."""
-    why = _damage(path) or "OpenCV does not read this kind: save it as PNG or JPEG"
-    return f"{path} cannot be read and was left out ({why})."
+    return f"{path} cannot be read and was left out ({_damage(path) or _NO_READER})."
 
 
-def _damage(path: str) -> str:
+def decode(file: str | bytes) -> np.ndarray:
+    """The pixels of an image file, by its path or its content, as `Source` has them: uint8 BGR `[H, W, 3]`.
+
+    Raises:
+        InputError: it cannot be read; the message is the reason.
+    """
+    why = _damage(file)
+    if why:
+        raise InputError(why)
+    if isinstance(file, bytes):
+        pixels = cv2.imdecode(np.frombuffer(file, "uint8"), cv2.IMREAD_COLOR)
+    else:
+        pixels = cv2.imread(file)
+    if pixels is None:
+        raise InputError(_NO_READER)
+    return pixels
+
+
+def _damage(file: str | bytes) -> str:
     """What Pillow or the system says against a file, and the cure; nothing if it is whole."""
     try:
-        if not os.path.getsize(path):
+        if not (len(file) if isinstance(file, bytes) else os.path.getsize(file)):
             return f"it is empty: {_CUT_OFF}"
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
             image.load()
     except Image.DecompressionBombError:
         return f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels: cut it into tiles"

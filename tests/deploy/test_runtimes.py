@@ -247,9 +247,9 @@ def test_no_video(dynamic, tmp_path, capsys):
     "flags, sentence",
     [
         (["--backend", "onnxruntime", "--precision", "bf16"], "ONNX Runtime computes this model in fp32 only"),
-        (["--precision", "fp16"], "--precision fp16 is TensorRT's"),
+        (["--precision", "fp16"], "precision fp16 is TensorRT's"),
         (["--precision", "int8"], "is no quantised export; make one with `bisenetv1 quantize`"),
-        (["--use_trt", "True"], "--use_trt is for --backend paddle on --device gpu"),
+        (["--use_trt", "True"], "(--use_trt) is for backend paddle on device gpu"),
         (["--backend", "openvino", "--device", "gpu"], "backend openvino runs on no NVIDIA GPU"),
         (["--batch_size", "0"], "it must be 1 or more"),
     ],
