@@ -22,25 +22,39 @@ def restore(mask: np.ndarray, trans_info: list[Any]) -> np.ndarray:
     return mask
 
 
+class Painter:
+    """Colours for masks."""
+
+    def __init__(self) -> None:
+        self._colors = np.ascontiguousarray(figures.palette(256)[np.newaxis, :, ::-1])  # as OpenCV looks up: BGR
+
+    def color(self, mask: np.ndarray) -> np.ndarray:
+        """uint8 `[H, W]` -> BGR `[H, W, 3]`."""
+        return cv2.LUT(cv2.cvtColor(mask, cv2.COLOR_GRAY2BGR), self._colors)
+
+    def overlay(self, mask: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+        """The colours over `pixels`, uint8 BGR `[H, W, 3]`."""
+        return cv2.addWeighted(pixels, 0.5, self.color(mask), 0.5, 0)
+
+
 class Writer:
     """Writes masks as NAME.png (gray, the class numbers), color/NAME.png and, if asked, overlay/NAME.png."""
 
     def __init__(self, save_dir: str, overlay: bool = False) -> None:
-        self._colors = np.ascontiguousarray(figures.palette(256)[np.newaxis, :, ::-1])  # as OpenCV looks up: BGR
+        self._painter = Painter()
         self._folders = {kind: os.path.join(save_dir, kind) for kind in ("", "color", *(["overlay"] * overlay))}
         for folder in self._folders.values():
             os.makedirs(folder, exist_ok=True)
 
-    def write(self, name: str, mask: np.ndarray, pixels: np.ndarray) -> None:
-        """`mask` uint8 `[H, W]`, `pixels` uint8 BGR `[H, W, 3]`.
+    def write(self, name: str, mask: np.ndarray, pixels: np.ndarray, seconds: float = 0.0) -> None:
+        """`mask` uint8 `[H, W]`, `pixels` uint8 BGR `[H, W, 3]`; when a frame is shown is no matter for a file.
 
         Raises:
             OSError: a file cannot be written; it is not there then.
         """
-        color = cv2.LUT(cv2.cvtColor(mask, cv2.COLOR_GRAY2BGR), self._colors)
-        pictures = {"": mask, "color": color}
+        pictures = {"": mask, "color": self._painter.color(mask)}
         if "overlay" in self._folders:
-            pictures["overlay"] = cv2.addWeighted(pixels, 0.5, color, 0.5, 0)
+            pictures["overlay"] = self._painter.overlay(mask, pixels)
         for kind, picture in pictures.items():
             write_picture(os.path.join(self._folders[kind], f"{name}.png"), picture)
 
