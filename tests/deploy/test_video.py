@@ -299,6 +299,12 @@ class TestCamera:
         assert infer(0) == 2
         assert "give --show, --save_video or --save_masks True" in capsys.readouterr().err
 
+    def test_predict_takes_none(self, small, camera, capsys):
+        camera()
+        flags = ["--config", small.config, "--model_path", small.weights, "--image_path", 0]
+        assert main(["predict", *map(str, flags)]) == 2
+        assert "predict takes no camera" in capsys.readouterr().err
+
     @pytest.mark.parametrize("end", ["q", "closed"])
     def test_a_window(self, infer, camera, tmp_path, monkeypatch, end):
         """q, or the window's own button, ends it; the window is never asked for from another thread."""
