@@ -103,12 +103,16 @@ setup(
         # Quantisers to 8 bits for those runtimes: NNCF for OpenVINO; ONNX Runtime brings its own, which imports
         # ml_dtypes without saying so.
         "quantize": ["nncf", "openvino", "onnx", "onnxruntime", "ml_dtypes"],
+        # H.264 for `infer --save_video`, and every frame's own time; without it OpenCV writes MPEG-4 at one rate.
+        "video": ["av"],
         # Reads COCO's polygons and run lengths; a folder with label images needs none of it.
         "coco": ["pycocotools"],
         "test": [
             "pytest",
             # The suite in two processes takes half the time on two cores.
             "pytest-xdist",
+            # Writes and reads the videos of tests/deploy/test_video.py.
+            "av",
             "ruff",
             "mypy",
             "build",

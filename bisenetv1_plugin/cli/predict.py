@@ -1,6 +1,7 @@
 """Predict images with trained weights, as PaddleSeg's tools/predict.py does: masks and overlays as pictures."""
 
 from bisenetv1_plugin.cli import flags
+from bisenetv1_plugin.errors import InputError
 
 SUMMARY = "predict images with trained weights"
 
@@ -24,6 +25,8 @@ def run(args):
     options = flags.test_config(cfg, args, "aug_pred")
     options.pop("auc_roc", None)
     source = Source(args.image_path, keep_folders=True)
+    if source.frames and source.frames.live:
+        raise InputError("predict takes no camera: export the model, and give the camera to bisenetv1 infer.")
     project.set_device(args.device)
     build = project.Builder(cfg)
     model = project.trained_model(build, args.model_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import Any, Sequence
 
@@ -33,6 +34,10 @@ class Painter:
     def __init__(self, classes: Sequence[str] = (), colors: Any = ()) -> None:
         self._classes = classes
         self._rgb = figures.palette(len(colors) or 256, colors)
+        # The frames of a video have the same legend.
+        self._legend = functools.lru_cache(16)(
+            lambda width, numbers: figures.legend(width, numbers, self._classes, self._rgb)
+        )
         self._bgr = np.ascontiguousarray(self._rgb[np.newaxis, :, ::-1])  # as OpenCV looks up
 
     def color(self, mask: np.ndarray) -> np.ndarray:
@@ -43,11 +48,12 @@ class Painter:
         """The colours over `pixels`, uint8 BGR `[H, W, 3]`."""
         return cv2.addWeighted(pixels, 1 - opacity, self.color(mask), opacity, 0)
 
-    def with_legend(self, picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        """A picture, BGR, on a strip that names the classes of its mask, where they have names."""
+    def with_legend(self, picture: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+        """A picture, BGR, on a strip that names the classes of its mask, or all of them, where they have names."""
         if not self._classes:
             return picture
-        strip = figures.legend(picture.shape[1], np.unique(mask), self._classes, self._rgb)
+        shown = range(len(self._classes)) if mask is None else np.unique(mask)
+        strip = self._legend(picture.shape[1], tuple(shown))
         return np.vstack([picture, strip[..., ::-1]])
 
 
@@ -66,8 +72,8 @@ class Writer:
         for folder in self._folders.values():
             os.makedirs(folder, exist_ok=True)
 
-    def write(self, name: str, mask: np.ndarray, pixels: np.ndarray) -> None:
-        """`mask` uint8 `[H, W]`, `pixels` uint8 BGR `[H, W, 3]`.
+    def write(self, name: str, mask: np.ndarray, pixels: np.ndarray, seconds: float = 0.0) -> None:
+        """`mask` uint8 `[H, W]`, `pixels` uint8 BGR `[H, W, 3]`; when a frame is shown is no matter for a file.
 
         Raises:
             OSError: a file cannot be written; it is not there then.
