@@ -7,10 +7,10 @@ one and keeps each frame's own time. So H.264 is written where PyAV is installed
 from __future__ import annotations
 
 import importlib
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from types import TracebackType
-from typing import Any
+from typing import Any, Iterator
 
 import cv2
 import numpy as np
@@ -39,12 +39,14 @@ def times_of(path: str) -> list[float]:
     Empty where PyAV is not installed or the file does not say.
     """
     stamps: list[int | None] = []
+    tick = Fraction(1)
     if av:
         with suppress(av.FFmpegError), av.open(path) as container:  # of a file that is cut off: those that are there
             stream = container.streams.video[0]
+            tick = stream.time_base  # which does not outlive the container
             stamps.extend(packet.pts for packet in container.demux(stream) if packet.size and not packet.is_discard)
     known = sorted(stamp for stamp in stamps if stamp is not None)
-    return [float((stamp - known[0]) * stream.time_base) for stamp in known] if len(known) == len(stamps) else []
+    return [float((stamp - known[0]) * tick) for stamp in known] if len(known) == len(stamps) else []
 
 
 class Clip:
@@ -109,6 +111,7 @@ class _H264:
     """Each frame at its own time."""
 
     def __init__(self, path: str, size: tuple[int, int], rate: float) -> None:
+        self._path = path
         self._container = av.open(path, "w")
         # superfast: the network needs the processor more
         options = {"preset": "superfast", "crf": "20"}
@@ -122,11 +125,21 @@ class _H264:
         frame = av.VideoFrame.from_ndarray(picture, "bgr24")
         self._ticks = frame.pts = max(self._ticks + 1, round(seconds / _TICK))
         frame.time_base = _TICK
-        self._container.mux(self._stream.encode(frame))
+        with self._plain_errors():
+            self._container.mux(self._stream.encode(frame))
 
     def end(self) -> None:
-        self._container.mux(self._stream.encode(None))
-        self._container.close()
+        with self._plain_errors():
+            self._container.mux(self._stream.encode(None))
+            self._container.close()
+
+    @contextmanager
+    def _plain_errors(self) -> Iterator[None]:
+        """PyAV's own kind of OSError keeps the passing name of the file, which nobody can change."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self._path) from error
 
     def abandon(self) -> None:
         with suppress(OSError):  # what it says is being said already

@@ -12,11 +12,9 @@ import numpy as np
 from bisenetv1_plugin.errors import InputError
 
 VIDEOS = (".avi", ".mkv", ".mov", ".mp4", ".webm")
-# These say how long they are, and OpenCV makes a number of frames of that, which is right for a constant rate only.
+# These say how long they are, with their sound, and OpenCV makes a number of frames of that by the mean rate.
 _UNCOUNTED = (".mkv", ".webm")
-_ROUNDING = 0.002  # they have milliseconds
-# OpenCV loses the times of the last frames, which wait in the decoder for one another: 16 at the most.
-_UNTIMED = 16
+_SOUND = 0.5  # seconds that it may go on after the last frame
 _USUAL_RATE = 25.0
 
 
@@ -79,7 +77,7 @@ class Frames:
 
     def __iter__(self) -> Iterator[tuple[str, np.ndarray]]:
         video = self._camera or cv2.VideoCapture(self._path)
-        begin, known, steady, done = 0.0, 0.0, True, 0
+        begin, told, longest, done = 0.0, 0.0, 0.0, 0
         while not self._stopped:
             more, pixels = video.read()
             if not more:
@@ -87,14 +85,13 @@ class Frames:
             now = time.monotonic()
             begin = begin or now
             self.seconds = now - begin if self.live else self._time_of(done)
-            told = video.get(cv2.CAP_PROP_POS_MSEC) / 1000
-            if told > known:
-                steady = steady and abs(told - known - 1 / self.rate) < _ROUNDING
-                known = told
+            # What OpenCV tells is the time of the packet that it has read last: of a later frame, or none at the end.
+            latest = max(told, video.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+            told, longest = latest, max(longest, latest - told)
             done += 1
             yield f"{self.name}_{done:06d}", pixels
         if not self._stopped:
-            self.fault = self._missing(done, known, steady)
+            self.fault = self._missing(done, told + longest)
 
     def _time_of(self, index: int) -> float:
         if index < len(self._times):
@@ -102,15 +99,14 @@ class Frames:
         known = len(self._times)
         return (self._times[-1] + (index - known + 1) / self.rate) if known else index / self.rate
 
-    def _missing(self, done: int, known: float, steady: bool) -> str | None:
-        """The sentence for an early end; the file's own times went up to `known` seconds, all in equal steps or not."""
+    def _missing(self, done: int, end: float) -> str | None:
+        """The sentence for an early end; by the file's own times it is after `end` seconds."""
         if self.live:
             return f"camera {self._path} gives nothing more after frame {done}."
-        whole = f" of {self.total}" if self.total else ""
-        if not steady and self.total and self._path.lower().endswith(_UNCOUNTED):
-            if known + _UNTIMED / self.rate >= (self.total - 1) / self.rate:
-                return None
-            whole = f", {known:.1f} of {self.total / self.rate:.1f} seconds"
+        uncounted = done > 0 and self._path.lower().endswith(_UNCOUNTED)
+        if uncounted and self.total and end + _SOUND >= self.total / self.rate:
+            return None
         if done < (self.total or 1):
+            whole = f" of {self.total}" if self.total else ""
             return f"{self._path} ends after frame {done}{whole}: the rest cannot be read."
         return None
