@@ -97,6 +97,8 @@ def _font_for(characters):
 
     own = os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
     for path in (own, *sorted({font.fname for font in font_manager.fontManager.ttflist})):
+        if os.path.basename(path).startswith("LastResort"):  # has a frame for every character
+            continue
         if FT2Font(path).get_charmap().keys() >= set(map(ord, characters)):
             return path
     return None

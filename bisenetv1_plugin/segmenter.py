@@ -190,11 +190,7 @@ class Segmenter:
                 would do.
         """
         several = image if isinstance(image, (list, tuple)) else [image]
-        pictures = (
-            (f"picture {index}" if name == "the picture" and len(several) > 1 else name, given.pixels_of(each, order))
-            for index, each in enumerate(several)
-            for name in [given.name_of(each)]
-        )
+        pictures = given.named(several, order)
         results = [self._result(done) for done in self._engine.segment(pictures, scores, len(several) > _FEW)]
         return results if several is image else results[0]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any
+from typing import Any, Iterator, Sequence
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -41,9 +41,11 @@ def pixels_of(image: Any, order: str | None = None) -> np.ndarray:
     raise InputError(f"a picture is {KINDS}, not a {type(image).__name__}.")
 
 
-def name_of(image: Any) -> str:
-    """What a sentence calls it."""
-    return os.fspath(image) if isinstance(image, (str, os.PathLike)) else "the picture"
+def named(several: Sequence[Any], order: str | None = None) -> Iterator[tuple[str, np.ndarray]]:
+    """Pairs of what a sentence calls a picture, its path or its place in the list, and its `pixels_of`."""
+    for index, image in enumerate(several):
+        place = f"picture {index}" if len(several) > 1 else "the picture"
+        yield os.fspath(image) if isinstance(image, (str, os.PathLike)) else place, pixels_of(image, order)
 
 
 def _of_path(path: str) -> np.ndarray:
