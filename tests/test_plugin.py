@@ -56,7 +56,16 @@ def test_registered_without_an_import_by_the_user(python):
 
 
 @pytest.mark.parametrize(
-    "module", ["models.bisenetv1", "backbones.resnet", "losses.ohem", "datasets.synthetic", "optimizers.warmup", "plugin", "project"]
+    "module",
+    [
+        "models.bisenetv1",
+        "backbones.resnet",
+        "losses.ohem",
+        "datasets.synthetic",
+        "optimizers.warmup",
+        "plugin",
+        "project",
+    ],
 )
 def test_a_component_imported_before_paddleseg(python, module):
     done = python("-c", f"import bisenetv1_plugin.{module}" + LIST_REGISTRIES)

@@ -1,7 +1,7 @@
 """SGD with momentum whose learning rate warms up exponentially.
 
-PaddleSeg has no registry of schedules: `lr_scheduler` becomes a class of Paddle's, and `warmup_iters` wraps it in Paddle's
-`LinearWarmup`. The optimiser is what receives that, and optimisers have a registry.
+PaddleSeg has no registry of schedules: `lr_scheduler` becomes a class of Paddle's, and `warmup_iters` wraps it in
+Paddle's `LinearWarmup`. The optimiser is what receives that, and optimisers have a registry.
 """
 
 from paddle.optimizer.lr import LinearWarmup
@@ -22,8 +22,8 @@ class ExponentialWarmup(LinearWarmup):
 class MomentumExpWarmup(Momentum):
     """PaddleSeg's `Momentum`, with the warm-up of CoinCheung/BiSeNet and face-parsing.PyTorch.
 
-    From `warmup_start_lr` to `learning_rate` in `warmup_iters` iterations, by the same factor in each. The arguments are
-    those of `Momentum`.
+    From `warmup_start_lr` to `learning_rate` in `warmup_iters` iterations, by the same factor in each. The arguments
+    are those of `Momentum`.
 
     Raises:
         InputError: `lr_scheduler` has no warm-up, or one that starts at 0.

@@ -1,7 +1,7 @@
 """Transforms of the published trainings that change colours, where PaddleSeg's `RandomDistort` does something else.
 
-They take and give PaddleSeg's sample with an RGB image, `[H, W, 3]`, 0..255, before `Normalize`. As in the originals the
-image has whole numbers between the steps: each step rounds down.
+They take and give PaddleSeg's sample with an RGB image, `[H, W, 3]`, 0..255, before `Normalize`. As in the originals
+the image has whole numbers between the steps: each step rounds down.
 
 Raises:
     ValueError: the image has not three channels.

@@ -1,7 +1,7 @@
 """Transforms of the published trainings that move pixels, where PaddleSeg has none of the kind.
 
-A transform takes PaddleSeg's sample, a dict: `img`, `[H, W, 3]` or `[H, W]`, and under every name in `gt_fields` a map of
-the same height and width, in training `label` among them. It changes the dict and returns it.
+A transform takes PaddleSeg's sample, a dict: `img`, `[H, W, 3]` or `[H, W]`, and under every name in `gt_fields` a map
+of the same height and width, in training `label` among them. It changes the dict and returns it.
 """
 
 import cv2
@@ -11,10 +11,10 @@ IGNORE_INDEX = 255
 
 
 class CenterPadding:
-    """Pads a smaller image to `target_size` with 0, half of it on each side; a larger one stays. Maps are padded with 255.
+    """Pads a smaller image to `target_size` with 0, half of it on each side. A larger one stays.
 
-    As the authors' code does after the normalisation, and CoinCheung's before. `Padding` and `RandomPaddingCrop` of
-    PaddleSeg pad at the right and at the bottom alone.
+    Maps are padded with 255. As the authors' code does after the normalisation, and CoinCheung's before. `Padding` and
+    `RandomPaddingCrop` of PaddleSeg pad at the right and at the bottom alone.
 
     Args:
         target_size (list): Width and height in pixels that the image has at least afterwards.
@@ -42,8 +42,8 @@ class MMSegRandomCrop:
     """A random crop in which no class has more than its share. A side shorter than the crop's stays; nothing is padded.
 
     MMSegmentation's `RandomCrop`: a crop in which one class has `category_max_ratio` of the labelled pixels or more is
-    drawn again, ten times at most. (`category_max_ratio` of PaddleSeg's `RandomPaddingCrop` is broken in 2.8.0, where it
-    puts the label in the image's place; and it pads, which MMSegmentation does after all else.)
+    drawn again, ten times at most. (`category_max_ratio` of PaddleSeg's `RandomPaddingCrop` is broken in 2.8.0, where
+    it puts the label in the image's place; and that pads, which MMSegmentation does after all else.)
 
     Args:
         crop_size (list): Width and height in pixels.
