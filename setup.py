@@ -58,6 +58,17 @@ ENTRY_POINTS = {
     "paddleseg.datasets": [
         "SyntheticStreetScenes = bisenetv1_plugin.datasets.synthetic:SyntheticStreetScenes",
     ],
+    "paddleseg.transforms": [
+        *(
+            f"{name} = bisenetv1_plugin.transforms.geometry:{name}"
+            for name in ("CenterPadding", "MMSegRandomCrop", "RandomMirrorSwap")
+        ),
+        *(
+            f"{name} = bisenetv1_plugin.transforms.colour:{name}"
+            for name in ("CoinCheungColorJitter", "MMSegPhotoMetricDistortion")
+        ),
+    ],
+    "paddleseg.optimizers": ["MomentumExpWarmup = bisenetv1_plugin.optimizers.warmup:MomentumExpWarmup"],
 }
 
 setup(

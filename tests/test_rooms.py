@@ -23,6 +23,8 @@ ARROWS = {
     "losses": set(),
     "models": {"backbones", "losses", "weights"},
     "datasets": set(),
+    "transforms": set(),
+    "optimizers": set(),
     "figures": set(),
     "tables": set(),
     "zoo": set(),
