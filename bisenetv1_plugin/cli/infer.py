@@ -6,8 +6,9 @@ The flags are those of PaddleSeg's deploy/python/infer.py, and a few more.
 """
 
 import functools
+import time
 
-from bisenetv1_plugin.cli import flags
+from bisenetv1_plugin.cli import flags, results, terminal
 from bisenetv1_plugin.errors import InputError
 
 SUMMARY = "run an exported model on images"
@@ -16,6 +17,7 @@ SUMMARY = "run an exported model on images"
 def add_arguments(parser):
     parser.add_argument("--config", required=True, help="the deploy.yaml of the exported model")
     flags.add_image_arguments(parser, save_dir="./output")
+    results.add_argument(parser)
     parser.add_argument(
         "--overlay", action="store_true", help="also write the image with the mask over it and a legend"
     )
@@ -46,8 +48,8 @@ def add_arguments(parser):
 
 
 def run(args):
-    from tqdm import tqdm
-
+    terminal.load_paddle()
+    from bisenetv1_plugin.cli import progress
     from bisenetv1_plugin.deploy.exported import Export
     from bisenetv1_plugin.deploy.images import Source
     from bisenetv1_plugin.deploy.inference import infer
@@ -55,6 +57,7 @@ def run(args):
 
     if args.batch_size < 1:
         raise InputError(f"--batch_size is {args.batch_size}; it must be 1 or more.")
+    results.check(args.json)
     source = Source(args.image_path)
     export = Export(args.config)
     most = export.input_shape[0]
@@ -67,8 +70,11 @@ def run(args):
     runtime, name = _runtime(args, export, source)
     print(f"{name}, {args.cpu_threads} threads" if "gpu" not in name else name)
     writer = Writer(args.save_dir, args.overlay, Painter(export.classes, export.colors))
-    with tqdm(total=source.total, unit="image", desc="infer") as bar:
+    writer = results.Noting(writer, args.json)
+    started = time.perf_counter()
+    with progress.bar(total=source.total, unit="image", desc="infer") as bar:
         infer(export, runtime, source, writer, args.batch_size, lambda: bar.update(source.done - bar.n))
+    writer.write_json(name, args.cpu_threads, time.perf_counter() - started, source.faults)
     print(f"The masks are in {args.save_dir}")
     return flags.report(source.faults)
 
