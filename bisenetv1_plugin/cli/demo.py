@@ -81,7 +81,7 @@ def run(args):
     print(f"\nweights    {weights}\nexport     {folder / 'exported'}\npictures   {sheet}, {curves}")
     if args.data:
         print(f"longer     bisenetv1 train --config {config} --do_eval --save_dir {folder / 'longer'}")
-    print(f"\nDone in {(time.time() - started) / 60:.1f} minutes.")
+    print(f"Done in {(time.time() - started) / 60:.1f} minutes.")
     if result.fault():
         print(f"bisenetv1: {result.fault()}", file=sys.stderr)
         return 1
@@ -166,4 +166,4 @@ def _table(names, result, baselines):
 
 
 def _say(text):
-    print(f"\n=== {text}", flush=True)
+    print(f"=== {text}", flush=True)

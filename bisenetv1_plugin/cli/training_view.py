@@ -33,7 +33,9 @@ class TrainingView(Watcher):
     def scalar(self, tag, value, iteration):
         self._figures[tag] = value
         if tag == "Train/lr":  # which comes after the loss
-            self._bar.set_postfix(loss=f"{self._figures['Train/loss']:.4f}", lr=f"{value:.2e}", refresh=False)
+            self._bar.set_postfix(
+                loss=f"{self._figures['Train/loss']:.4f}", lr=f"{value:.2e}", refresh=progress.is_live()
+            )
             self._bar.update(iteration - self._bar.n)
         elif tag == "Evaluate/Acc":
             miou = self._figures["Evaluate/mIoU"]
@@ -70,7 +72,8 @@ class TrainingView(Watcher):
         if self._best:
             where = os.path.join(self._save_dir, "best_model", "model.pdparams")
             terminal.say(f"The best weights, mIoU {self._best[0]:.4f} at {self._best[1]}, are in {where}")
-        terminal.say(f"The last checkpoint is {os.path.join(self._save_dir, f'iter_{self._iteration}')}")
+        else:
+            terminal.say(f"The last weights are in {os.path.join(self._save_dir, f'iter_{self._iteration}')}")
 
 
 def train(cfg, save_dir, **options):

@@ -78,7 +78,9 @@ TENSORBOARD = importlib.util.find_spec("tensorboard") is not None
 def shown(folder):
     """What a training with evaluation, curves and an averaged network shows, into a pipe."""
     flags = ["--do_eval", "--use_vdl", "--use_ema", "--save_interval", 2, "--seed", 1, *["--tensorboard"] * TENSORBOARD]
-    return succeeded(train(folder, "out", *flags))
+    done = train(folder, "out", *flags)
+    succeeded(done)
+    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -132,21 +134,21 @@ class TestTrain:
         best = max(found[0], found[2])[0]
         assert re.fullmatch(r"Trained 4 iterations in \d+\.\d minutes\.", lines[5])
         assert re.fullmatch(rf"The best weights, mIoU {best} at [24], are in out/best_model/model.pdparams", lines[6])
-        rest = ["The last checkpoint is out/iter_4", "The curves are in out/curves.png", "The log is in out/train.log"]
-        assert lines[7:] == rest
-        for line in (*lines[:-1], "Environment Information", "Config Information", "Total Flops", "OMP_NUM_THREADS"):
+        assert lines[7:] == ["The curves are in out/curves.png", "The log is in out/train.log"]
+        for line in (*lines[:-1], "Environment Information", "Config Information", "Total Flops"):
             assert line in trained[1]
 
     @pytest.mark.skipif(not TENSORBOARD, reason="tensorboard is not installed")
     def test_tensorboard_has_visualdl_s_curves(self, trained):
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+        from tensorboard.util import tensor_util
 
         events = EventAccumulator(str(trained[0]), size_guidance={"tensors": 0})
         events.Reload()
         assert "Train/lr" in events.Tags()["tensors"] and "Evaluate/Ema_mIoU" in events.Tags()["tensors"]
         for tag in events.Tags()["tensors"]:
-            points = [(event.step, event.tensor_proto.float_val[0]) for event in events.Tensors(tag)]
-            assert points == pytest.approx(figures.read_curve(trained[0], tag)), tag
+            points = {event.step: float(tensor_util.make_ndarray(event.tensor_proto)) for event in events.Tensors(tag)}
+            assert points == pytest.approx(dict(figures.read_curve(trained[0], tag))), tag
 
     def test_tensorboard_that_is_not_installed(self, folder, monkeypatch, capsys):
         monkeypatch.chdir(folder)
@@ -163,7 +165,7 @@ class TestTrain:
         assert done.returncode == 0, done.said
         loss, rate = re.findall(r"iter: 2/2, loss: ([\d.]+), lr: ([\d.]+)", logged(folder / "plain"))[0]
         bar = re.search(rf"\rtrain: 100%\|.*?loss={loss}, lr=(\S+?)\]", done.said)
-        assert float(bar[1]) == pytest.approx(float(rate), abs=1e-6), "a bar that moves in place, with loss and rate"
+        assert float(bar[1]) == pytest.approx(float(rate), rel=0.01), "a bar that moves in place, with loss and rate"
         assert done.said.count("\n") <= 6 and "[TRAIN]" not in done.said
         assert (folder / "plain" / "iter_1" / "model.pdparams").is_file()
 
