@@ -106,7 +106,7 @@ setup(
         # Reads COCO's polygons and run lengths; a folder with label images needs none of it.
         "coco": ["pycocotools"],
         # Curves for TensorBoard: its own package writes them, shows them and reports a full disk; the writing thread of
-        # tensorboardX ends there without a word, and the training waits for it for ever.
+        # tensorboardX ends there, and the training waits for it for ever.
         "tensorboard": ["tensorboard"],
         "test": [
             "pytest",

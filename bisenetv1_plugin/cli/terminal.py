@@ -184,7 +184,9 @@ def _exchange(session):
             session.log.add(warnings.formatwarning(message, category, filename, lineno, line))
 
     def excepthook(args, original=threading.excepthook):
-        with redirect_stderr(session.stderr):
+        # A full disk is told in a sentence by who waits for the thread.
+        refused = isinstance(args.exc_value, OSError) and files.refusal(args.exc_value) is not None
+        with redirect_stderr(_Hidden(session) if refused else session.stderr):
             original(args)
 
     _set(session, warnings, "showwarning", showwarning)

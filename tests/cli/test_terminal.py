@@ -5,6 +5,7 @@ import errno
 import json
 import logging
 import os
+import resource
 import sys
 import threading
 import warnings
@@ -176,17 +177,26 @@ class TestSession:
         assert "before it" in kept and "RuntimeError: a defect" in kept
         assert ("The log is in" in err) == (save_dir == ".")
 
-    def test_an_error_in_a_thread(self, monkeypatch, capfd):
+    @pytest.mark.parametrize(
+        "error, shown", [(RuntimeError("a defect"), True), (OSError(errno.ENOSPC, "full", "file"), False)]
+    )
+    def test_an_error_in_a_thread(self, tmp_path, monkeypatch, capfd, error, shown):
+        """But for what whoever waits for the thread says in a sentence, as TensorBoard's writer does of a full disk."""
+
+        def fail():
+            raise error
+
         monkeypatch.setattr(threading, "excepthook", threading.__excepthook__)  # not pytest's
 
         def run(args):
             with terminal.quiet():
-                thread = threading.Thread(target=lambda: 1 / 0)
+                thread = threading.Thread(target=fail)
                 thread.start()
                 thread.join()
 
-        assert command(monkeypatch, run) == 0
-        assert "ZeroDivisionError" in capfd.readouterr().err
+        assert command(monkeypatch, run, "--save_dir", str(tmp_path)) == 0
+        assert (type(error).__name__ in capfd.readouterr().err) == shown
+        assert shown or "OSError" in text(tmp_path / "export.log")
 
     def test_a_log_that_cannot_be_written_is_no_reason_to_fail(self, tmp_path, monkeypatch, capfd):
         def run(args):
@@ -343,3 +353,24 @@ def test_json_that_cannot_be_written_is_refused_before_the_work(tmp_path, path):
     with pytest.raises(InputError, match="no file can be written there"):
         results.check(str(tmp_path / path))
     assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_tensorboard_on_a_full_disk(tmp_path):
+    """A sentence, and nobody waits for ever."""
+    pytest.importorskip("tensorboard")
+    from bisenetv1_plugin import files, watch
+
+    def limited(size):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+    writer = watch._TensorBoard(str(tmp_path))
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    limited(300)
+    try:
+        with pytest.raises(OSError) as caught:
+            for step in range(1000):
+                writer.add_scalar("Train/loss", 1.0, step)
+    finally:
+        limited(unlimited)
+    assert f"{tmp_path}: the file is larger than is allowed here" in files.refusal(caught.value)
