@@ -118,6 +118,9 @@ setup(
         "video": ["av"],
         # Reads COCO's polygons and run lengths; a folder with label images needs none of it.
         "coco": ["pycocotools"],
+        # Curves for TensorBoard: its own package writes them, shows them and reports a full disk; the writing thread of
+        # tensorboardX ends there, and the training waits for it for ever.
+        "tensorboard": ["tensorboard"],
         "test": [
             "pytest",
             # The suite in two processes takes half the time on two cores.

@@ -29,7 +29,8 @@ ARROWS = {
     "tables": set(),
     "zoo": set(),
     "project": {"plugin", "weights"},
-    "training": {"datasets", "project"},
+    "watch": {"compat"},
+    "training": {"datasets", "project", "watch"},
     "training_benchmark": {"backbones", "losses", "models"},
     "convert": {"models", "plugin"},
     "deploy": {"datasets", "figures"},
@@ -38,7 +39,7 @@ ARROWS = {
     "environment": {"__init__", "compat", "plugin"},
     "cli": {
         *("__init__", "backbones", "baselines", "convert", "datasets", "deploy", "environment", "figures"),
-        *("losses", "models", "project", "tables", "training", "training_benchmark", "weights", "zoo"),
+        *("losses", "models", "project", "tables", "training", "training_benchmark", "watch", "weights", "zoo"),
     },
     "tipc": {"datasets", "deploy", "figures", "project", "tables"},
 }
@@ -99,3 +100,10 @@ def test_only_the_commands_talk_to_the_terminal(module):
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     modules = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     assert not names & {"print", "input"} and not modules & {"argparse", "tqdm"}
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if room(module) == "cli"])
+def test_bars_are_made_in_one_place(module):
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module == "tqdm"]
+    assert not found or module in ("cli.progress", "cli.terminal")

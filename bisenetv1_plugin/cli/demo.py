@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, Sequence, Tuple
 
 from bisenetv1_plugin import tables
-from bisenetv1_plugin.cli import data, flags
+from bisenetv1_plugin.cli import data, flags, terminal
 from bisenetv1_plugin.errors import InputError
 
 SUMMARY = "the main job from end to end, nothing to download"
@@ -30,10 +30,11 @@ def add_arguments(parser):
 
 
 def run(args):
-    from tqdm import tqdm
-
-    from bisenetv1_plugin import figures, project, training
+    terminal.load_paddle()
+    from bisenetv1_plugin import figures, project
     from bisenetv1_plugin.baselines import baselines
+    from bisenetv1_plugin.cli import progress
+    from bisenetv1_plugin.cli.training_view import train
     from bisenetv1_plugin.datasets.classes import named_classes
     from bisenetv1_plugin.deploy import export, parity
     from bisenetv1_plugin.deploy.exported import Export
@@ -53,7 +54,7 @@ def run(args):
     if args.data and not args.iters:
         cfg.dic["iters"] = min(cfg.iters, _ITERS)
     interval = max(1, cfg.iters // 4) if args.data else 55
-    training.train(cfg, str(folder), args.device, do_eval=True, save_interval=interval, use_vdl=True, seed=0)
+    train(cfg, str(folder), device=args.device, do_eval=True, save_interval=interval, use_vdl=True, seed=0)
     curves = figures.draw_curves(str(folder))
 
     _say("3/5 export")
@@ -61,13 +62,16 @@ def run(args):
     build = project.Builder(cfg)
     weights = folder / "best_model" / "model.pdparams"
     model = project.trained_model(build, str(weights))
-    export.save(model, str(folder / "exported"), cfg.val_dataset_cfg["transforms"], classes=named_classes(cfg))
+    transforms = cfg.val_dataset_cfg["transforms"]
+    with terminal.quiet():
+        export.save(model, str(folder / "exported"), transforms, classes=named_classes(cfg))
 
     _say("4/5 predict and infer the validation images")
     dataset = build.val_dataset
     dataset.file_list = dataset.file_list[:: -(-len(dataset) // _COMPARED)]
     runtime = PaddleInference(Export(folder / "exported" / "deploy.yaml"), cpu_threads=flags.cores())
-    samples = tqdm((_in_one_size(dataset[i]) for i in range(len(dataset))), total=len(dataset), unit="image")
+    samples = (_in_one_size(dataset[i]) for i in range(len(dataset)))
+    samples = progress.bar(samples, total=len(dataset), unit="image", desc="compare")
     result = parity.compare(model, runtime, samples, len(classes.names))
 
     _say("5/5 baselines and pictures")
@@ -77,7 +81,7 @@ def run(args):
     print(f"\nweights    {weights}\nexport     {folder / 'exported'}\npictures   {sheet}, {curves}")
     if args.data:
         print(f"longer     bisenetv1 train --config {config} --do_eval --save_dir {folder / 'longer'}")
-    print(f"\nDone in {(time.time() - started) / 60:.1f} minutes.")
+    print(f"Done in {(time.time() - started) / 60:.1f} minutes.")
     if result.fault():
         print(f"bisenetv1: {result.fault()}", file=sys.stderr)
         return 1
@@ -91,16 +95,15 @@ class _Classes(NamedTuple):
 def _scenes(path):
     """Scenes in the folder `data`, and the demo's configuration with them in it."""
     import yaml
-    from tqdm import tqdm
 
     from bisenetv1_plugin import files, zoo
+    from bisenetv1_plugin.cli import progress
     from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
     from bisenetv1_plugin.datasets.synthetic import write_scenes
 
     root = path.with_name("data")
-    write_scenes(
-        root, train=800, val=40, size=(256, 128), classes=DEMO_CLASSES, progress=lambda s: tqdm(s, unit="scene")
-    )
+    bar = lambda scenes: progress.bar(scenes, desc="scenes", unit="scene")  # noqa: E731
+    write_scenes(root, train=800, val=40, size=(256, 128), classes=DEMO_CLASSES, progress=bar)
     config = yaml.safe_load(zoo.path_of(_CONFIG).read_text(encoding="utf-8"))
     for part, split in (("train_dataset", "train"), ("val_dataset", "val")):
         config[part].update({"dataset_root": str(root), f"{split}_path": str(root / f"{split}.txt")})
@@ -163,4 +166,4 @@ def _table(names, result, baselines):
 
 
 def _say(text):
-    print(f"\n=== {text}", flush=True)
+    print(f"=== {text}", flush=True)

@@ -1,6 +1,6 @@
 """Export trained weights for Paddle Inference, as PaddleSeg's tools/export.py does, and on request as an ONNX model."""
 
-from bisenetv1_plugin.cli import flags
+from bisenetv1_plugin.cli import flags, terminal
 
 SUMMARY = "export trained weights for deployment"
 
@@ -22,6 +22,7 @@ def add_arguments(parser):
 
 
 def run(args):
+    terminal.load_paddle()
     from bisenetv1_plugin import project
     from bisenetv1_plugin.deploy import export
 
@@ -30,7 +31,8 @@ def run(args):
     project.set_device(args.device)
     model = project.trained_model(project.Builder(cfg), args.model_path)
     transforms = cfg.val_dataset_cfg.get("transforms")
-    reason = export.save(model, args.save_dir, transforms, args.input_shape, args.output_op, args.to, classes)
+    with terminal.quiet():
+        reason = export.save(model, args.save_dir, transforms, args.input_shape, args.output_op, args.to, classes)
     if reason:
         print(f"Without an ONNX model, which OpenVINO and ONNX Runtime need: {reason}")
     print(f"The inference model is in {args.save_dir}")

@@ -13,7 +13,7 @@ import sys
 import time
 from contextlib import contextmanager, nullcontext
 
-from bisenetv1_plugin.cli import flags
+from bisenetv1_plugin.cli import flags, results, terminal
 from bisenetv1_plugin.errors import InputError
 
 SUMMARY = "run an exported model on images"
@@ -22,6 +22,7 @@ SUMMARY = "run an exported model on images"
 def add_arguments(parser):
     parser.add_argument("--config", required=True, help="the deploy.yaml of the exported model")
     flags.add_image_arguments(parser, save_dir="./output")
+    results.add_argument(parser)
     parser.add_argument(
         "--overlay", action="store_true", help="also write the image with the mask over it and a legend"
     )
@@ -62,14 +63,15 @@ def add_arguments(parser):
 
 
 def run(args):
-    from tqdm import tqdm
-
+    terminal.load_paddle()
+    from bisenetv1_plugin.cli import progress
     from bisenetv1_plugin.deploy.exported import Export
     from bisenetv1_plugin.deploy.images import Source
     from bisenetv1_plugin.deploy.inference import infer
 
     if args.batch_size < 1:
         raise InputError(f"--batch_size is {args.batch_size}; it must be 1 or more.")
+    results.check(args.json)
     source = Source(args.image_path)
     _check_outputs(args, source)
     export = Export(args.config)
@@ -83,9 +85,12 @@ def run(args):
     runtime, name = _runtime(args, export, source)
     print(f"{name}, {args.cpu_threads} threads" if "gpu" not in name else name)
     writers, clip, window = _outputs(args, source, export)
+    noted = results.Noting(args.json)
+    if args.json:
+        writers.append(noted)
     begin = time.monotonic()
     try:
-        with tqdm(total=source.total, unit="frame" if source.frames else "image", desc="infer") as bar:
+        with progress.bar(total=source.total, unit="frame" if source.frames else "image", desc="infer") as bar:
 
             def step():
                 bar.update(source.done - bar.n)
@@ -98,6 +103,8 @@ def run(args):
         kept = f"; the masks so far are in {args.save_dir}" * _saves_masks(args, source)
         print(f"bisenetv1: stopped at {source.done}{kept}{'; no video was written' * bool(clip)}.", file=sys.stderr)
         return 130
+    if args.json:
+        noted.write_json(name, args.cpu_threads, time.monotonic() - begin, source.faults)
     if source.frames and source.done:
         print(_speed(source, time.monotonic() - begin))
     if clip and clip.frames:

@@ -1,6 +1,6 @@
 """Predict images with trained weights, as PaddleSeg's tools/predict.py does: masks and overlays as pictures."""
 
-from bisenetv1_plugin.cli import flags
+from bisenetv1_plugin.cli import flags, terminal
 from bisenetv1_plugin.errors import InputError
 
 SUMMARY = "predict images with trained weights"
@@ -14,10 +14,11 @@ def add_arguments(parser):
 
 
 def run(args):
+    terminal.load_paddle()
     from paddleseg.transforms import Compose
-    from tqdm import tqdm
 
     from bisenetv1_plugin import project
+    from bisenetv1_plugin.cli import progress
     from bisenetv1_plugin.deploy.images import Source
     from bisenetv1_plugin.deploy.prediction import predict
 
@@ -31,7 +32,7 @@ def run(args):
     build = project.Builder(cfg)
     model = project.trained_model(build, args.model_path)
     transforms = Compose(build.val_transforms)
-    with tqdm(total=source.total, unit="image", desc="predict") as bar:
+    with progress.bar(total=source.total, unit="image", desc="predict") as bar:
         step = lambda: bar.update(source.done - bar.n)  # noqa: E731
         predict(model, transforms, source, args.save_dir, args.custom_color, step, **options)
     print(f"The masks are in {args.save_dir}")

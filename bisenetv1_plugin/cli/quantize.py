@@ -7,7 +7,7 @@ The result is for `bisenetv1 infer` on the CPU. Paddle's quantiser (--to paddle)
 import importlib.util
 import os
 
-from bisenetv1_plugin.cli import flags
+from bisenetv1_plugin.cli import flags, terminal
 
 SUMMARY = "export trained weights in 8 bits"
 
@@ -36,6 +36,7 @@ def run(args):
     if to == "paddle":
         # For Paddle 3.0 to write the older kind of program; Paddle reads it when it is imported.
         os.environ.update(FLAGS_enable_pir_api="0")
+    terminal.load_paddle()
     from bisenetv1_plugin import project
     from bisenetv1_plugin.deploy import quantize
 
@@ -50,5 +51,7 @@ def run(args):
     images = build.train_dataset
     model = project.trained_model(build, args.model_path)
     batch_nums = args.batch_nums or max(1, min(_IMAGES, len(images)) // args.batch_size)
-    quantize.save(model, args.save_dir, transforms, images, batch_nums, args.batch_size, to, classes)
+    print(f"Calibrating with {batch_nums * args.batch_size} images, for {_RUNTIMES[to]}", flush=True)
+    with terminal.quiet():
+        quantize.save(model, args.save_dir, transforms, images, batch_nums, args.batch_size, to, classes)
     print(f"The quantised model is in {args.save_dir}, for {_RUNTIMES[to]}")

@@ -14,7 +14,7 @@ import os
 import sys
 
 from bisenetv1_plugin import files
-from bisenetv1_plugin.cli import flags
+from bisenetv1_plugin.cli import flags, results, terminal
 from bisenetv1_plugin.errors import InputError
 
 SUMMARY = "compare an export with the network it came from"
@@ -32,19 +32,20 @@ def add_arguments(parser):
     )
     flags.add_cpu_threads_argument(parser)
     parser.add_argument("--enable_mkldnn", action="store_true", help="fp32 in Paddle Inference with oneDNN")
-    parser.add_argument("--json", metavar="FILE", help="also write the figures here")
+    results.add_argument(parser)
     parser.add_argument("--picture", metavar="FILE", help="also write a PNG of a few masks side by side")
     flags.add_trust_argument(parser)
     flags.add_device_argument(parser)
 
 
 def run(args):
-    from tqdm import tqdm
-
+    terminal.load_paddle()
     from bisenetv1_plugin import figures, project
+    from bisenetv1_plugin.cli import progress
     from bisenetv1_plugin.datasets.classes import named_classes
     from bisenetv1_plugin.deploy.verify import verify
 
+    results.check(args.json)
     data = []
     if args.data:
         if not os.path.isfile(args.data):
@@ -56,15 +57,16 @@ def run(args):
     project.set_device(args.device)
     build = project.Builder(cfg)
     dataset = build.val_dataset
-    done = verify(
-        lambda: project.trained_model(project.Builder(cfg), args.weights),
-        export,
-        dataset,
-        args.precision,
-        args.cpu_threads,
-        args.enable_mkldnn,
-        lambda numbers: tqdm(numbers, unit="image", desc="verify"),
-    )
+    with terminal.quiet():
+        done = verify(
+            lambda: project.trained_model(project.Builder(cfg), args.weights),
+            export,
+            dataset,
+            args.precision,
+            args.cpu_threads,
+            args.enable_mkldnn,
+            lambda numbers: progress.bar(numbers, unit="image", desc="verify"),
+        )
     for sentence in done.left_out:
         print(f"bisenetv1: {sentence}", file=sys.stderr)
     classes = named_classes(cfg, dataset.num_classes)
