@@ -103,12 +103,17 @@ setup(
         # Quantisers to 8 bits for those runtimes: NNCF for OpenVINO; ONNX Runtime brings its own, which imports
         # ml_dtypes without saying so.
         "quantize": ["nncf", "openvino", "onnx", "onnxruntime", "ml_dtypes"],
+        # The page of `bisenetv1 app`; it needs Python 3.10. Gradio 6 moved half of its options, and 6.31 is the first
+        # that was tried.
+        "app": ["gradio>=6.31,<7"],
         # Reads COCO's polygons and run lengths; a folder with label images needs none of it.
         "coco": ["pycocotools"],
         "test": [
             "pytest",
             # The suite in two processes takes half the time on two cores.
             "pytest-xdist",
+            # The page in a real browser, where Chromium is installed; it brings no browser and downloads none.
+            "selenium",
             "ruff",
             "mypy",
             "build",
