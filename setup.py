@@ -116,6 +116,9 @@ setup(
         "quantize": ["nncf", "openvino", "onnx", "onnxruntime", "ml_dtypes"],
         # H.264 for `infer --save_video`, and every frame's own time; without it OpenCV writes MPEG-4 at one rate.
         "video": ["av"],
+        # The page of `bisenetv1 app`; it needs Python 3.10. Gradio 6 moved half of its options, and 6.31 is the first
+        # that was tried.
+        "app": ["gradio>=6.31,<7"],
         # Reads COCO's polygons and run lengths; a folder with label images needs none of it.
         "coco": ["pycocotools"],
         # Curves for TensorBoard: its own package writes them, shows them and reports a full disk; the writing thread of
@@ -127,6 +130,8 @@ setup(
             "pytest-xdist",
             # Writes and reads the videos of tests/deploy/test_video.py.
             "av",
+            # The page in a real browser, where Chromium is installed; it brings no browser and downloads none.
+            "selenium",
             "ruff",
             "mypy",
             "build",

@@ -36,9 +36,10 @@ ARROWS = {
     "deploy": {"datasets", "figures"},
     "baselines": {"deploy"},
     "segmenter": {"datasets", "deploy", "figures", "project"},
+    "app": {"datasets", "deploy", "segmenter"},
     "environment": {"__init__", "compat", "plugin"},
     "cli": {
-        *("__init__", "backbones", "baselines", "convert", "datasets", "deploy", "environment", "figures"),
+        *("__init__", "app", "backbones", "baselines", "convert", "datasets", "deploy", "environment", "figures"),
         *("losses", "models", "project", "tables", "training", "training_benchmark", "watch", "weights", "zoo"),
     },
     "tipc": {"datasets", "deploy", "figures", "project", "tables"},

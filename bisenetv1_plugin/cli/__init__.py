@@ -12,7 +12,7 @@ from bisenetv1_plugin.machine import use_all_cores, use_amd_vectors
 # One module of this folder each, with SUMMARY, add_arguments(parser) and run(args). Only `run` imports Paddle.
 COMMANDS = (
     *("demo", "train", "val", "predict", "export", "quantize", "infer", "verify"),
-    *("benchmark", "convert", "data", "configs", "curves", "doctor", "run"),
+    *("app", "benchmark", "convert", "data", "configs", "curves", "doctor", "run"),
 )
 
 
