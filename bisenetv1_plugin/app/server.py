@@ -80,7 +80,6 @@ def passing_folder():
         GRADIO_TEMP_DIR=os.path.join(folder, "gradio"),
         GRADIO_ANALYTICS_ENABLED="False",
         HF_HUB_DISABLE_TELEMETRY="1",
-        ORT_DISABLE_TELEMETRY="1",
     )
     try:
         yield folder
