@@ -60,7 +60,7 @@ class Probe:
         rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
         first, last = column[rows[0], columns[0]], column[rows[0], columns[-1]]
         numbers = {
-            "scale": _steps(len(columns) / (abs(last - first) + 1)),
+            "scale": _steps((len(columns) - 1) / abs(last - first)),
             "mirrored": last < first,
             "left": min(first, last),
             "top": row[rows[0], columns[0]],
