@@ -74,7 +74,12 @@ def val(network, camvid, tmp_path, monkeypatch):
     (tmp_path / "config.yml").write_text(yaml.safe_dump(config))
     returned = []
     evaluate = core.evaluate
-    monkeypatch.setattr(core, "evaluate", lambda *args, **options: returned.append(evaluate(*args, **options)))
+
+    def remembering(*args, **options):
+        returned.append(evaluate(*args, **options))
+        return returned[-1]
+
+    monkeypatch.setattr(core, "evaluate", remembering)
 
     def run(*flags):
         argv = ["val", "--config", str(tmp_path / "config.yml"), "--model_path", str(network[1]), "--device", "cpu"]

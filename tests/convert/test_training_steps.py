@@ -37,7 +37,7 @@ references = trainings.references
 CLASSES = references.CLASSES
 STEPS = 3
 BATCH = 4
-CROP = (64, 64)
+CROP = (32, 64)
 DISTURBANCE = 1e-9
 EXACT = 1e-11  # of the first step's losses
 STATISTICS = {"_mean": "running mean", "_variance": "running variance"}
@@ -110,7 +110,6 @@ RESTATED = {
     ),
 }
 
-
 ORIGINAL = {
     "torchseg R18": ("bisenetv1_cityscapes_1024x1024_80k", lambda: _torchseg("R18"), 0),
     "torchseg R18.speed": ("bisenetv1_r18_speed_cityscapes_1536x768_80k", lambda: _torchseg("R18.speed"), 0),
@@ -125,12 +124,17 @@ ORIGINAL = {
     "torchseg R101": ("bisenetv1_r101_cityscapes_1024x1024_80k", lambda: _torchseg("R101"), 70000),
     "mmseg R50": ("bisenetv1_mmseg_r50_cityscapes_1024x1024_160k", lambda: _mmseg(50), 150000),
 }
-WIDE = ("torchseg R101", "mmseg R50")
+
+
+def marked(cases):
+    """The names; those of wide networks, and of restated trainings that differ little from another, are very slow."""
+    last = ("torchseg R101", "mmseg R50") if cases is ORIGINAL else ("torchseg R18.speed", "zllrunning")
+    return [pytest.param(name, marks=[pytest.mark.very_slow] * (name in last)) for name in cases]
 
 
 def to_ours(tensors):
     """PyTorch's tensors by our names: our own network has them but for BatchNorm's statistics."""
-    if not any(name.startswith("spatial_path.conv_7x7._conv") for name in tensors):
+    if "ffm.conv_1x1._conv.weight" not in tensors:
         return conversion.to_paddle(tensors).state
     renamed = {
         name.replace("running_mean", "_mean").replace("running_var", "_variance"): value
@@ -140,7 +144,7 @@ def to_ours(tensors):
 
 
 def example(training):
-    """Images and labels: nine tenths of class 0, which the network is made sure of, the rest any class or ignored.
+    """Images, and labels of class 0, which the network is made sure of; a few of any class, a few and a frame ignored.
 
     So the pixels that the loss keeps at least, a sixteenth, are more than the hard ones.
     """
@@ -150,6 +154,10 @@ def example(training):
     chance = random.rand(BATCH, *CROP)
     label = np.where(chance < 0.03, random.randint(0, CLASSES, chance.shape), 0)
     label[chance > 0.93] = trainings.IGNORED
+    # Where corners are not aligned, the outermost pixels of each logit are equal: of ties, CoinCheung keeps some.
+    inside = np.zeros(CROP, bool)
+    inside[4:-4, 4:-4] = True
+    label[:, ~inside] = trainings.IGNORED
     label = torch.from_numpy(label)
 
     def make_sure(layer, inputs, output):
@@ -397,7 +405,7 @@ def check(name, pair):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", RESTATED)
+@pytest.mark.parametrize("name", marked(RESTATED))
 def test_three_steps(name):
     check(name, pair_of(RESTATED, name))
 
@@ -425,13 +433,13 @@ def other_order_of_heads(ours):
 
 
 def momentum(ours):
-    ours.optimizer._momentum = 0.99
     for group in ours.optimizer._param_groups:
         group["momentum"] = 0.99
 
 
 def nesterov(ours):
-    ours.optimizer._use_nesterov = True
+    for group in ours.optimizer._param_groups:
+        group["use_nesterov"] = True
 
 
 def later(ours):
@@ -455,6 +463,6 @@ def test_a_wrong_training_is_noticed(mutation):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.very_slow] * (n in WIDE)) for n in ORIGINAL])
+@pytest.mark.parametrize("name", marked(ORIGINAL))
 def test_three_steps_of_the_original(name):
     check(name, pair_of(ORIGINAL, name))
