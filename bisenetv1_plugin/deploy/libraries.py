@@ -8,7 +8,6 @@ from types import ModuleType
 
 from bisenetv1_plugin.errors import InputError
 
-
 # ONNX Runtime's wheel brings telemetry, and leaves a file of it among the temporary ones, unless told otherwise.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
