@@ -39,7 +39,7 @@ STEPS = 3
 BATCH = 4
 CROP = (32, 64)
 DISTURBANCE = 1e-9
-EXACT = 1e-11  # of the first step's losses
+EXACT = 1e-10  # of the first step's losses
 STATISTICS = {"_mean": "running mean", "_variance": "running variance"}
 
 
@@ -152,11 +152,11 @@ def example(training):
     image = torch.from_numpy(references.images(BATCH, CROP, seed=2).astype("float64"))
     random = np.random.RandomState(3)
     chance = random.rand(BATCH, *CROP)
-    label = np.where(chance < 0.03, random.randint(0, CLASSES, chance.shape), 0)
+    label = np.where(chance < 0.02, random.randint(0, CLASSES, chance.shape), 0)
     label[chance > 0.93] = trainings.IGNORED
-    # Where corners are not aligned, the outermost pixels of each logit are equal: of ties, CoinCheung keeps some.
+    # Where corners are not aligned, the outermost eight pixels at 1/16 are equal: of ties, CoinCheung keeps some.
     inside = np.zeros(CROP, bool)
-    inside[4:-4, 4:-4] = True
+    inside[8:-8, 8:-8] = True
     label[:, ~inside] = trainings.IGNORED
     label = torch.from_numpy(label)
 
@@ -167,8 +167,11 @@ def example(training):
     hooks = [layer.register_forward_hook(make_sure) for layer in classifiers]
     statistics = {name: value.clone() for name, value in module.state_dict().items() if "running" in name}
     with torch.no_grad():
-        while max(share_of_hard(logit, label) for logit in module(image)) > 0.05:
-            pass
+        for _ in range(20):
+            shares = [share_of_hard(logit, label) for logit in module(image)]
+            if max(shares) < 0.055:  # a sixteenth is 0.0625
+                break
+    assert max(shares) < 0.055, "too many pixels are hard"
     module.load_state_dict(statistics, strict=False)
     for hook in hooks:
         hook.remove()
@@ -176,10 +179,10 @@ def example(training):
 
 
 def share_of_hard(logit, label):
-    """Pixels whose class has a probability of at most 0.7."""
+    """The share of the valid pixels whose class has a probability of at most 0.7."""
     label = label[:, :: label.shape[1] // logit.shape[2], :: label.shape[2] // logit.shape[3]]
     loss = torch.nn.functional.cross_entropy(logit, label, ignore_index=trainings.IGNORED, reduction="none")
-    return float((loss >= -np.log(0.7)).double().mean())
+    return float((loss[label != trainings.IGNORED] >= -np.log(0.7)).double().mean())
 
 
 def as_in_paddle(module, optimizer=None):
