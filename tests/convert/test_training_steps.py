@@ -284,9 +284,10 @@ class Ours:
         paddle.set_default_dtype("float64")
         try:
             self.model = build.model
-            self.schedule, self.optimizer, self.losses = build.lr_scheduler, build.optimizer, build.loss
+            self.optimizer, self.losses = build.optimizer, build.loss
         finally:
             paddle.set_default_dtype("float32")
+        self.schedule = self.optimizer._learning_rate  # as PaddleSeg's `train` takes it
         if start is not None:
             self.model.set_state_dict({key: paddle.to_tensor(value) for key, value in start.items()})
         for head in self.model.heads:

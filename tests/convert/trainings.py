@@ -100,7 +100,8 @@ def mmsegmentation(module, folder, name):
     from mmseg.structures import SegDataSample
 
     config = Config.fromfile(str(folder / f"{name}.py"))
-    # MMEngine's decay reaches its end in the last iteration, Paddle's would one later: a difference of 1 in 159000.
+    # Paddle's decay begins one iteration before MMEngine's, and would end one after it: a difference of 1 in 159000.
+    config.param_scheduler[-1].begin -= 1
     config.param_scheduler[-1].end += 1
 
     def losses(image, label):
