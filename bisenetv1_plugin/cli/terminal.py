@@ -23,11 +23,8 @@ from bisenetv1_plugin import files
 from bisenetv1_plugin.cli.log import Log
 from bisenetv1_plugin.errors import InputError
 
-# The commands that import Paddle, and whether their log is written from the beginning on.
-COMMANDS = {
-    **dict.fromkeys(("demo", "train"), True),
-    **dict.fromkeys(("val", "predict", "export", "quantize", "infer", "verify", "convert", "data"), False),
-}
+# The commands that import Paddle.
+COMMANDS = ("demo", "train", "val", "predict", "export", "quantize", "infer", "verify", "convert", "data")
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _SPEAKERS = {_PACKAGE / "training.py", _PACKAGE / "weights.py"}  # whose lines of information are for the user
@@ -70,7 +67,7 @@ def session(args):
         yield
         return
     folder = getattr(args, "save_dir", None)
-    log = Log(Path(folder, f"{args.command}.log") if folder else None, COMMANDS[args.command])
+    log = Log(Path(folder, f"{args.command}.log") if folder else None)
     outer, _session = _session, _Session(log)
     try:
         _exchange(_session)
@@ -94,6 +91,12 @@ def load_paddle():
         from paddleseg.utils import logger
     if _session is not None:
         _take_over(_session, logger)
+
+
+def log_at_once():
+    """From now on, what is said is in the log at once: the work takes long, and may be killed."""
+    if _session is not None:
+        _session.log.live = True
 
 
 @contextmanager
