@@ -29,6 +29,8 @@ COMMANDS = ("demo", "train", "val", "predict", "export", "quantize", "infer", "v
 _PACKAGE = Path(__file__).resolve().parents[1]
 _SPEAKERS = {_PACKAGE / "training.py", _PACKAGE / "weights.py"}  # whose lines of information are for the user
 _WARNINGS = 10  # of PaddleSeg, that are shown: it has one that comes for every tensor
+# Those that nobody can act upon: the values that PaddleSeg fills in are the right ones, and the threads its own choice.
+_IDLE = ("We suggest you manually set", "The number of threads used by OpenCV")
 _GLOG, _ERRORS = "GLOG_minloglevel", "2"
 
 
@@ -226,7 +228,7 @@ class _Handler(logging.Handler):
 def _told(session, minds, level, message, path):
     """One of PaddleSeg's log lines, with the file whose code asked for it; `minds`: a warning or an error."""
     session.log.add(f"{time.strftime('%Y-%m-%d %H:%M:%S')} [{level}]\t{message}\n")
-    if minds:
+    if minds and not any(words in message for words in _IDLE):
         ours = _PACKAGE in Path(path).parents
         session.warnings += not ours
         if ours or session.warnings <= _WARNINGS:

@@ -103,6 +103,7 @@ class TestSession:
 
             logger.info("config to build model")
             logger.warning("no weights are loaded")
+            logger.warning("Add the `in_channels` ... We suggest you manually set `in_channels` in model config.")
             training.newest_checkpoint(str(tmp_path / "none"))
             warnings.warn("deprecated", UserWarning, stacklevel=1)
             warnings.warn_explicit("a component was skipped", UserWarning, training.__file__, 1)
@@ -129,7 +130,7 @@ class TestSession:
         assert err.splitlines() == shown
         log = text(tmp_path / "export.log")
         hidden = ["[INFO]\tconfig to build model", "UserWarning: deprecated", "library", "library's error stream"]
-        for line in [*hidden, "no weights are loaded", "a validation", "starting from the beginning"]:
+        for line in [*hidden, "We suggest", "no weights are loaded", "a validation", "starting from the beginning"]:
             assert line in log
         assert logging.getLogger().level == level and warnings.showwarning is show
         from paddleseg.utils import logger
