@@ -17,14 +17,14 @@ class Log:
 
     Args:
         path (Path, optional): the file; None for a command that has no folder: the text is kept in memory alone.
-        live (bool): write as soon as there is something; else at the end, when `close` says so.
 
     Attributes:
+        live (bool): whether it is written as soon as there is something; else at the end, when `close` says so.
         fault (str, optional): why the file is not complete, a sentence.
     """
 
-    def __init__(self, path: Path | None, live: bool) -> None:
-        self.path, self._live = path, live
+    def __init__(self, path: Path | None) -> None:
+        self.path, self.live = path, False
         self._file = None
         self._held: list[str] = []
         self.fault: str | None = None
@@ -41,7 +41,7 @@ class Log:
 
     def add(self, text: str) -> None:
         self._held.append(text)
-        if self._live:
+        if self.live:
             self._write()
 
     def close(self, keep: bool) -> None:

@@ -23,15 +23,14 @@ from bisenetv1_plugin import files
 from bisenetv1_plugin.cli.log import Log
 from bisenetv1_plugin.errors import InputError
 
-# The commands that import Paddle, and whether their log is written from the beginning on.
-COMMANDS = {
-    **dict.fromkeys(("demo", "train"), True),
-    **dict.fromkeys(("val", "predict", "export", "quantize", "infer", "verify", "convert", "data"), False),
-}
+# The commands that import Paddle.
+COMMANDS = ("demo", "train", "val", "predict", "export", "quantize", "infer", "verify", "convert", "data")
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _SPEAKERS = {_PACKAGE / "training.py", _PACKAGE / "weights.py"}  # whose lines of information are for the user
 _WARNINGS = 10  # of PaddleSeg, that are shown: it has one that comes for every tensor
+# Those that nobody can act upon: the values that PaddleSeg fills in are the right ones, and the threads its own choice.
+_IDLE = ("We suggest you manually set", "The number of threads used by OpenCV")
 _GLOG, _ERRORS = "GLOG_minloglevel", "2"
 
 
@@ -70,7 +69,7 @@ def session(args):
         yield
         return
     folder = getattr(args, "save_dir", None)
-    log = Log(Path(folder, f"{args.command}.log") if folder else None, COMMANDS[args.command])
+    log = Log(Path(folder, f"{args.command}.log") if folder else None)
     outer, _session = _session, _Session(log)
     try:
         _exchange(_session)
@@ -94,6 +93,12 @@ def load_paddle():
         from paddleseg.utils import logger
     if _session is not None:
         _take_over(_session, logger)
+
+
+def log_at_once():
+    """From now on, what is said is in the log at once: the work takes long, and may be killed."""
+    if _session is not None:
+        _session.log.live = True
 
 
 @contextmanager
@@ -223,7 +228,7 @@ class _Handler(logging.Handler):
 def _told(session, minds, level, message, path):
     """One of PaddleSeg's log lines, with the file whose code asked for it; `minds`: a warning or an error."""
     session.log.add(f"{time.strftime('%Y-%m-%d %H:%M:%S')} [{level}]\t{message}\n")
-    if minds:
+    if minds and not any(words in message for words in _IDLE):
         ours = _PACKAGE in Path(path).parents
         session.warnings += not ours
         if ours or session.warnings <= _WARNINGS:

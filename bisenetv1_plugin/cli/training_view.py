@@ -20,6 +20,7 @@ class TrainingView(Watcher):
     def started(self, iteration, iters):
         import paddle
 
+        terminal.log_at_once()
         how = f"iterations {iteration + 1} to {iters}" if iteration else f"{iters} iterations"
         terminal.say(f"Training {self._what}: {how}, on {paddle.get_device()}")
         self._began, self._first, self._iteration = time.time(), iteration, iteration

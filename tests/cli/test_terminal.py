@@ -22,9 +22,15 @@ def text(path):
     return path.read_text(encoding="utf-8")
 
 
+def live(path):
+    log = Log(path)
+    log.live = True
+    return log
+
+
 class TestLog:
     def test_waits_for_the_folder(self, tmp_path):
-        log = Log(tmp_path / "out" / "train.log", live=True)
+        log = live(tmp_path / "out" / "train.log")
         log.add("before\n")
         assert not (tmp_path / "out").exists()
         (tmp_path / "out").mkdir()
@@ -36,14 +42,14 @@ class TestLog:
 
     def test_a_later_run_is_appended(self, tmp_path):
         for word in ("first\n", "second\n"):
-            log = Log(tmp_path / "train.log", live=True)
+            log = live(tmp_path / "train.log")
             log.add(word)
             log.close(keep=True)
         assert [line for line in text(tmp_path / "train.log").splitlines() if line[:3] != "==="] == ["first", "second"]
 
     @pytest.mark.parametrize("keep", [True, False])
     def test_of_a_short_command_is_written_at_its_end_unless_it_was_refused(self, tmp_path, keep):
-        log = Log(tmp_path / "export.log", live=False)
+        log = Log(tmp_path / "export.log")
         log.add("a line\n")
         assert not log.path.exists()
         log.close(keep)
@@ -62,7 +68,7 @@ class TestLog:
             return write(file, content[:20])
 
         monkeypatch.setattr(os, "write", full)
-        log = Log(path, live=True)
+        log = live(path)
         log.add("a line that is longer than what fits\n")
         assert f"{path}: no space left on the device; make room there" in log.fault and not log.is_written
         assert (text(path) if before else path.exists()) == (before or False)
@@ -74,7 +80,7 @@ class TestLog:
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
         monkeypatch.setattr(os, "open", refuse)
-        log = Log(tmp_path / "train.log", live=True)
+        log = live(tmp_path / "train.log")
         log.add("a line\n")
         assert "permission denied" in log.fault and log.held.endswith("a line\n")
 
@@ -97,6 +103,7 @@ class TestSession:
 
             logger.info("config to build model")
             logger.warning("no weights are loaded")
+            logger.warning("Add the `in_channels` ... We suggest you manually set `in_channels` in model config.")
             training.newest_checkpoint(str(tmp_path / "none"))
             warnings.warn("deprecated", UserWarning, stacklevel=1)
             warnings.warn_explicit("a component was skipped", UserWarning, training.__file__, 1)
@@ -123,7 +130,7 @@ class TestSession:
         assert err.splitlines() == shown
         log = text(tmp_path / "export.log")
         hidden = ["[INFO]\tconfig to build model", "UserWarning: deprecated", "library", "library's error stream"]
-        for line in [*hidden, "no weights are loaded", "a validation", "starting from the beginning"]:
+        for line in [*hidden, "We suggest", "no weights are loaded", "a validation", "starting from the beginning"]:
             assert line in log
         assert logging.getLogger().level == level and warnings.showwarning is show
         from paddleseg.utils import logger
@@ -227,7 +234,7 @@ class TestSession:
         own = logging.StreamHandler(sys.stdout)
         logger.addHandler(own)
         logger.setLevel(logging.DEBUG)
-        session = terminal._Session(Log(None, live=False))
+        session = terminal._Session(Log(None))
         terminal._take_over(session, SimpleNamespace(logger_initialized={name: True}))
         logger.info("config")
         logger.warning("mind this")
