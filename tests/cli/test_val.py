@@ -73,10 +73,13 @@ def val(network, camvid, tmp_path):
         "loss": {"types": [{"type": "BiSeNetV1Loss"}] * 3, "coef": [1, 1, 1]},
     }
     (tmp_path / "config.yml").write_text(yaml.safe_dump(config))
+
     def run(*flags):
         argv = ["val", "--config", str(tmp_path / "config.yml"), "--model_path", str(network[1]), "--device", "cpu"]
         assert cli.main([*argv, "--json", str(tmp_path / "val.json"), *flags]) == 0
-        return json.loads((tmp_path / "val.json").read_text()), [[camvid / name for name in line.split()] for line in listed(camvid)]
+        return json.loads((tmp_path / "val.json").read_text()), [
+            [camvid / name for name in line.split()] for line in listed(camvid)
+        ]
 
     return run
 

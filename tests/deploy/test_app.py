@@ -88,7 +88,9 @@ class TestPicture:
         overlay, table = ask(server, tmp_path, "picture", scene, 0.7)
         result = Segmenter(exported, "onnxruntime")(scene)
         shown = np.asarray(Image.open(overlay)).astype(int)
-        assert np.abs(shown - result.overlay(0.7, legend=False)).mean() < 6  # it is a JPEG
+        # It is compressed, with a loss: nearest to the overlay of that opacity, and near.
+        away = {each: np.abs(shown - result.overlay(each, legend=False)).mean() for each in (0.5, 0.6, 0.7, 0.8, 0.9)}
+        assert min(away, key=away.get) == 0.7 and away[0.7] < 10
         assert re.search(rf"{RUNTIME} · \d+ ms · 96 × 64", table)
         shares = re.findall(r"([\d.]+%)</td></tr>", table)
         assert shares == [f"{share:.1%}" for share in sorted(result.shares.values(), reverse=True) if share]
@@ -152,8 +154,9 @@ class TestVideo:
         film, table = ask(server, tmp_path, "video", drive)
         film = film["video"] if isinstance(film, dict) else film
         video = cv2.VideoCapture(film)
-        codec = int(video.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little")
-        assert film.endswith(".webm") and codec == b"VP80" and video.get(cv2.CAP_PROP_FPS) == 10
+        with open(film, "rb") as file:
+            assert b"V_VP8" in file.read(), "the name of the codec in a WebM file"
+        assert film.endswith(".webm") and video.get(cv2.CAP_PROP_FPS) == 10
         assert sum(video.read()[0] for _ in range(7)) == 6
         assert "96 × 64 · 6 / 6" in table and "%" in table
 
@@ -305,7 +308,7 @@ class TestBrowser:
         before = results()
         page.find_element("css selector", "input[type=range]").send_keys("\ue014" * 5)  # the right arrow: more opaque
         wait(lambda: results() != before, 60)
-        addresses = asked_for(page)
+        addresses = [address for address in asked_for(page) if not address.startswith("chrome://")]  # its own pages
         assert addresses and [address for address in addresses if not address.startswith(server.url)] == []
 
     def test_a_file_that_is_none(self, server, browser, tmp_path):
