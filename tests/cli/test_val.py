@@ -54,7 +54,7 @@ def network(camvid, tmp_path_factory):
 
 @pytest.fixture
 def val(network, camvid, tmp_path):
-    """The command; returns what it writes for other programs, and the files it scored."""
+    """The command; returns what it writes for other programs, and the files that it scored."""
     (tmp_path / "val.txt").write_text("\n".join(listed(camvid)) + "\n")
     dataset = {"type": "Dataset", "dataset_root": str(camvid), "num_classes": CLASSES}
     config = {
@@ -77,9 +77,8 @@ def val(network, camvid, tmp_path):
     def run(*flags):
         argv = ["val", "--config", str(tmp_path / "config.yml"), "--model_path", str(network[1]), "--device", "cpu"]
         assert cli.main([*argv, "--json", str(tmp_path / "val.json"), *flags]) == 0
-        return json.loads((tmp_path / "val.json").read_text()), [
-            [camvid / name for name in line.split()] for line in listed(camvid)
-        ]
+        found = json.loads((tmp_path / "val.json").read_text())
+        return found, [[camvid / name for name in line.split()] for line in listed(camvid)]
 
     return run
 
