@@ -43,13 +43,13 @@ def optimiser_of_ours(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", steps.marked(steps.RESTATED))
+@pytest.mark.parametrize("name", steps.RESTATED)
 def test_rates_and_decays(name):
     check_rates_and_decays(*steps.RESTATED[name][:2])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", steps.marked(steps.ORIGINAL))
+@pytest.mark.parametrize("name", steps.ORIGINAL)
 def test_rates_and_decays_of_the_original(name):
     check_rates_and_decays(*steps.ORIGINAL[name][:2])
 
