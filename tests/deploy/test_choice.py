@@ -11,6 +11,7 @@ from bisenetv1_plugin.cli import main
 from bisenetv1_plugin.deploy import choice, probe
 from bisenetv1_plugin.deploy.exported import Export
 from bisenetv1_plugin.deploy.runtimes import RUNTIMES
+from bisenetv1_plugin.machine import cores
 
 
 def run(*words):
@@ -143,6 +144,7 @@ def test_the_benchmark_measures_what_runs_here(dynamic, tmp_path, capsys):
     assert [entry["name"] for entry in measured][:1] == [f"{dynamic}, paddle"]
     for entry in measured:
         assert entry["fault"] or (len(entry["milliseconds"]) == 4 and entry["memory_bytes"] > 1e8)
-        assert entry["fault"] or f"| {entry['name']}, 96x64 |" in out
+        assert entry["fault"] or f"| {entry['name']}, 96x64, {cores()} threads |" in out
+        assert entry["fault"] or len(entry["images_per_second"]) == 2
     assert sum(not entry["fault"] for entry in measured) >= 4
     assert Image.open(tmp_path / "b.png").width > 500
