@@ -7,7 +7,7 @@ import sys
 from bisenetv1_plugin import __version__, files
 from bisenetv1_plugin.cli import flags
 from bisenetv1_plugin.errors import InputError
-from bisenetv1_plugin.machine import use_all_cores
+from bisenetv1_plugin.machine import use_all_cores, use_amd_vectors
 
 # One module of this folder each, with SUMMARY, add_arguments(parser) and run(args). Only `run` imports Paddle.
 COMMANDS = (
@@ -33,6 +33,7 @@ def main(argv=None):
     """Run one command; returns the exit code: 0 done, 1 done with faults that were named, 2 refused."""
     args = parser().parse_args(argv)
     use_all_cores()
+    use_amd_vectors()
     try:
         with flags.trusting(args):
             return args.run(args) or 0

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from bisenetv1_plugin import figures, zoo
+from bisenetv1_plugin import figures, machine, zoo
 from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
 from bisenetv1_plugin.datasets.synthetic import write_scenes
 
@@ -334,6 +334,29 @@ def test_threads(python):
     assert run() == str(len(os.sched_getaffinity(0)))
     assert run(OMP_NUM_THREADS="7") == "7"
     assert run(PADDLE_TRAINER_ID="0") == "None"
+
+
+@pytest.mark.parametrize(
+    "processor, own, expected",
+    [
+        ("vendor_id : AuthenticAMD\nflags : fpu fma avx2\n", None, "5"),
+        ("vendor_id : AuthenticAMD\nflags : fpu fma avx2\n", "4", "4"),
+        ("vendor_id : AuthenticAMD\nflags : fpu fma\n", None, None),
+        ("vendor_id : GenuineIntel\nflags : fpu fma avx2\n", None, None),
+        (None, None, None),
+    ],
+)
+def test_amd_vectors(tmp_path, monkeypatch, processor, own, expected):
+    """MKL is told to use AVX2 on AMD's processors that have it, unless the user said otherwise."""
+    monkeypatch.setattr(machine, "CPUINFO", tmp_path / "cpuinfo")
+    if processor:
+        machine.CPUINFO.write_text(processor)
+    monkeypatch.delenv("MKL_DEBUG_CPU_TYPE", raising=False)
+    if own:
+        monkeypatch.setenv("MKL_DEBUG_CPU_TYPE", own)
+    machine.use_amd_vectors()
+    found = os.environ.pop("MKL_DEBUG_CPU_TYPE", None)
+    assert found == expected
 
 
 def test_help_where_the_system_cannot_say_how_many_cores(python):
