@@ -11,7 +11,6 @@ import paddle.nn.functional as F
 from paddleseg.models.layers import ConvBN, ConvBNReLU
 
 from bisenetv1_plugin.models.features import feature_channels
-from bisenetv1_plugin.models.initialisation import initialise
 from bisenetv1_plugin.models.variants import VARIANTS
 from bisenetv1_plugin.weights import load_pretrained
 
@@ -73,7 +72,8 @@ class BiSeNetV1(nn.Layer):
             Head(channels, hidden, num_classes, knobs.head_bias, knobs.head_dropout)
             for channels, hidden in ((context, auxiliary), (context, auxiliary), (fused, principal))
         )
-        initialise(self, knobs.initialisation)
+        # Paddle's own default for convolutions, normal with variance 2 / fan_in, is the authors' kaiming_normal;
+        # BatchNorm starts at weight 1 and bias 0 in both.
         if pretrained is not None:
             load_pretrained(self, pretrained)
 
