@@ -58,6 +58,17 @@ ENTRY_POINTS = {
     "paddleseg.datasets": [
         "SyntheticStreetScenes = bisenetv1_plugin.datasets.synthetic:SyntheticStreetScenes",
     ],
+    "paddleseg.transforms": [
+        *(
+            f"{name} = bisenetv1_plugin.transforms.geometry:{name}"
+            for name in ("CenterPadding", "MMSegRandomCrop", "RandomMirrorSwap")
+        ),
+        *(
+            f"{name} = bisenetv1_plugin.transforms.colour:{name}"
+            for name in ("CoinCheungColorJitter", "MMSegPhotoMetricDistortion")
+        ),
+    ],
+    "paddleseg.optimizers": ["MomentumExpWarmup = bisenetv1_plugin.optimizers.warmup:MomentumExpWarmup"],
 }
 
 setup(
@@ -98,16 +109,29 @@ setup(
         "gpu": ["paddlepaddle-gpu>=2.6.2"],
         # Other runtimes of an exported model, and the converter to the ONNX that both read. paddle2onnx has no bounds
         # because Paddle 2.6 needs paddle2onnx==1.3.1 and Paddle 3 needs 2.1.0, and no marker tells them apart.
-        "deploy": ["onnxruntime", "openvino", "paddle2onnx"],
+        # onnx cuts the argmax off for `Segmenter`'s scores; paddle2onnx 2.1.0 brings it, 1.3.1 does not.
+        "deploy": ["onnxruntime", "openvino", "paddle2onnx", "onnx"],
         # Quantisers to 8 bits for those runtimes: NNCF for OpenVINO; ONNX Runtime brings its own, which imports
         # ml_dtypes without saying so.
         "quantize": ["nncf", "openvino", "onnx", "onnxruntime", "ml_dtypes"],
+        # H.264 for `infer --save_video`, and every frame's own time; without it OpenCV writes MPEG-4 at one rate.
+        "video": ["av"],
+        # The page of `bisenetv1 app`; it needs Python 3.10. Gradio 6 moved half of its options, and 6.31 is the first
+        # that was tried.
+        "app": ["gradio>=6.31,<7"],
         # Reads COCO's polygons and run lengths; a folder with label images needs none of it.
         "coco": ["pycocotools"],
+        # Curves for TensorBoard: its own package writes them, shows them and reports a full disk; the writing thread of
+        # tensorboardX ends there, and the training waits for it for ever.
+        "tensorboard": ["tensorboard"],
         "test": [
             "pytest",
             # The suite in two processes takes half the time on two cores.
             "pytest-xdist",
+            # Writes and reads the videos of tests/deploy/test_video.py.
+            "av",
+            # The page in a real browser, where Chromium is installed; it brings no browser and downloads none.
+            "selenium",
             "ruff",
             "mypy",
             "build",

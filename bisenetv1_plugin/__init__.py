@@ -1,5 +1,7 @@
 """BiSeNetV1 (ECCV 2018) as a plugin for PaddleSeg. Importing this package is free: nothing else is loaded.
 
+From Python: `from bisenetv1_plugin import Segmenter`.
+
 Start-up files (`bisenetv1_plugin.pth`, and `.start` of PEP 829) call `install` in every interpreter. The hook stands
 here because a start can afford one small module; what follows an import of PaddleSeg is in `autoload`.
 """
@@ -27,3 +29,12 @@ def find_spec(name, path=None, target=None):
 
         return autoload.find_spec(name, path, target)
     return None
+
+
+def __getattr__(name):
+    """`Segmenter`, which imports Paddle, when it is asked for."""
+    if name == "Segmenter":
+        from bisenetv1_plugin.segmenter import Segmenter
+
+        return Segmenter
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

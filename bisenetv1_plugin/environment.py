@@ -12,7 +12,7 @@ from bisenetv1_plugin.errors import InputError
 
 _PACKAGES = (
     *("paddlepaddle", "paddlepaddle-gpu", "paddleseg", "numpy", "opencv-python", "protobuf", "pyyaml"),
-    *("onnxruntime", "openvino", "paddle2onnx", "torch"),
+    *("onnxruntime", "openvino", "paddle2onnx", "torch", "av"),
 )
 
 

@@ -1,5 +1,6 @@
 """Pictures people look at: coloured masks and sheets of them, and the curves of a training."""
 
+import functools
 import os
 from glob import glob
 
@@ -50,6 +51,57 @@ def sheet(path, rows, titles, legend=()):
     figure.legend(handles=handles, loc="outside lower center", ncols=ncols, fontsize=9, frameon=False)
     _save(figure, path, dpi=110)
     return path
+
+
+def legend(width, numbers, names, colors):
+    """A white strip that names classes beside their colours, for below a picture; uint8 RGB `[height, width, 3]`.
+
+    Args:
+        width (int): of the picture, in pixels.
+        numbers (sequence[int]): of the classes to name.
+        names (sequence[str]): of all classes. One that no font here can write is called by its number.
+        colors (sequence[tuple[int]]): RGB of all classes.
+    """
+    import numpy as np
+    from PIL import Image, ImageDraw, ImageFont
+
+    size = min(28, max(11, width // 40))
+    gap = size // 2
+    entries = []  # (text, its font, RGB)
+    for number in map(int, numbers):
+        text = names[number] if number < len(names) else str(number)
+        path = _font_for(frozenset(text))
+        text, path = (text, path) if path else (str(number), _font_for(frozenset("0123456789")))
+        font = ImageFont.truetype(path, size)
+        while len(text) > 1 and 2 * gap + 1.5 * size + font.getlength(text) > width:
+            text = text[:-1]
+        entries.append((text, font, tuple(map(int, colors[number]))))
+    cell = int(2 * size + gap + max(font.getlength(text) for text, font, _ in entries))
+    columns = max(1, (width - gap) // cell)
+    line = size * 3 // 2
+    strip = Image.new("RGB", (width, gap + line * -(-len(entries) // columns)), "white")
+    draw = ImageDraw.Draw(strip)
+    for place, (text, font, color) in enumerate(entries):
+        left, top = gap + place % columns * cell, gap + place // columns * line
+        draw.rectangle((left, top, left + size, top + size), fill=color, outline="gray")
+        draw.text((left + size + gap, top + size // 2), text, fill="black", font=font, anchor="lm")
+    return np.asarray(strip)
+
+
+@functools.lru_cache(maxsize=None)
+def _font_for(characters):
+    """The file of a font that has these characters: Matplotlib's own, or one of this machine; None if there is none."""
+    import matplotlib
+    from matplotlib import font_manager
+    from matplotlib.ft2font import FT2Font
+
+    own = os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+    for path in (own, *sorted({font.fname for font in font_manager.fontManager.ttflist})):
+        if os.path.basename(path).startswith("LastResort"):  # has a frame for every character
+            continue
+        if FT2Font(path).get_charmap().keys() >= set(map(ord, characters)):
+            return path
+    return None
 
 
 def draw_curves(save_dir):

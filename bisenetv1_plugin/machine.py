@@ -4,6 +4,8 @@ import os
 import re
 from pathlib import Path
 
+CPUINFO = Path("/proc/cpuinfo")
+
 
 def cores() -> int:
     """How many CPU cores this process may use; of the machine where the system cannot say (macOS, Windows)."""
@@ -24,3 +26,16 @@ def memory(key: str) -> int:
     status = Path("/proc/self/status")
     found = status.is_file() and re.search(rf"{key}:\s+(\d+) kB", status.read_text(encoding="ascii", errors="replace"))
     return int(found[1]) * 1024 if found else 0
+
+
+def use_amd_vectors() -> None:
+    """The MKL in Paddle's wheels leaves AVX2 unused on AMD's processors unless told, before Paddle is imported.
+
+    5 is its number for AVX2; the user's own setting stays. Only on Linux, where /proc/cpuinfo says what the processor
+    has.
+    """
+    if not CPUINFO.is_file():
+        return
+    words = set(CPUINFO.read_text().split())
+    if {"AuthenticAMD", "avx2", "fma"} <= words:
+        os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")

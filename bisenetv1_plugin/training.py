@@ -13,7 +13,7 @@ import paddle
 from paddleseg import core
 from paddleseg.utils import logger, utils
 
-from bisenetv1_plugin import files, project
+from bisenetv1_plugin import files, project, watch
 from bisenetv1_plugin.datasets.check import before_training
 from bisenetv1_plugin.errors import InputError
 
@@ -33,6 +33,7 @@ def train(
     keep_checkpoint_max=5,
     log_iters=10,
     use_vdl=False,
+    tensorboard=False,
     use_ema=False,
     early_stop_intervals=None,
     precision="fp32",
@@ -40,6 +41,7 @@ def train(
     profiler_options=None,
     repeats=1,
     seed=None,
+    watcher=None,
 ):
     """Train, and leave checkpoints and, with `do_eval`, `best_model` in `save_dir`.
 
@@ -54,13 +56,14 @@ def train(
         save_interval (int): iterations between checkpoints.
         keep_checkpoint_max (int): checkpoints to keep.
         log_iters (int): iterations between log lines.
-        use_vdl (bool): record curves.
+        use_vdl, tensorboard (bool): record curves for VisualDL and for TensorBoard.
         use_ema (bool): also keep an exponential moving average of the weights.
         early_stop_intervals (int, optional): stop after so many checkpoints without a better one.
         precision (str): 'fp32', or 'fp16' for mixed precision, of level `amp_level` 'O1' or 'O2'.
         profiler_options (str, optional): see PaddleSeg's utils/train_profiler.py.
         repeats (int): times that an epoch goes through the data.
         seed (int, optional): seed of all random numbers.
+        watcher (watch.Watcher, optional): is told how far the training is.
 
     Raises:
         InputError: something is wrong with the data, a part of the configuration cannot be built, the data are fewer
@@ -75,6 +78,8 @@ def train(
         logger.info(f"Nothing is left to do: {resume_model} has all of the {cfg.iters} iterations.")
         return
     later_options = _later_options(early_stop_intervals)
+    if tensorboard:
+        watch.check_tensorboard()
 
     utils.show_env_info()
     utils.show_cfg_info(cfg)
@@ -94,30 +99,36 @@ def train(
             f"train_dataset has {len(train_dataset)} images, fewer than one batch of {cfg.batch_size}: "
             "lower batch_size or give --repeats."
         )
+    model = utils.convert_sync_batchnorm(build.model, device)
+    optimizer, losses = build.optimizer, build.loss
+    if watcher:
+        watcher.started(_iteration(resume_model) if resume_model else 0, cfg.iters)
+    tensorboard = tensorboard and paddle.distributed.get_rank() == 0
     try:
-        core.train(
-            utils.convert_sync_batchnorm(build.model, device),
-            train_dataset,
-            val_dataset=val_dataset,
-            optimizer=build.optimizer,
-            losses=build.loss,
-            iters=cfg.iters,
-            batch_size=cfg.batch_size,
-            test_config=cfg.test_config,
-            to_static_training=cfg.to_static_training,
-            save_dir=save_dir,
-            resume_model=resume_model,
-            save_interval=save_interval,
-            log_iters=min(log_iters, cfg.iters),  # at least one line and one point of the curve
-            num_workers=num_workers,
-            use_vdl=use_vdl,
-            use_ema=use_ema,
-            keep_checkpoint_max=keep_checkpoint_max,
-            precision=precision,
-            amp_level=amp_level,
-            profiler_options=profiler_options,
-            **later_options,
-        )
+        with watch.training(watcher, use_vdl, tensorboard) as records:
+            core.train(
+                model,
+                train_dataset,
+                val_dataset=val_dataset,
+                optimizer=optimizer,
+                losses=losses,
+                iters=cfg.iters,
+                batch_size=cfg.batch_size,
+                test_config=cfg.test_config,
+                to_static_training=cfg.to_static_training,
+                save_dir=save_dir,
+                resume_model=resume_model,
+                save_interval=save_interval,
+                log_iters=min(log_iters, cfg.iters),  # at least one line and one point of the curve
+                num_workers=num_workers,
+                use_vdl=records,
+                use_ema=use_ema,
+                keep_checkpoint_max=keep_checkpoint_max,
+                precision=precision,
+                amp_level=amp_level,
+                profiler_options=profiler_options,
+                **later_options,
+            )
     except OSError as error:
         refusal = files.refusal(error)
         if refusal is None:
@@ -127,8 +138,8 @@ def train(
         ) from error
 
 
-# What `train` takes beside the configuration and the folder; the command's flags have the same names.
-OPTIONS = tuple(inspect.signature(train).parameters)[2:]
+# What `train` takes beside the configuration, the folder and the watcher; the command's flags have the same names.
+OPTIONS = tuple(inspect.signature(train).parameters)[2:-1]
 
 
 def _doubt_the_data(cfg, do_eval):

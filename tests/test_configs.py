@@ -2,11 +2,10 @@
 
 import re
 
-import numpy as np
 import paddle
 import pytest
 import yaml
-from paddleseg.cvlibs import Config, SegBuilder, manager
+from paddleseg.cvlibs import Config, SegBuilder
 
 from bisenetv1_plugin import zoo
 from bisenetv1_plugin.errors import InputError
@@ -34,17 +33,6 @@ def test_builds(name):
     total.backward()
     build.optimizer.step()
     assert paddle.isfinite(total).all() and build.val_transforms
-
-
-@pytest.mark.parametrize("name", [name for name in NAMES if config(name).dic.get("train_dataset")])
-def test_an_image_smaller_than_the_crop_is_padded(name):
-    """All transforms of a training, on one that is smaller than any of these crops whatever scale is drawn."""
-    chain = [manager.TRANSFORMS[part.pop("type")](**part) for part in config(name).dic["train_dataset"]["transforms"]]
-    sample = {"img": np.full((60, 90, 3), 99, "float32"), "label": np.zeros((60, 90), "uint8"), "gt_fields": ["label"]}
-    sample["trans_info"] = []
-    for transform in chain:
-        sample = transform(sample)
-    assert sample["img"].shape[:2] == sample["label"].shape and np.isfinite(sample["img"]).all()
 
 
 def test_the_75_19_recipe():

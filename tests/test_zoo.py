@@ -33,7 +33,7 @@ def test_row(name):
     assert row["parameters"] == [training - auxiliary, training]
     assert row["gmacs"] == pytest.approx(multiply_adds(network) / 1e9, abs=0.005)
 
-    crop = next(t for t in cfg.dic["train_dataset"]["transforms"] if t["type"] == "RandomPaddingCrop")["crop_size"]
+    crop = next(t["crop_size"] for t in cfg.dic["train_dataset"]["transforms"] if "crop_size" in t)
     assert row["crop"] == f"{crop[0]}x{crop[1]}"
     images, iterations = re.fullmatch(r"(\d+)(?: a card)? x (\d+k?)", row["schedule"]).groups()
     assert int(images) % cfg.batch_size == 0

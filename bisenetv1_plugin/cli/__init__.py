@@ -1,30 +1,32 @@
 """The command `bisenetv1`: PaddleSeg's tools for machines with no checkout of it, and this plugin's own."""
 
-import argparse
 import importlib
 import sys
 
 from bisenetv1_plugin import __version__, files
-from bisenetv1_plugin.cli import flags
+from bisenetv1_plugin.cli import flags, terminal
+from bisenetv1_plugin.cli.parser import Parser
 from bisenetv1_plugin.errors import InputError
-from bisenetv1_plugin.machine import use_all_cores
+from bisenetv1_plugin.machine import use_all_cores, use_amd_vectors
 
 # One module of this folder each, with SUMMARY, add_arguments(parser) and run(args). Only `run` imports Paddle.
 COMMANDS = (
     *("demo", "train", "val", "predict", "export", "quantize", "infer", "verify"),
-    *("benchmark", "convert", "data", "configs", "curves", "doctor", "run"),
+    *("app", "benchmark", "convert", "data", "configs", "curves", "doctor", "run"),
 )
 
 
 def parser():
     """The parser of all commands; what it parses has `run`, the function to call with it."""
-    parser = argparse.ArgumentParser(prog="bisenetv1", description=__doc__)
+    parser = Parser(prog="bisenetv1", description=__doc__)
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
     for name in COMMANDS:
         module = importlib.import_module(f"{__name__}.{name}")
         command = commands.add_parser(name, help=module.SUMMARY, description=module.__doc__)
         module.add_arguments(command)
+        if name in terminal.COMMANDS:
+            terminal.add_argument(command)
         command.set_defaults(run=module.run)
     return parser
 
@@ -33,8 +35,9 @@ def main(argv=None):
     """Run one command; returns the exit code: 0 done, 1 done with faults that were named, 2 refused."""
     args = parser().parse_args(argv)
     use_all_cores()
+    use_amd_vectors()
     try:
-        with flags.trusting(args):
+        with flags.trusting(args), terminal.session(args):
             return args.run(args) or 0
     except InputError as error:
         sentence = str(error)

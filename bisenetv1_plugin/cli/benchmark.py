@@ -122,8 +122,7 @@ def _quantised(model, folder, to, name):
 
 
 def _measure(exports, shape, threads, turns):
-    from tqdm import tqdm
-
+    from bisenetv1_plugin.cli import progress
     from bisenetv1_plugin.deploy.benchmark import Case, measure
 
     cases = []
@@ -131,7 +130,7 @@ def _measure(exports, shape, threads, turns):
         backend, options = _RUNTIMES.get(column) or (column.split()[0], {"precision": "int8"})
         cases.append(Case(f"{name}, {column}", path, backend, shape, {"cpu_threads": threads, **options}))
     what = f"{shape[3]}x{shape[2]}, batch {shape[0]}, {threads} threads"
-    found = measure(cases, turns, progress=lambda turns: tqdm(turns, unit="turn", desc=what))
+    found = measure(cases, turns, progress=lambda turns: progress.bar(turns, unit="turn", desc=what))
     for one in found:
         if one.fault:
             print(f"bisenetv1: {one.case.name} is not measured: {one.fault}", file=sys.stderr)
@@ -174,11 +173,10 @@ def _figures(one):
 
 
 def _loss(args):
-    from tqdm import tqdm
-
+    from bisenetv1_plugin.cli import progress
     from bisenetv1_plugin.training_benchmark import LOSSES, compare
 
-    found = compare(args.turns, progress=lambda turns: tqdm(turns, unit="turn", desc="loss"))
+    found = compare(args.turns, progress=lambda turns: progress.bar(turns, unit="turn", desc="loss"))
     lines = ["| what | s | MB | time, of plain | memory, of plain |", "|" + "---|" * 5]
     for (case, loss), (seconds, memory) in found.items():
         plain_seconds, plain_memory = found[case, LOSSES[0]]

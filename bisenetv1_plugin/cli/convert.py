@@ -6,7 +6,7 @@ SRC may also hold the ImageNet weights of a ResNet: DST then serves as `model.ba
 import os
 
 from bisenetv1_plugin import files
-from bisenetv1_plugin.cli import flags
+from bisenetv1_plugin.cli import flags, terminal
 from bisenetv1_plugin.errors import InputError
 
 SUMMARY = "convert a PyTorch checkpoint of a published BiSeNetV1, or back"
@@ -46,7 +46,7 @@ def _to_paddle(args):
     if args.src.endswith(".pdparams"):
         raise InputError(f"{args.src} is Paddle's already; the way back is --to torch.")
     tensors = checkpoint.read(args.src)
-
+    terminal.load_paddle()
     import paddle
     import yaml
     from paddleseg.utils.utils import NoAliasDumper
@@ -86,6 +86,8 @@ def _to_torch(args):
     import numpy as np
 
     from bisenetv1_plugin.convert import checkpoint, conversion
+
+    terminal.load_paddle()
     from bisenetv1_plugin.weights import load_state
 
     state = {name: np.asarray(value) for name, value in load_state(args.src).items()}

@@ -8,6 +8,7 @@ scenes DST                          write synthetic street scenes with their lab
 
 from pathlib import Path
 
+from bisenetv1_plugin.cli import terminal
 from bisenetv1_plugin.errors import InputError
 
 SUMMARY = "configure, prepare, check or generate data"
@@ -138,14 +139,14 @@ def _check(args):
 
 
 def _scenes(args):
-    from tqdm import tqdm
-
+    terminal.load_paddle()
+    from bisenetv1_plugin.cli import progress
     from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
     from bisenetv1_plugin.datasets.synthetic import write_scenes
 
     classes = DEMO_CLASSES if args.classes == ["demo"] else args.classes
-    progress = lambda scenes: tqdm(scenes, desc="scenes", unit="scene")  # noqa: E731
-    path = write_scenes(args.dst, args.train, args.val, tuple(args.size), classes, args.seed, progress)
+    bar = lambda scenes: progress.bar(scenes, desc="scenes", unit="scene")  # noqa: E731
+    path = write_scenes(args.dst, args.train, args.val, tuple(args.size), classes, args.seed, bar)
     print(f"The scenes are in {path}")
 
 
@@ -159,11 +160,11 @@ class Bars:
         return self._step
 
     def _step(self, stage, done, total):
-        from tqdm import tqdm
+        from bisenetv1_plugin.cli import progress
 
         if stage != self._stage:
             self.__exit__()
-            self._stage, self._bar = stage, tqdm(desc=stage, unit="file", total=total, delay=_PATIENCE)
+            self._stage, self._bar = stage, progress.bar(desc=stage, unit="file", total=total, delay=_PATIENCE)
         self._bar.update(done - self._bar.n)
 
     def __exit__(self, *_):
@@ -175,9 +176,9 @@ class _Bar:
     """A progress bar that learns its length with the first step: `progress(done, total)`."""
 
     def __init__(self, description):
-        from tqdm import tqdm
+        from bisenetv1_plugin.cli import progress
 
-        self._bar = tqdm(desc=description, unit="file")
+        self._bar = progress.bar(desc=description, unit="file")
 
     def __enter__(self):
         return self._step

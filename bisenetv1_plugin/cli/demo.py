@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple, Sequence, Tuple
 
-from bisenetv1_plugin.cli import data, flags
+from bisenetv1_plugin import tables
+from bisenetv1_plugin.cli import data, flags, terminal
 from bisenetv1_plugin.errors import InputError
 
 SUMMARY = "the main job from end to end, nothing to download"
@@ -29,10 +30,12 @@ def add_arguments(parser):
 
 
 def run(args):
-    from tqdm import tqdm
-
-    from bisenetv1_plugin import figures, project, training
+    terminal.load_paddle()
+    from bisenetv1_plugin import figures, project
     from bisenetv1_plugin.baselines import baselines
+    from bisenetv1_plugin.cli import progress
+    from bisenetv1_plugin.cli.training_view import train
+    from bisenetv1_plugin.datasets.classes import named_classes
     from bisenetv1_plugin.deploy import export, parity
     from bisenetv1_plugin.deploy.exported import Export
     from bisenetv1_plugin.deploy.paddle_inference import PaddleInference
@@ -51,7 +54,7 @@ def run(args):
     if args.data and not args.iters:
         cfg.dic["iters"] = min(cfg.iters, _ITERS)
     interval = max(1, cfg.iters // 4) if args.data else 55
-    training.train(cfg, str(folder), args.device, do_eval=True, save_interval=interval, use_vdl=True, seed=0)
+    train(cfg, str(folder), device=args.device, do_eval=True, save_interval=interval, use_vdl=True, seed=0)
     curves = figures.draw_curves(str(folder))
 
     _say("3/5 export")
@@ -59,13 +62,16 @@ def run(args):
     build = project.Builder(cfg)
     weights = folder / "best_model" / "model.pdparams"
     model = project.trained_model(build, str(weights))
-    export.save(model, str(folder / "exported"), cfg.val_dataset_cfg["transforms"])
+    transforms = cfg.val_dataset_cfg["transforms"]
+    with terminal.quiet():
+        export.save(model, str(folder / "exported"), transforms, classes=named_classes(cfg))
 
     _say("4/5 predict and infer the validation images")
     dataset = build.val_dataset
     dataset.file_list = dataset.file_list[:: -(-len(dataset) // _COMPARED)]
     runtime = PaddleInference(Export(folder / "exported" / "deploy.yaml"), cpu_threads=flags.cores())
-    samples = tqdm((_in_one_size(dataset[i]) for i in range(len(dataset))), total=len(dataset), unit="image")
+    samples = (_in_one_size(dataset[i]) for i in range(len(dataset)))
+    samples = progress.bar(samples, total=len(dataset), unit="image", desc="compare")
     result = parity.compare(model, runtime, samples, len(classes.names))
 
     _say("5/5 baselines and pictures")
@@ -75,7 +81,7 @@ def run(args):
     print(f"\nweights    {weights}\nexport     {folder / 'exported'}\npictures   {sheet}, {curves}")
     if args.data:
         print(f"longer     bisenetv1 train --config {config} --do_eval --save_dir {folder / 'longer'}")
-    print(f"\nDone in {(time.time() - started) / 60:.1f} minutes.")
+    print(f"Done in {(time.time() - started) / 60:.1f} minutes.")
     if result.fault():
         print(f"bisenetv1: {result.fault()}", file=sys.stderr)
         return 1
@@ -89,16 +95,15 @@ class _Classes(NamedTuple):
 def _scenes(path):
     """Scenes in the folder `data`, and the demo's configuration with them in it."""
     import yaml
-    from tqdm import tqdm
 
     from bisenetv1_plugin import files, zoo
+    from bisenetv1_plugin.cli import progress
     from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
     from bisenetv1_plugin.datasets.synthetic import write_scenes
 
     root = path.with_name("data")
-    write_scenes(
-        root, train=800, val=40, size=(256, 128), classes=DEMO_CLASSES, progress=lambda s: tqdm(s, unit="scene")
-    )
+    bar = lambda scenes: progress.bar(scenes, desc="scenes", unit="scene")  # noqa: E731
+    write_scenes(root, train=800, val=40, size=(256, 128), classes=DEMO_CLASSES, progress=bar)
     config = yaml.safe_load(zoo.path_of(_CONFIG).read_text(encoding="utf-8"))
     for part, split in (("train_dataset", "train"), ("val_dataset", "val")):
         config[part].update({"dataset_root": str(root), f"{split}_path": str(root / f"{split}.txt")})
@@ -148,12 +153,10 @@ def _draw_sheet(path, dataset, result, classes):
 
 
 def _table(names, result, baselines):
-    width = max(16, *(len(name) + 1 for name in names))
-    lines = [f"{'class':<{width}}{'IoU predict':>12}{'IoU infer':>12}{'Acc predict':>12}{'Acc infer':>12}"]
     (iou_a, acc_a), (iou_b, acc_b) = result.prediction.rounded(), result.inference.rounded()
-    for name, *values in zip(names, iou_a, iou_b, acc_a, acc_b):
-        lines.append(f"{name:<{width}}" + "".join(f"{value:>12.4f}" for value in values))
-    lines.append(f"{'mean IoU':<{width}}{result.prediction.miou:>12.4f}{result.inference.miou:>12.4f}")
+    columns = {"IoU predict": iou_a, "IoU infer": iou_b, "Acc predict": acc_a, "Acc infer": acc_b}
+    lines = [tables.by_class(names, columns)]
+    lines.append(f"mIoU: {result.prediction.miou:.4f} predict, {result.inference.miou:.4f} infer")
     lines += [f"mIoU of the {name}: {miou:.4f}" for name, miou in baselines.items()]
     lines.append(
         f"prediction and inference agree on {result.comparison.agreement:.4%} of the pixels; where they differ, "
@@ -163,4 +166,4 @@ def _table(names, result, baselines):
 
 
 def _say(text):
-    print(f"\n=== {text}", flush=True)
+    print(f"=== {text}", flush=True)

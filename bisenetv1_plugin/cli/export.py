@@ -1,12 +1,13 @@
 """Export trained weights for Paddle Inference, as PaddleSeg's tools/export.py does, and on request as an ONNX model."""
 
-from bisenetv1_plugin.cli import flags
+from bisenetv1_plugin.cli import flags, terminal
 
 SUMMARY = "export trained weights for deployment"
 
 
 def add_arguments(parser):
     flags.add_config_arguments(parser)
+    flags.add_classes_argument(parser)
     parser.add_argument("--save_dir", default="./output/inference_model", help="folder of the exported model")
     parser.add_argument("--input_shape", nargs=4, type=int, metavar=("N", "C", "H", "W"), help="default: any size")
     parser.add_argument(
@@ -21,15 +22,17 @@ def add_arguments(parser):
 
 
 def run(args):
+    terminal.load_paddle()
     from bisenetv1_plugin import project
     from bisenetv1_plugin.deploy import export
 
     cfg = project.load_config(args.config, needs=["val_dataset"])  # its transforms are the deployed model's
+    classes = flags.classes_of(args, cfg)
     project.set_device(args.device)
     model = project.trained_model(project.Builder(cfg), args.model_path)
-    reason = export.save(
-        model, args.save_dir, cfg.val_dataset_cfg.get("transforms"), args.input_shape, args.output_op, args.to
-    )
+    transforms = cfg.val_dataset_cfg.get("transforms")
+    with terminal.quiet():
+        reason = export.save(model, args.save_dir, transforms, args.input_shape, args.output_op, args.to, classes)
     if reason:
         print(f"Without an ONNX model, which OpenVINO and ONNX Runtime need: {reason}")
     print(f"The inference model is in {args.save_dir}")

@@ -20,6 +20,34 @@ def add_config_arguments(parser, model_path=True):
     add_device_argument(parser)
 
 
+def add_classes_argument(parser):
+    parser.add_argument(
+        "--classes",
+        metavar="FILE",
+        help="the names of the classes, one a line (`name` or `name r g b`), or the word cityscapes; default: those of "
+        "the dataset: its classes.txt and colors.txt, or PaddleSeg's Cityscapes",
+    )
+
+
+def classes_of(args, cfg):
+    """The names and colours of --classes or of the configuration's dataset, for an export.
+
+    Raises:
+        InputError: --classes names no file, or as many classes as the network does not have.
+    """
+    from bisenetv1_plugin.datasets import classes
+
+    known = classes.named_classes(cfg)
+    if not args.classes:
+        return known
+    named = classes.CITYSCAPES if args.classes == "cityscapes" else classes.read_classes(args.classes)
+    if len(named.names) != len(known.names):
+        raise InputError(
+            f"--classes {args.classes} names {len(named.names)} classes; {args.config} has {len(known.names)}."
+        )
+    return named
+
+
 def add_trust_argument(parser):
     parser.add_argument(
         "--trust_weights",

@@ -1,13 +1,19 @@
-"""Run an exported model on images or a video, with Paddle Inference or another runtime.
+"""Run an exported model on images, a video or a camera, with Paddle Inference or another runtime.
 
 The flags are those of PaddleSeg's deploy/python/infer.py, and a few more.
 
---save_dir gets NAME.png (gray, the class numbers), color/NAME.png and, with --overlay, overlay/NAME.png.
+--save_dir gets NAME.png (gray, the class numbers), color/NAME.png and, with --overlay, overlay/NAME.png; with
+--save_video it gets NAME_overlay.mp4 instead.
 """
 
 import functools
+import os
+import signal
+import sys
+import time
+from contextlib import contextmanager, nullcontext
 
-from bisenetv1_plugin.cli import flags
+from bisenetv1_plugin.cli import flags, results, terminal
 from bisenetv1_plugin.errors import InputError
 
 SUMMARY = "run an exported model on images"
@@ -16,7 +22,20 @@ SUMMARY = "run an exported model on images"
 def add_arguments(parser):
     parser.add_argument("--config", required=True, help="the deploy.yaml of the exported model")
     flags.add_image_arguments(parser, save_dir="./output")
-    parser.add_argument("--overlay", action="store_true", help="also write the image with the mask over it")
+    results.add_argument(parser)
+    parser.add_argument(
+        "--overlay", action="store_true", help="also write the image with the mask over it and a legend"
+    )
+    parser.add_argument(
+        "--save_video", action="store_true", help="of a video or camera: write one video, NAME_overlay.mp4"
+    )
+    parser.add_argument("--show", action="store_true", help="show a video or camera in a window; q or Esc ends it")
+    parser.add_argument(
+        "--save_masks",
+        type=_boolean,
+        metavar="BOOL",
+        help="write the masks, NAME.png; default: True, with --save_video, --show or a camera only with --overlay",
+    )
     parser.add_argument("--batch_size", type=int, default=1, help="images at a time (of the same size)")
     parser.add_argument("--with_argmax", action="store_true", help="take the argmax of an export without one")
     parser.add_argument(
@@ -44,16 +63,17 @@ def add_arguments(parser):
 
 
 def run(args):
-    from tqdm import tqdm
-
+    terminal.load_paddle()
+    from bisenetv1_plugin.cli import progress
     from bisenetv1_plugin.deploy.exported import Export
     from bisenetv1_plugin.deploy.images import Source
     from bisenetv1_plugin.deploy.inference import infer
-    from bisenetv1_plugin.deploy.masks import Writer
 
     if args.batch_size < 1:
         raise InputError(f"--batch_size is {args.batch_size}; it must be 1 or more.")
+    results.check(args.json)
     source = Source(args.image_path)
+    _check_outputs(args, source)
     export = Export(args.config)
     most = export.input_shape[0]
     if most and most != args.batch_size:
@@ -64,57 +84,125 @@ def run(args):
         raise InputError(f"this model was exported with --output_op {export.output_op}: give --with_argmax.")
     runtime, name = _runtime(args, export, source)
     print(f"{name}, {args.cpu_threads} threads" if "gpu" not in name else name)
-    writer = Writer(args.save_dir, args.overlay)
-    with tqdm(total=source.total, unit="image", desc="infer") as bar:
-        infer(export, runtime, source, writer, args.batch_size, lambda: bar.update(source.done - bar.n))
-    print(f"The masks are in {args.save_dir}")
+    writers, clip, window = _outputs(args, source, export)
+    noted = results.Noting(args.json)
+    if args.json:
+        writers.append(noted)
+    begin = time.monotonic()
+    try:
+        with progress.bar(total=source.total, unit="frame" if source.frames else "image", desc="infer") as bar:
+
+            def step():
+                bar.update(source.done - bar.n)
+                if window and not window.show():
+                    source.frames.stop()
+
+            with _ending(source.frames), clip or nullcontext():
+                infer(export, runtime, source, writers, args.batch_size, step)
+    except KeyboardInterrupt:
+        kept = f"; the masks so far are in {args.save_dir}" * _saves_masks(args, source)
+        print(f"bisenetv1: stopped at {source.done}{kept}{'; no video was written' * bool(clip)}.", file=sys.stderr)
+        return 130
+    if args.json:
+        noted.write_json(name, args.cpu_threads, time.monotonic() - begin, source.faults)
+    if source.frames and source.done:
+        print(_speed(source, time.monotonic() - begin))
+    if clip and clip.frames:
+        print(f"The video is {_video_path(args, source)}")
+    if _saves_masks(args, source):
+        print(f"The masks are in {args.save_dir}")
     return flags.report(source.faults)
+
+
+def _saves_masks(args, source):
+    if args.save_masks is None:
+        return args.overlay or not (args.save_video or args.show or (source.frames and source.frames.live))
+    return args.save_masks
+
+
+def _video_path(args, source):
+    return os.path.join(args.save_dir, f"{source.frames.name}_overlay.mp4")
+
+
+def _check_outputs(args, source):
+    if (args.save_video or args.show) and not source.frames:
+        raise InputError(f"--save_video and --show are for a video or a camera, and {args.image_path} is neither.")
+    if not (args.save_video or args.show or _saves_masks(args, source)):
+        raise InputError("nothing would come of this: give --show, --save_video or --save_masks True.")
+
+
+def _outputs(args, source, export):
+    """All that masks go to; and the video and the window among them, or None."""
+    from bisenetv1_plugin.deploy.masks import Painter, Writer
+
+    painter = Painter(export.classes, export.colors)
+    writers, clip, window = [], None, None
+    if args.show:
+        from bisenetv1_plugin.deploy.window import Window
+
+        window = Window(f"bisenetv1: {source.frames.name}", painter)
+        writers.append(window)
+    if args.save_video:
+        from bisenetv1_plugin.deploy.clip import Clip, times_of
+
+        if not source.frames.live:
+            source.frames.take_times(times_of(args.image_path))
+        clip = Clip(_video_path(args, source), source.frames.rate, painter)
+        writers.append(clip)
+    if _saves_masks(args, source):
+        writers.append(Writer(args.save_dir, args.overlay, painter))
+    return writers, clip, window
+
+
+@contextmanager
+def _ending(frames):
+    """Ctrl-C ends a camera as q does, with all that was taken; a second one is as any other."""
+    if not (frames and frames.live):
+        yield
+        return
+
+    def end(*_):
+        signal.signal(signal.SIGINT, before)
+        frames.stop()
+
+    before = signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _speed(source, wall):
+    rate = f"{source.done} frames in {wall:.1f} s: {source.done / wall:.1f} a second"
+    if source.frames.live:
+        return rate
+    shown = source.frames.seconds + 1 / source.frames.rate
+    return f"{rate}, {shown / wall:.2f} times as fast as the video ({shown:.1f} s) plays"
 
 
 def _runtime(args, export, source):
     """The runtime that the flags ask for, and its name."""
-    from bisenetv1_plugin.deploy import choice, tensorrt
-    from bisenetv1_plugin.deploy.runtimes import RUNTIMES
+    from bisenetv1_plugin.deploy import choice
 
-    precision = args.precision or ("int8" if export.quantised else "fp32")
-    # What only Paddle has asks for Paddle.
-    backend = "paddle" if args.backend == "auto" and (args.use_trt or args.enable_mkldnn is not None) else args.backend
-    device = args.device or (choice.default_device() if backend in ("auto", "paddle") else "cpu")
-    if args.use_trt and (backend, device) != ("paddle", "gpu"):
-        raise InputError("--use_trt is for --backend paddle on --device gpu.")
-    of_tensorrt = precision == "fp16" or (precision == "int8" and device == "gpu")
-    if of_tensorrt and not args.use_trt:
-        raise InputError(
-            f"--precision {precision} is TensorRT's: give --use_trt True, on a GPU (int8 also --device cpu)."
-        )
-    if precision in ("bf16", "auto") and device == "gpu":
-        raise InputError(
-            f"--precision {precision} is for --device cpu; on the GPU there are fp32 and, with TensorRT, fp16."
-        )
-    if precision == "auto":
-        if backend != "auto":
-            raise InputError("--precision auto chooses the runtime as well: leave --backend and --enable_mkldnn away.")
-        return _chosen(choice.quickest(export, args.cpu_threads, _first_images(source, export)))
-    if backend == "auto":
-        return _chosen(choice.choose(export, device, args.cpu_threads, precision))
-    make = functools.partial(RUNTIMES[backend], export, device, args.cpu_threads, precision)
-    name = f"{backend} {precision}" + " on the GPU" * (device == "gpu")
-    if backend != "paddle":
-        return make(), name
-    make = functools.partial(make, enable_mkldnn=args.enable_mkldnn is not False)
-    if not args.use_trt:
-        return make(), name
+    chosen = choice.select(
+        *(export, args.backend, args.device, args.precision, args.cpu_threads),
+        images=functools.partial(_first_images, source, export),
+        enable_mkldnn=args.enable_mkldnn,
+        tensorrt=functools.partial(_with_tensorrt, args, export, source) if args.use_trt else None,
+    )
+    for sentence in chosen.passed_over:
+        print(f"not {sentence}")
+    return chosen.runtime, chosen.name
+
+
+def _with_tensorrt(args, export, source, make, precision):
+    from bisenetv1_plugin.deploy import tensorrt
+
     shapes_file = args.auto_tuned_shape_file if args.enable_auto_tune else None
     switch_on = tensorrt.configure(precision, args.min_subgraph_size, shapes_file)
     if shapes_file:
         tensorrt.collect_shapes(make, _first_images(source, export, tensorrt.TUNING_IMAGES), shapes_file)
-    return make(tensorrt=switch_on), name
-
-
-def _chosen(choice):
-    for sentence in choice.passed_over:
-        print(f"not {sentence}")
-    return choice.runtime, choice.name
+    return make(tensorrt=switch_on)
 
 
 def _first_images(source, export, count=4):

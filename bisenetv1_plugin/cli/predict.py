@@ -1,6 +1,7 @@
 """Predict images with trained weights, as PaddleSeg's tools/predict.py does: masks and overlays as pictures."""
 
-from bisenetv1_plugin.cli import flags
+from bisenetv1_plugin.cli import flags, terminal
+from bisenetv1_plugin.errors import InputError
 
 SUMMARY = "predict images with trained weights"
 
@@ -13,10 +14,11 @@ def add_arguments(parser):
 
 
 def run(args):
+    terminal.load_paddle()
     from paddleseg.transforms import Compose
-    from tqdm import tqdm
 
     from bisenetv1_plugin import project
+    from bisenetv1_plugin.cli import progress
     from bisenetv1_plugin.deploy.images import Source
     from bisenetv1_plugin.deploy.prediction import predict
 
@@ -24,11 +26,13 @@ def run(args):
     options = flags.test_config(cfg, args, "aug_pred")
     options.pop("auc_roc", None)
     source = Source(args.image_path, keep_folders=True)
+    if source.frames and source.frames.live:
+        raise InputError("predict takes no camera: export the model, and give the camera to bisenetv1 infer.")
     project.set_device(args.device)
     build = project.Builder(cfg)
     model = project.trained_model(build, args.model_path)
     transforms = Compose(build.val_transforms)
-    with tqdm(total=source.total, unit="image", desc="predict") as bar:
+    with progress.bar(total=source.total, unit="image", desc="predict") as bar:
         step = lambda: bar.update(source.done - bar.n)  # noqa: E731
         predict(model, transforms, source, args.save_dir, args.custom_color, step, **options)
     print(f"The masks are in {args.save_dir}")

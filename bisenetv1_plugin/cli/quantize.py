@@ -7,7 +7,7 @@ The result is for `bisenetv1 infer` on the CPU. Paddle's quantiser (--to paddle)
 import importlib.util
 import os
 
-from bisenetv1_plugin.cli import flags
+from bisenetv1_plugin.cli import flags, terminal
 
 SUMMARY = "export trained weights in 8 bits"
 
@@ -18,6 +18,7 @@ _RUNTIMES = {"openvino": "OpenVINO", "onnx": "ONNX Runtime and OpenVINO", "paddl
 def add_arguments(parser):
     parser.add_argument("--config", required=True, help="the YAML configuration")
     parser.add_argument("--model_path", required=True, help="the trained weights, a .pdparams file")
+    flags.add_classes_argument(parser)
     flags.add_trust_argument(parser)
     parser.add_argument("--save_dir", default="./output/quantized_model", help="folder of the exported model")
     parser.add_argument(
@@ -35,6 +36,7 @@ def run(args):
     if to == "paddle":
         # For Paddle 3.0 to write the older kind of program; Paddle reads it when it is imported.
         os.environ.update(FLAGS_enable_pir_api="0")
+    terminal.load_paddle()
     from bisenetv1_plugin import project
     from bisenetv1_plugin.deploy import quantize
 
@@ -43,10 +45,13 @@ def run(args):
     transforms = cfg.val_dataset_cfg.get("transforms")
     # Whole images, as in deployment: crops have another context, and with it other ranges.
     cfg.dic["train_dataset"]["transforms"] = transforms
+    classes = flags.classes_of(args, cfg)
     project.set_device("cpu")
     build = project.Builder(cfg)
     images = build.train_dataset
     model = project.trained_model(build, args.model_path)
     batch_nums = args.batch_nums or max(1, min(_IMAGES, len(images)) // args.batch_size)
-    quantize.save(model, args.save_dir, transforms, images, batch_nums, args.batch_size, to)
+    print(f"Calibrating with {batch_nums * args.batch_size} images, for {_RUNTIMES[to]}", flush=True)
+    with terminal.quiet():
+        quantize.save(model, args.save_dir, transforms, images, batch_nums, args.batch_size, to, classes)
     print(f"The quantised model is in {args.save_dir}, for {_RUNTIMES[to]}")

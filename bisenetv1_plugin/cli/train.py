@@ -1,6 +1,6 @@
 """Train a configuration, as PaddleSeg's tools/train.py does."""
 
-from bisenetv1_plugin.cli import flags
+from bisenetv1_plugin.cli import flags, terminal
 
 SUMMARY = "train a configuration"
 
@@ -22,6 +22,7 @@ def add_arguments(parser):
     parser.add_argument("--keep_checkpoint_max", type=int, default=5, help="checkpoints to keep")
     parser.add_argument("--log_iters", type=int, default=10, help="iterations between log lines")
     parser.add_argument("--use_vdl", action="store_true", help="record curves (VisualDL) and draw them as curves.png")
+    parser.add_argument("--tensorboard", action="store_true", help="record curves for TensorBoard")
     parser.add_argument("--use_ema", action="store_true", help="also keep an exponential moving average of the weights")
     parser.add_argument("--early_stop_intervals", type=int, help="stop after so many checkpoints without a better one")
     parser.add_argument("--precision", default="fp32", choices=["fp32", "fp16"], help="fp16: mixed precision")
@@ -33,7 +34,9 @@ def add_arguments(parser):
 
 
 def run(args):
+    terminal.load_paddle()
     from bisenetv1_plugin import figures, project, training
+    from bisenetv1_plugin.cli.training_view import train
 
     cfg = project.load_config(
         args.config,
@@ -46,6 +49,6 @@ def run(args):
     if args.to_static_training:
         cfg.dic["to_static_training"] = True
     options = {name: getattr(args, name) for name in training.OPTIONS}
-    training.train(cfg, args.save_dir, **options)
+    train(cfg, args.save_dir, **options)
     if args.use_vdl:
-        figures.draw_curves(args.save_dir)
+        terminal.say(f"The curves are in {figures.draw_curves(args.save_dir)}")

@@ -1,6 +1,6 @@
 """Evaluate trained weights on the configuration's validation data, as PaddleSeg's tools/val.py does."""
 
-from bisenetv1_plugin.cli import flags
+from bisenetv1_plugin.cli import flags, results, terminal
 
 SUMMARY = "evaluate trained weights"
 
@@ -10,15 +10,19 @@ def add_arguments(parser):
     flags.add_test_arguments(parser, "aug_eval")
     parser.add_argument("--num_workers", type=int, default=0, help="processes that load data")
     parser.add_argument("--auc_roc", action="store_true", help="also compute the area under the ROC curve")
+    results.add_argument(parser)
     parser.add_argument("--opts", nargs="+", help="other values of the configuration, as key.key=value")
 
 
 def run(args):
-    from paddleseg.core import evaluate
+    terminal.load_paddle()
     from paddleseg.utils import utils
 
-    from bisenetv1_plugin import project
+    from bisenetv1_plugin import project, tables, watch
+    from bisenetv1_plugin.cli.training_view import EvaluationView
+    from bisenetv1_plugin.datasets.classes import named_classes
 
+    results.check(args.json)
     cfg = project.load_config(args.config, args.opts, needs=["val_dataset"])
     options = flags.test_config(cfg, args, "aug_eval")
     if args.auc_roc:
@@ -27,4 +31,19 @@ def run(args):
     project.set_device(args.device)
     build = project.Builder(cfg)
     val_dataset = build.val_dataset
-    evaluate(project.trained_model(build, args.model_path), val_dataset, num_workers=args.num_workers, **options)
+    model = project.trained_model(build, args.model_path)
+    view = EvaluationView("val") if terminal.is_quiet() else None
+    with terminal.quiet():
+        done = watch.evaluate(model, val_dataset, view, num_workers=args.num_workers, **options)
+    names = named_classes(cfg, val_dataset.num_classes).names
+    columns = {"IoU": done.class_iou, "precision": done.class_precision, "recall": done.class_recall}
+    terminal.say(_overall(done))
+    terminal.say(tables.by_class(names, columns))
+    if args.json and terminal.is_first():
+        results.write(args.json, {"config": args.config, "weights": args.model_path, "classes": names, **vars(done)})
+
+
+def _overall(done):
+    auc_roc = "" if done.auc_roc is None else f" Auc_roc: {done.auc_roc:.4f}"
+    overall = f"mIoU: {done.miou:.4f} Acc: {done.acc:.4f} Kappa: {done.kappa:.4f} Dice: {done.dice:.4f}{auc_roc}"
+    return f"{done.images} images: {overall}"

@@ -14,7 +14,7 @@ import os
 import sys
 
 from bisenetv1_plugin import files
-from bisenetv1_plugin.cli import flags
+from bisenetv1_plugin.cli import flags, results, terminal
 from bisenetv1_plugin.errors import InputError
 
 SUMMARY = "compare an export with the network it came from"
@@ -32,18 +32,20 @@ def add_arguments(parser):
     )
     flags.add_cpu_threads_argument(parser)
     parser.add_argument("--enable_mkldnn", action="store_true", help="fp32 in Paddle Inference with oneDNN")
-    parser.add_argument("--json", metavar="FILE", help="also write the figures here")
+    results.add_argument(parser)
     parser.add_argument("--picture", metavar="FILE", help="also write a PNG of a few masks side by side")
     flags.add_trust_argument(parser)
     flags.add_device_argument(parser)
 
 
 def run(args):
-    from tqdm import tqdm
-
+    terminal.load_paddle()
     from bisenetv1_plugin import figures, project
+    from bisenetv1_plugin.cli import progress
+    from bisenetv1_plugin.datasets.classes import named_classes
     from bisenetv1_plugin.deploy.verify import verify
 
+    results.check(args.json)
     data = []
     if args.data:
         if not os.path.isfile(args.data):
@@ -55,23 +57,26 @@ def run(args):
     project.set_device(args.device)
     build = project.Builder(cfg)
     dataset = build.val_dataset
-    done = verify(
-        lambda: project.trained_model(project.Builder(cfg), args.weights),
-        export,
-        dataset,
-        args.precision,
-        args.cpu_threads,
-        args.enable_mkldnn,
-        lambda numbers: tqdm(numbers, unit="image", desc="verify"),
-    )
+    with terminal.quiet():
+        done = verify(
+            lambda: project.trained_model(project.Builder(cfg), args.weights),
+            export,
+            dataset,
+            args.precision,
+            args.cpu_threads,
+            args.enable_mkldnn,
+            lambda numbers: progress.bar(numbers, unit="image", desc="verify"),
+        )
     for sentence in done.left_out:
         print(f"bisenetv1: {sentence}", file=sys.stderr)
-    print(_table(done))
+    classes = named_classes(cfg, dataset.num_classes)
+    print(_table(done, classes.names))
     if args.json:
         _write_json(args.json, done)
     if args.picture:
         titles = ["image", "dygraph", *(verdict.name for verdict in done.verdicts)]
-        figures.sheet(args.picture, _pictures(done.rows, dataset.num_classes), titles)
+        legend = [*zip(classes.names, figures.palette(len(classes.names), classes.colors))]
+        figures.sheet(args.picture, _pictures(done.rows, classes), titles, legend)
     return 0 if done.passed else 1
 
 
@@ -93,7 +98,7 @@ _PARITY_ROWS = (
 )
 
 
-def _table(done):
+def _table(done, names):
     """Dygraph and the runtimes in columns: parity, then IoU and Acc of every class as `val` has them."""
     scores = [done.dygraph, *(verdict.scores for verdict in done.verdicts)]
     lines = [("", "dygraph", *(verdict.name for verdict in done.verdicts))]
@@ -102,9 +107,10 @@ def _table(done):
     lines.append(("mIoU", *(f"{score.miou:.4f}" for score in scores)))
     lines.append(("Acc", *(f"{score.acc:.4f}" for score in scores)))
     for title, part in (("IoU", 0), ("Acc", 1)):
-        for index, values in enumerate(zip(*(score.rounded()[part] for score in scores))):
-            lines.append((f"{title} of class {index}", *(f"{value:.4f}" for value in values)))
-    text = "\n".join(f"{line[0]:<26}" + "".join(f"{cell:>18}" for cell in line[1:]) for line in lines)
+        for name, *values in zip(names, *(score.rounded()[part] for score in scores)):
+            lines.append((f"{title} of {name}", *(f"{value:.4f}" for value in values)))
+    width = max(26, *(len(line[0]) + 1 for line in lines))
+    text = "\n".join(f"{line[0]:<{width}}" + "".join(f"{cell:>18}" for cell in line[1:]) for line in lines)
     verdicts = [
         f"{verdict.name}: {verdict.verdict}" + f" ({verdict.reason})" * bool(verdict.reason)
         for verdict in done.verdicts
@@ -143,11 +149,11 @@ def _write_json(path, done):
     files.write(path, json.dumps(content, indent=1).encode())
 
 
-def _pictures(rows, num_classes):
+def _pictures(rows, classes):
     """The images as the network sees them, and the masks of dygraph and every runtime."""
     from bisenetv1_plugin import figures
 
-    colors = figures.palette(num_classes)
+    colors = figures.palette(len(classes.names), classes.colors)
     pictures = []
     for image, masks in rows:
         seen = image[:3].transpose(1, 2, 0)

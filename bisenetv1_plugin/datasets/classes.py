@@ -5,6 +5,8 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
+from bisenetv1_plugin.errors import InputError
+
 IGNORE_INDEX = 255
 
 
@@ -116,6 +118,9 @@ class NamedClasses(NamedTuple):
     colors: Tuple[Tuple[int, int, int], ...]
 
 
+CITYSCAPES = NamedClasses(CLASS_NAMES, tuple(class_colors()))
+
+
 def named_classes(source: Any, num_classes: Optional[int] = None) -> NamedClasses:
     """The names and colours that belong to a data set.
 
@@ -128,23 +133,48 @@ def named_classes(source: Any, num_classes: Optional[int] = None) -> NamedClasse
 
     Returns:
         `names`, one for each class, and `colors`, as many or none.
+
+    Raises:
+        InputError: a file of the folder is no text in UTF-8.
     """
     root, kind = source, None
     if hasattr(source, "val_dataset_cfg"):
         dataset = source.val_dataset_cfg or source.train_dataset_cfg
         root, kind = dataset.get("dataset_root"), dataset.get("type")
         num_classes = num_classes or dataset.get("num_classes") or source.model_cfg.get("num_classes")
-    names: Sequence[str] = _lines(root, "classes.txt")
-    colors = []
-    for line in _lines(root, "colors.txt"):
-        channels = line.split()[-3:]
-        if len(channels) == 3 and all(channel.isdecimal() and int(channel) < 256 for channel in channels):
-            colors.append(tuple(map(int, channels)))
-    if not names and kind in ("Cityscapes", "SyntheticStreetScenes") and num_classes in (None, len(CLASS_NAMES)):
-        names, colors = CLASS_NAMES, class_colors()
-    count = num_classes or len(names)
-    names = (*names[:count], *map(str, range(len(names), count)))
-    return NamedClasses(names, tuple(colors) if len(colors) == count else ())
+    colors = filter(None, map(_color, _lines(root, "colors.txt")))
+    named = NamedClasses(tuple(_lines(root, "classes.txt")), tuple(colors))
+    if not named.names and kind in ("Cityscapes", "SyntheticStreetScenes") and num_classes in (None, len(CLASS_NAMES)):
+        named = CITYSCAPES
+    count = num_classes or len(named.names)
+    names = (*named.names[:count], *map(str, range(len(named.names), count)))
+    return NamedClasses(names, named.colors if len(named.colors) == count else ())
+
+
+def read_classes(path: Any) -> NamedClasses:
+    """The names in a text file, one a line; where every line is `name r g b`, the colours as well.
+
+    Raises:
+        InputError: there is no such file, it names nothing, or it is no text in UTF-8.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"there is no {path}: name a text file with the name of a class a line, or cityscapes.")
+    lines = _lines(path.parent, path.name)
+    if not lines:
+        raise InputError(f"{path} is empty: write the name of a class a line.")
+    colors = tuple(filter(None, map(_color, lines)))
+    if len(colors) == len(lines) and all(len(line.split()) > 3 for line in lines):
+        return NamedClasses(tuple(line.rsplit(maxsplit=3)[0] for line in lines), colors)
+    return NamedClasses(tuple(lines), ())
+
+
+def _color(line: str) -> Optional[Tuple[int, int, int]]:
+    """Of a line that ends with `r g b`; None for another."""
+    channels = line.split()[-3:]
+    if len(channels) == 3 and all(channel.isdecimal() and int(channel) < 256 for channel in channels):
+        return (int(channels[0]), int(channels[1]), int(channels[2]))
+    return None
 
 
 def _lines(root: Any, name: str) -> List[str]:
@@ -152,4 +182,7 @@ def _lines(root: Any, name: str) -> List[str]:
     path = Path(root) / name if root else None
     if path is None or not path.is_file():
         return []
-    return [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
+    try:
+        return [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is no text in UTF-8: save it as that, a line a class.") from error

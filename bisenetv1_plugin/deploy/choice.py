@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
-from typing import Any, Sequence
+from typing import Any, Callable, Sequence
 
 import numpy as np
 import paddle
 
 from bisenetv1_plugin.deploy import probe
 from bisenetv1_plugin.deploy.exported import Export
-from bisenetv1_plugin.deploy.runtimes import RUNTIMES, Runtime
+from bisenetv1_plugin.deploy.paddle_inference import PaddleInference
+from bisenetv1_plugin.deploy.runtimes import PRECISIONS, RUNTIMES, Runtime
 from bisenetv1_plugin.errors import InputError
 
 # The quickest first, as `bisenetv1 benchmark` has it on the CPU.
 _ORDER = ("openvino", "onnxruntime", "paddle")
 # Of `precision='auto'`: the least share of pixels equal to fp32's.
 AGREEMENT = 0.99
+
+DEVICES = ("cpu", "gpu")
 
 
 @dataclass
@@ -32,6 +36,71 @@ class Choice:
     runtime: Runtime
     name: str
     passed_over: list[str]
+
+
+def select(
+    export: Export,
+    backend: str = "auto",
+    device: str | None = None,
+    precision: str | None = None,
+    cpu_threads: int = 1,
+    images: Callable[[], Sequence[np.ndarray]] | None = None,
+    enable_mkldnn: bool | None = None,
+    tensorrt: Callable[[Callable[..., PaddleInference], str], Runtime] | None = None,
+) -> Choice:
+    """The runtime that was asked for; where nothing was, the quickest at hand that is right.
+
+    Args:
+        export (Export): what to run.
+        backend (str): 'auto' or one of `runtimes.RUNTIMES`.
+        device (str, optional): 'cpu' or 'gpu'; default: the GPU where Paddle may be chosen and finds one.
+        precision (str, optional): 'fp32', 'bf16', 'fp16', 'int8', or 'auto' for bf16 where it keeps the masks of
+            `images`; default: fp32, or int8 for a quantised export.
+        cpu_threads (int): threads on the CPU.
+        images (callable, optional): gives a few images `[N, C, H, W]` float32, transformed.
+        enable_mkldnn (bool, optional): Paddle on the CPU uses oneDNN, as by default; whoever says it asks for Paddle.
+        tensorrt (callable, optional): makes the runtime, of a maker of `PaddleInference` and the precision; whoever
+            gives it asks for Paddle.
+
+    Raises:
+        InputError: there is no such choice, or what was asked for cannot run here.
+    """
+    _check_among("backend", backend, ("auto", *RUNTIMES))
+    _check_among("device", device, (None, *DEVICES))
+    _check_among("precision", precision, (None, "auto", *PRECISIONS))
+    precision = precision or export.precision
+    if backend == "auto" and (tensorrt or enable_mkldnn is not None):
+        backend = "paddle"
+    device = device or (default_device() if backend in ("auto", "paddle") else "cpu")
+    if tensorrt and (backend, device) != ("paddle", "gpu"):
+        raise InputError("TensorRT (--use_trt) is for backend paddle on device gpu.")
+    if not tensorrt and (precision == "fp16" or (precision == "int8" and device == "gpu")):
+        raise InputError(
+            f"precision {precision} is TensorRT's: `bisenetv1 infer --use_trt True` has it, on a GPU (int8: also "
+            "device cpu, without)."
+        )
+    if precision in ("bf16", "auto") and device == "gpu":
+        raise InputError(
+            f"precision {precision} is for device cpu; on the GPU there are fp32 and, with TensorRT, fp16."
+        )
+    if precision == "auto":
+        if backend != "auto":
+            raise InputError("precision auto chooses the runtime as well: leave backend and enable_mkldnn away.")
+        if images is None:
+            raise InputError("precision auto is chosen by the first images of `bisenetv1 infer`: name fp32 or bf16.")
+        return quickest(export, cpu_threads, images())
+    if backend == "auto":
+        return choose(export, device, cpu_threads, precision)
+    make = functools.partial(RUNTIMES[backend], export, device, cpu_threads, precision)
+    if backend == "paddle":
+        make = functools.partial(make, enable_mkldnn=enable_mkldnn is not False)
+    name = f"{backend} {precision}" + " on the GPU" * (device == "gpu")
+    return Choice(tensorrt(make, precision) if tensorrt else make(), name, [])
+
+
+def _check_among(name: str, value: str | None, possible: Sequence[str | None]) -> None:
+    if value not in possible:
+        raise InputError(f"{name} is {value!r}; there are {', '.join(filter(None, possible))}.")
 
 
 def choose(

@@ -13,6 +13,7 @@ import yaml
 from paddleseg.deploy.export import WrappedModel
 
 from bisenetv1_plugin import files
+from bisenetv1_plugin.datasets.classes import NamedClasses
 from bisenetv1_plugin.deploy import probe
 from bisenetv1_plugin.errors import InputError
 
@@ -27,6 +28,7 @@ def save(
     input_shape: Sequence[int | None] | None = None,
     output_op: str = "argmax",
     to: str = "auto",
+    classes: NamedClasses | None = None,
 ) -> str | None:
     """Write the model's static program, its weights and `deploy.yaml` into `save_dir`.
 
@@ -38,6 +40,8 @@ def save(
         output_op (str): 'argmax' (int32 `[N, H, W]`), 'softmax' (`[N, classes, H, W]`) or 'none' (logits).
         to (str): 'onnx' for an ONNX model beside Paddle's files, which `deploy.yaml` then names as well; 'paddle' for
             Paddle's files alone; 'auto' for ONNX where the converter is here and reads this network.
+        classes (NamedClasses, optional): the names and colours of the classes, which `deploy.yaml` keeps under keys
+            that PaddleSeg's own tools do not read.
 
     Returns:
         str, optional: why there is no ONNX model, where `to` is 'auto' and there is none.
@@ -65,6 +69,10 @@ def save(
             "output_op": output_op,
             "output_dtype": "int32" if output_op == "argmax" else "float32",
         }
+        if classes and classes.names:
+            deploy["classes"] = list(classes.names)
+        if classes and classes.colors:
+            deploy["colors"] = [list(color) for color in classes.colors]
         reason = None
         if to != "paddle":
             try:

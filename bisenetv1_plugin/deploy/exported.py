@@ -24,7 +24,10 @@ class Export:
         transform_list (list[dict]): the same as in the configuration.
         output_op (str): 'argmax', 'softmax' or 'none'.
         quantised (bool): in 8 bits: `quantize.save` has made it.
+        precision (str): what it is computed in unless asked otherwise: 'int8' if it is quantised, else 'fp32'.
         input_shape (list[int]): `[N, C, H, W]`; None where any number will do.
+        classes (tuple[str]): the names of the classes, by number; empty where the export names none, as upstream's.
+        colors (tuple): their colours, RGB 0..255; empty for PaddleSeg's.
 
     Raises:
         InputError: it is not there, or names files that are not.
@@ -49,8 +52,11 @@ class Export:
         self.openvino = os.path.join(self.folder, values["openvino"]) if values.get("openvino") else None
         self.transform_list: list[dict[str, Any]] = values["transforms"]
         self.quantised = values.get("precision") == "int8"
+        self.precision = "int8" if self.quantised else "fp32"
         self.output_op: str = values.get("output_op", "argmax")
         self.input_shape = [size if size and size > 0 else None for size in values.get("input_shape") or [None] * 4]
+        self.classes: tuple[str, ...] = tuple(map(str, values.get("classes") or ()))
+        self.colors: tuple[tuple[int, ...], ...] = tuple(map(tuple, values.get("colors") or ()))
         for file_path in filter(None, (self.program, self.params, self.onnx, self.openvino)):
             if not os.path.isfile(file_path):
                 raise InputError(f"{path} names {file_path}, and there is no such file: export again.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from typing import Iterator
@@ -11,11 +12,12 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from bisenetv1_plugin.datasets.reading import READ_ERRORS
+from bisenetv1_plugin.deploy.frames import VIDEOS, Frames, is_camera
 from bisenetv1_plugin.errors import InputError
 
-_VIDEOS = (".avi", ".mkv", ".mov", ".mp4", ".webm")
 _IMAGES = (".jpeg", ".jpg", ".bmp", ".png")  # upstream's
 _CUT_OFF = "copy or download it again"
+_NO_READER = "OpenCV does not read this kind: save it as PNG or JPEG"
 
 # Images of more pixels than Pillow thinks wise run all the same; those of twice as many are left out with a sentence.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -42,14 +44,15 @@ def listed(image_path: str) -> list[str]:
 
 
 class Source:
-    """The pictures behind a path, or the frames of a video, as pairs (name, uint8 BGR `[H, W, 3]`).
+    """The pictures behind a path, or the frames of a video or camera, as pairs (name, uint8 BGR `[H, W, 3]`).
 
     Args:
-        image_path (str): an image, a list of images, a folder of them, or a video.
+        image_path (str): an image, a list of images, a folder of them, a video, or the number of a camera.
         keep_folders (bool): a picture's name is its path from that folder on, with its ending; else the name alone.
 
     Attributes:
-        total (int, optional): how many there are; None for a video that does not say.
+        frames (Frames, optional): the video or camera, if it is one.
+        total (int, optional): how many there are; None for a camera and for a video that does not say.
         done (int): how many were read or found unreadable so far.
         faults (list[str]): a sentence for each that was left out.
 
@@ -58,12 +61,13 @@ class Source:
     """
 
     def __init__(self, image_path: str, keep_folders: bool = False) -> None:
-        self._video = image_path if image_path.lower().endswith(_VIDEOS) else None
+        is_video = image_path.lower().endswith(VIDEOS) or is_camera(image_path)
+        self.frames = Frames(image_path) if is_video else None
         self._unreadable: list[str] = []
         self._root = _root(image_path) if keep_folders else None
         self.total: int | None
-        if self._video:
-            self.total = _frame_count(image_path)
+        if self.frames:
+            self.total = self.frames.total
         else:
             found = listed(image_path)
             self.total = len(found)
@@ -78,9 +82,11 @@ class Source:
         """Start again."""
         self.done = len(self._unreadable)
         self.faults = list(self._unreadable)
+        if self.frames:
+            self.frames.rewind()
 
     def __iter__(self) -> Iterator[tuple[str, np.ndarray]]:
-        return self._frames(self._video) if self._video else self._images()
+        return self._shown(self.frames) if self.frames else self._images()
 
     def _images(self) -> Iterator[tuple[str, np.ndarray]]:
         for path in self._paths:
@@ -92,18 +98,12 @@ class Source:
             else:
                 yield self._name(path), pixels
 
-    def _frames(self, path: str) -> Iterator[tuple[str, np.ndarray]]:
-        video = cv2.VideoCapture(path)
-        while True:
-            more, pixels = video.read()
-            if not more:
-                break
+    def _shown(self, frames: Frames) -> Iterator[tuple[str, np.ndarray]]:
+        for name, pixels in frames:
             self.done += 1
-            yield f"{_stem(path)}_{self.done:06d}", pixels
-        video.release()
-        if self.done < (self.total or 1):
-            whole = f" of {self.total}" if self.total else ""
-            self.faults.append(f"{path} ends after frame {self.done}{whole}: the rest cannot be read.")
+            yield name, pixels
+        if frames.fault:
+            self.faults.append(frames.fault)
 
     def _name(self, path: str) -> str:
         if self._root is None:
@@ -123,16 +123,33 @@ class Source:
 
 def left_out(path: str) -> str:
     """The sentence for an image that cannot be read."""
-    why = _damage(path) or "OpenCV does not read this kind: save it as PNG or JPEG"
-    return f"{path} cannot be read and was left out ({why})."
+    return f"{path} cannot be read and was left out ({_damage(path) or _NO_READER})."
 
 
-def _damage(path: str) -> str:
+def decode(file: str | bytes) -> np.ndarray:
+    """The pixels of an image file, by its path or its content, as `Source` has them: uint8 BGR `[H, W, 3]`.
+
+    Raises:
+        InputError: it cannot be read; the message is the reason.
+    """
+    why = _damage(file)
+    if why:
+        raise InputError(why)
+    if isinstance(file, bytes):
+        pixels = cv2.imdecode(np.frombuffer(file, "uint8"), cv2.IMREAD_COLOR)
+    else:
+        pixels = cv2.imread(file)
+    if pixels is None:
+        raise InputError(_NO_READER)
+    return pixels
+
+
+def _damage(file: str | bytes) -> str:
     """What Pillow or the system says against a file, and the cure; nothing if it is whole."""
     try:
-        if not os.path.getsize(path):
+        if not (len(file) if isinstance(file, bytes) else os.path.getsize(file)):
             return f"it is empty: {_CUT_OFF}"
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
             image.load()
     except Image.DecompressionBombError:
         return f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels: cut it into tiles"
@@ -181,18 +198,6 @@ def _of_line(folder: str, line: str) -> str:
 def _root(image_path: str) -> str:
     """The folder that the results' names are relative to."""
     return image_path if os.path.isdir(image_path) else os.path.dirname(os.path.abspath(image_path))
-
-
-def _frame_count(path: str) -> int | None:
-    """How many frames a video says it has; None where it says nothing, as streams and recordings that were cut off."""
-    if not os.path.isfile(path):
-        raise InputError(f"there is no video {path}.")
-    video = cv2.VideoCapture(path)
-    opened, frames = video.isOpened(), video.get(cv2.CAP_PROP_FRAME_COUNT)
-    video.release()
-    if not opened:
-        raise InputError(f"{path} is a video that OpenCV cannot open.")
-    return int(frames) if frames > 0 else None
 
 
 def _stem(path: str) -> str:

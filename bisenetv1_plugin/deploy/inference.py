@@ -5,17 +5,25 @@ from __future__ import annotations
 import re
 from collections import deque
 from contextlib import closing, contextmanager
-from typing import Any, Callable, Iterator, NamedTuple
+from typing import Any, Callable, Iterator, NamedTuple, Protocol, Sequence
 
 import cv2
 import numpy as np
 
 from bisenetv1_plugin.deploy.exported import Export
 from bisenetv1_plugin.deploy.images import Source
-from bisenetv1_plugin.deploy.masks import Writer, restore
+from bisenetv1_plugin.deploy.masks import restore
 from bisenetv1_plugin.deploy.pipeline import Behind, ahead
 from bisenetv1_plugin.deploy.runtimes import Runtime
 from bisenetv1_plugin.errors import InputError
+
+
+class Writer(Protocol):
+    """Where masks go: `masks.Writer`, `clip.Clip`, `window.Window`."""
+
+    def write(self, name: str, mask: np.ndarray, pixels: np.ndarray, seconds: float) -> object:
+        """Take the mask, uint8 `[H, W]`, of uint8 BGR `[H, W, 3]`, shown after `seconds` if it is a frame."""
+
 
 # Fewer pictures are not worth a runtime's second set-up for many at a time.
 _FEW = 4
@@ -25,7 +33,7 @@ def infer(
     export: Export,
     runtime: Runtime,
     source: Source,
-    writer: Writer,
+    writers: Sequence[Writer],
     batch_size: int = 1,
     step: Callable[[], object] = lambda: None,
 ) -> None:
@@ -37,7 +45,7 @@ def infer(
         export (Export): what `runtime` runs.
         runtime (Runtime): one of `runtimes.RUNTIMES`; without argmax in the export, it is taken here.
         source (Source): the pictures.
-        writer (Writer): where the masks go.
+        writers (sequence[Writer]): where the masks go.
         batch_size (int): pictures of the same size at a time.
         step (callable): called after every batch; `source.done` says how far it is.
     """
@@ -45,9 +53,13 @@ def infer(
     def write(batch: list[Picture], output: np.ndarray) -> None:
         masks = output.argmax(axis=1) if output.ndim == 4 else output
         for picture, mask in zip(batch, masks):
-            writer.write(picture.name, restore(mask.astype("uint8"), picture.sample["trans_info"]), picture.pixels)
+            restored = restore(mask.astype("uint8"), picture.sample["trans_info"])
+            for writer in writers:
+                writer.write(picture.name, restored, picture.pixels, picture.seconds)
 
-    few = source.total is not None and source.total <= _FEW
+    # A camera's frames have to be quick, each of them, and not many.
+    live = source.frames is not None and source.frames.live
+    few = live or (source.total is not None and source.total <= _FEW)
     with Behind(write, 4) as behind, closing(ahead(batches(source, export, batch_size), 2)) as read:
         for batch, output in _outputs(runtime, read, export.input_shape[0] or 0, few):
             if isinstance(output, InputError):
@@ -107,11 +119,12 @@ def naming_memory() -> Iterator[None]:
 
 
 class Picture(NamedTuple):
-    """One picture: its name, its pixels (uint8 BGR `[H, W, 3]`), and what the transforms made of it."""
+    """One picture: its name, its pixels (uint8 BGR `[H, W, 3]`), what the transforms made of it, when it is shown."""
 
     name: str
     pixels: np.ndarray
     sample: dict[str, Any]
+    seconds: float
 
 
 def batches(source: Source, export: Export, batch_size: int) -> Iterator[list[Picture]]:
@@ -120,11 +133,12 @@ def batches(source: Source, export: Export, batch_size: int) -> Iterator[list[Pi
     for name, pixels in source:
         try:
             with naming_memory():
-                picture = Picture(name, pixels, export.transforms({"img": pixels.astype("float32")}))
+                sample = export.transforms({"img": pixels.astype("float32")})
         except InputError as error:
             source.faults.append(f"{name} was left out: {error}")
             continue
-        shape = picture.sample["img"].shape
+        picture = Picture(name, pixels, sample, source.frames.seconds if source.frames else 0.0)
+        shape = sample["img"].shape
         misfit = export.misfit((batch_size, *shape))
         if misfit:
             source.faults.append(f"{name} was left out: {misfit}.")

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import os
 from types import ModuleType
 
 from bisenetv1_plugin.errors import InputError
+
+# ONNX Runtime's wheel brings telemetry, and leaves a file of it among the temporary ones, unless told otherwise.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def optional_library(name: str, extra: str = "deploy") -> ModuleType:

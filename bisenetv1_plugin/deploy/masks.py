@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from typing import Any
+from typing import Any, Sequence
 
 import cv2
 import numpy as np
@@ -22,25 +23,64 @@ def restore(mask: np.ndarray, trans_info: list[Any]) -> np.ndarray:
     return mask
 
 
-class Writer:
-    """Writes masks as NAME.png (gray, the class numbers), color/NAME.png and, if asked, overlay/NAME.png."""
+class Painter:
+    """The classes' colours for masks.
 
-    def __init__(self, save_dir: str, overlay: bool = False) -> None:
-        self._colors = np.ascontiguousarray(figures.palette(256)[np.newaxis, :, ::-1])  # as OpenCV looks up: BGR
+    Args:
+        classes (sequence[str]): the names of the classes, by number.
+        colors (sequence[tuple[int]] or numpy.ndarray): their colours, RGB 0..255; default: PaddleSeg's.
+    """
+
+    def __init__(self, classes: Sequence[str] = (), colors: Any = ()) -> None:
+        self._classes = classes
+        self._rgb = figures.palette(len(colors) or 256, colors)
+        # The frames of a video have the same legend.
+        self._legend = functools.lru_cache(16)(
+            lambda width, numbers: figures.legend(width, numbers, self._classes, self._rgb)
+        )
+        self._bgr = np.ascontiguousarray(self._rgb[np.newaxis, :, ::-1])  # as OpenCV looks up
+
+    def color(self, mask: np.ndarray) -> np.ndarray:
+        """uint8 `[H, W]` -> BGR `[H, W, 3]`."""
+        return cv2.LUT(cv2.cvtColor(mask, cv2.COLOR_GRAY2BGR), self._bgr)
+
+    def overlay(self, mask: np.ndarray, pixels: np.ndarray, opacity: float = 0.5) -> np.ndarray:
+        """The colours over `pixels`, uint8 BGR `[H, W, 3]`."""
+        return cv2.addWeighted(pixels, 1 - opacity, self.color(mask), opacity, 0)
+
+    def with_legend(self, picture: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+        """A picture, BGR, on a strip that names the classes of its mask, or all of them, where they have names."""
+        if not self._classes:
+            return picture
+        shown = range(len(self._classes)) if mask is None else np.unique(mask)
+        strip = self._legend(picture.shape[1], tuple(shown))
+        return np.vstack([picture, strip[..., ::-1]])
+
+
+class Writer:
+    """Writes masks as NAME.png (gray, the class numbers), color/NAME.png and, if asked, overlay/NAME.png.
+
+    Args:
+        save_dir (str): where.
+        overlay (bool): the third as well, with a legend below the picture where the classes have names.
+        painter (Painter, optional): the classes' colours and names; default: PaddleSeg's colours.
+    """
+
+    def __init__(self, save_dir: str, overlay: bool = False, painter: Painter | None = None) -> None:
+        self._painter = painter or Painter()
         self._folders = {kind: os.path.join(save_dir, kind) for kind in ("", "color", *(["overlay"] * overlay))}
         for folder in self._folders.values():
             os.makedirs(folder, exist_ok=True)
 
-    def write(self, name: str, mask: np.ndarray, pixels: np.ndarray) -> None:
-        """`mask` uint8 `[H, W]`, `pixels` uint8 BGR `[H, W, 3]`.
+    def write(self, name: str, mask: np.ndarray, pixels: np.ndarray, seconds: float = 0.0) -> None:
+        """`mask` uint8 `[H, W]`, `pixels` uint8 BGR `[H, W, 3]`; when a frame is shown is no matter for a file.
 
         Raises:
             OSError: a file cannot be written; it is not there then.
         """
-        color = cv2.LUT(cv2.cvtColor(mask, cv2.COLOR_GRAY2BGR), self._colors)
-        pictures = {"": mask, "color": color}
+        pictures = {"": mask, "color": self._painter.color(mask)}
         if "overlay" in self._folders:
-            pictures["overlay"] = cv2.addWeighted(pixels, 0.5, color, 0.5, 0)
+            pictures["overlay"] = self._painter.with_legend(self._painter.overlay(mask, pixels), mask)
         for kind, picture in pictures.items():
             write_picture(os.path.join(self._folders[kind], f"{name}.png"), picture)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections import deque
 from typing import Any, Iterable, Iterator
 
@@ -41,6 +42,7 @@ class OpenVINO:
         # Said in all cases: where the processor has bf16, OpenVINO takes it unless told otherwise. What a quantised
         # model does not have in 8 bits, the attention, needs no better than that.
         hint = "bf16" if precision == "bf16" or (precision == "int8" and has_bf16) else "f32"
+        self._lock = threading.Lock()
         self._options = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": cpu_threads}
         self._compile = functools.partial(core.compile_model, model, "CPU")
         self._for_many: Any = None
@@ -51,7 +53,8 @@ class OpenVINO:
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """`[N, C, H, W]` float32 -> what the export's `output_op` gives."""
-        return self._model(np.ascontiguousarray(images, dtype="float32"))[0]
+        with self._lock:  # one request, which refuses a second thread; each run takes all the cores anyway
+            return self._model(np.ascontiguousarray(images, dtype="float32"))[0]
 
     def stream(self, inputs: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """What `run` gives for each, in order; several at a time, on threads of their own."""

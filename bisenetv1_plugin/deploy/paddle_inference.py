@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import Any, Callable, Iterable, Iterator
 
 import numpy as np
@@ -66,18 +67,20 @@ class PaddleInference:
             self._predictor = inference.create_predictor(config)
         except Exception as error:
             raise InputError(f"Paddle Inference cannot load {export.program}: {error}") from error
+        self._lock = threading.Lock()
         self._input = self._predictor.get_input_handle(self._predictor.get_input_names()[0])
         self._output = self._predictor.get_output_handle(self._predictor.get_output_names()[0])
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """`[N, C, H, W]` float32 -> what the export's `output_op` gives: int32 `[N, H, W]` for argmax."""
         images = np.ascontiguousarray(images, dtype="float32")
-        self._input.reshape(images.shape)
-        self._input.copy_from_cpu(images)
-        self._predictor.run()
-        # It leaves all of Paddle's mathematics on one thread: the next forward pass in dygraph takes twice as long.
-        paddle.base.core.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1").split(",")[0]))
-        return self._output.copy_to_cpu()
+        with self._lock:  # a predictor has one input and one output
+            self._input.reshape(images.shape)
+            self._input.copy_from_cpu(images)
+            self._predictor.run()
+            # It leaves all of Paddle's mathematics on one thread: the next forward pass in dygraph takes twice as long.
+            paddle.base.core.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1").split(",")[0]))
+            return self._output.copy_to_cpu()
 
     def stream(self, inputs: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """What `run` gives for each, in order."""

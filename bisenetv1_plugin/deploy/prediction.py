@@ -48,25 +48,13 @@ def predict(
     Raises:
         OSError: a file cannot be written; it is not there then.
     """
-    options = dict(options)
-    run = infer.aug_inference if options.pop("aug_pred", False) else infer.inference
-    if run is infer.inference:
-        for name in ("scales", "flip_horizontal", "flip_vertical"):
-            options.pop(name, None)
     colors = visualize.get_color_map_list(256, custom_color=custom_color)
     bgr = np.array(colors, "uint8").reshape(-1, 3)[:, ::-1]
     for name, pixels in source:
         try:
-            with naming_memory(), paddle.no_grad():
-                sample = transforms({"img": pixels.astype("float32")})
-                image = paddle.to_tensor(sample["img"][np.newaxis])
-                mask = run(model, image, trans_info=sample["trans_info"], **options)[0].numpy()[0, 0].astype("uint8")
-        except (ValueError, RuntimeError) as error:
-            paddle_says = re.search(r"\(InvalidArgument\) (.*)", str(error))  # of another number of channels, for one
-            if not (paddle_says or isinstance(error, InputError)):
-                raise
-            why = f"the network cannot take it. {paddle_says[1]}" if paddle_says else error
-            source.faults.append(f"{name} was left out: {why}")
+            mask, _ = segment(model, transforms, pixels, **options)
+        except InputError as error:
+            source.faults.append(f"{name} was left out: {error}")
             continue
         overlay = cv2.addWeighted(pixels, 0.6, bgr[mask], 0.4, 0)
         stem, ending = os.path.splitext(name)
@@ -76,3 +64,35 @@ def predict(
         visualize.get_pseudo_color_map(mask, colors).save(encoded, format="PNG")
         files.write(os.path.join(save_dir, "pseudo_color_prediction", f"{stem}.png"), encoded.getvalue())
         step()
+
+
+def segment(
+    model: paddle.nn.Layer,
+    transforms: Callable[[dict[str, Any]], dict[str, Any]],
+    pixels: np.ndarray,
+    aug_pred: bool = False,
+    **options: Any,
+) -> tuple[np.ndarray, paddle.Tensor]:
+    """One picture through the network. Arguments as of `predict`.
+
+    Returns:
+        tuple: the mask, uint8 `[H, W]` of the picture's own size, and the logits behind it, `[1, classes, H, W]`.
+
+    Raises:
+        InputError: the network cannot take it, or the memory does not suffice.
+    """
+    run = infer.aug_inference if aug_pred else infer.inference
+    if not aug_pred:
+        for name in ("scales", "flip_horizontal", "flip_vertical"):
+            options.pop(name, None)
+    try:
+        with naming_memory(), paddle.no_grad():
+            sample = transforms({"img": pixels.astype("float32")})
+            image = paddle.to_tensor(sample["img"][np.newaxis])
+            mask, logits = run(model, image, trans_info=sample["trans_info"], **options)
+            return mask.numpy()[0, 0].astype("uint8"), logits
+    except (ValueError, RuntimeError) as error:
+        paddle_says = re.search(r"\(InvalidArgument\) (.*)", str(error))  # of another number of channels, for one
+        if not paddle_says or isinstance(error, InputError):
+            raise
+        raise InputError(f"the network cannot take it. {paddle_says[1]}") from error

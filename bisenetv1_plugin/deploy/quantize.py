@@ -9,6 +9,7 @@ import numpy as np
 import paddle
 import yaml
 
+from bisenetv1_plugin.datasets.classes import NamedClasses
 from bisenetv1_plugin.deploy import export, int8
 from bisenetv1_plugin.errors import InputError
 
@@ -21,6 +22,7 @@ def save(
     batch_nums: int,
     batch_size: int,
     to: str = "paddle",
+    classes: NamedClasses | None = None,
 ) -> None:
     """Write the quantised model, its weights (int8) and `deploy.yaml` into `save_dir`.
 
@@ -35,6 +37,7 @@ def save(
         batch_nums, batch_size (int): how many of them to calibrate with, from the whole length of the list.
         to (str): 'paddle', by Paddle's own quantiser, which only Paddle 2.6 and 3.0 have; 'openvino' or 'onnx', see
             `int8`. ONNX Runtime and OpenVINO run the last.
+        classes (NamedClasses, optional): see `export.save`.
 
     Raises:
         InputError: there are fewer images than that, this Paddle writes no program that its quantiser can read, or
@@ -48,7 +51,7 @@ def save(
     with export.beside(save_dir) as beside:
         quantised = os.path.join(beside, "int8")
         if to != "paddle":
-            export.save(model, beside, transforms, to="onnx")
+            export.save(model, beside, transforms, to="onnx", classes=classes)
             os.mkdir(quantised)
             quantise = {"openvino": int8.to_openvino, "onnx": int8.to_onnx}[to]
             arrays = [np.asarray(images[index], "float32")[np.newaxis] for index in range(needed)]
@@ -56,7 +59,7 @@ def save(
             export.move(quantised, save_dir)
             return
         try:
-            export.save(model, beside, transforms, to="paddle")
+            export.save(model, beside, transforms, to="paddle", classes=classes)
         except TypeError as error:
             if "got Variable" not in str(error):  # Paddle 3.2's and 3.3's words for an operator of the older kind
                 raise

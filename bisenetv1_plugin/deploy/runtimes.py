@@ -14,7 +14,7 @@ PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 
 
 class Runtime(Protocol):
-    """What every runtime does. It is made with `(export, device, cpu_threads, precision)`."""
+    """What every runtime does, for several threads too. It is made with `(export, device, cpu_threads, precision)`."""
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """`[N, C, H, W]` float32 -> what the export's `output_op` gives: integer `[N, H, W]` for argmax."""

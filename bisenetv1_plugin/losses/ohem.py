@@ -34,8 +34,12 @@ class BiSeNetV1Loss(nn.Layer):
         thresh (float): probability of the true class up to which a pixel is hard, in (0, 1]. Default: 0.7.
         min_kept (int|float): an integer is a number of pixels (over the batch on one device), a float a fraction
             of the label's pixels. Default: 1/16, as the authors'.
+        min_kept_of (str): which pixels such a fraction is of, 'all', as the authors', or 'valid', those that are not
+            ignored, as in CoinCheung/BiSeNet.
+        average_over (str): what the loss divides by, the pixels that are 'kept', or 'all' of the label's, ignored or
+            not, as MMSegmentation's cross-entropy does.
         weight (list[float], optional): a weight for each class; the mean then divides by the kept pixels' summed
-            weights.
+            weights (or, with `average_over: all`, by the number of pixels).
         ignore_index (int): label of the pixels that do not count. Default: 255.
         resize_label (bool): bring the label to the logits' size, by nearest neighbour: the authors' loss of the
             `.speed` networks, at 1/8 of the image. `min_kept` counts those pixels. Default: False.
@@ -46,7 +50,16 @@ class BiSeNetV1Loss(nn.Layer):
         FloatingPointError: the loss was NaN or infinite many times in a row (looked at regularly).
     """
 
-    def __init__(self, thresh=0.7, min_kept=1 / 16, weight=None, ignore_index=255, resize_label=False):
+    def __init__(
+        self,
+        thresh=0.7,
+        min_kept=1 / 16,
+        weight=None,
+        ignore_index=255,
+        resize_label=False,
+        min_kept_of="all",
+        average_over="kept",
+    ):
         super().__init__()
         if not 0 < thresh <= 1:
             raise ValueError(f"`thresh` is a probability in (0, 1], not {thresh!r}; 1 keeps every pixel.")
@@ -57,6 +70,10 @@ class BiSeNetV1Loss(nn.Layer):
                 f"`min_kept` is a number of pixels (an integer from 1 on) or a fraction of them (a float in (0, 1]), "
                 f"not {min_kept!r}."
             )
+        if min_kept_of not in ("all", "valid"):
+            raise ValueError(f"`min_kept_of` is 'all' or 'valid', not {min_kept_of!r}.")
+        if average_over not in ("kept", "all"):
+            raise ValueError(f"`average_over` is 'kept' or 'all', not {average_over!r}.")
         if weight is not None and (len(weight) == 0 or min(weight) < 0):
             raise ValueError(f"`weight` needs one number from 0 on for each class, not {weight!r}.")
         self.max_easy_loss = -math.log(thresh)
@@ -64,6 +81,8 @@ class BiSeNetV1Loss(nn.Layer):
         self.weight = weight
         self.ignore_index = ignore_index
         self.resize_label = resize_label
+        self.min_kept_of = min_kept_of
+        self.average_over = average_over
         self._calls = 0
         self._label_range = None
         self._not_finite = None
@@ -97,7 +116,7 @@ class BiSeNetV1Loss(nn.Layer):
             if self.weight is not None:
                 weight = paddle.to_tensor(self.weight, dtype=kept.dtype)
                 kept = kept * paddle.gather(weight, target.flatten()).reshape(kept.shape)
-            total = kept.sum()
+            total = kept.sum() if self.average_over == "kept" else paddle.full([], kept.size, kept.dtype)
             loss = (pixel_loss * kept).sum() / paddle.where(total > 0, total, paddle.ones_like(total))
             if paddle.in_dynamic_mode():
                 self._remember(loss.detach())
@@ -120,13 +139,21 @@ class BiSeNetV1Loss(nn.Layer):
 
     def _hard(self, pixel_loss, valid):
         """Which pixels are kept, 1 or 0, `[N, H, W]`. `loss >= -log(t)` is `probability <= t`."""
-        count = self.min_kept if isinstance(self.min_kept, int) else int(self.min_kept * valid.size)
-        if count > valid.size:
+        if isinstance(self.min_kept, int) and self.min_kept > valid.size:
             return valid
+        count = self._count(valid)
         # Ignored pixels have probability 1, as in the authors' code.
-        threshold = _largest(pixel_loss * valid, max(count, 1), self.max_easy_loss) - _TIE
+        threshold = _largest(pixel_loss * valid, count, self.max_easy_loss) - _TIE
         threshold = paddle.where(_total(valid) >= count, threshold, paddle.zeros_like(threshold))
         return valid * (pixel_loss >= threshold).astype(valid.dtype)
+
+    def _count(self, valid):
+        """How many pixels are kept at least: a number, or of no dimension and on the device."""
+        if isinstance(self.min_kept, int):
+            return self.min_kept
+        if self.min_kept_of == "all":
+            return max(int(self.min_kept * valid.size), 1)
+        return paddle.clip((_total(valid).astype("float64") * self.min_kept).astype("int64"), min=1)
 
     def _remember(self, loss):
         """Count, on the device, the calls in a row whose loss is not finite."""
@@ -169,7 +196,7 @@ def _largest(values, count, most):
 def _selected(values, count, most):
     """By selection, where there is no device to wait for."""
     found = values.numpy().ravel()
-    place = found.size - count
+    place = found.size - int(count)
     found.partition(place)
     return paddle.to_tensor(np.minimum(found[place], found.dtype.type(most)))
 

@@ -11,6 +11,7 @@ import paddle.nn.functional as F
 from paddleseg.models.layers import ConvBN, ConvBNReLU
 
 from bisenetv1_plugin.models.features import feature_channels
+from bisenetv1_plugin.models.initialisation import initialise
 from bisenetv1_plugin.models.variants import VARIANTS
 from bisenetv1_plugin.weights import load_pretrained
 
@@ -72,8 +73,7 @@ class BiSeNetV1(nn.Layer):
             Head(channels, hidden, num_classes, knobs.head_bias, knobs.head_dropout)
             for channels, hidden in ((context, auxiliary), (context, auxiliary), (fused, principal))
         )
-        # Paddle's own default for convolutions, normal with variance 2 / fan_in, is the authors' kaiming_normal;
-        # BatchNorm starts at weight 1 and bias 0 in both.
+        initialise(self, knobs.initialisation)
         if pretrained is not None:
             load_pretrained(self, pretrained)
 

@@ -68,7 +68,8 @@ class Steps:
         script, *arguments = shlex.split(command)
         arguments += [option for option in options if option]
         if script in _STANDINS and not Path(script).is_file():
-            arguments = [_STANDINS[script], *(a for a in arguments if a.split("=")[0] not in _LOG_FLAGS)]
+            kept = [argument for argument in arguments if argument.split("=")[0] not in _LOG_FLAGS]
+            arguments = [_STANDINS[script], "--verbose", *kept]  # PaddleSeg's own lines, which the verdict reads
             script = "bisenetv1"
         if script == "bisenetv1":
             script = shutil.which(script, path=self._path)

@@ -10,6 +10,7 @@ from typing import List, Optional
 
 import numpy as np
 
+from bisenetv1_plugin import tables
 from bisenetv1_plugin.tipc.params import TipcError
 from bisenetv1_plugin.tipc.prepare import listed
 
@@ -22,6 +23,7 @@ class Result:
 
     Attributes:
         name: the run's, as in the log folder.
+        classes: the names of the classes.
         agreement: share of equal pixels, 0..1; None where masks are missing.
         logits: the largest difference of the runtime's logits and dygraph's; None for fp16 and int8, and with no mask.
         class_iou, class_acc: of each class, to four decimals, 0..1; `predict_` those of dygraph.
@@ -29,6 +31,7 @@ class Result:
     """
 
     name: str
+    classes: List[str]
     images: int
     agreement: Optional[float]
     logits: Optional[float]
@@ -58,6 +61,7 @@ def judge(export, picture):
     from tqdm import tqdm
 
     from bisenetv1_plugin import project
+    from bisenetv1_plugin.datasets.classes import named_classes
     from bisenetv1_plugin.deploy import parity
 
     pairs = listed(export.images)
@@ -66,6 +70,7 @@ def judge(export, picture):
     build = project.Builder(cfg)
     model = project.trained_model(build, str(export.weights))
     num_classes = build.val_dataset.num_classes
+    classes = named_classes(cfg, num_classes)
     transforms = build.val_dataset.transforms
     ignored = build.val_dataset.ignore_index
     tallies = [parity.Tally(num_classes, ignored) for _ in export.runs]
@@ -97,9 +102,10 @@ def judge(export, picture):
                 shown.append(mask)
             if (image, label) in drawn and len(shown) == 1 + len(export.runs):
                 rows.append((image, truth, shown))
-    _draw(picture, rows, export, num_classes)
+    _draw(picture, rows, export, classes)
     return [
-        _result(run, len(pairs), reference, *found) for run, *found in zip(export.runs, tallies, comparisons, missing)
+        _result(run, classes, len(pairs), reference, *found)
+        for run, *found in zip(export.runs, tallies, comparisons, missing)
     ]
 
 
@@ -113,10 +119,11 @@ def report(results, failed, path):
     """
     passed = bool(results) and not failed and all(result.verdict == PASS for result in results)
     for result in results:
-        print(f"\n{result.name}\n{'class':>6}{'IoU predict':>13}{'IoU infer':>11}{'Acc predict':>13}{'Acc infer':>11}")
-        columns = (result.predict_class_iou, result.class_iou, result.predict_class_acc, result.class_acc)
-        for number, values in enumerate(zip(*columns)):
-            print(f"{number:>6}{values[0]:>13.4f}{values[1]:>11.4f}{values[2]:>13.4f}{values[3]:>11.4f}")
+        columns = {
+            **{"IoU predict": result.predict_class_iou, "IoU infer": result.class_iou},
+            **{"Acc predict": result.predict_class_acc, "Acc infer": result.class_acc},
+        }
+        print(f"\n{result.name}\n{tables.by_class(result.classes, columns)}")
         print(f"mIoU predict {result.predict_miou:.4f}" + ("" if result.miou is None else f", infer {result.miou:.4f}"))
         print("; ".join(_shown(result)) + f": {result.verdict}")
         if result.reason:
@@ -140,7 +147,7 @@ def _shown(result):
         yield f"logits differ by at most {result.logits:.1e}"
 
 
-def _result(run, images, reference, tally, comparison, missing):
+def _result(run, classes, images, reference, tally, comparison, missing):
     from bisenetv1_plugin.deploy import parity
 
     expected = reference.scores()
@@ -164,6 +171,7 @@ def _result(run, images, reference, tally, comparison, missing):
     expected_iou, expected_acc = expected.rounded()
     return Result(
         name=run.results.name,
+        classes=list(classes.names),
         images=images,
         agreement=agreement,
         logits=comparison.max_difference,
@@ -218,17 +226,17 @@ def _mask(path, shape):
     return mask if mask.shape == shape else None
 
 
-def _draw(path, rows, export, num_classes):
+def _draw(path, rows, export, classes):
     """Image, truth, prediction and every inference run, side by side."""
     import cv2
 
     from bisenetv1_plugin import figures
 
-    colors = figures.palette(num_classes)
+    colors = figures.palette(len(classes.names), classes.colors)
     pictures = [
         [cv2.cvtColor(cv2.imread(str(image)), cv2.COLOR_BGR2RGB), *(colors[mask] for mask in (truth, *shown))]
         for image, truth, shown in rows
     ]
     if pictures:
         titles = ["image", "truth", "predict", *(f"infer {n + 1}" for n in range(len(export.runs)))]
-        figures.sheet(path, pictures, titles)
+        figures.sheet(path, pictures, titles, [*zip(classes.names, colors)])

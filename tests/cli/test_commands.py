@@ -1,5 +1,7 @@
 """The command line from end to end on a few generated scenes, in processes of its own, and what it refuses."""
 
+import importlib.util
+import json
 import os
 import re
 import shutil
@@ -15,7 +17,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from bisenetv1_plugin import figures, zoo
+from bisenetv1_plugin import figures, machine, zoo
+from bisenetv1_plugin.cli import main
 from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
 from bisenetv1_plugin.datasets.synthetic import write_scenes
 
@@ -49,6 +52,11 @@ def train(folder, save_dir, *arguments):
     )
 
 
+def logged(save_dir):
+    """What the last training into this folder did not show."""
+    return (save_dir / "train.log").read_text().rpartition("\n=== ")[2]
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Scenes and a configuration for them."""
@@ -63,11 +71,22 @@ def folder(tmp_path_factory):
     return folder
 
 
+TENSORBOARD = importlib.util.find_spec("tensorboard") is not None
+
+
 @pytest.fixture(scope="module")
-def trained(folder):
-    """A training with evaluation, curves and an averaged network; returns its folder and what it printed."""
-    done = train(folder, "out", "--do_eval", "--use_vdl", "--use_ema", "--save_interval", 2, "--seed", 1)
-    return folder / "out", succeeded(done)
+def shown(folder):
+    """What a training with evaluation, curves and an averaged network shows, into a pipe."""
+    flags = ["--do_eval", "--use_vdl", "--use_ema", "--save_interval", 2, "--seed", 1, *["--tensorboard"] * TENSORBOARD]
+    done = train(folder, "out", *flags)
+    succeeded(done)
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def trained(folder, shown):
+    """That training's folder and its log."""
+    return folder / "out", logged(folder / "out")
 
 
 @pytest.fixture(scope="module")
@@ -101,17 +120,73 @@ class TestTrain:
         colors = {color for _, color in Image.open(out / "curves.png").convert("RGB").getcolors(100000)}
         assert {(31, 119, 180), (255, 127, 14)} <= colors  # both curves are drawn
 
+    def test_what_it_shows(self, folder, shown, trained):
+        """What runs, every validation, the result, and where the files are; the log has all of PaddleSeg's lines."""
+        lines = shown.splitlines()
+        assert lines[0] == "Training BiSeNetV1 with ResNet18_v1b, batch 4: 4 iterations, on cpu"
+        found = re.findall(r"\[EVAL\] #Images: 4 mIoU: ([\d.]+) Acc: ([\d.]+)", trained[1])
+        assert len(found) == 4, "network and average, at 2 and at 4"
+        for line, (miou, acc) in zip(lines[1:5], found):
+            assert f"mIoU {miou}, Acc {acc}" in line
+        assert [line.split(":")[0] for line in lines[1:5]] == [
+            *("Validation at 2", "  averaged weights", "Validation at 4", "  averaged weights")
+        ]
+        best = max(found[0], found[2])[0]
+        assert re.fullmatch(r"Trained 4 iterations in \d+\.\d minutes\.", lines[5])
+        assert re.fullmatch(rf"The best weights, mIoU {best} at [24], are in out/best_model/model.pdparams", lines[6])
+        assert lines[7:] == ["The curves are in out/curves.png", "The log is in out/train.log"]
+        for line in (*lines[:-1], "Environment Information", "Config Information", "Total Flops"):
+            assert line in trained[1]
+
+    @pytest.mark.skipif(not TENSORBOARD, reason="tensorboard is not installed")
+    def test_tensorboard_has_visualdl_s_curves(self, trained):
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+        from tensorboard.util import tensor_util
+
+        events = EventAccumulator(str(trained[0]), size_guidance={"tensors": 0})
+        events.Reload()
+        assert "Train/lr" in events.Tags()["tensors"] and "Evaluate/Ema_mIoU" in events.Tags()["tensors"]
+        for tag in events.Tags()["tensors"]:
+            points = {event.step: float(tensor_util.make_ndarray(event.tensor_proto)) for event in events.Tensors(tag)}
+            assert points == pytest.approx(dict(figures.read_curve(trained[0], tag))), tag
+
+    def test_tensorboard_that_is_not_installed(self, folder, monkeypatch, capsys):
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+        assert main(["train", "--config", "config.yml", "--device", "cpu", "--save_dir", "no", "--tensorboard"]) == 2
+        assert "--tensorboard needs the package tensorboard: pip install" in capsys.readouterr().err
+        assert not (folder / "no").exists()
+
     @pytest.mark.slow
-    def test_without_evaluation(self, folder, request):
-        done = train(folder, "plain", "--iters", 1)
-        if "cannot access local variable 'mean_iou'" in done.stderr:
-            pytest.xfail("PaddleSeg 2.9.1 cannot train any model without --do_eval")
-        succeeded(done)
+    def test_without_evaluation(self, folder, in_a_terminal):
+        """On a terminal, with a bar."""
+        arguments = ["--save_dir", "plain", "--log_iters", 1, "--iters", 2, "--save_interval", 1]
+        done = in_a_terminal(folder, "train", "--config", "config.yml", "--device", "cpu", *arguments)
+        assert done.returncode == 0, done.said
+        loss, rate = re.findall(r"iter: 2/2, loss: ([\d.]+), lr: ([\d.]+)", logged(folder / "plain"))[0]
+        bar = re.search(rf"\rtrain: 100%\|.*?loss={loss}, lr=(\S+?)\]", done.said)
+        assert float(bar[1]) == pytest.approx(float(rate), rel=0.01), "a bar that moves in place, with loss and rate"
+        assert done.said.count("\n") <= 6 and "[TRAIN]" not in done.said
         assert (folder / "plain" / "iter_1" / "model.pdparams").is_file()
 
     @pytest.mark.slow
-    def test_static_training(self, folder):
-        log = succeeded(train(folder, "static", "--iters", 2, "--do_eval", "--to_static_training"))
+    def test_verbose_is_as_paddleseg_has_it(self, folder):
+        done = train(folder, "verbose", "--verbose", "--iters", 1)
+        if "cannot access local variable 'mean_iou'" in done.stderr:
+            pytest.xfail("PaddleSeg 2.9.1 cannot train any model without --do_eval")
+        assert len(re.findall(r"\[TRAIN\]", succeeded(done))) == 1 and "Environment Information" in done.stdout
+        assert sorted(os.listdir(folder / "verbose")) == ["iter_1"]
+
+    @pytest.mark.slow
+    def test_static_training(self, folder, in_a_terminal):
+        """On a terminal, where a line and the bar must not get into each other's way."""
+        flags = ["--log_iters", 1, "--iters", 2, "--save_interval", 1, "--do_eval", "--to_static_training"]
+        done = in_a_terminal(
+            folder, "train", "--config", "config.yml", "--device", "cpu", "--save_dir", "static", *flags
+        )
+        assert done.returncode == 0 and len(re.findall(r"[\r\n]Validation at [12]: ", done.said)) == 2, done.said
+        assert "\rvalidate: 100%" in done.said
+        log = logged(folder / "static")
         assert "Successfully" in log and len(re.findall(r"\[TRAIN\]", log)) == 2
 
     @pytest.mark.slow
@@ -127,8 +202,8 @@ class TestTrain:
         process.wait()
         assert later.exists()
 
-        log = succeeded(train(folder, "resumed", "--iters", 6, "--do_eval", "--resume_model", "killed/iter_4"))
-        assert re.findall(r"iter: (\d+)/6", log) == ["5", "6"]
+        succeeded(train(folder, "resumed", "--iters", 6, "--do_eval", "--resume_model", "killed/iter_4"))
+        assert re.findall(r"iter: (\d+)/6", logged(folder / "resumed")) == ["5", "6"]
         optimizer = paddle.load(str(folder / "resumed" / "iter_6" / "model.pdopt"))
         assert optimizer["LR_Scheduler"]["last_epoch"] == 6
         shutil.rmtree(folder / "killed")
@@ -172,14 +247,30 @@ class TestTrain:
         assert done.returncode == 0, "\n".join(log[-2000:] for log in logs) + done.stdout[-2000:] + done.stderr[-2000:]
         assert len(logs) == 2
         assert (folder / "two" / "iter_2" / "model.pdparams").is_file()
-        assert "epoch: 1, iter: 2/2" in logs[0]  # 8 images, 2 processes with 2 each: an epoch has 2 iterations
+        assert "Training BiSeNetV1" in logs[0] and "Training BiSeNetV1" not in logs[1], "the first process talks"
+        # 8 images, 2 processes with 2 each: an epoch has 2 iterations
+        assert "epoch: 1, iter: 2/2" in logged(folder / "two")
 
 
 class TestVal:
     def test_agrees_with_the_training(self, folder, trained, weights):
-        log = succeeded(bisenetv1(folder, "val", "--config", "config.yml", "--model_path", weights, "--device", "cpu"))
+        flags = ["--config", "config.yml", "--model_path", weights, "--device", "cpu", "--json", "val.json"]
+        log = succeeded(bisenetv1(folder, "val", *flags))
         evaluations = re.findall(r"\[EVAL\] #Images: \d+ (mIoU: [\d.]+)", trained[1])
         assert miou(log)[0] == miou(evaluations[2])[0]  # network and average at 2, then the network at 4
+        assert len(log.splitlines()) == 2 + 1 + len(DEMO_CLASSES), log
+        names = [name for name, _ in DEMO_CLASSES]
+
+        found = json.loads((folder / "val.json").read_text())
+        logged_iou = re.findall(r"Class IoU: \n\[([^\]]*)\]", trained[1])[2].split()
+        assert found["class_iou"] == pytest.approx([float(value) for value in logged_iou], abs=1e-4)
+        for key, title in (("class_precision", "Precision"), ("class_recall", "Recall")):
+            values = re.findall(rf"Class {title}: \n\[([^\]]*)\]", trained[1])[2].split()
+            assert found[key] == pytest.approx([float(value) for value in values], abs=1e-4)
+        assert (found["images"], found["auc_roc"], found["classes"]) == (4, None, names)
+        assert miou(log)[0] == pytest.approx(found["miou"], abs=1e-4)
+        for key in ("acc", "kappa", "dice"):
+            assert f"{key.capitalize()}: {found[key]:.4f}" in log
 
     @pytest.mark.slow
     def test_scales_flips_and_windows(self, folder, weights):
@@ -225,7 +316,7 @@ class TestPredictAndInfer:
             succeeded(
                 bisenetv1(
                     *(folder, "infer", "--config", exported / "deploy.yaml", "--image_path", images, "--device", "cpu"),
-                    *("--save_dir", f"inferred{batch_size}", "--batch_size", batch_size),
+                    *("--save_dir", f"inferred{batch_size}", "--batch_size", batch_size, "--json", "infer.json"),
                 )
             )
             names = sorted(path.stem for path in images.iterdir())
@@ -234,6 +325,14 @@ class TestPredictAndInfer:
                 b = np.asarray(Image.open(folder / f"inferred{batch_size}" / f"{name}.png"))
                 assert a.shape == (64, 96) and (a == b).mean() >= 0.9999
             assert len(list((folder / f"inferred{batch_size}").glob("*.png"))) == len(names)
+            found = json.loads((folder / "infer.json").read_text())
+            assert [image["name"] for image in found["images"]] == names and found["faults"] == []
+            assert found["runtime"] in ("openvino", "onnxruntime", "paddle") and found["precision"] == "fp32"
+            assert found["seconds"] > 0
+            for image in found["images"]:
+                mask = np.asarray(Image.open(folder / f"inferred{batch_size}" / f"{image['name']}.png"))
+                shares = {str(value): (mask == value).mean() for value in np.unique(mask)}
+                assert image["shares"] == pytest.approx(shares, abs=1e-6)
         assert len(list((folder / "predicted" / "added_prediction").iterdir())) == len(names)
 
     def test_deploy_yaml_names_what_is_there(self, exported):
@@ -248,9 +347,11 @@ class TestPredictAndInfer:
         (tmp_path / "images" / "bad.png").write_bytes(b"no picture")
         done = bisenetv1(
             *(folder, "infer", "--config", exported / "deploy.yaml", "--image_path", tmp_path / "images"),
-            *("--save_dir", tmp_path / "masks", "--device", "cpu"),
+            *("--save_dir", tmp_path / "masks", "--device", "cpu", "--json", tmp_path / "infer.json"),
         )
         assert done.returncode == 1 and "bad.png cannot be read and was left out" in done.stderr
+        (fault,) = json.loads((tmp_path / "infer.json").read_text())["faults"]
+        assert f"bisenetv1: {fault}\n" == done.stderr
         assert len(list((tmp_path / "masks").glob("*.png"))) == 4
 
     @pytest.mark.slow
@@ -334,6 +435,29 @@ def test_threads(python):
     assert run() == str(len(os.sched_getaffinity(0)))
     assert run(OMP_NUM_THREADS="7") == "7"
     assert run(PADDLE_TRAINER_ID="0") == "None"
+
+
+@pytest.mark.parametrize(
+    "processor, own, expected",
+    [
+        ("vendor_id : AuthenticAMD\nflags : fpu fma avx2\n", None, "5"),
+        ("vendor_id : AuthenticAMD\nflags : fpu fma avx2\n", "4", "4"),
+        ("vendor_id : AuthenticAMD\nflags : fpu fma\n", None, None),
+        ("vendor_id : GenuineIntel\nflags : fpu fma avx2\n", None, None),
+        (None, None, None),
+    ],
+)
+def test_amd_vectors(tmp_path, monkeypatch, processor, own, expected):
+    """MKL is told to use AVX2 on AMD's processors that have it, unless the user said otherwise."""
+    monkeypatch.setattr(machine, "CPUINFO", tmp_path / "cpuinfo")
+    if processor:
+        machine.CPUINFO.write_text(processor)
+    monkeypatch.delenv("MKL_DEBUG_CPU_TYPE", raising=False)
+    if own:
+        monkeypatch.setenv("MKL_DEBUG_CPU_TYPE", own)
+    machine.use_amd_vectors()
+    found = os.environ.pop("MKL_DEBUG_CPU_TYPE", None)
+    assert found == expected
 
 
 def test_help_where_the_system_cannot_say_how_many_cores(python):

@@ -37,7 +37,7 @@ def build(name):
     torch = pytest.importorskip("torch")
     torch.manual_seed(0)
     module = NETWORKS[name][0]()
-    _look_trained(torch, module)
+    look_trained(torch, module)
     return module
 
 
@@ -49,7 +49,7 @@ def images(batch, size, seed=0):
     return (blots + random.normal(0, 0.5, size=blots.shape)).astype("float32")
 
 
-def _look_trained(torch, module):
+def look_trained(torch, module):
     """Weights that keep the signal's size, and BatchNorms as after a training: statistics near those of the signal."""
     norms = [layer for layer in module.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
     residual = [layer for name, layer in module.named_modules() if name.endswith("bn3")]
@@ -61,7 +61,7 @@ def _look_trained(torch, module):
         layer.momentum = 1.0
     module.train()
     with torch.no_grad():
-        module(torch.from_numpy(images(8, (128, 160), seed=1)))
+        module(torch.from_numpy(images(8, (128, 160), seed=1)).to(norms[0].weight.dtype))
         for layer in norms:
             layer.momentum = 0.1
             layer.running_mean += layer.running_var.sqrt() * torch.randn_like(layer.running_mean) / 4
@@ -69,7 +69,7 @@ def _look_trained(torch, module):
             layer.running_var += 1e-3
 
 
-def _wrap(module, forward):
+def wrap(module, forward):
     """The module with another forward: `forward(module, image)`."""
     module.forward = types.MethodType(forward, module)
     return module
@@ -112,7 +112,7 @@ def _mmseg(backbone, depth):
             for out in logits
         ]
 
-    return _wrap(module, forward)
+    return wrap(module, forward)
 
 
 def _plain_batchnorm(config):
@@ -130,27 +130,33 @@ def _zllrunning():
     if spec is None:
         pytest.skip("could not import 'hairtone'")
     folder = Path(spec.origin).parent / "_vendor"
-    with _modules(hairtone=_package(), **{"hairtone._vendor": _package(folder)}):
+    with modules(hairtone=package(), **{"hairtone._vendor": package(folder)}):
         from hairtone._vendor.bisenet import BiSeNet
 
-    return _wrap(BiSeNet(CLASSES), _principal_first(BiSeNet.forward))
+    return wrap(BiSeNet(CLASSES), principal_first(BiSeNet.forward))
 
 
 def _coincheung():
-    folder = _checkout("COINCHEUNG_DIR")
-    import torch.utils.model_zoo
+    folder = checkout("COINCHEUNG_DIR")
+    with modules(folder, "lib", torchvision=types.ModuleType("torchvision")), no_download():
+        from lib.models.bisenetv1 import BiSeNetV1
 
-    load_url, torch.utils.model_zoo.load_url = torch.utils.model_zoo.load_url, lambda url: {}
+        return wrap(BiSeNetV1(CLASSES), principal_first(BiSeNetV1.forward))
+
+
+@contextmanager
+def no_download():
+    """PyTorch's model zoo gives no weights."""
+    from torch.utils import model_zoo
+
+    load_url, model_zoo.load_url = model_zoo.load_url, lambda url: {}
     try:
-        with _modules(folder, "lib", torchvision=types.ModuleType("torchvision")):
-            from lib.models.bisenetv1 import BiSeNetV1
-
-            return _wrap(BiSeNetV1(CLASSES), _principal_first(BiSeNetV1.forward))
+        yield
     finally:
-        torch.utils.model_zoo.load_url = load_url
+        model_zoo.load_url = load_url
 
 
-def _principal_first(original):
+def principal_first(original):
     def forward(self, image):
         principal, auxiliary8, auxiliary16 = original(self, image)
         return [auxiliary16, auxiliary8, principal] if self.training else [principal]
@@ -159,15 +165,15 @@ def _principal_first(original):
 
 
 def _torchseg(kind):
-    folder = _checkout("TORCHSEG_DIR")
+    folder = checkout("TORCHSEG_DIR")
     import torch
 
     config = types.ModuleType("config")
     config.config = types.SimpleNamespace(num_classes=CLASSES, bn_eps=1e-5, bn_momentum=0.1)
     utils = types.ModuleType("utils.pyt_utils")
     utils.load_model = None
-    stubs = {"config": config, "utils": _package(), "utils.pyt_utils": utils}
-    with _modules(folder / "furnace", "base_model", "seg_opr", **stubs):
+    stubs = {"config": config, "utils": package(), "utils.pyt_utils": utils}
+    with modules(folder / "furnace", "base_model", "seg_opr", **stubs):
         spec = importlib.util.spec_from_file_location(
             "torchseg_network", folder / f"model/bisenet/cityscapes.bisenet.{kind}/network.py"
         )
@@ -191,23 +197,23 @@ def _torchseg(kind):
             return [torch.nn.functional.interpolate(outputs[0], image.shape[2:], mode="bilinear", align_corners=True)]
         return list(outputs)
 
-    return _wrap(module, forward)
+    return wrap(module, forward)
 
 
-def _checkout(variable):
+def checkout(variable):
     if not os.environ.get(variable):
         pytest.skip(f"{variable} names no checkout")
     return Path(os.environ[variable])
 
 
-def _package(folder=None):
+def package(folder=None):
     module = types.ModuleType("package")
     module.__path__ = [str(folder)] if folder else []
     return module
 
 
 @contextmanager
-def _modules(folder=None, *names, **stubs):
+def modules(folder=None, *names, **stubs):
     """Imports see `folder` and the stubs; afterwards all of them are forgotten."""
     before = dict(sys.modules)
     path = list(sys.path)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from bisenetv1_plugin.datasets import classes
-from bisenetv1_plugin.datasets.classes import CLASS_NAMES, class_colors, class_groups, remap
+from bisenetv1_plugin.datasets.classes import CLASS_NAMES, class_colors, class_groups, read_classes, remap
+from bisenetv1_plugin.errors import InputError
 
 
 def test_class_table():
@@ -38,3 +39,25 @@ def test_remap():
 def test_bad_classes_are_refused(choice, message):
     with pytest.raises(ValueError, match=message):
         remap(np.zeros((2, 2), np.uint8), choice)
+
+
+class TestFilesOfNames:
+    def test_names(self, tmp_path):
+        (tmp_path / "classes.txt").write_text("\ufeffroad way\n\n车辆\n", encoding="utf-8")
+        assert read_classes(tmp_path / "classes.txt") == (("road way", "车辆"), ())
+
+    def test_names_and_colors(self, tmp_path):
+        (tmp_path / "classes.txt").write_text("road way 1 2 3\ncar 255 0 9\n")
+        assert read_classes(tmp_path / "classes.txt") == (("road way", "car"), ((1, 2, 3), (255, 0, 9)))
+
+    @pytest.mark.parametrize("text", ["road 1 2 3\ncar\n", "road 1 2 3\ncar 1 2 256\n", "road 1 2 3\n1 2 3\n"])
+    def test_what_is_no_color_is_part_of_the_name(self, tmp_path, text):
+        (tmp_path / "classes.txt").write_text(text)
+        assert read_classes(tmp_path / "classes.txt") == (tuple(text.splitlines()), ())
+
+    def test_refusals(self, tmp_path):
+        (tmp_path / "empty.txt").write_text("\n")
+        (tmp_path / "latin.txt").write_bytes(b"Stra\xdfe\n")
+        for name, sentence in (("empty", "is empty"), ("latin", "is no text in UTF-8"), ("absent", "there is no")):
+            with pytest.raises(InputError, match=sentence):
+                read_classes(tmp_path / f"{name}.txt")

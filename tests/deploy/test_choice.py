@@ -103,6 +103,7 @@ def test_int8(small, dynamic, tmp_path, to, backends):
     assert run("quantize", *flags) == 0
     deploy = yaml.safe_load((tmp_path / "int8" / "deploy.yaml").read_text())["Deploy"]
     assert deploy["precision"] == "int8" and not {"model", "params"} & deploy.keys()
+    assert deploy["classes"] == ["flat", "construction", "nature", "sky", "vehicle"]
     sizes = [
         sum(path.stat().st_size for path in folder.iterdir() if path.suffix in (".bin", ".onnx"))
         for folder in (tmp_path / "int8", dynamic)

@@ -4,6 +4,7 @@ import numpy as np
 import paddle
 import pytest
 
+from bisenetv1_plugin.losses import ohem
 from bisenetv1_plugin.losses.ohem import BiSeNetV1Loss
 
 CLASSES = 5
@@ -78,6 +79,32 @@ def test_against_numpy(name, min_kept, weight, seed):
     assert actual.shape == (1,) and actual.dtype == np.float32
     np.testing.assert_allclose(actual[0], expected, rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("selection", ["_selected", "_enclosed"])  # on the CPU, and on other devices
+@pytest.mark.parametrize("seed", range(4))
+def test_a_fraction_of_the_valid_pixels(seed, selection, monkeypatch):
+    """CoinCheung's: a sixteenth of the pixels that are not ignored. Here a half, so that it takes easy ones."""
+    monkeypatch.setattr(ohem, "_selected", getattr(ohem, selection))
+    logit, label = case("few hard", seed)
+    valid = int((label != 255).sum())
+    expected, expected_gradient = reference(logit, label, min_kept=valid // 2)
+    actual, gradient = run(BiSeNetV1Loss(min_kept=0.5, min_kept_of="valid"), logit, label)
+    np.testing.assert_allclose(actual[0], expected, rtol=1e-5)
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-4, atol=1e-7)
+    assert abs(actual - run(BiSeNetV1Loss(min_kept=0.5), logit, label)[0]) > 1e-3
+
+
+@pytest.mark.parametrize("name", ["random", "ignored", "few hard", "all ignored"])
+@pytest.mark.parametrize("thresh", [0.7, 1.0])
+def test_average_over_all_pixels(name, thresh):
+    """MMSegmentation's: the sum over the kept pixels, divided by all of them."""
+    logit, label = case(name, 0)
+    mean, mean_gradient = reference(logit, label, thresh=thresh)
+    kept = (mean_gradient != 0).any(axis=1).sum()
+    actual, gradient = run(BiSeNetV1Loss(thresh=thresh, average_over="all"), logit, label)
+    np.testing.assert_allclose(actual[0], mean * kept / label.size, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(gradient, mean_gradient * kept / label.size, rtol=1e-4, atol=1e-7)
 
 
 def test_the_cases_are_what_they_say():
@@ -205,6 +232,8 @@ class TestNaN:
         ({"min_kept": 0}, "`min_kept` is a number of pixels"),
         ({"min_kept": 1.5}, "`min_kept` is a number of pixels"),
         ({"min_kept": True}, "`min_kept` is a number of pixels"),
+        ({"min_kept_of": "kept"}, "`min_kept_of` is 'all' or 'valid', not 'kept'"),
+        ({"average_over": "valid"}, "`average_over` is 'kept' or 'all', not 'valid'"),
         ({"weight": [1.0, -1.0]}, "`weight` needs one number"),
     ],
 )

@@ -1,0 +1,230 @@
+"""What is on the page: pictures, videos and the camera in; the overlay, its classes and milliseconds out."""
+
+import html
+import os
+import tempfile
+import time
+from dataclasses import dataclass
+
+import gradio
+import numpy as np
+
+from bisenetv1_plugin.app.film import Film
+from bisenetv1_plugin.datasets.reading import READ_ERRORS, header
+from bisenetv1_plugin.errors import InputError
+
+# What was given and what was made of it is removed when it is so old.
+KEPT_SECONDS = 600
+_SWEEP_SECONDS = 60
+# Visitors whose last result is kept for the opacity slider; a result takes four bytes a pixel.
+_REMEMBERED = 16
+# Of those who wait; the next is told that the queue is full.
+_WAITING = 64
+# Between two signs of life of a video.
+_SIGN_SECONDS = 0.5
+
+_STYLE = """<style>
+.shares { width: 100%; }
+.shares, .shares tr, .shares td { border: 0 !important; }
+.shares td { padding: 2px 8px !important; white-space: nowrap; }
+.shares td:nth-child(3) { width: 99%; }
+.shares td:nth-child(4) { text-align: right; font-variant-numeric: tabular-nums; }
+.shares i { display: inline-block; width: 1em; height: 1em; border: 1px solid #8888; vertical-align: middle; }
+.shares b { display: block; height: .8em; min-width: 1px; }
+.fault { border-left: 4px solid #c00; padding: .5em 1em; }
+</style>"""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the page takes.
+
+    Attributes:
+        megabytes (int): of a file.
+        megapixels (int): of a picture, or of a video's frame.
+    """
+
+    megabytes: int
+    megapixels: int
+
+    @property
+    def bytes(self):
+        """Of a file."""
+        return self.megabytes << 20
+
+    def check(self, name, width, height):
+        """Refuse what is too large, before it is decoded.
+
+        Raises:
+            InputError: so many pixels are not taken.
+        """
+        if width * height > self.megapixels * 1e6:
+            raise InputError(
+                f"{name} has {width} x {height} pixels, and this page takes {self.megapixels} million at most: make it "
+                "smaller."
+            )
+
+
+def build(title, segmenters, limits, words, ending):
+    """The page.
+
+    Args:
+        title (str): of the page, such as the export's folder.
+        segmenters (Segmenters): to choose among.
+        limits (Limits): what is taken.
+        words (gradio.I18n): see `words.py`.
+        ending (threading.Event): set when the server ends; a video that is under way stops then.
+
+    Returns:
+        gradio.Blocks: not launched.
+    """
+    work = _Work(segmenters, limits, ending)
+    runtime = gradio.Dropdown(segmenters.names, value=segmenters.names[0], label=words("runtime"), render=False)
+    opacity = gradio.Slider(0, 1, value=0.5, step=0.05, label=words("opacity"), render=False)
+    with gradio.Blocks(
+        title=f"BiSeNetV1: {title}", analytics_enabled=False, delete_cache=(_SWEEP_SECONDS, KEPT_SECONDS)
+    ) as page:
+        page.state_session_capacity = _REMEMBERED
+        gradio.HTML(f"{_STYLE}<h1>BiSeNetV1: {html.escape(title)}</h1>")
+        gradio.Markdown(words("intro"))
+        with gradio.Row():
+            runtime.render()
+            opacity.render()
+        # In both languages: Gradio does not translate the names of tabs.
+        with gradio.Tab("Picture · 图片"):
+            with gradio.Row(equal_height=True):
+                picture = gradio.Image(label=words("picture"), sources=["upload", "webcam", "clipboard"], height=420)
+                buttons = ["download", "fullscreen"]
+                overlay = gradio.Image(
+                    label=words("result"), interactive=False, format="jpeg", height=420, buttons=buttons
+                )
+            of_picture = gradio.HTML()
+        with gradio.Tab("Video · 视频"):
+            with gradio.Row(equal_height=True):
+                video = gradio.Video(label=words("video"), sources=["upload", "webcam"], height=420)
+                film = gradio.Video(label=words("result"), interactive=False, height=420, buttons=["download"])
+            with gradio.Row():
+                start = gradio.Button(words("start"), variant="primary")
+                stop = gradio.Button(words("stop"))
+            of_video = gradio.HTML()
+        result = gradio.State()
+        # Not preprocessed by Gradio, which ends with a stack trace where a file is no picture.
+        gradio.on(
+            [picture.change, runtime.change],
+            work.picture,
+            [picture, runtime, opacity],
+            [overlay, of_picture, result],
+            preprocess=False,
+            concurrency_limit=1,
+            trigger_mode="always_last",
+            api_name="picture",
+        )
+        opacity.change(
+            work.paint,
+            [result, opacity],
+            overlay,
+            show_progress="hidden",
+            trigger_mode="always_last",
+            api_visibility="private",
+        )
+        running = start.click(
+            work.video,
+            [video, runtime, opacity],
+            [film, of_video],
+            preprocess=False,
+            concurrency_limit=1,
+            api_name="video",
+        )
+        stop.click(None, cancels=[running])
+    page.queue(max_size=_WAITING)
+    return page
+
+
+class _Work:
+    """What the page's events call. A sentence takes the place of what could not be made."""
+
+    def __init__(self, segmenters, limits, ending):
+        self._segmenters, self._limits, self._ending = segmenters, limits, ending
+
+    def picture(self, upload, runtime, opacity):
+        """Gradio's description of a file, or None -> the overlay, the table, and what `paint` needs."""
+        if upload is None:
+            return None, "", None
+        path, name = upload["path"], upload.get("orig_name") or "the picture"
+        try:
+            self._limits.check(name, *_size_of(path))
+            segmenter = self._segmenters[runtime]
+            began = time.perf_counter()
+            result = segmenter(path)
+            milliseconds = (time.perf_counter() - began) * 1000
+        except InputError as error:
+            return None, _fault(error, path, name), None
+        height, width = result.mask.shape
+        facts = f"{runtime} · {milliseconds:.0f} ms · {width} × {height}"
+        return result.overlay(opacity, legend=False), _table(facts, segmenter, _counts(result)), result
+
+    def paint(self, result, opacity):
+        """The overlay of the last result once more."""
+        return None if result is None else result.overlay(opacity, legend=False)
+
+    def video(self, upload, runtime, opacity):
+        """Gradio's description of a file, or None -> now and then the table so far, and at the end the film with it."""
+        if upload is None:
+            yield None, ""
+            return
+        path, name = upload["path"], upload.get("orig_name") or "the video"
+        with tempfile.TemporaryDirectory() as folder:
+            film = Film(os.path.join(folder, "segmented.webm"), like=path)
+            try:
+                self._limits.check(name, film.width, film.height)
+                segmenter = self._segmenters[runtime]
+                counts, table = 0, ""
+                began = said = time.perf_counter()
+                for result in segmenter.video(path):
+                    if self._ending.is_set():
+                        return
+                    film.write(result.overlay(opacity, legend=False))
+                    counts += _counts(result)
+                    now = time.perf_counter()
+                    facts = (
+                        f"{runtime} · {(now - began) * 1000 / film.frames:.0f} ms · {film.width} × {film.height} · "
+                        f"{film.frames} / {film.total if film.total > 0 else '?'}"
+                    )
+                    table = _table(facts, segmenter, counts)
+                    if now - said > _SIGN_SECONDS:
+                        said = now
+                        yield gradio.skip(), table
+                yield film.end(), table
+            except InputError as error:
+                yield film.end(), _fault(error, path, name)
+
+
+def _size_of(path):
+    """(width, height) of a picture; (0, 0) where it is none, which the segmenter says better."""
+    try:
+        return header(path).seen
+    except READ_ERRORS:
+        return 0, 0
+
+
+def _counts(result):
+    """How many pixels each class has."""
+    return np.bincount(result.mask.ravel(), minlength=len(result.classes))
+
+
+def _table(facts, segmenter, counts):
+    """HTML: the facts, and the classes that are there with their colours and shares, the largest first."""
+    rows = []
+    for number in np.argsort(-counts, kind="stable"):
+        if counts[number]:
+            share, rgb = counts[number] / counts.sum(), ",".join(map(str, segmenter.colors[number]))
+            rows.append(
+                f'<tr><td><i style="background:rgb({rgb})"></i></td><td>{html.escape(segmenter.classes[number])}</td>'
+                f'<td><b style="background:rgb({rgb});width:{share:.2%}"></b></td><td>{share:.1%}</td></tr>'
+            )
+    return f'<p>{html.escape(facts)}</p><table class="shares">{"".join(rows)}</table>'
+
+
+def _fault(error, path, name):
+    """HTML: the sentence, which calls the file by the visitor's name for it."""
+    return f'<p class="fault">{html.escape(str(error).replace(path, name))}</p>'

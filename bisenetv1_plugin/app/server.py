@@ -1,0 +1,141 @@
+"""The page's server: where it listens, what it lets in, and that it leaves no file behind."""
+
+import errno
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import time
+from contextlib import contextmanager, suppress
+
+from bisenetv1_plugin.errors import InputError
+
+FIRST_PORT, LAST_PORT = 7860, 7959
+# A page that is open somewhere holds a connection; who ends the server does not wait for that.
+_SECONDS_TO_FINISH = 2
+# Of a request, beside the file that is in it.
+_ENVELOPE = 1 << 20
+
+
+def listen(host, port=None):
+    """A socket that listens.
+
+    Args:
+        host (str): a name or an address of this machine; '0.0.0.0' or '::' for all that it has.
+        port (int, optional): default: the first free one from 7860 to 7959.
+
+    Raises:
+        InputError: the port is taken or reserved, or the host is not this machine.
+    """
+    if port is not None and not 0 < port < 1 << 16:
+        raise InputError(f"--port {port}: a port is a number from 1 to 65535.")
+    for candidate in range(FIRST_PORT, LAST_PORT + 1) if port is None else [port]:
+        try:
+            family = socket.getaddrinfo(host, candidate, type=socket.SOCK_STREAM)[0][0]
+            return socket.create_server((host, candidate), family=family, backlog=128)
+        except (socket.gaierror, UnicodeError) as error:
+            raise InputError(f"--host {host}: no such name is known here; give 127.0.0.1 or 0.0.0.0.") from error
+        except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise InputError(f"--host {host} is no address of this machine; give 127.0.0.1 or 0.0.0.0.") from error
+            if error.errno == errno.EACCES:
+                raise InputError(f"--port {port} is reserved for root; give one from 1024 on.") from error
+            if error.errno != errno.EADDRINUSE:
+                raise
+    if port is None:
+        raise InputError(f"all ports from {FIRST_PORT} to {LAST_PORT} are taken; give a free one with --port.")
+    raise InputError(f"port {port} is taken; give another, or leave --port away for the next free one.")
+
+
+def address(listening):
+    """Where a browser on this machine finds it."""
+    host, port = listening.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+@contextmanager
+def until_told():
+    """Ctrl-C, SIGTERM and the end of the terminal end this block, all as a KeyboardInterrupt that goes no further."""
+    import paddle  # noqa: F401 - takes SIGTERM for itself when it is imported
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # nohup ignores it
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
+    with suppress(KeyboardInterrupt):
+        yield
+
+
+@contextmanager
+def passing_folder():
+    """All temporary files of this process in one folder, which goes when the block ends.
+
+    To be entered before Gradio is imported: it looks up its folder then, and whether it may telephone.
+    """
+    folder = tempfile.mkdtemp(prefix="bisenetv1-app-")
+    tempfile.tempdir = folder
+    os.environ.update(
+        TMPDIR=folder,  # of libraries in C++
+        GRADIO_TEMP_DIR=os.path.join(folder, "gradio"),
+        GRADIO_ANALYTICS_ENABLED="False",
+        HF_HUB_DISABLE_TELEMETRY="1",
+    )
+    try:
+        yield folder
+    finally:
+        for _ in range(50):  # a thread that has not ended yet may write while we remove
+            shutil.rmtree(folder, ignore_errors=True)
+            if not os.path.exists(folder):
+                break
+            time.sleep(0.1)
+
+
+def serve(page, words, listening, max_bytes):
+    """Answer until a signal ends it, as a KeyboardInterrupt.
+
+    Args:
+        page (gradio.Blocks): what to show.
+        words (gradio.I18n): its texts.
+        listening (socket.socket): from `listen`; it is closed.
+        max_bytes (int): of an upload.
+    """
+    import fastapi
+    import gradio
+    import uvicorn
+
+    # Mounted, not launched: `launch` asks for its own address through the user's proxy, if there is one, and gives up.
+    app = gradio.mount_gradio_app(
+        fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
+        page,
+        path="/",
+        i18n=words,
+        max_file_size=max_bytes,
+        # The system's fonts: others would come from elsewhere.
+        theme=gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+        footer_links=[],
+        run_history=False,
+        enable_monitoring=False,
+        mcp_server=False,
+        ssr_mode=False,
+        pwa=False,
+    )
+    app.add_middleware(_Limit, max_bytes=max_bytes + _ENVELOPE)
+    config = uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=_SECONDS_TO_FINISH)
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+class _Limit:
+    """Refuses a request that is longer than it may be, or does not say how long it is, before it is read."""
+
+    def __init__(self, app, max_bytes):
+        self._app, self._max_bytes = app, max_bytes
+
+    async def __call__(self, scope, receive, send):
+        from starlette.responses import PlainTextResponse
+
+        headers = dict(scope.get("headers", ()))
+        answer = self._app
+        if int(headers.get(b"content-length", 0)) > self._max_bytes or b"transfer-encoding" in headers:
+            answer = PlainTextResponse(f"More than {self._max_bytes} bytes are not taken.", status_code=413)
+        await answer(scope, receive, send)

@@ -1,0 +1,60 @@
+"""A page in the browser: drop a picture or a video, or use the camera, and see what an exported model makes of it.
+
+It listens on this machine alone unless --host says otherwise, and asks nobody for a password. Ctrl-C ends it; no file
+that was given to it is left then.
+"""
+
+import os
+
+from bisenetv1_plugin.cli import flags
+from bisenetv1_plugin.errors import InputError
+
+SUMMARY = "a page in the browser, for pictures, videos and the camera"
+
+
+def add_arguments(parser):
+    parser.add_argument("exported", help="the exported folder, or its deploy.yaml")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on, default 127.0.0.1; 0.0.0.0 for all")
+    parser.add_argument("--port", type=int, help="default: the first free one from 7860 to 7959")
+    parser.add_argument("--max_megabytes", type=int, default=16, help="of a file that is given to it, default 16")
+    parser.add_argument("--max_megapixels", type=int, default=16, help="million pixels of a picture, default 16")
+    parser.add_argument("--device", choices=["gpu", "cpu"], help="default: both, if there is a GPU")
+    flags.add_cpu_threads_argument(parser)
+
+
+def run(args):
+    from bisenetv1_plugin.app import server
+
+    for name in ("max_megabytes", "max_megapixels"):
+        if getattr(args, name) < 1:
+            raise InputError(f"--{name} is {getattr(args, name)}; it must be 1 or more.")
+    with server.listen(args.host, args.port) as listening, server.until_told(), server.passing_folder():
+        _show(args, server, listening)
+    print("Ended; no file is left.", flush=True)
+    # A picture that is still being computed would hold the process, and nobody waits for it.
+    os._exit(0)
+
+
+def _show(args, server, listening):
+    import threading
+
+    from bisenetv1_plugin.deploy.libraries import optional_library
+
+    optional_library("gradio", "app")
+    from bisenetv1_plugin.app.page import KEPT_SECONDS, Limits, build
+    from bisenetv1_plugin.app.runtimes import Segmenters
+    from bisenetv1_plugin.app.words import words
+
+    path = os.path.join(args.exported, "deploy.yaml") if os.path.isdir(args.exported) else args.exported
+    segmenters = Segmenters(path, args.device, args.cpu_threads)
+    print(f"{', '.join(segmenters.names)}; {args.cpu_threads} threads")
+    limits = Limits(args.max_megabytes, args.max_megapixels)
+    texts = words(minutes=KEPT_SECONDS // 60, megabytes=limits.megabytes, megapixels=limits.megapixels)
+    title = os.path.basename(os.path.dirname(os.path.abspath(path)))
+    ending = threading.Event()
+    page = build(title, segmenters, limits, texts, ending)
+    print(f"Open {server.address(listening)} in a browser; Ctrl-C ends this.", flush=True)
+    try:
+        server.serve(page, texts, listening, limits.bytes)
+    finally:
+        ending.set()

@@ -1,0 +1,46 @@
+"""The parser of the command line: argparse's, which finds what was meant by a word that it does not know."""
+
+import argparse
+import difflib
+import sys
+
+
+class Parser(argparse.ArgumentParser):
+    def parse_known_args(self, args=None, namespace=None):
+        self._words = list(sys.argv[1:] if args is None else args)
+        if not self._words and self._commands():
+            self.print_help(sys.stderr)
+            self.exit(2)  # nothing was done
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message):
+        parser, sentence = self._meant()
+        self.exit(2, f"{parser.prog}: {sentence or message}\n`{parser.prog} --help` lists what there is.\n")
+
+    def _meant(self):
+        """The parser of the command that the words name, and a sentence on the first that nobody knows, or None."""
+        parser = self
+        for word in self._words:
+            if word == "--":
+                break
+            if word.startswith("--"):
+                flag, known = word.partition("=")[0], parser._option_string_actions
+                if not any(option.startswith(flag) for option in known):
+                    return parser, _unknown("flag", flag, known)
+            elif not word.startswith("-") and parser._commands():
+                if word not in parser._commands():
+                    return parser, _unknown("command", word, parser._commands())
+                parser = parser._commands()[word]
+        return parser, None
+
+    def _commands(self):
+        """The parsers of the commands below this one, by name."""
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                return action.choices
+        return {}
+
+
+def _unknown(kind, word, known):
+    near = difflib.get_close_matches(word, known, 1)
+    return f"there is no {kind} {word}" + (f"; did you mean {near[0]}?" if near else ".")

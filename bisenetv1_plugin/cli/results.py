@@ -1,0 +1,58 @@
+"""What --json writes, for other programs; docs/training.md and docs/deployment.md describe the shapes."""
+
+import json
+import math
+import os
+
+import numpy as np
+
+from bisenetv1_plugin import files
+from bisenetv1_plugin.errors import InputError
+
+
+def add_argument(parser):
+    parser.add_argument("--json", metavar="FILE", help="also write the figures here")
+
+
+def check(path):
+    """Raise before the work is done what would be raised after it: InputError where no such file can be written."""
+    if path is None:
+        return
+    folder = os.path.dirname(os.path.abspath(path))
+    while not os.path.lexists(folder):  # it is made, with those above it
+        folder = os.path.dirname(folder)
+    if os.path.isdir(path) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+        raise InputError(f"--json {path}: no file can be written there; choose another path.")
+
+
+def write(path, content):
+    """The whole file or none; figures that are no numbers, of classes without a pixel, are null."""
+    files.write(path, json.dumps(_plain(content), indent=1, allow_nan=False).encode())
+
+
+def _plain(value):
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class Noting:
+    """Takes masks as `masks.Writer` does, and notes what is in them for the file of --json."""
+
+    def __init__(self, path):
+        self._path, self._images = path, []
+
+    def write(self, name, mask, pixels, seconds=0.0):
+        values, counts = np.unique(mask, return_counts=True)
+        shares = {int(value): round(count / mask.size, 6) for value, count in zip(values, counts)}
+        self._images.append({"name": name, "shares": shares})
+
+    def write_json(self, name, cpu_threads, seconds, faults):
+        """Write the file; `name` is the runtime's and its precision's, with or without more words."""
+        runtime, precision = name.replace(",", "").split()[:2]
+        how = {"runtime": runtime, "precision": precision, "cpu_threads": cpu_threads, "seconds": seconds}
+        write(self._path, {**how, "images": self._images, "faults": list(faults)})

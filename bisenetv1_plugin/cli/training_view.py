@@ -1,0 +1,109 @@
+"""A training on the screen: how far it is, and a line for every validation."""
+
+import os
+import time
+
+from bisenetv1_plugin.cli import progress, terminal
+from bisenetv1_plugin.watch import Watcher
+
+
+class TrainingView(Watcher):
+    """A bar on a terminal, which moves with every iteration; elsewhere a line a minute, or where that is rarer a line
+    whenever PaddleSeg has a loss to tell."""
+
+    def __init__(self, what, save_dir):
+        self._what, self._save_dir = what, save_dir
+        self._bar = self._evaluation = None
+        self._figures = {}
+        self._best = None  # mIoU and iteration
+
+    def started(self, iteration, iters):
+        import paddle
+
+        terminal.log_at_once()
+        how = f"iterations {iteration + 1} to {iters}" if iteration else f"{iters} iterations"
+        terminal.say(f"Training {self._what}: {how}, on {paddle.get_device()}")
+        self._began, self._first, self._iteration = time.time(), iteration, iteration
+        self._bar = progress.bar(desc="train", unit="iteration", total=iters, initial=iteration, leave=False)
+
+    def stepped(self):
+        self._iteration += 1
+        if progress.is_live():
+            self._bar.update()
+
+    def scalar(self, tag, value, iteration):
+        self._figures[tag] = value
+        if tag == "Train/lr":  # which comes after the loss
+            self._bar.set_postfix(
+                loss=f"{self._figures['Train/loss']:.4f}", lr=f"{value:.2e}", refresh=progress.is_live()
+            )
+            self._bar.update(iteration - self._bar.n)
+        elif tag == "Evaluate/Acc":
+            miou = self._figures["Evaluate/mIoU"]
+            if self._best is None or miou > self._best[0]:
+                self._best = miou, iteration
+                rest = "the best so far"
+            else:
+                rest = f"best {self._best[0]:.4f} at {self._best[1]}"
+            terminal.say(f"Validation at {iteration}: mIoU {miou:.4f}, Acc {value:.4f}; {rest}")
+        elif tag == "Evaluate/Ema_Acc":
+            terminal.say(f"  averaged weights: mIoU {self._figures['Evaluate/Ema_mIoU']:.4f}, Acc {value:.4f}")
+
+    def evaluated(self, done, total):
+        if self._evaluation is None:
+            self._evaluation = progress.bar(desc="validate", unit="image", total=total, leave=False)
+        self._evaluation.update(done - self._evaluation.n)
+        if done == total:
+            self._evaluation.close()
+            self._evaluation = None
+
+    def close(self):
+        """Take the bars away."""
+        for bar in (self._evaluation, self._bar):
+            if bar is not None:
+                bar.close()
+
+    def summary(self):
+        """Say how it ended, and where the weights are."""
+        if self._bar is None:  # nothing was left to do
+            return
+        early = f", stopped early at {self._iteration}" if self._iteration < self._bar.total else ""
+        minutes = (time.time() - self._began) / 60
+        terminal.say(f"Trained {self._iteration - self._first} iterations in {minutes:.1f} minutes{early}.")
+        if self._best:
+            where = os.path.join(self._save_dir, "best_model", "model.pdparams")
+            terminal.say(f"The best weights, mIoU {self._best[0]:.4f} at {self._best[1]}, are in {where}")
+        else:
+            terminal.say(f"The last weights are in {os.path.join(self._save_dir, f'iter_{self._iteration}')}")
+
+
+def train(cfg, save_dir, **options):
+    """`training.train` on the screen."""
+    from bisenetv1_plugin import training
+
+    model = cfg.dic["model"]
+    backbone = model.get("backbone", {}).get("type")
+    what = model["type"] + f" with {backbone}" * bool(backbone) + f", batch {cfg.batch_size}"
+    view = TrainingView(what, save_dir) if terminal.is_quiet() else None
+    try:
+        with terminal.quiet():
+            training.train(cfg, save_dir, watcher=view, **options)
+    finally:
+        if view:
+            view.close()
+    if view:
+        view.summary()
+
+
+class EvaluationView(Watcher):
+    """A bar for one evaluation."""
+
+    def __init__(self, desc):
+        self._desc, self._bar = desc, None
+
+    def evaluated(self, done, total):
+        if self._bar is None:
+            self._bar = progress.bar(desc=self._desc, unit="image", total=total)
+        self._bar.update(done - self._bar.n)
+        if done == total:
+            self._bar.close()

@@ -1,0 +1,112 @@
+"""Videos and cameras in: their frames one after another, and when each is shown."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Iterator
+
+import cv2
+import numpy as np
+
+from bisenetv1_plugin.errors import InputError
+
+VIDEOS = (".avi", ".mkv", ".mov", ".mp4", ".webm")
+# These say how long they are, with their sound, and OpenCV makes a number of frames of that by the mean rate.
+_UNCOUNTED = (".mkv", ".webm")
+_SOUND = 0.5  # seconds that it may go on after the last frame
+_USUAL_RATE = 25.0
+
+
+def is_camera(path: str) -> bool:
+    """Whether it is the number of a camera: no file and no folder has that name."""
+    return path.isdecimal() and not os.path.exists(path)
+
+
+class Frames:
+    """The frames of a video file or of a camera, as pairs (name, uint8 BGR `[H, W, 3]`), turned as the file says.
+
+    Args:
+        path (str): a video, or the number of a camera.
+
+    Attributes:
+        live (bool): a camera.
+        name (str): of the file without its ending, or cameraNUMBER; frames are NAME_000001, ...
+        total (int, optional): how many frames there are; None for a camera and for a video that does not say.
+        rate (float): frames per second.
+        seconds (float): when the latest frame is shown, from the first one on; a camera's, when it was taken.
+        fault (str, optional): a sentence for the frames that could not be read.
+
+    Raises:
+        InputError: there is no such video or camera, or it cannot be opened.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.live = is_camera(path)
+        self.name = f"camera{path}" if self.live else os.path.splitext(os.path.basename(path))[0]
+        self._path, self._stopped = path, False
+        self._times: list[float] = []
+        self._camera: cv2.VideoCapture | None = None
+        if self.live:
+            self._camera = cv2.VideoCapture(int(path))
+            video, refusal = self._camera, f"there is no camera {path} that OpenCV can open, and no file of that name."
+        elif not os.path.isfile(path):
+            raise InputError(f"there is no video {path}.")
+        else:
+            why = "cut off or damaged: copy or download it again" if os.path.getsize(path) else "it is empty"
+            video, refusal = cv2.VideoCapture(path), f"{path} is a video that OpenCV cannot open ({why})."
+        if not video.isOpened():
+            raise InputError(refusal)
+        count, rate = video.get(cv2.CAP_PROP_FRAME_COUNT), video.get(cv2.CAP_PROP_FPS)
+        self.total = int(count) if count > 0 and not self.live else None
+        self.rate = rate if 0 < rate <= 1000 else _USUAL_RATE
+        self.rewind()
+
+    def rewind(self) -> None:
+        """Start again; a camera goes on."""
+        self.seconds = 0.0
+        self.fault: str | None = None
+
+    def stop(self) -> None:
+        """Let the latest frame be the last; from any thread, or a handler of a signal."""
+        self._stopped = True
+
+    def take_times(self, times: list[float]) -> None:
+        """The seconds at which the frames are shown, in order, where they are known better than by the rate."""
+        self._times = times
+
+    def __iter__(self) -> Iterator[tuple[str, np.ndarray]]:
+        video = self._camera or cv2.VideoCapture(self._path)
+        begin, told, longest, done = 0.0, 0.0, 0.0, 0
+        while not self._stopped:
+            more, pixels = video.read()
+            if not more:
+                break
+            now = time.monotonic()
+            begin = begin or now
+            self.seconds = now - begin if self.live else self._time_of(done)
+            # What OpenCV tells is the time of the packet that it has read last: of a later frame, or none at the end.
+            latest = max(told, video.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+            told, longest = latest, max(longest, latest - told)
+            done += 1
+            yield f"{self.name}_{done:06d}", pixels
+        if not self._stopped:
+            self.fault = self._missing(done, told + longest)
+
+    def _time_of(self, index: int) -> float:
+        if index < len(self._times):
+            return self._times[index]
+        known = len(self._times)
+        return (self._times[-1] + (index - known + 1) / self.rate) if known else index / self.rate
+
+    def _missing(self, done: int, end: float) -> str | None:
+        """The sentence for an early end; by the file's own times it is after `end` seconds."""
+        if self.live:
+            return f"camera {self._path} gives nothing more after frame {done}."
+        uncounted = done > 0 and self._path.lower().endswith(_UNCOUNTED)
+        if uncounted and self.total and end + _SOUND >= self.total / self.rate:
+            return None
+        if done < (self.total or 1):
+            whole = f" of {self.total}" if self.total else ""
+            return f"{self._path} ends after frame {done}{whole}: the rest cannot be read."
+        return None

@@ -1,0 +1,38 @@
+"""SGD with momentum whose learning rate warms up exponentially.
+
+PaddleSeg has no registry of schedules: `lr_scheduler` becomes a class of Paddle's, and `warmup_iters` wraps it in
+Paddle's `LinearWarmup`. The optimiser is what receives that, and optimisers have a registry.
+"""
+
+from paddle.optimizer.lr import LinearWarmup
+from paddleseg.optimizers import Momentum
+
+from bisenetv1_plugin.errors import InputError
+
+
+class ExponentialWarmup(LinearWarmup):
+    """`start_lr * (end_lr / start_lr) ** (iteration / warmup_steps)`, and after `warmup_steps` the schedule itself."""
+
+    def get_lr(self):
+        if self.last_epoch < self.warmup_steps:
+            return self.start_lr * (self.end_lr / self.start_lr) ** (self.last_epoch / self.warmup_steps)
+        return super().get_lr()
+
+
+class MomentumExpWarmup(Momentum):
+    """PaddleSeg's `Momentum`, with the warm-up of CoinCheung/BiSeNet and face-parsing.PyTorch.
+
+    From `warmup_start_lr` to `learning_rate` in `warmup_iters` iterations, by the same factor in each. The arguments
+    are those of `Momentum`.
+
+    Raises:
+        InputError: `lr_scheduler` has no warm-up, or one that starts at 0.
+    """
+
+    def __call__(self, model, lr):
+        if not isinstance(lr, LinearWarmup) or not lr.start_lr > 0:
+            raise InputError(
+                "optimizer.type MomentumExpWarmup warms up exponentially: give lr_scheduler warmup_iters and a "
+                "warmup_start_lr above 0, or choose type: SGD, whose warm-up is linear."
+            )
+        return super().__call__(model, ExponentialWarmup(lr.learning_rate, lr.warmup_steps, lr.start_lr, lr.end_lr))

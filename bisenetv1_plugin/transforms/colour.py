@@ -1,0 +1,82 @@
+"""Transforms of the published trainings that change colours, where PaddleSeg's `RandomDistort` does something else.
+
+They take and give PaddleSeg's sample with an RGB image, `[H, W, 3]`, 0..255, before `Normalize`. As in the originals
+the image has whole numbers between the steps: each step rounds down.
+
+Raises:
+    ValueError: the image has not three channels.
+"""
+
+import cv2
+import numpy as np
+
+
+class MMSegPhotoMetricDistortion:
+    """MMSegmentation's `PhotoMetricDistortion`: brightness, contrast, saturation, hue, each half of the times.
+
+    Brightness adds -32..32 to all channels; contrast multiplies all by 0.5..1.5; saturation multiplies that of the HSV
+    image by 0.5..1.5; the hue moves by -36..34 degrees. Contrast is second or last, as often the one as the other.
+    (`RandomDistort` multiplies for brightness, blends with the mean grey for contrast, and draws any order.)
+    """
+
+    def __call__(self, data):
+        img = _whole_numbers(data["img"])
+        if _coin():
+            img = _whole(img + np.float32(np.random.uniform(-32, 32)))
+        contrast_last = _coin()
+        if not contrast_last:
+            img = self._contrast(img)
+        if _coin():
+            hsv = cv2.cvtColor(img, cv2.COLOR_RGB2HSV)
+            hsv[..., 1] = _whole(hsv[..., 1] * _factor(0.5))
+            img = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+        if _coin():
+            hsv = cv2.cvtColor(img, cv2.COLOR_RGB2HSV)
+            hsv[..., 0] = (hsv[..., 0].astype(int) + np.random.randint(-18, 18)) % 180  # in steps of 2 degrees
+            img = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+        if contrast_last:
+            img = self._contrast(img)
+        data["img"] = img.astype("float32")
+        return data
+
+    def _contrast(self, img):
+        return _whole(img * _factor(0.5)) if _coin() else img
+
+
+class CoinCheungColorJitter:
+    """CoinCheung's `ColorJitter`: brightness, then contrast, then saturation, every time, by factors of 0.6..1.4.
+
+    Brightness multiplies, contrast stretches around the grey level 74, saturation blends with the mean of the three
+    channels. (`RandomDistort` does each half of the times, in any order, contrast around the image's own mean.)
+    """
+
+    GREY = 74
+
+    def __call__(self, data):
+        img = _whole_numbers(data["img"])
+        levels = _whole(np.arange(256) * _factor(0.4))
+        levels = _whole(self.GREY + (levels.astype("float32") - self.GREY) * _factor(0.4))
+        img = levels[img]
+        factor = _factor(0.4)
+        grey = img.mean(axis=2, keepdims=True, dtype="float32")
+        data["img"] = _whole(img * factor + grey * (1 - factor)).astype("float32")
+        return data
+
+
+def _coin():
+    return np.random.randint(2) == 1
+
+
+def _factor(spread):
+    return np.float32(np.random.uniform(1 - spread, 1 + spread))
+
+
+def _whole_numbers(img):
+    """As uint8; rounded, since the originals resize whole numbers."""
+    if img.ndim != 3 or img.shape[2] != 3:
+        raise ValueError(f"the image has shape {list(img.shape)}: colours can be changed in three channels alone.")
+    return np.rint(img).astype("uint8")
+
+
+def _whole(values):
+    return np.clip(values, 0, 255).astype("uint8")

@@ -1,0 +1,209 @@
+"""What happens inside PaddleSeg's `train` and `evaluate`, for somebody who watches.
+
+Neither has hooks. But every round asks a few names of their modules, and `train` its writer of curves for all figures;
+other objects stand there while a call lasts. The same in PaddleSeg 2.8, 2.9 and develop.
+"""
+
+import importlib.util
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+from paddleseg.core import val
+
+from bisenetv1_plugin import files
+from bisenetv1_plugin.compat import core_train
+from bisenetv1_plugin.errors import InputError
+
+
+class Watcher:
+    """Is told what happens; all of it does nothing here."""
+
+    def started(self, iteration, iters):
+        """A training goes on from `iteration`, up to `iters`."""
+
+    def stepped(self):
+        """An iteration was done."""
+
+    def scalar(self, tag, value, iteration):
+        """A figure, under its name among the curves: Train/loss, Train/lr, Evaluate/mIoU, Evaluate/Acc, ..."""
+
+    def evaluated(self, done, total):
+        """So many batches of an evaluation are done."""
+
+
+@contextmanager
+def training(watcher, use_vdl, tensorboard):
+    """One call of `train`; yields its `use_vdl`.
+
+    Args:
+        watcher (Watcher, optional): who watches.
+        use_vdl, tensorboard (bool): whether they are recorded by VisualDL and by TensorBoard.
+    """
+    if watcher is None and not tensorboard:
+        yield use_vdl
+        return
+    stepped = (watcher or Watcher()).stepped
+    if use_vdl:
+        from visualdl import LogWriter  # before another stands under its name
+
+    def add_profiler_step(options):
+        profiler.add_profiler_step(options)
+        stepped()
+
+    def log_writer(folder):
+        writers = [LogWriter(folder)] if use_vdl else []
+        return _Writers(watcher, [*writers, _TensorBoard(folder)] if tensorboard else writers)
+
+    module = core_train.module()
+    profiler = module.train_profiler
+    with _exchanged(vars(module), "train_profiler", SimpleNamespace(add_profiler_step=add_profiler_step)), _exchanged(
+        sys.modules, "visualdl", SimpleNamespace(LogWriter=log_writer)
+    ), _progress(watcher):
+        yield True
+
+
+def check_tensorboard():
+    """
+    Raises:
+        InputError: TensorBoard is not installed.
+    """
+    if importlib.util.find_spec("tensorboard") is None:
+        raise InputError("--tensorboard needs the package tensorboard: pip install tensorboard.")
+
+
+class _Writers:
+    """In place of VisualDL's LogWriter."""
+
+    def __init__(self, watcher, writers):
+        self._watcher, self._writers = watcher, writers
+
+    def add_scalar(self, tag, value, step):
+        for writer in self._writers:
+            writer.add_scalar(tag, value, step)
+        if self._watcher:
+            self._watcher.scalar(tag, float(value), step)
+
+    def close(self):
+        for writer in self._writers:
+            writer.close()
+
+
+class _TensorBoard:
+    """Every figure is in the file when the call returns: a training that is killed keeps its curves."""
+
+    def __init__(self, folder):
+        from tensorboard.summary import Writer
+
+        self._folder = folder
+        with files.naming(folder, folder):
+            self._writer = Writer(folder)
+
+    def add_scalar(self, tag, value, step):
+        with files.naming(self._folder, self._folder):
+            self._writer.add_scalar(tag, float(value), step)
+            self._writer.flush()
+
+    def close(self):
+        with files.naming(self._folder, self._folder):
+            self._writer.close()
+
+
+@dataclass
+class Evaluation:
+    """PaddleSeg's figures, 0..1 each.
+
+    Attributes:
+        images: how many were evaluated.
+        miou, acc, kappa, dice: over all classes.
+        class_iou, class_precision, class_recall: of each class.
+        auc_roc: the area under the ROC curve, where it was asked for.
+    """
+
+    images: int
+    miou: float
+    acc: float
+    kappa: float
+    dice: float
+    class_iou: list = field(default_factory=list)
+    class_precision: list = field(default_factory=list)
+    class_recall: list = field(default_factory=list)
+    auc_roc: float = None
+
+
+def evaluate(model, dataset, watcher=None, **options):
+    """PaddleSeg's `evaluate`, with all that it computes and only logs.
+
+    Args:
+        model (paddle.nn.Layer): the network.
+        dataset (paddle.io.Dataset): gives images and labels.
+        watcher (Watcher, optional): who watches.
+        **options: of PaddleSeg's.
+
+    Returns:
+        Evaluation: the figures.
+    """
+    metrics = _Metrics(val.metrics)
+    with _exchanged(vars(val), "metrics", metrics), _progress(watcher):
+        val.evaluate(model, dataset, **options)
+    found = metrics.found
+    acc, class_precision, class_recall = found["class_measurement"]
+    return Evaluation(
+        len(dataset),
+        float(found["mean_iou"][1]),
+        float(acc),
+        float(found["kappa"]),
+        float(found["dice"][1]),
+        *([float(value) for value in values] for values in (found["mean_iou"][0], class_precision, class_recall)),
+        auc_roc=float(found["auc_roc"]) if "auc_roc" in found else None,
+    )
+
+
+class _Metrics:
+    """PaddleSeg's metrics; `found` is what each gave last, by name."""
+
+    def __init__(self, metrics):
+        self._metrics, self.found = metrics, {}
+
+    def __getattr__(self, name):
+        function = getattr(self._metrics, name)
+
+        def noted(*arguments, **keywords):
+            self.found[name] = function(*arguments, **keywords)
+            return self.found[name]
+
+        return noted
+
+
+@contextmanager
+def _progress(watcher):
+    """A watcher in place of PaddleSeg's bar of an evaluation."""
+    if watcher is None:
+        yield
+        return
+
+    class Progbar:
+        def __init__(self, target, **_):
+            self._total = target
+
+        def update(self, current, *_):
+            watcher.evaluated(current, self._total)
+
+    with _exchanged(vars(val), "progbar", SimpleNamespace(Progbar=Progbar)):
+        yield
+
+
+@contextmanager
+def _exchanged(namespace, name, value):
+    """Another value under a name, as long as the block lasts; the name need not be there."""
+    missing = object()
+    before = namespace.get(name, missing)
+    namespace[name] = value
+    try:
+        yield
+    finally:
+        if before is missing:
+            del namespace[name]
+        else:
+            namespace[name] = before

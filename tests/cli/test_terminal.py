@@ -1,0 +1,383 @@
+"""What a command shows, what its log has, and that nothing that matters is lost: not where the disk is full, not where
+Python fails, not where C++ ends the process."""
+
+import errno
+import json
+import logging
+import os
+import resource
+import sys
+import threading
+import warnings
+from types import SimpleNamespace
+
+import pytest
+
+from bisenetv1_plugin.cli import main, progress, terminal
+from bisenetv1_plugin.cli.log import Log
+from bisenetv1_plugin.errors import InputError
+
+
+def text(path):
+    return path.read_text(encoding="utf-8")
+
+
+def live(path):
+    log = Log(path)
+    log.live = True
+    return log
+
+
+class TestLog:
+    def test_waits_for_the_folder(self, tmp_path):
+        log = live(tmp_path / "out" / "train.log")
+        log.add("before\n")
+        assert not (tmp_path / "out").exists()
+        (tmp_path / "out").mkdir()
+        log.add("after\n")
+        lines = text(log.path).splitlines()
+        assert lines[0].startswith("=== ") and lines[1:] == ["before", "after"], "there before the command ends"
+        log.close(keep=False)
+        assert log.is_written
+
+    def test_a_later_run_is_appended(self, tmp_path):
+        for word in ("first\n", "second\n"):
+            log = live(tmp_path / "train.log")
+            log.add(word)
+            log.close(keep=True)
+        assert [line for line in text(tmp_path / "train.log").splitlines() if line[:3] != "==="] == ["first", "second"]
+
+    @pytest.mark.parametrize("keep", [True, False])
+    def test_of_a_short_command_is_written_at_its_end_unless_it_was_refused(self, tmp_path, keep):
+        log = Log(tmp_path / "export.log")
+        log.add("a line\n")
+        assert not log.path.exists()
+        log.close(keep)
+        assert log.path.exists() == log.is_written == keep
+
+    @pytest.mark.parametrize("before", ["", "an earlier run\n"])
+    def test_on_a_full_disk_there_is_no_half_line(self, tmp_path, monkeypatch, before):
+        path = tmp_path / "train.log"
+        if before:
+            path.write_text(before)
+        write = os.write
+
+        def full(file, content):
+            if len(content) < 20:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return write(file, content[:20])
+
+        monkeypatch.setattr(os, "write", full)
+        log = live(path)
+        log.add("a line that is longer than what fits\n")
+        assert f"{path}: no space left on the device; make room there" in log.fault and not log.is_written
+        assert (text(path) if before else path.exists()) == (before or False)
+        log.add("never\n")
+        log.close(keep=True)
+
+    def test_in_a_folder_of_somebody_else(self, tmp_path, monkeypatch):
+        def refuse(path, *_):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+        monkeypatch.setattr(os, "open", refuse)
+        log = live(tmp_path / "train.log")
+        log.add("a line\n")
+        assert "permission denied" in log.fault and log.held.endswith("a line\n")
+
+
+def command(monkeypatch, run, *flags, name="export"):
+    """Make a command do something else."""
+    monkeypatch.setattr(f"bisenetv1_plugin.cli.{name}.run", run)
+    return main([name, "--config", "c", "--model_path", "w", *flags])
+
+
+class TestSession:
+    def test_what_is_shown_and_what_is_logged(self, tmp_path, monkeypatch, capfd):
+        """Of Python and C++, of this package and of others, on both descriptors."""
+
+        def run(args):
+            terminal.load_paddle()
+            from paddleseg.utils import logger
+
+            from bisenetv1_plugin import training
+
+            logger.info("config to build model")
+            logger.warning("no weights are loaded")
+            logger.warning("Add the `in_channels` ... We suggest you manually set `in_channels` in model config.")
+            training.newest_checkpoint(str(tmp_path / "none"))
+            warnings.warn("deprecated", UserWarning, stacklevel=1)
+            warnings.warn_explicit("a component was skipped", UserWarning, training.__file__, 1)
+            with terminal.quiet():
+                print("library")
+                print("library's error stream", file=sys.stderr)
+                os.write(1, b"C++\n")
+                os.write(2, b"glog\n")
+                terminal.say("a validation")
+            print("the result")
+
+        level = logging.getLogger().level
+        show = warnings.showwarning
+        assert command(monkeypatch, run, "--save_dir", str(tmp_path)) == 0
+        out, err = capfd.readouterr()
+        assert out.splitlines() == [
+            f"There is no whole checkpoint in {tmp_path / 'none'}: starting from the beginning.",
+            "C++",
+            "a validation",
+            "the result",
+            f"The log is in {tmp_path / 'export.log'}",
+        ]
+        shown = ["bisenetv1: no weights are loaded", "bisenetv1: a component was skipped", "glog"]
+        assert err.splitlines() == shown
+        log = text(tmp_path / "export.log")
+        hidden = ["[INFO]\tconfig to build model", "UserWarning: deprecated", "library", "library's error stream"]
+        for line in [*hidden, "We suggest", "no weights are loaded", "a validation", "starting from the beginning"]:
+            assert line in log
+        assert logging.getLogger().level == level and warnings.showwarning is show
+        from paddleseg.utils import logger
+
+        logger.info("after it")
+        assert "after it" in capfd.readouterr().out, "an end leaves PaddleSeg's logger as it was"
+
+    def test_verbose_hides_nothing(self, tmp_path, monkeypatch, capfd):
+        def run(args):
+            terminal.load_paddle()
+            from paddleseg.utils import logger
+
+            logger.info("config to build model")
+            with terminal.quiet():
+                print("library")
+
+        assert command(monkeypatch, run, "--save_dir", str(tmp_path), "--verbose") == 0
+        out = capfd.readouterr().out
+        assert "config to build model" in out and "library" in out
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize("rank, shown", [("0", True), ("1", False)])
+    def test_the_first_process_talks(self, tmp_path, monkeypatch, capfd, rank, shown):
+        monkeypatch.setenv("PADDLE_TRAINER_ID", rank)
+        assert command(monkeypatch, lambda _: terminal.say("result"), "--save_dir", str(tmp_path)) == 0
+        assert ("result" in capfd.readouterr().out) == shown == (tmp_path / "export.log").exists()
+
+    def test_a_refusal_is_one_sentence_and_leaves_nothing(self, tmp_path, monkeypatch, capfd):
+        def run(args):
+            with terminal.quiet():
+                print("library")
+                raise InputError("the file is no good.")
+
+        assert command(monkeypatch, run, "--save_dir", str(tmp_path)) == 2
+        out, err = capfd.readouterr()
+        assert (out, err) == ("", "bisenetv1: the file is no good.\n") and not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize("save_dir", [".", "absent"])
+    def test_an_error_s_traceback_and_what_came_before(self, tmp_path, monkeypatch, capfd, save_dir):
+        """Into the log; without a folder for one, to the user."""
+
+        def run(args):
+            with terminal.quiet():
+                print("before it")
+                raise RuntimeError("a defect")
+
+        with pytest.raises(RuntimeError, match="a defect"):
+            command(monkeypatch, run, "--save_dir", str(tmp_path / save_dir))
+        err = capfd.readouterr().err
+        kept = text(tmp_path / "export.log") if save_dir == "." else err
+        assert "before it" in kept and "RuntimeError: a defect" in kept
+        assert ("The log is in" in err) == (save_dir == ".")
+
+    @pytest.mark.parametrize(
+        "error, shown", [(RuntimeError("a defect"), True), (OSError(errno.ENOSPC, "full", "file"), False)]
+    )
+    def test_an_error_in_a_thread(self, tmp_path, monkeypatch, capfd, error, shown):
+        """But for what whoever waits for the thread says in a sentence, as TensorBoard's writer does of a full disk."""
+
+        def fail():
+            raise error
+
+        monkeypatch.setattr(threading, "excepthook", threading.__excepthook__)  # not pytest's
+
+        def run(args):
+            with terminal.quiet():
+                thread = threading.Thread(target=fail)
+                thread.start()
+                thread.join()
+
+        assert command(monkeypatch, run, "--save_dir", str(tmp_path)) == 0
+        assert (type(error).__name__ in capfd.readouterr().err) == shown
+        assert shown or "OSError" in text(tmp_path / "export.log")
+
+    def test_a_log_that_cannot_be_written_is_no_reason_to_fail(self, tmp_path, monkeypatch, capfd):
+        def run(args):
+            with terminal.quiet():
+                print("library")
+
+        (tmp_path / "export.log").mkdir()
+        assert command(monkeypatch, run, "--save_dir", str(tmp_path)) == 0
+        assert "bisenetv1: there is no whole log. " in capfd.readouterr().err
+
+    def test_a_warning_for_every_tensor(self, monkeypatch, capfd):
+        def run(args):
+            terminal.load_paddle()
+            from paddleseg.utils import logger
+
+            for number in range(100):
+                logger.warning(f"tensor {number} is not in pretrained model")
+
+        assert command(monkeypatch, run) == 0
+        lines = capfd.readouterr().err.splitlines()
+        assert len(lines) == 11 and "there are more warnings" in lines[-1]
+
+    def test_a_later_paddleseg_logs_with_logging(self, tmp_path, capfd):
+        """As develop does."""
+        name = "bisenetv1_test"
+        logger = logging.getLogger(name)
+        logger.propagate = False
+        own = logging.StreamHandler(sys.stdout)
+        logger.addHandler(own)
+        logger.setLevel(logging.DEBUG)
+        session = terminal._Session(Log(None))
+        terminal._take_over(session, SimpleNamespace(logger_initialized={name: True}))
+        logger.info("config")
+        logger.warning("mind this")
+        out, err = capfd.readouterr()
+        assert (out, err) == ("", "bisenetv1: mind this\n")
+        assert "[INFO]\tconfig\n" in session.log.held and "[WARNING]\tmind this\n" in session.log.held
+        session.undo.pop()()
+        assert logger.handlers == [own]
+
+
+DRIVER = """
+import os, sys
+from bisenetv1_plugin.cli import export, main, terminal
+
+def run(args):
+    terminal.load_paddle()
+    with terminal.quiet():
+        print("hidden")
+        os.abort()
+
+export.run = run
+main(["export", "--config", "c", "--model_path", "w", "--save_dir", "."])
+"""
+
+
+@pytest.mark.slow
+def test_an_abort_in_cpp_is_heard(python):
+    done = python("-c", DRIVER)
+    said = done.stdout + done.stderr
+    assert done.returncode < 0 and "Process abort signal` is detected" in said and "hidden" not in said
+
+
+def test_an_import_changes_nothing(python):
+    code = "import os, warnings; before = warnings.showwarning; from bisenetv1_plugin import cli, training; "
+    done = python("-c", code + "print(before is warnings.showwarning, os.environ.get('GLOG_minloglevel'))")
+    assert done.stdout.splitlines()[-1] == "True None"
+
+
+class TestProgress:
+    def test_a_bar_on_a_terminal(self, tmp_path, in_a_terminal):
+        done = in_a_terminal(tmp_path, "data", "scenes", "out", "--train", 3, "--val", 1, "--size", 64, 32)
+        assert done.returncode == 0 and "\rscenes: 100%" in done.said and done.said.count("\n") == 2, done.said
+
+    def test_nothing_elsewhere_for_what_takes_less_than_a_minute(self, tmp_path, capfd):
+        assert main(["data", "scenes", str(tmp_path / "out"), "--train", "3", "--val", "1", "--size", "64", "32"]) == 0
+        out, err = capfd.readouterr()
+        assert err == "" and out.count("\n") == 1
+
+    def test_a_line_a_minute_elsewhere(self, monkeypatch, capfd):
+        now = [0.0]
+        monkeypatch.setattr("tqdm.std.time", lambda: now[0])
+        bar = progress.bar(total=100, desc="infer", unit="image")
+        for _ in range(100):
+            now[0] += 5
+            bar.update()
+            bar.set_postfix(loss="0.5", refresh=False)
+        bar.close()
+        lines = capfd.readouterr().err.splitlines()
+        assert len(lines) == 8 and lines[0].startswith("infer: 12/100 images, ") and lines[0].endswith("loss=0.5")
+        assert "07:20 left" in lines[0]
+
+    def test_goes_through_what_it_is_given(self, capfd):
+        assert list(progress.bar(iter("abc"), desc="x", unit="y")) == ["a", "b", "c"]
+        assert capfd.readouterr().err == ""
+
+    def test_past_what_is_quiet(self, tmp_path, monkeypatch, capfd):
+        monkeypatch.setattr(progress, "MINUTE", 0)
+
+        def run(args):
+            with terminal.quiet():
+                for _ in progress.bar(range(2), desc="verify", unit="image"):
+                    pass
+
+        assert command(monkeypatch, run) == 0
+        assert "verify: 1/2 images" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words, sentence",
+    [
+        (["trian"], "bisenetv1: there is no command trian; did you mean train?"),
+        (["xyzzy"], "bisenetv1: there is no command xyzzy."),
+        (["data", "chek", "a.yml"], "bisenetv1 data: there is no command chek; did you mean check?"),
+        (["train", "--confg", "a.yml"], "bisenetv1 train: there is no flag --confg; did you mean --config?"),
+        (["train", "--config=a.yml", "--do_evl"], "bisenetv1 train: there is no flag --do_evl; did you mean --do_eval"),
+        (["train", "--conf", "a.yml", "stray"], "bisenetv1 train: unrecognized arguments: stray"),
+        (["train"], "bisenetv1 train: the following arguments are required: --config"),
+        (["infer", "--config", "a", "--image_path", "b", "--backend", "c"], "bisenetv1 infer: argument --backend: inv"),
+    ],
+)
+def test_a_word_that_nobody_knows(capsys, words, sentence):
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    lines = capsys.readouterr().err.splitlines()
+    assert stopped.value.code == 2 and lines[0].startswith(sentence) and len(lines) == 2
+    assert "--help` lists what there is." in lines[1]
+
+
+def test_without_a_command_there_is_help(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([])
+    out, err = capsys.readouterr()
+    assert stopped.value.code == 2 and out == "" and "quantize" in err and "usage: bisenetv1" in err
+
+
+def test_json_without_numbers(tmp_path):
+    import numpy as np
+
+    from bisenetv1_plugin.cli import results
+
+    content = {"iou": [np.float32(0.5), float("nan")], "counts": {1: np.int64(2)}, "none": None}
+    results.write(tmp_path / "a.json", content)
+    assert json.loads(text(tmp_path / "a.json")) == {"iou": [0.5, None], "counts": {"1": 2}, "none": None}
+
+
+@pytest.mark.parametrize("path", [".", "file/under.json"])
+def test_json_that_cannot_be_written_is_refused_before_the_work(tmp_path, path):
+    from bisenetv1_plugin.cli import results
+
+    (tmp_path / "file").write_text("")
+    results.check(None)
+    results.check(str(tmp_path / "new" / "folder" / "a.json"))
+    with pytest.raises(InputError, match="no file can be written there"):
+        results.check(str(tmp_path / path))
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_tensorboard_on_a_full_disk(tmp_path):
+    """A sentence, and nobody waits for ever."""
+    pytest.importorskip("tensorboard")
+    from bisenetv1_plugin import files, watch
+
+    def limited(size):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+    writer = watch._TensorBoard(str(tmp_path))
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    limited(300)
+    try:
+        with pytest.raises(OSError) as caught:
+            for step in range(1000):
+                writer.add_scalar("Train/loss", 1.0, step)
+    finally:
+        limited(unlimited)
+    assert f"{tmp_path}: the file is larger than is allowed here" in files.refusal(caught.value)

@@ -1,0 +1,336 @@
+"""The page of `bisenetv1 app`, served by a process of its own: asked as a program, and in a browser where one is."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from bisenetv1_plugin import Segmenter
+
+gradio_client = pytest.importorskip("gradio_client", reason="pip install '.[app]'")
+httpx = pytest.importorskip("httpx")
+
+NAMES = ["sky & air", "road", "<b>car</b>", "tree", "person"]  # as they would spoil a page
+RUNTIME = "onnxruntime fp32"
+
+
+@pytest.fixture(scope="module")
+def exported(dynamic):
+    deploy = yaml.safe_load((dynamic / "deploy.yaml").read_text(encoding="utf-8"))
+    deploy["Deploy"]["classes"] = NAMES
+    (dynamic / "deploy.yaml").write_text(yaml.safe_dump(deploy), encoding="utf-8")
+    return dynamic
+
+
+@contextlib.contextmanager
+def serving(exported, folder, *arguments):
+    """A server whose temporary files are in `folder`; ended by Ctrl-C unless it has ended before."""
+    folder.mkdir()
+    command = [sys.executable, "-m", "bisenetv1_plugin", "app", str(exported), "--cpu_threads", "1", *arguments]
+    log = folder.with_suffix(".log")
+    with open(log, "w", encoding="utf-8") as output:
+        # A proxy that does not answer: nothing may ask it.
+        env = {**os.environ, "TMPDIR": str(folder), "http_proxy": "http://127.0.0.1:9", "PYTHONUNBUFFERED": "1"}
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=env)
+    said = lambda: log.read_text(encoding="utf-8")  # noqa: E731
+    try:
+        wait(lambda: "Open" in said() or process.poll() is not None, 120)
+        found = re.search(r"Open (http://\S+) ", said())
+        assert found, said()
+        yield SimpleNamespace(url=found[1], process=process, said=said, folder=folder)
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+
+
+def wait(until, seconds):
+    end = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < end, "it takes too long"
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def server(exported, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("app") / "tmp"
+    with serving(exported, folder, "--max_megabytes", "1", "--max_megapixels", "1") as server:
+        yield server
+
+
+def ask(server, folder, name, path, opacity=0.5, runtime=RUNTIME):
+    """What the page shows: the overlay's file, or None, and the HTML below it."""
+    client = gradio_client.Client(server.url, verbose=False, download_files=str(folder))
+    return client.predict(gradio_client.handle_file(str(path)), runtime, opacity, api_name=f"/{name}")
+
+
+@pytest.fixture
+def scene(small):
+    return sorted(small.images.iterdir())[0]
+
+
+@pytest.mark.slow
+class TestPicture:
+    def test_overlay_and_shares(self, server, exported, scene, tmp_path):
+        overlay, table = ask(server, tmp_path, "picture", scene, 0.7)
+        result = Segmenter(exported, "onnxruntime")(scene)
+        shown = np.asarray(Image.open(overlay)).astype(int)
+        # It is compressed, with a loss: nearest to the overlay of that opacity, and near.
+        away = {each: np.abs(shown - result.overlay(each, legend=False)).mean() for each in (0.5, 0.6, 0.7, 0.8, 0.9)}
+        assert min(away, key=away.get) == 0.7 and away[0.7] < 10
+        assert re.search(rf"{RUNTIME} · \d+ ms · 96 × 64", table)
+        shares = re.findall(r"([\d.]+%)</td></tr>", table)
+        assert shares == [f"{share:.1%}" for share in sorted(result.shares.values(), reverse=True) if share]
+        assert "<b>car" not in table and "sky &" not in table.replace("&amp;", "")
+
+    def test_what_is_no_whole_picture_gets_a_sentence(self, server, scene, tmp_path):
+        text, cut, wide = (tmp_path / name for name in ("text.png", "cut.jpg", "wide.png"))
+        text.write_text("no picture")
+        Image.open(scene).save(cut)
+        cut.write_bytes(cut.read_bytes()[:900])
+        Image.new("RGB", (1100, 1000)).save(wide)
+        for path, why in ((text, "no image"), (cut, "truncated"), (wide, "1100 x 1000 pixels")):
+            overlay, sentence = ask(server, tmp_path, "picture", path)
+            assert overlay is None and why in sentence and path.name in sentence
+            assert str(server.folder) not in sentence and "Traceback" not in server.said()
+
+    def test_odd_pictures(self, server, scene, tmp_path):
+        picture = Image.open(scene)
+        exif = Image.Exif()
+        exif[274] = 6  # the camera was turned
+        picture.save(tmp_path / "turned.jpg", exif=exif)
+        picture.convert("RGBA").save(tmp_path / "clear.png")
+        Image.fromarray(np.asarray(picture.convert("L")).astype("uint16") * 257).save(tmp_path / "deep.png")
+        for name, size in (("turned.jpg", (64, 96)), ("clear.png", (96, 64)), ("deep.png", (96, 64))):
+            overlay, table = ask(server, tmp_path, "picture", tmp_path / name)
+            assert Image.open(overlay).size == size and "%" in table
+
+    def test_every_runtime_that_is_offered_runs(self, server, scene, tmp_path):
+        names = re.search(r"^(.*); 1 threads", server.said(), re.MULTILINE)[1].split(", ")
+        assert {"openvino fp32", "onnxruntime fp32", "paddle fp32"} <= set(names)
+        assert [name in ask(server, tmp_path, "picture", scene, runtime=name)[1] for name in names] == [True] * len(
+            names
+        )
+
+    def test_ten_at_a_time_are_answered(self, server, scene, tmp_path):
+        with ThreadPoolExecutor(10) as pool:
+            answers = list(pool.map(lambda _: ask(server, tmp_path, "picture", scene), range(10)))
+        assert all(overlay and "%" in table for overlay, table in answers)
+
+    def test_a_large_file_is_refused(self, server):
+        before = set(server.folder.rglob("*"))
+        for size in ((1 << 20) + 1, 20 << 20):
+            done = httpx.post(
+                f"{server.url}/gradio_api/upload", files={"files": ("a.png", bytes(size))}, trust_env=False
+            )
+            assert done.status_code == 413 and "bytes" in done.text
+        assert {path for path in server.folder.rglob("*") if path.is_file()} <= before
+
+
+@pytest.mark.slow
+class TestVideo:
+    @pytest.fixture
+    def drive(self, scene, tmp_path):
+        video = cv2.VideoWriter(str(tmp_path / "drive.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (96, 64))
+        for _ in range(6):
+            video.write(cv2.imread(str(scene)))
+        video.release()
+        return tmp_path / "drive.avi"
+
+    def test_it_becomes_one_that_browsers_play(self, server, drive, tmp_path):
+        film, table = ask(server, tmp_path, "video", drive)
+        film = film["video"] if isinstance(film, dict) else film
+        video = cv2.VideoCapture(film)
+        with open(film, "rb") as file:
+            assert b"V_VP8" in file.read(), "the name of the codec in a WebM file"
+        assert film.endswith(".webm") and video.get(cv2.CAP_PROP_FPS) == 10
+        assert sum(video.read()[0] for _ in range(7)) == 6
+        assert "96 × 64 · 6 / 6" in table and "%" in table
+
+    def test_what_is_none_gets_a_sentence(self, server, tmp_path):
+        (tmp_path / "text.mp4").write_text("no video")
+        film, sentence = ask(server, tmp_path, "video", tmp_path / "text.mp4")
+        assert film is None and "text.mp4" in sentence and str(server.folder) not in sentence
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_no_file_is_left(exported, scene, tmp_path, name):
+    """While pictures and a video are being computed."""
+    video = cv2.VideoWriter(str(tmp_path / "long.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (960, 640))
+    for _ in range(100):
+        video.write(cv2.resize(cv2.imread(str(scene)), (960, 640)))
+    video.release()
+    with serving(exported, tmp_path / "tmp") as server:
+        client = gradio_client.Client(server.url, verbose=False)
+        upload = gradio_client.handle_file(str(tmp_path / "long.avi"))
+        client.submit(upload, RUNTIME, 0.5, api_name="/video")
+        wait(lambda: list(server.folder.rglob("*.webm")), 60)
+        server.process.send_signal(getattr(signal, name))
+        assert server.process.wait(20) == 0
+        assert list(server.folder.iterdir()) == []
+        assert "Traceback" not in server.said() and server.said().endswith("no file is left.\n")
+
+
+@pytest.mark.slow
+def test_no_file_is_left_of_a_server_that_is_still_loading(exported, tmp_path):
+    command = [sys.executable, "-m", "bisenetv1_plugin", "app", str(exported)]
+    process = subprocess.Popen(command, env={**os.environ, "TMPDIR": str(tmp_path)}, stdout=subprocess.DEVNULL)
+    wait(lambda: list(tmp_path.glob("bisenetv1-app-*")), 60)
+    process.terminate()
+    assert process.wait(20) == 0 and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_where_it_listens(exported, server):
+    """On 127.0.0.1 and no other address of this machine."""
+    port = int(server.url.rpartition(":")[2])
+    assert httpx.get(server.url, trust_env=False).status_code == 200
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.2", port)).close()
+
+
+class TestRefusals:
+    @pytest.fixture
+    def taken(self):
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            yield other.getsockname()[1]
+
+    def refused(self, *arguments):
+        command = [sys.executable, "-m", "bisenetv1_plugin", "app", *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 2 and "Traceback" not in done.stderr
+        return done.stderr
+
+    def test_a_taken_port(self, taken):
+        assert f"port {taken} is taken" in self.refused("none", "--port", taken)
+
+    def test_the_next_free_port(self):
+        from bisenetv1_plugin.app import server
+
+        with server.listen("127.0.0.1") as first, server.listen("127.0.0.1") as second:
+            assert first.getsockname()[1] < second.getsockname()[1] <= server.LAST_PORT
+            assert server.address(second) == f"http://127.0.0.1:{second.getsockname()[1]}"
+
+    @pytest.mark.parametrize("host", ["none.invalid", "192.0.2.1"])
+    def test_a_host_that_is_not_this_machine(self, host):
+        assert f"--host {host}" in self.refused("none", "--host", host)
+
+    @pytest.mark.parametrize("port", [-1, 65536])
+    def test_no_such_port(self, port):
+        assert "from 1 to 65535" in self.refused("none", "--port", port)
+
+    def test_limits_of_nothing(self):
+        assert "--max_megabytes is 0" in self.refused("none", "--max_megabytes", 0)
+
+    @pytest.mark.slow
+    def test_no_export(self, tmp_path):
+        assert "there is no" in self.refused(tmp_path / "none" / "deploy.yaml")
+
+    def test_without_gradio(self, python):
+        code = "import sys; sys.modules['gradio'] = None; from bisenetv1_plugin.cli import main; "
+        done = python("-c", code + "sys.exit(main(['app', 'none']))")
+        assert done.returncode == 2 and "bisenetv1-plugin[app]" in done.stderr
+
+    def test_the_help_needs_no_gradio(self, python):
+        code = "import sys; from bisenetv1_plugin.cli import parser; parser(); assert 'gradio' not in sys.modules"
+        assert python("-c", code).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """Starts a Chromium without a screen that speaks a language."""
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if not (chromium and driver):
+        pytest.skip("no Chromium here: apt-get install chromium chromium-driver")
+    webdriver = pytest.importorskip("selenium.webdriver", reason="pip install selenium")
+    with contextlib.ExitStack() as opened:
+
+        def open_page(url, language):
+            options = webdriver.ChromeOptions()
+            options.binary_location = chromium
+            for flag in (
+                *("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-sync"),
+                *("disable-background-networking", "disable-component-update", "disable-dev-shm-usage"),
+                *(f"user-data-dir={tmp_path_factory.mktemp('profile')}", "no-proxy-server", f"lang={language}"),
+                *("use-fake-device-for-media-stream", "use-fake-ui-for-media-stream"),
+            ):
+                options.add_argument(f"--{flag}")
+            options.add_experimental_option("prefs", {"intl.accept_languages": language})
+            options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
+            page = webdriver.Chrome(options, webdriver.ChromeService(driver))
+            opened.callback(page.quit)
+            page.get(url)
+            wait(lambda: page.find_elements("css selector", "input[type=file]"), 60)
+            return page
+
+        yield open_page
+
+
+def give(page, path):
+    page.find_elements("css selector", "input[type=file]")[0].send_keys(str(path))
+
+
+def shown(page, selector):
+    """The text of what is visible; '' where nothing is."""
+    return "\n".join(found.text for found in page.find_elements("css selector", selector) if found.is_displayed())
+
+
+def click(page, label):
+    """A button, by what is on it or by its name for screen readers."""
+    buttons = page.find_elements("css selector", "button")
+    named = [found for found in buttons if label in (found.text, found.get_attribute("aria-label"))]
+    next(found for found in named if found.is_displayed()).click()
+
+
+@pytest.mark.slow
+class TestBrowser:
+    def test_a_picture(self, server, browser, scene):
+        page = browser(server.url, "en")
+        give(page, scene)
+        wait(lambda: shown(page, ".shares"), 60)
+        assert "ms · 96 × 64" in page.page_source and "<b>car</b>" not in page.page_source
+        results = lambda: [found.get_attribute("src") for found in page.find_elements("css selector", "img")]  # noqa: E731
+        before = results()
+        page.find_element("css selector", "input[type=range]").send_keys("\ue014" * 5)  # the right arrow: more opaque
+        wait(lambda: results() != before, 60)
+        addresses = [address for address in asked_for(page) if not address.startswith("chrome://")]  # its own pages
+        assert addresses and [address for address in addresses if not address.startswith(server.url)] == []
+
+    def test_a_file_that_is_none(self, server, browser, tmp_path):
+        (tmp_path / "text.png").write_text("no picture")
+        page = browser(server.url, "en")
+        give(page, tmp_path / "text.png")
+        wait(lambda: "text.png cannot be read" in shown(page, ".fault"), 60)
+
+    def test_a_file_that_is_too_large(self, server, browser, tmp_path):
+        (tmp_path / "large.jpg").write_bytes(bytes(20 << 20))
+        page = browser(server.url, "en")
+        give(page, tmp_path / "large.jpg")
+        wait(lambda: "maximum allowed size" in shown(page, ".toast-body"), 60)
+
+    def test_chinese(self, server, browser):
+        page = browser(server.url, "zh-CN")
+        wait(lambda: "推理引擎与精度" in page.page_source, 60)
+        assert "Opacity" not in shown(page, "body")
+
+
+def asked_for(page):
+    """The addresses that the page has loaded anything from; `data:` and `blob:` are the page's own."""
+    messages = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
+    sent = [message["params"] for message in messages if message["method"] == "Network.requestWillBeSent"]
+    return [each["request"]["url"] for each in sent if not each["request"]["url"].startswith(("data:", "blob:"))]
