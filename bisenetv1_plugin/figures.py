@@ -1,8 +1,8 @@
 """Pictures people look at: coloured masks and sheets of them, and the curves of a training."""
 
 import functools
+import glob
 import os
-from glob import glob
 
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.files import whole_file
@@ -99,7 +99,11 @@ def _font_for(characters):
     for path in (own, *sorted({font.fname for font in font_manager.fontManager.ttflist})):
         if os.path.basename(path).startswith("LastResort"):  # has a frame for every character
             continue
-        if FT2Font(path).get_charmap().keys() >= set(map(ord, characters)):
+        try:
+            known = FT2Font(path).get_charmap().keys()
+        except (OSError, RuntimeError):  # Matplotlib's list is of an earlier day: it is gone, or damaged
+            continue
+        if known >= set(map(ord, characters)):
             return path
     return None
 
@@ -152,7 +156,7 @@ def read_curve(save_dir, tag):
     """
     from visualdl import LogReader
 
-    records = sorted(glob(os.path.join(save_dir, "vdlrecords.*.log")))
+    records = sorted(glob.glob(os.path.join(glob.escape(save_dir), "vdlrecords.*.log")))
     if not records:
         raise InputError(f"{save_dir} holds no VisualDL record: train with --use_vdl.")
     points = {}

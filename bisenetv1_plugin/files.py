@@ -68,7 +68,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[str]:
         handle, beside = tempfile.mkstemp(dir=folder, prefix="part-", suffix=os.path.splitext(path)[1])
         try:
             os.close(handle)
-            os.chmod(beside, 0o666 & ~_umask())
+            os.chmod(beside, 0o666 & ~_UMASK)
             yield beside
             os.replace(beside, path)
         except BaseException:
@@ -91,3 +91,6 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+_UMASK = _umask()  # asked once: between the two calls another thread's files would be open to all

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Iterator
 
 import numpy as np
@@ -12,6 +12,7 @@ from PIL import Image
 
 from bisenetv1_plugin import figures, files, machine
 from bisenetv1_plugin.deploy import given
+from bisenetv1_plugin.deploy.choice import DEVICES, default_device
 from bisenetv1_plugin.deploy.exported import Export
 from bisenetv1_plugin.deploy.images import VIDEOS, Source
 from bisenetv1_plugin.deploy.masks import Painter
@@ -24,7 +25,7 @@ _FEW = 4
 _MOST = 256
 
 
-@dataclass(repr=False)
+@dataclass(repr=False, eq=False)  # arrays compare by element
 class Segmentation:
     """What is where in one picture.
 
@@ -41,7 +42,7 @@ class Segmentation:
     classes: list[str]
     colors: np.ndarray
     image: np.ndarray
-    scores: np.ndarray | None = field(default=None)
+    scores: np.ndarray | None = None
 
     @property
     def shares(self) -> dict[str, float]:
@@ -155,6 +156,8 @@ class Segmenter:
         from bisenetv1_plugin import project
         from bisenetv1_plugin.datasets.classes import named_classes
 
+        if device not in (None, *DEVICES) or (device == "gpu" and default_device() != "gpu"):
+            raise InputError(f"device is {device!r}; there is {' and '.join(sorted({'cpu', default_device()}))} here.")
         cfg = project.load_config(os.fspath(config), needs=["val_dataset"])
         options = {key: value for key, value in cfg.test_config.items() if key not in ("aug_eval", "auc_roc")}
         project.set_device(device or "gpu")

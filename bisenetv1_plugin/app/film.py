@@ -2,6 +2,9 @@
 
 import cv2
 
+from bisenetv1_plugin.deploy.clip import check_written
+from bisenetv1_plugin.errors import InputError
+
 
 class Film:
     """Writes frames as VP8 in WebM: of what PyPI's OpenCV can encode at a fair speed, what browsers play.
@@ -28,16 +31,28 @@ class Film:
         self._writer = None
 
     def write(self, picture):
-        """uint8 RGB `[H, W, 3]`, all of one size."""
+        """uint8 RGB `[H, W, 3]`, all of one size.
+
+        Raises:
+            InputError: OpenCV cannot write such a video.
+        """
         if self._writer is None:
             size = picture.shape[1::-1]
             self._writer = cv2.VideoWriter(self.path, cv2.VideoWriter_fourcc(*"VP80"), self._rate, size)
+            if not self._writer.isOpened():
+                raise InputError(f"OpenCV cannot write a WebM video of {size[0]}x{size[1]} pixels here.")
         self._writer.write(picture[..., ::-1])
         self.frames += 1
 
     def end(self):
-        """Finish the file; returns its path, or None where no frame came."""
+        """Finish the file; returns its path, or None where no frame came.
+
+        Raises:
+            OSError: the disk is full.
+        """
         if self._writer is None:
             return None
-        self._writer.release()
+        writer, self._writer = self._writer, None
+        writer.release()
+        check_written(self.path, self.frames)
         return self.path

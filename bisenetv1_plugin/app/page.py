@@ -12,6 +12,7 @@ import numpy as np
 from bisenetv1_plugin.app.film import Film
 from bisenetv1_plugin.datasets.reading import READ_ERRORS, header
 from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.files import refusal
 
 # What was given and what was made of it is removed when it is so old.
 KEPT_SECONDS = 600
@@ -197,6 +198,11 @@ class _Work:
                 yield film.end(), table
             except InputError as error:
                 yield film.end(), _fault(error, path, name)
+            except OSError as error:  # of the film's end
+                sentence = refusal(error)
+                if sentence is None:
+                    raise
+                yield None, _fault(sentence, path, name)
 
 
 def _size_of(path):

@@ -32,7 +32,7 @@ class Segmenters:
         devices = [device] if device else {"gpu": ("gpu", "cpu"), "cpu": ("cpu",)}[choice.default_device()]
         self._options, faults = {}, []
         for where in devices:
-            for precision in _PRECISIONS:
+            for precision in _PRECISIONS if where == "cpu" else ("fp32",):
                 for backend in _BACKENDS if where == "cpu" else ("paddle",):
                     try:  # built once, and let go: what is wrong or cannot run is not offered
                         name = choice.choose(export, where, cpu_threads, precision, [backend]).name
@@ -40,7 +40,7 @@ class Segmenters:
                         faults.append(str(error))
                         continue
                     options = {"backend": backend, "device": where, "precision": precision}
-                    self._options[name + " on the GPU" * (where == "gpu")] = {**options, "cpu_threads": cpu_threads}
+                    self._options[name] = {**options, "cpu_threads": cpu_threads}
         if not self._options:
             raise InputError(" ".join(faults))
         self._exported = exported

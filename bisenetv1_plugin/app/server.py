@@ -99,6 +99,9 @@ def serve(page, words, listening, max_bytes):
         words (gradio.I18n): its texts.
         listening (socket.socket): from `listen`; it is closed.
         max_bytes (int): of an upload.
+
+    Raises:
+        InputError: the server did not start.
     """
     import fastapi
     import gradio
@@ -122,7 +125,10 @@ def serve(page, words, listening, max_bytes):
     )
     app.add_middleware(_Limit, max_bytes=max_bytes + _ENVELOPE)
     config = uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=_SECONDS_TO_FINISH)
-    uvicorn.Server(config).run(sockets=[listening])
+    server = uvicorn.Server(config)
+    server.run(sockets=[listening])
+    if not server.started:
+        raise InputError("the page's server did not start: is Gradio whole? pip install --force-reinstall gradio.")
 
 
 class _Limit:

@@ -32,7 +32,7 @@ def parser():
 
 
 def main(argv=None):
-    """Run one command; returns the exit code: 0 done, 1 done with faults that were named, 2 refused."""
+    """Run one command; returns the exit code: 0 done, 1 done with faults that were named, 2 refused, 130 stopped."""
     args = parser().parse_args(argv)
     use_all_cores()
     use_amd_vectors()
@@ -45,5 +45,11 @@ def main(argv=None):
         sentence = files.refusal(error)
         if sentence is None or args.command == "run":  # whose errors are the script's own
             raise
+    except KeyboardInterrupt:
+        if args.command == "run":
+            raise
+        later = "; the same command with --resume_model latest goes on from the newest checkpoint, if there is one"
+        print(f"bisenetv1: stopped{later if args.command == 'train' else ''}.", file=sys.stderr)
+        return 130
     print(f"bisenetv1: {sentence}", file=sys.stderr)
     return 2

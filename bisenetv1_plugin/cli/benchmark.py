@@ -9,6 +9,7 @@ import os
 import sys
 import tempfile
 
+from bisenetv1_plugin.cli import flags, results
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.machine import cores
 
@@ -34,17 +35,21 @@ def add_arguments(parser):
     parser.add_argument("export", nargs="?", help="an exported folder, or `loss`; default: fresh networks")
     size = {"nargs": "+", "metavar": "WxH", "type": _size}
     parser.add_argument("--sizes", default=[(1024, 512)], help="sizes of the image, default 1024x512", **size)
-    parser.add_argument("--batch_sizes", nargs="+", type=_positive, default=[1], help="images at a time, default 1")
     parser.add_argument(
-        "--cpu_threads", nargs="+", type=_positive, default=[cores()], help="threads, default all cores"
+        "--batch_sizes", nargs="+", type=flags.positive, default=[1], help="images at a time, default 1"
     )
-    parser.add_argument("--turns", type=_positive, default=3, help="how often each one's turn comes")
+    parser.add_argument(
+        "--cpu_threads", nargs="+", type=flags.positive, default=[cores()], help="threads, default all cores"
+    )
+    parser.add_argument("--turns", type=flags.positive, default=3, help="how often each one's turn comes")
     parser.add_argument("--int8", action="store_true", help="also in 8 bits, calibrated on noise: for the speed alone")
     parser.add_argument("--json", metavar="FILE", help="also write the figures here")
     parser.add_argument("--picture", metavar="FILE", help="also draw them as a PNG")
 
 
 def run(args):
+    results.check(args.json)
+    results.check_picture(args.picture)
     if args.export == "loss":
         return _loss(args)
     from bisenetv1_plugin import figures
@@ -188,14 +193,7 @@ def _loss(args):
 
 def _size(text):
     width, _, height = text.lower().partition("x")
-    return _positive(width), _positive(height)
+    return flags.positive(width), flags.positive(height)
 
 
-def _positive(text):
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
-
-
-_size.__name__, _positive.__name__ = "WxH", "whole number from 1 on"  # argparse's words for what it refuses
+_size.__name__ = "WxH"  # argparse's words for what it refuses

@@ -8,8 +8,19 @@ from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.machine import cores
 
 
+def positive(text):
+    """The type of a flag."""
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
+positive.__name__ = "whole number from 1 on"  # argparse's words for what it refuses
+
+
 def add_cpu_threads_argument(parser):
-    parser.add_argument("--cpu_threads", type=int, default=cores(), help="threads on the CPU")
+    parser.add_argument("--cpu_threads", type=positive, default=cores(), help="threads on the CPU")
 
 
 def add_config_arguments(parser, model_path=True):

@@ -36,7 +36,7 @@ def add_arguments(parser):
         metavar="BOOL",
         help="write the masks, NAME.png; default: True, with --save_video, --show or a camera only with --overlay",
     )
-    parser.add_argument("--batch_size", type=int, default=1, help="images at a time (of the same size)")
+    parser.add_argument("--batch_size", type=flags.positive, default=1, help="images at a time (of the same size)")
     parser.add_argument("--with_argmax", action="store_true", help="take the argmax of an export without one")
     parser.add_argument(
         "--backend",
@@ -69,8 +69,6 @@ def run(args):
     from bisenetv1_plugin.deploy.images import Source
     from bisenetv1_plugin.deploy.inference import infer
 
-    if args.batch_size < 1:
-        raise InputError(f"--batch_size is {args.batch_size}; it must be 1 or more.")
     results.check(args.json)
     source = Source(args.image_path)
     _check_outputs(args, source)
@@ -83,7 +81,7 @@ def run(args):
     if export.output_op != "argmax" and not args.with_argmax:
         raise InputError(f"this model was exported with --output_op {export.output_op}: give --with_argmax.")
     runtime, name = _runtime(args, export, source)
-    print(f"{name}, {args.cpu_threads} threads" if "gpu" not in name else name)
+    print(f"{name}, {args.cpu_threads} threads" if "GPU" not in name else name)
     writers, clip, window = _outputs(args, source, export)
     noted = results.Noting(args.json)
     if args.json:
@@ -218,3 +216,6 @@ def _boolean(text):
     if text.lower() not in ("true", "false"):
         raise ValueError(text)
     return text.lower() == "true"
+
+
+_boolean.__name__ = "True or False"  # argparse's words for what it refuses

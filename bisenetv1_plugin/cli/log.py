@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +27,7 @@ class Log:
     def __init__(self, path: Path | None) -> None:
         self.path, self.live = path, False
         self._file = None
+        self._lock = threading.RLock()
         self._held: list[str] = []
         self.fault: str | None = None
 
@@ -40,9 +42,10 @@ class Log:
         return "".join(self._held)
 
     def add(self, text: str) -> None:
-        self._held.append(text)
-        if self.live:
-            self._write()
+        with self._lock:  # readers of data have threads
+            self._held.append(text)
+            if self.live:
+                self._write()
 
     def close(self, keep: bool) -> None:
         """End it; with `keep`, what was held until now is written, if the folder is there."""

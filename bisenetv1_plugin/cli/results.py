@@ -14,7 +14,14 @@ def add_argument(parser):
     parser.add_argument("--json", metavar="FILE", help="also write the figures here")
 
 
-def check(path):
+def check_picture(path):
+    """As `check`, for the PNG of --picture."""
+    if path is not None and os.path.splitext(path)[1].lower() not in ("", ".png"):
+        raise InputError(f"--picture {path}: it is a PNG; end its name with .png.")
+    check(path, "--picture")
+
+
+def check(path, flag="--json"):
     """Raise before the work is done what would be raised after it: InputError where no such file can be written."""
     if path is None:
         return
@@ -22,7 +29,7 @@ def check(path):
     while not os.path.lexists(folder):  # it is made, with those above it
         folder = os.path.dirname(folder)
     if os.path.isdir(path) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):
-        raise InputError(f"--json {path}: no file can be written there; choose another path.")
+        raise InputError(f"{flag} {path}: no file can be written there; choose another path.")
 
 
 def write(path, content):

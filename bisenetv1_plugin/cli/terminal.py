@@ -145,6 +145,7 @@ def _write(text, file):
 def _end(session, error):
     """The log gets the end as well, and the user hears where it is."""
     log = session.log
+    said = log.held
     refused = isinstance(error, InputError) or (isinstance(error, OSError) and files.refusal(error) is not None)
     if refused:
         log.add(f"bisenetv1: {error}\n")
@@ -153,10 +154,10 @@ def _end(session, error):
     log.close(keep=not refused)
     if log.is_written:
         _write(f"The log is in {log.path}", session.stderr if error else session.stdout)
-    elif refused:  # one sentence is enough
+    elif refused or isinstance(error, KeyboardInterrupt):  # one sentence is enough
         pass
-    elif error is not None:  # nobody else has it
-        session.stderr.write(log.held)
+    elif error is not None:  # nobody else has it; the traceback comes from Python
+        session.stderr.write(said)
     elif log.fault:
         _write(f"bisenetv1: there is no whole log. {log.fault}", session.stderr)
 

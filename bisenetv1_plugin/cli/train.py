@@ -1,6 +1,7 @@
 """Train a configuration, as PaddleSeg's tools/train.py does."""
 
 from bisenetv1_plugin.cli import flags, terminal
+from bisenetv1_plugin.errors import InputError
 
 SUMMARY = "train a configuration"
 
@@ -9,8 +10,8 @@ def add_arguments(parser):
     flags.add_config_arguments(parser, model_path=False)
     parser.add_argument("--save_dir", default="./output", help="folder of the checkpoints, default ./output")
     parser.add_argument("--do_eval", action="store_true", help="evaluate at every checkpoint and keep the best")
-    parser.add_argument("--iters", type=int, help="iterations, over the configuration's")
-    parser.add_argument("--batch_size", type=int, help="images per device, over the configuration's")
+    parser.add_argument("--iters", type=flags.positive, help="iterations, over the configuration's")
+    parser.add_argument("--batch_size", type=flags.positive, help="images per device, over the configuration's")
     parser.add_argument("--learning_rate", type=float, help="over the configuration's")
     parser.add_argument("--opts", nargs="+", help="other values of the configuration, as key.key=value")
     parser.add_argument("--num_workers", type=int, default=0, help="processes that load data")
@@ -18,18 +19,20 @@ def add_arguments(parser):
         "--resume_model",
         help="a checkpoint folder, iter_N, to go on from; latest: the newest whole one in --save_dir, if any",
     )
-    parser.add_argument("--save_interval", type=int, default=1000, help="iterations between checkpoints")
-    parser.add_argument("--keep_checkpoint_max", type=int, default=5, help="checkpoints to keep")
-    parser.add_argument("--log_iters", type=int, default=10, help="iterations between log lines")
+    parser.add_argument("--save_interval", type=flags.positive, default=1000, help="iterations between checkpoints")
+    parser.add_argument("--keep_checkpoint_max", type=flags.positive, default=5, help="checkpoints to keep")
+    parser.add_argument("--log_iters", type=flags.positive, default=10, help="iterations between log lines")
     parser.add_argument("--use_vdl", action="store_true", help="record curves (VisualDL) and draw them as curves.png")
     parser.add_argument("--tensorboard", action="store_true", help="record curves for TensorBoard")
     parser.add_argument("--use_ema", action="store_true", help="also keep an exponential moving average of the weights")
-    parser.add_argument("--early_stop_intervals", type=int, help="stop after so many checkpoints without a better one")
+    parser.add_argument(
+        "--early_stop_intervals", type=flags.positive, help="stop after so many checkpoints without a better one"
+    )
     parser.add_argument("--precision", default="fp32", choices=["fp32", "fp16"], help="fp16: mixed precision")
     parser.add_argument("--amp_level", default="O1", choices=["O1", "O2"], help="level of mixed precision")
     parser.add_argument("--to_static_training", action="store_true", default=None, help="train the static graph")
     parser.add_argument("--profiler_options", help="see PaddleSeg's utils/train_profiler.py")
-    parser.add_argument("--repeats", type=int, default=1, help="times that an epoch goes through the data")
+    parser.add_argument("--repeats", type=flags.positive, default=1, help="times that an epoch goes through the data")
     parser.add_argument("--seed", type=int, help="seed of all random numbers")
 
 
@@ -50,5 +53,8 @@ def run(args):
         cfg.dic["to_static_training"] = True
     options = {name: getattr(args, name) for name in training.OPTIONS}
     train(cfg, args.save_dir, **options)
-    if args.use_vdl:
-        terminal.say(f"The curves are in {figures.draw_curves(args.save_dir)}")
+    if args.use_vdl and terminal.is_first():
+        try:
+            terminal.say(f"The curves are in {figures.draw_curves(args.save_dir)}")
+        except InputError as error:  # nothing was left to train, and nothing recorded before
+            terminal.warn(error)

@@ -46,6 +46,7 @@ def run(args):
     from bisenetv1_plugin.deploy.verify import verify
 
     results.check(args.json)
+    results.check_picture(args.picture)
     data = []
     if args.data:
         if not os.path.isfile(args.data):

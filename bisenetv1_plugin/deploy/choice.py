@@ -71,7 +71,10 @@ def select(
     precision = precision or export.precision
     if backend == "auto" and (tensorrt or enable_mkldnn is not None):
         backend = "paddle"
-    device = device or (default_device() if backend in ("auto", "paddle") else "cpu")
+    if device is None:
+        # Without TensorRT these are the CPU's.
+        is_free = backend in ("auto", "paddle") and (tensorrt or precision not in ("auto", "bf16", "int8"))
+        device = default_device() if is_free else "cpu"
     if tensorrt and (backend, device) != ("paddle", "gpu"):
         raise InputError("TensorRT (--use_trt) is for backend paddle on device gpu.")
     if not tensorrt and (precision == "fp16" or (precision == "int8" and device == "gpu")):
@@ -94,8 +97,11 @@ def select(
     make = functools.partial(RUNTIMES[backend], export, device, cpu_threads, precision)
     if backend == "paddle":
         make = functools.partial(make, enable_mkldnn=enable_mkldnn is not False)
-    name = f"{backend} {precision}" + " on the GPU" * (device == "gpu")
-    return Choice(tensorrt(make, precision) if tensorrt else make(), name, [])
+    return Choice(tensorrt(make, precision) if tensorrt else make(), _name(backend, precision, device), [])
+
+
+def _name(backend: str, precision: str, device: str) -> str:
+    return f"{backend} {precision}" + " on the GPU" * (device == "gpu")
 
 
 def _check_among(name: str, value: str | None, possible: Sequence[str | None]) -> None:
@@ -126,13 +132,14 @@ def choose(
         options: dict[str, Any] = {"enable_mkldnn": True} if name == "paddle" and device == "cpu" else {}
         try:
             runtime = RUNTIMES[name](export, device, cpu_threads, precision, **options)
-        except InputError as error:
+            right = precision != "fp32" or probe.is_right(runtime, export.folder) is not False
+        except (InputError, RuntimeError) as error:  # the latter: it cannot run what it has loaded
             passed_over.append(f"{name}: {error}")
             continue
-        if precision == "fp32" and probe.is_right(runtime, export.folder) is False:
+        if not right:
             passed_over.append(f"{name}: its answer to the export's probe is not the network's.")
             continue
-        return Choice(runtime, f"{name} {precision}", passed_over)
+        return Choice(runtime, _name(name, precision, device), passed_over)
     raise InputError(" ".join(["No runtime runs this export here.", *passed_over]))
 
 

@@ -15,12 +15,30 @@ VIDEOS = (".avi", ".mkv", ".mov", ".mp4", ".webm")
 # These say how long they are, with their sound, and OpenCV makes a number of frames of that by the mean rate.
 _UNCOUNTED = (".mkv", ".webm")
 _SOUND = 0.5  # seconds that it may go on after the last frame
+# These count frames that an edit list leaves out, and of a fragmented file OpenCV makes a number by its duration.
+_BOXED = (".mp4", ".mov")
 _USUAL_RATE = 25.0
 
 
 def is_camera(path: str) -> bool:
     """Whether it is the number of a camera: no file and no folder has that name."""
-    return path.isdecimal() and not os.path.exists(path)
+    return path.isdecimal() and len(path) < 4 and not os.path.exists(path)
+
+
+def _is_cut(path: str) -> bool:
+    """Whether an MP4 or QuickTime file ends within one of its boxes (ISO/IEC 14496-12, 4.2)."""
+    size, at = os.path.getsize(path), 0
+    with open(path, "rb") as file:
+        while at + 8 <= size:
+            file.seek(at)
+            head = file.read(16)
+            length = int.from_bytes(head[:4], "big")
+            if length == 1:  # a length of 64 bits follows
+                length = int.from_bytes(head[8:], "big")
+            if length == 0:  # to the end of the file
+                return False
+            at += max(length, 8)
+    return at > size
 
 
 class Frames:
@@ -105,6 +123,8 @@ class Frames:
             return f"camera {self._path} gives nothing more after frame {done}."
         uncounted = done > 0 and self._path.lower().endswith(_UNCOUNTED)
         if uncounted and self.total and end + _SOUND >= self.total / self.rate:
+            return None
+        if done and self._path.lower().endswith(_BOXED) and not _is_cut(self._path):
             return None
         if done < (self.total or 1):
             whole = f" of {self.total}" if self.total else ""

@@ -63,6 +63,8 @@ def _of_path(path: str) -> np.ndarray:
 
 def _of_pillow(image: Image.Image) -> np.ndarray:
     """As OpenCV reads the file: upright, transparency dropped, of 16 bits the upper eight."""
+    if 0 in image.size:
+        raise InputError(f"the PIL image has the size {image.size}: it has no pixels.")
     try:
         image = ImageOps.exif_transpose(image)
         if image.mode.startswith("I"):

@@ -61,7 +61,7 @@ class Source:
     """
 
     def __init__(self, image_path: str, keep_folders: bool = False) -> None:
-        is_video = image_path.lower().endswith(VIDEOS) or is_camera(image_path)
+        is_video = is_camera(image_path) or (image_path.lower().endswith(VIDEOS) and not os.path.isdir(image_path))
         self.frames = Frames(image_path) if is_video else None
         self._unreadable: list[str] = []
         self._root = _root(image_path) if keep_folders else None
@@ -72,7 +72,8 @@ class Source:
             found = listed(image_path)
             self.total = len(found)
             self._paths = [path for path in found if cv2.haveImageReader(path)]
-            self._unreadable = [left_out(path) for path in found if path not in set(self._paths)]
+            readable = set(self._paths)
+            self._unreadable = [left_out(path) for path in found if path not in readable]
             if not self._paths:
                 raise InputError(f"None of the {len(found)} images of {image_path} can be read: {self._unreadable[0]}")
             self._check_names()

@@ -57,13 +57,17 @@ def predict(
             source.faults.append(f"{name} was left out: {error}")
             continue
         overlay = cv2.addWeighted(pixels, 0.6, bgr[mask], 0.4, 0)
-        stem, ending = os.path.splitext(name)
-        ending = ending if ending and cv2.haveImageWriter(f"x{ending}") else ".png"
+        stem, ending = (name, "") if source.frames else os.path.splitext(name)  # a frame's name may have dots
+        ending = ending if ending and _takes_colours(ending) else ".png"
         write_picture(os.path.join(save_dir, "added_prediction", f"{stem}{ending}"), overlay)
         encoded = io.BytesIO()
         visualize.get_pseudo_color_map(mask, colors).save(encoded, format="PNG")
         files.write(os.path.join(save_dir, "pseudo_color_prediction", f"{stem}.png"), encoded.getvalue())
         step()
+
+
+def _takes_colours(ending: str) -> bool:
+    return ending.lower() not in (".pgm", ".pbm") and cv2.haveImageWriter(f"x{ending}")
 
 
 def segment(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import zipfile
+import zlib
 from typing import Sequence
 
 import numpy as np
 import paddle
 
 from bisenetv1_plugin.deploy.runtimes import Runtime
+from bisenetv1_plugin.errors import InputError
 
 NAME = "probe.npz"
 _SIZE = (64, 96)
@@ -50,12 +53,19 @@ def picture(shape: tuple[int, int, int, int]) -> np.ndarray:
 
 
 def is_right(runtime: Runtime, folder: str) -> bool | None:
-    """Whether a runtime gives the network's answer in fp32; None where the export holds no probe."""
+    """Whether a runtime gives the network's answer in fp32; None where the export holds no probe.
+
+    Raises:
+        InputError: the probe's file is damaged.
+    """
     path = os.path.join(folder, NAME)
     if not os.path.isfile(path):
         return None
-    with np.load(path) as kept:
-        (batch, channels, height, width), mask, clear = kept["shape"].tolist(), kept["mask"], kept["clear"]
+    try:
+        with np.load(path) as kept:
+            (batch, channels, height, width), mask, clear = kept["shape"].tolist(), kept["mask"], kept["clear"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{path} cannot be read ({error}): export again, or remove it.") from error
     output = runtime.run(picture((batch, channels, height, width)))
     found = output.argmax(axis=1) if output.ndim == 4 else output
     return bool((found.reshape(mask.shape) == mask)[clear].all()) if clear.any() else None

@@ -113,9 +113,10 @@ class Exported:
         with self._lock:
             if self._scoring is None:
                 if self._kind is RUNTIMES["paddle"] or not self._export.onnx:
+                    other = ", or run its ONNX model with backend='openvino'" if self._export.onnx else ""
                     raise InputError(
                         f"{self._export.path} ends in argmax, and {self.name} cannot tell the scores before it: export "
-                        "with `bisenetv1 export --output_op softmax`, or run its ONNX model with backend='openvino'."
+                        f"with `bisenetv1 export --output_op softmax`{other}."
                     )
                 folder = tempfile.mkdtemp()
                 weakref.finalize(self, shutil.rmtree, folder)  # OpenVINO reads the model again for many pictures

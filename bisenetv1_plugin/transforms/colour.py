@@ -72,10 +72,10 @@ def _factor(spread):
 
 
 def _whole_numbers(img):
-    """As uint8; rounded, since the originals resize whole numbers."""
+    """As uint8; rounded, since the originals resize whole numbers. A cubic resize goes past 0 and 255."""
     if img.ndim != 3 or img.shape[2] != 3:
         raise ValueError(f"the image has shape {list(img.shape)}: colours can be changed in three channels alone.")
-    return np.rint(img).astype("uint8")
+    return _whole(np.rint(img))
 
 
 def _whole(values):

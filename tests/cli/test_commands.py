@@ -120,6 +120,13 @@ class TestTrain:
         colors = {color for _, color in Image.open(out / "curves.png").convert("RGB").getcolors(100000)}
         assert {(31, 119, 180), (255, 127, 14)} <= colors  # both curves are drawn
 
+    def test_curves_of_a_folder_whose_name_is_a_pattern(self, trained, tmp_path):
+        odd = tmp_path / "runs[1]"
+        odd.mkdir()
+        for record in trained[0].glob("vdlrecords.*"):
+            shutil.copy(record, odd)
+        assert figures.read_curve(odd, "Train/loss") == figures.read_curve(trained[0], "Train/loss")
+
     def test_what_it_shows(self, folder, shown, trained):
         """What runs, every validation, the result, and where the files are; the log has all of PaddleSeg's lines."""
         lines = shown.splitlines()

@@ -381,3 +381,47 @@ def test_tensorboard_on_a_full_disk(tmp_path):
     finally:
         limited(unlimited)
     assert f"{tmp_path}: the file is larger than is allowed here" in files.refusal(caught.value)
+
+
+@pytest.mark.parametrize("name", ["train", "val"])
+def test_ctrl_c_is_one_sentence(tmp_path, monkeypatch, capfd, name):
+    def run(args):
+        terminal.load_paddle()
+        with terminal.quiet():
+            print("hidden")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"bisenetv1_plugin.cli.{name}.run", run)
+    weights = [] if name == "train" else ["--model_path", "m.pdparams"]
+    where = ["--save_dir", str(tmp_path / "none")] if name == "train" else []
+    assert main([name, "--config", "c.yml", *weights, *where]) == 130
+    out, err = capfd.readouterr()
+    assert err.startswith("bisenetv1: stopped") and err.count("\n") == 1 and "hidden" not in out
+    assert ("--resume_model latest" in err) == (name == "train")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(
+            ["train", "--config", "c.yml", flag, "0"]
+            for flag in ("--iters", "--batch_size", "--save_interval", "--log_iters")
+        ),
+        ["infer", "--config", "d.yaml", "--image_path", "i.png", "--cpu_threads", "-1"],
+    ],
+)
+def test_a_number_that_is_none(capsys, words):
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2 and "whole number from 1 on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("picture", "sentence"), [("out.foo", "it is a PNG"), ("absent/../c.yml/x.png", "no file can")]
+)
+def test_a_picture_that_cannot_be_written_is_refused_before_the_work(tmp_path, monkeypatch, capsys, picture, sentence):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.yml").write_text("")
+    assert main(["verify", "c.yml", "m.pdparams", "exported", "--picture", picture]) == 2
+    err = capsys.readouterr().err
+    assert f"--picture {picture}" in err and sentence in err

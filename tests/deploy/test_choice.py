@@ -1,6 +1,7 @@
 """Without a flag: the quickest runtime whose answer is right, and int8 for the runtimes that have it."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -148,3 +149,43 @@ def test_the_benchmark_measures_what_runs_here(dynamic, tmp_path, capsys):
         assert entry["fault"] or len(entry["images_per_second"]) == 2
     assert sum(not entry["fault"] for entry in measured) >= 4
     assert Image.open(tmp_path / "b.png").width > 500
+
+
+@pytest.mark.parametrize(("precision", "backend"), [("bf16", "openvino"), ("auto", "openvino"), (None, "paddle")])
+def test_beside_a_gpu_what_only_the_cpu_has_runs_there(dynamic, monkeypatch, precision, backend):
+    monkeypatch.setattr(choice, "default_device", lambda: "gpu")
+    asked = []
+
+    def made(name):
+        def make(export, device, cpu_threads, precision, **_):
+            asked.append((name, device))
+            return Wrong(export, device, cpu_threads, precision)
+
+        return make
+
+    for name in ("openvino", "onnxruntime", "paddle"):
+        monkeypatch.setitem(RUNTIMES, name, made(name))
+    monkeypatch.setattr(probe, "is_right", lambda *_: True)
+    image = np.zeros((1, 3, 32, 32), "float32")
+    name = choice.select(Export(str(dynamic / "deploy.yaml")), precision=precision, images=lambda: [image]).name
+    assert asked[0] == (backend, "gpu" if backend == "paddle" else "cpu")
+    assert name.startswith(backend) and ("on the GPU" in name) == (backend == "paddle")
+
+
+def test_a_runtime_that_fails_at_its_first_run_is_passed_over(small, dynamic, tmp_path, capsys, monkeypatch):
+    class Failing(Wrong):
+        def run(self, images):
+            raise RuntimeError("an operator that it does not know")
+
+    monkeypatch.setitem(RUNTIMES, "openvino", Failing)
+    assert infer(dynamic, small, tmp_path, "--device", "cpu") == 0
+    out = capsys.readouterr().out
+    assert "not openvino: an operator that it does not know" in out and "onnxruntime fp32" in out
+
+
+def test_a_damaged_probe_is_named(small, dynamic, tmp_path, capsys):
+    damaged = tmp_path / "damaged"
+    shutil.copytree(dynamic, damaged)
+    (damaged / probe.NAME).write_bytes((dynamic / probe.NAME).read_bytes()[:100])
+    assert infer(damaged, small, tmp_path / "out", "--device", "cpu") == 2
+    assert f"{damaged / probe.NAME} cannot be read" in capsys.readouterr().err

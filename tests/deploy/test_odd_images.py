@@ -295,3 +295,11 @@ def test_a_video_that_does_not_say_how_long_it_is(small, run, tmp_path, capsys):
     assert source.total is None
     code, masks = run("infer", tmp_path / "stream.avi", "--batch_size", 2)
     assert code == 0 and sorted(masks) == [f"stream_{index:06d}" for index in (1, 2, 3)]
+
+
+def test_predict_does_not_write_colours_into_a_format_of_grey(small, run, tmp_path):
+    (tmp_path / "in").mkdir()
+    Image.fromarray(np.asarray(Image.open(sorted(small.images.iterdir())[0]).convert("L"))).save(tmp_path / "in/a.pgm")
+    (tmp_path / "list.txt").write_text("in/a.pgm\n")
+    code, found = run("predict", tmp_path / "list.txt")
+    assert code == 0 and list(found) == ["a"] and run.overlays["a"].shape == (64, 96, 3)

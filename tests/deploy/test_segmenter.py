@@ -9,11 +9,13 @@ import shutil
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import yaml
+from matplotlib import font_manager
 from PIL import Image
 
 import bisenetv1_plugin
@@ -120,6 +122,7 @@ class TestPictures:
             (np.zeros((3, 9, 9), "uint8"), "RGB", r"shape \[3, 9, 9\]; it must be \[H, W, 3\]"),
             (np.zeros((0, 9), "uint8"), None, r"shape \[0, 9\]"),
             (Image.new("F", (9, 9)), None, "floating point numbers"),
+            (Image.new("RGB", (0, 9)), None, "it has no pixels"),
             (7, None, "a picture is a path, .*, not a int"),
         ],
     )
@@ -265,6 +268,12 @@ class TestResult:
         assert np.array_equal(np.asarray(Image.open(tmp_path / "new" / "mask.png")), result.mask)
         with pytest.raises(InputError, match=r"mask.jpg: a mask is saved as .png.*result.overlay\(\)"):
             result.save(tmp_path / "mask.jpg")
+
+    def test_a_font_that_is_gone_is_passed_over(self, monkeypatch):
+        """Matplotlib keeps its list of fonts for longer than a machine may have them."""
+        gone = SimpleNamespace(fname="/absent/a.ttf", name="a")
+        monkeypatch.setattr(font_manager.fontManager, "ttflist", [gone])
+        assert figures._font_for(frozenset("\U0010fffc")) is None
 
     def test_a_legend_of_names_that_need_room_or_another_font(self):
         numbers, colors = range(3), [(9, 9, 9), (99, 9, 9), (9, 99, 9)]

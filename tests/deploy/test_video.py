@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from bisenetv1_plugin.cli import main
-from bisenetv1_plugin.deploy import clip, window
+from bisenetv1_plugin.deploy import clip, frames, window
 from bisenetv1_plugin.deploy.images import Source
 from bisenetv1_plugin.deploy.masks import Painter
+from bisenetv1_plugin.errors import InputError
 
 
 @pytest.fixture
@@ -339,3 +340,57 @@ def test_a_constant_rate_holds_and_drops(monkeypatch, tmp_path):
     color = Painter().color(mask).mean()
     values = [picture.mean() * 2 - color for picture in read(tmp_path / "a.mp4")[0]]
     assert np.allclose(values, [50, 100, 120, 120, 120, 150, 200], atol=8)
+
+
+def box(kind, content):
+    return (8 + len(content)).to_bytes(4, "big") + kind + content
+
+
+def test_a_whole_file_that_counts_more_frames_than_it_shows(small, infer, tmp_path, capsys):
+    """An edit list leaves out the first frames, as a phone's trim does: OpenCV counts them all the same."""
+    path = timed_video(tmp_path / "whole.mp4", crops(small, 12), range(12))
+    content = path.read_bytes()
+    at = content.index(b"elst") - 4
+    start = at + 4 + 4 + 4 + 4 + 4  # size, kind, version, number of entries, duration: then the time in the media
+    assert content[at + 8] == 0 and int.from_bytes(content[at + 12 : at + 16], "big") == 1
+    ticks = int.from_bytes(content[start : start + 4], "big")
+    scale = int.from_bytes(content[content.index(b"mdhd") + 16 :][:4], "big")
+    trimmed = tmp_path / "trimmed.mp4"
+    trimmed.write_bytes(content[:start] + (ticks + 5 * scale // 10).to_bytes(4, "big") + content[start + 4 :])
+    shown = len(read(trimmed)[0])
+    assert 0 < shown < 12 and cv2.VideoCapture(str(trimmed)).get(cv2.CAP_PROP_FRAME_COUNT) == 12, "a case of it"
+    assert infer(trimmed, "--save_video") == 0
+    assert f"{shown} frames in" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "is_cut"),
+    [
+        (box(b"ftyp", b"isom") + box(b"mdat", bytes(99)), False),
+        (box(b"ftyp", b"isom") + box(b"mdat", bytes(99))[:-1], True),
+        (box(b"ftyp", b"isom") + bytes(4) + b"mdat" + bytes(9), False),  # to the end of the file
+        (bytes([0, 0, 0, 1]) + b"mdat" + (116).to_bytes(8, "big") + bytes(100), False),
+        (bytes([0, 0, 0, 1]) + b"mdat" + (117).to_bytes(8, "big") + bytes(100), True),
+    ],
+)
+def test_whether_a_file_is_cut(tmp_path, content, is_cut):
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(content)
+    assert frames._is_cut(str(path)) == is_cut
+
+
+def test_predict_on_a_video_with_dots_in_its_name(small, tmp_path):
+    path = opencv_video(tmp_path / "drive.1080p.avi", crops(small, 3))
+    flags = ["--config", small.config, "--model_path", small.weights, "--device", "cpu"]
+    assert main([*map(str, ["predict", *flags, "--image_path", path, "--save_dir", tmp_path / "out"])]) == 0
+    names = [f"drive.1080p_{number:06d}.png" for number in (1, 2, 3)]
+    for folder in ("added_prediction", "pseudo_color_prediction"):
+        assert sorted(os.listdir(tmp_path / "out" / folder)) == names
+
+
+def test_names_that_look_like_something_else(small, tmp_path):
+    (tmp_path / "clip.mp4").mkdir()
+    cv2.imwrite(str(tmp_path / "clip.mp4" / "one.png"), crops(small, 1)[0])
+    assert [name for name, _ in Source(str(tmp_path / "clip.mp4"))] == ["one"], "a folder"
+    with pytest.raises(InputError, match="there is no 20240611093000"):
+        Source("20240611093000")

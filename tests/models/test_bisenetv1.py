@@ -127,13 +127,23 @@ class TestEveryVariant:
                 assert np.isfinite(parameter.grad.numpy()).all(), name
 
     def test_initialisation(self, variant):
-        """kaiming_normal (fan_in, relu) on convolutions outside the backbone; BatchNorm 1 and 0."""
+        """Outside the backbone: convolutions as the originals say, BatchNorm 1 and 0."""
+        gain, fan_out = {"coincheung": (1, False), "zllrunning": (1, False), "mmseg": (2, True)}.get(
+            variant, (2, False)
+        )
         for name, parameter in network(variant).named_parameters():
             values = parameter.numpy()
             if name.startswith("backbone.") or name.endswith(("_mean", "_variance")):
                 continue
             if values.ndim == 4 and values.size > 5000:
-                assert values.std() == pytest.approx(np.sqrt(2 / values[0].size), rel=0.05), name
+                fan = values[:, 0].size if fan_out else values[0].size
+                deviation = np.sqrt(gain / fan)
+                if variant == "mmseg" and name.endswith(
+                    "conv_1x1.weight"
+                ):  # MMSegmentation's classifier; PyTorch's own
+                    is_principal = name.startswith("heads.2.")
+                    deviation = 0.01 if is_principal else 1 / np.sqrt(3 * values[0].size)
+                assert values.std() == pytest.approx(deviation, rel=0.05), name
             elif values.ndim == 1:
                 assert (values == (1 if "norm.weight" in name else 0)).all(), name
 

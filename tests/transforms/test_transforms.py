@@ -84,3 +84,14 @@ def test_colours_stay_in_range_and_type(transform):
 def test_refused(transform, arguments, said):
     with pytest.raises(ValueError, match=said):
         transform(*arguments)
+
+
+@pytest.mark.parametrize("transform", [MMSegPhotoMetricDistortion, CoinCheungColorJitter])
+def test_what_a_cubic_resize_leaves_past_the_ends(transform):
+    """-3 is black and 258 white, not the other way round."""
+    img = np.full((8, 8, 3), -3, "float32")
+    img[4:] = 258
+    for seed in range(20):
+        np.random.seed(seed)
+        done = transform()({"img": img.copy()})["img"]
+        assert done[:4].mean() < 128 < done[4:].mean()
