@@ -417,6 +417,7 @@ def _mmseg(name, size, crop, scales, short=None):
     import mmseg.datasets  # noqa: F401 - registers the transforms
     import torch
     from mmengine.config import Config as TheirConfig
+    from mmengine.structures import PixelData
     from mmseg.models import SegDataPreProcessor
     from mmseg.registry import TRANSFORMS
     from mmseg.structures import SegDataSample
@@ -444,7 +445,7 @@ def _mmseg(name, size, crop, scales, short=None):
         for step in steps:
             results = step(results)
         label = SegDataSample()
-        label.gt_sem_seg = {"data": torch.from_numpy(results["gt_seg_map"].copy())[None]}
+        label.gt_sem_seg = PixelData(data=torch.from_numpy(results["gt_seg_map"].copy())[None])
         image = torch.from_numpy(results["img"].transpose(2, 0, 1).copy())
         batch = finish({"inputs": [image], "data_samples": [label]}, training=True)
         return batch["inputs"][0].numpy(), batch["data_samples"][0].gt_sem_seg.data[0].numpy(), mean, std
