@@ -1,6 +1,7 @@
 """What every test may use. The package must be installed: its entry points and start-up files are part of it."""
 
 import os
+import signal
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -12,6 +13,12 @@ try:
     version("bisenetv1-plugin")
 except PackageNotFoundError:
     pytest.exit("Install the package first: pip install -e '.[cpu,test]'", returncode=3)
+
+
+# nohup, and a shell's background, let a process ignore these, and every process that it starts.
+for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, usual)
 
 
 @pytest.hookimpl(tryfirst=True)

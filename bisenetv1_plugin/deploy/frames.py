@@ -9,36 +9,16 @@ from typing import Iterator
 import cv2
 import numpy as np
 
+from bisenetv1_plugin.deploy import containers
 from bisenetv1_plugin.errors import InputError
 
 VIDEOS = (".avi", ".mkv", ".mov", ".mp4", ".webm")
-# These say how long they are, with their sound, and OpenCV makes a number of frames of that by the mean rate.
-_UNCOUNTED = (".mkv", ".webm")
-_SOUND = 0.5  # seconds that it may go on after the last frame
-# These count frames that an edit list leaves out, and of a fragmented file OpenCV makes a number by its duration.
-_BOXED = (".mp4", ".mov")
 _USUAL_RATE = 25.0
 
 
 def is_camera(path: str) -> bool:
     """Whether it is the number of a camera: no file and no folder has that name."""
     return path.isdecimal() and len(path) < 4 and not os.path.exists(path)
-
-
-def _is_cut(path: str) -> bool:
-    """Whether an MP4 or QuickTime file ends within one of its boxes (ISO/IEC 14496-12, 4.2)."""
-    size, at = os.path.getsize(path), 0
-    with open(path, "rb") as file:
-        while at + 8 <= size:
-            file.seek(at)
-            head = file.read(16)
-            length = int.from_bytes(head[:4], "big")
-            if length == 1:  # a length of 64 bits follows
-                length = int.from_bytes(head[8:], "big")
-            if length == 0:  # to the end of the file
-                return False
-            at += max(length, 8)
-    return at > size
 
 
 class Frames:
@@ -95,7 +75,7 @@ class Frames:
 
     def __iter__(self) -> Iterator[tuple[str, np.ndarray]]:
         video = self._camera or cv2.VideoCapture(self._path)
-        begin, told, longest, done = 0.0, 0.0, 0.0, 0
+        begin, done = 0.0, 0
         while not self._stopped:
             more, pixels = video.read()
             if not more:
@@ -103,13 +83,10 @@ class Frames:
             now = time.monotonic()
             begin = begin or now
             self.seconds = now - begin if self.live else self._time_of(done)
-            # What OpenCV tells is the time of the packet that it has read last: of a later frame, or none at the end.
-            latest = max(told, video.get(cv2.CAP_PROP_POS_MSEC) / 1000)
-            told, longest = latest, max(longest, latest - told)
             done += 1
             yield f"{self.name}_{done:06d}", pixels
         if not self._stopped:
-            self.fault = self._missing(done, told + longest)
+            self.fault = self._missing(done)
 
     def _time_of(self, index: int) -> float:
         if index < len(self._times):
@@ -117,16 +94,12 @@ class Frames:
         known = len(self._times)
         return (self._times[-1] + (index - known + 1) / self.rate) if known else index / self.rate
 
-    def _missing(self, done: int, end: float) -> str | None:
-        """The sentence for an early end; by the file's own times it is after `end` seconds."""
+    def _missing(self, done: int) -> str | None:
+        """The sentence for an early end."""
         if self.live:
             return f"camera {self._path} gives nothing more after frame {done}."
-        uncounted = done > 0 and self._path.lower().endswith(_UNCOUNTED)
-        if uncounted and self.total and end + _SOUND >= self.total / self.rate:
+        has_container = self._path.lower().endswith((*containers.BOXES, *containers.ELEMENTS))
+        if done >= (self.total or 1) or (done and has_container and not containers.is_cut(self._path)):
             return None
-        if done and self._path.lower().endswith(_BOXED) and not _is_cut(self._path):
-            return None
-        if done < (self.total or 1):
-            whole = f" of {self.total}" if self.total else ""
-            return f"{self._path} ends after frame {done}{whole}: the rest cannot be read."
-        return None
+        whole = f" of {self.total}" if self.total else ""
+        return f"{self._path} ends after frame {done}{whole}: the rest cannot be read."

@@ -33,7 +33,7 @@ class Window:
             raise InputError("OpenCV can open no window here (is there a screen, and DISPLAY set?): leave --show away.")
         self._title, self._painter = title, painter or Painter()
         self._latest: np.ndarray | None = None
-        self._shown = False
+        self._shown = self._ended = False
 
     def write(self, name: str, mask: np.ndarray, pixels: np.ndarray, seconds: float) -> None:
         """Take the next picture: `mask` uint8 `[H, W]` over `pixels` uint8 BGR `[H, W, 3]`."""
@@ -41,10 +41,12 @@ class Window:
 
     def show(self) -> bool:
         """Show the latest picture; False once the user has pressed q or Esc or closed the window."""
-        if self._latest is None:
-            return True
+        if self._latest is None or self._ended:
+            return not self._ended
         if self._shown and cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1:
-            return False
-        cv2.imshow(self._title, self._latest)
-        self._shown = True
-        return cv2.waitKey(1) & 0xFF not in _QUIT
+            self._ended = True
+        else:
+            cv2.imshow(self._title, self._latest)
+            self._shown = True
+            self._ended = cv2.waitKey(1) & 0xFF in _QUIT
+        return not self._ended

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from bisenetv1_plugin.cli import main
-from bisenetv1_plugin.deploy import clip, frames, window
+from bisenetv1_plugin.deploy import clip, containers, window
 from bisenetv1_plugin.deploy.images import Source
 from bisenetv1_plugin.deploy.masks import Painter
 from bisenetv1_plugin.errors import InputError
@@ -342,6 +342,9 @@ def test_a_constant_rate_holds_and_drops(monkeypatch, tmp_path):
     assert np.allclose(values, [50, 100, 120, 120, 120, 150, 200], atol=8)
 
 
+EBML, SEGMENT = b"\x1aE\xdf\xa3", b"\x18S\x80g"
+
+
 def box(kind, content):
     return (8 + len(content)).to_bytes(4, "big") + kind + content
 
@@ -371,12 +374,18 @@ def test_a_whole_file_that_counts_more_frames_than_it_shows(small, infer, tmp_pa
         (box(b"ftyp", b"isom") + bytes(4) + b"mdat" + bytes(9), False),  # to the end of the file
         (bytes([0, 0, 0, 1]) + b"mdat" + (116).to_bytes(8, "big") + bytes(100), False),
         (bytes([0, 0, 0, 1]) + b"mdat" + (117).to_bytes(8, "big") + bytes(100), True),
+        (EBML + b"\x84abcd" + SEGMENT + b"\x8a" + bytes(10), False),
+        (EBML + b"\x84abcd" + SEGMENT + b"\x8b" + bytes(10), True),
+        (EBML + b"\x84abcd" + SEGMENT + b"\x01" + (200).to_bytes(7, "big") + bytes(200), False),
+        (EBML + b"\x84abcd" + SEGMENT + b"\x01" + (201).to_bytes(7, "big") + bytes(200), True),
+        (EBML + b"\x84abcd" + SEGMENT + b"\x01" + b"\xff" * 7 + bytes(10), False),  # it does not say
+        (EBML + b"\x84ab", False),
     ],
 )
 def test_whether_a_file_is_cut(tmp_path, content, is_cut):
-    path = tmp_path / "clip.mp4"
+    path = tmp_path / ("clip.mkv" if content.startswith(EBML) else "clip.mp4")
     path.write_bytes(content)
-    assert frames._is_cut(str(path)) == is_cut
+    assert containers.is_cut(str(path)) == is_cut
 
 
 def test_predict_on_a_video_with_dots_in_its_name(small, tmp_path):
