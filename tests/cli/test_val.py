@@ -33,7 +33,7 @@ def listed(camvid):
 def image_of(path):
     """As the configuration's transforms make it: `[3, H, W]` float32, from -1 to 1."""
     image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
-    small = cv2.resize(image, SIZE, interpolation=cv2.INTER_LINEAR).astype("float32")
+    small = cv2.resize(image.astype("float32"), SIZE, interpolation=cv2.INTER_LINEAR)  # not rounded
     return ((small / 255 - 0.5) / 0.5).transpose(2, 0, 1)
 
 
@@ -127,15 +127,20 @@ def averaged(model, image, scales, forward=logits):
 
 
 def count(model, pairs, forward):
-    """Rows are the classes of the labels, columns those predicted; ignored pixels are left out."""
-    total = 0
+    """Rows are the classes of the labels, columns those predicted; ignored pixels are left out.
+
+    And how many pixels lie so near to the border of two classes that rounding may tip them.
+    """
+    total, near = 0, 0
     for image_file, label_file in pairs:
         label = cv2.imread(str(label_file), cv2.IMREAD_UNCHANGED)
         # The logits, not the mask, are brought back to the label's size.
-        found = resized(forward(model, image_of(image_file)), label.shape).argmax(0)
+        scores = resized(forward(model, image_of(image_file)), label.shape)
         used = label != 255
-        total = total + confusion_matrix(label[used], found[used], labels=range(CLASSES))
-    return total
+        second, best = np.sort(scores, axis=0)[-2:]
+        near += ((best - second)[used] < 1e-6 * scores[:NOBODY].std()).sum()
+        total = total + confusion_matrix(label[used], scores.argmax(0)[used], labels=range(CLASSES))
+    return total.astype("float64"), near
 
 
 CASES = {
@@ -153,18 +158,21 @@ def test_scores(case, val, network):
     flags, forward = CASES[case]
     found, pairs = val(*flags)
     miou, accuracy, class_iou, kappa = (found[key] for key in ("miou", "acc", "class_iou", "kappa"))
-    table = count(network[0], pairs, forward).astype("float64")
+    table, near = count(network[0], pairs, forward)
+    assert near <= 20, "the comparison would say nothing"
     hit, labelled, predicted = np.diag(table), table.sum(1), table.sum(0)
     assert (predicted > 1000).sum() >= 5 and (labelled > 0).sum() >= 8, "too few classes for a comparison"
 
     union = labelled + predicted - hit
     expected = np.divide(hit, union, out=np.zeros(CLASSES), where=union > 0)
-    print(f"{case}: mIoU {miou:.6f}, of our own count {expected.mean():.6f}")
-    np.testing.assert_allclose(class_iou, expected, atol=1e-6)
+    print(f"{case}: mIoU {miou:.6f}, of our own count {expected.mean():.6f}; {near} pixels at a border")
+    slack = 1e-6 + 2 * near / np.maximum(union, 1)  # IoU of each class: of the pixels that rounding may tip
+    assert (np.abs(class_iou - expected) <= slack).all(), (class_iou, expected, slack)
     # A class that nobody has counts as 0 in the mean: PaddleSeg's rule, and stricter than to leave it out.
-    assert union[NOBODY] == 0 and miou == pytest.approx(expected.mean(), abs=1e-6)
+    assert union[NOBODY] == 0 and miou == pytest.approx(expected.mean(), abs=slack.mean())
     assert miou < expected[union > 0].mean() - 1e-3
 
-    assert accuracy == pytest.approx(hit.sum() / table.sum(), abs=1e-6)
+    tipped = 1e-6 + 2 * near / table.sum()
+    assert accuracy == pytest.approx(hit.sum() / table.sum(), abs=tipped)
     chance = (labelled * predicted).sum() / table.sum() ** 2
-    assert kappa == pytest.approx((accuracy - chance) / (1 - chance), abs=1e-6)
+    assert kappa == pytest.approx((accuracy - chance) / (1 - chance), abs=4 * tipped)
