@@ -252,7 +252,6 @@ def test_no_video(dynamic, tmp_path, capsys):
         (["--precision", "int8"], "is no quantised export; make one with `bisenetv1 quantize`"),
         (["--use_trt", "True"], "(--use_trt) is for backend paddle on device gpu"),
         (["--backend", "openvino", "--device", "gpu"], "backend openvino runs on no NVIDIA GPU"),
-        (["--batch_size", "0"], "it must be 1 or more"),
     ],
 )
 def test_refusals_are_sentences(small, dynamic, tmp_path, capsys, flags, sentence):
