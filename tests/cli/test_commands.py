@@ -192,7 +192,9 @@ class TestTrain:
             folder, "train", "--config", "config.yml", "--device", "cpu", "--save_dir", "static", *flags
         )
         assert done.returncode == 0 and len(re.findall(r"[\r\n]Validation at [12]: ", done.said)) == 2, done.said
-        assert "\rvalidate: 100%" in done.said
+        assert re.search(r"\rvalidate: +\d+%", done.said), (
+            "how far it comes to be drawn is a matter of tenths of seconds"
+        )
         log = logged(folder / "static")
         assert "Successfully" in log and len(re.findall(r"\[TRAIN\]", log)) == 2
 

@@ -60,7 +60,8 @@ def test_inference_gives_the_masks_of_prediction(variant, onednn, tmp_path):
     runtime = PaddleInference(Export(tmp_path / "deploy.yaml"), enable_mkldnn=onednn)
     samples = [scenes()[i] for i in range(3)]
     result = parity.compare(layer, runtime, samples, 19)
-    assert result.comparison.agreement >= parity.AGREEMENT, f"{result.comparison.agreement:.4%} of the pixels"
+    # Random weights leave more ties than trained ones do.
+    assert result.comparison.agreement >= 0.9998, f"{result.comparison.agreement:.4%} of the pixels"
     assert result.comparison.widest_margin < parity.MARGIN
     # Not to four decimals: the weights are random, and one pixel of a tie moves a class of a hundred pixels.
     np.testing.assert_allclose(result.inference.class_iou, result.prediction.class_iou, rtol=0, atol=5e-4)
