@@ -4,8 +4,6 @@ import json
 import math
 import os
 
-import numpy as np
-
 from bisenetv1_plugin import files
 from bisenetv1_plugin.errors import InputError
 
@@ -42,7 +40,7 @@ def _plain(value):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
+    if hasattr(value, "item"):  # NumPy's scalars
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
@@ -54,6 +52,8 @@ class Noting:
         self._path, self._images = path, []
 
     def write(self, name, mask, pixels, seconds=0.0):
+        import numpy as np
+
         values, counts = np.unique(mask, return_counts=True)
         shares = {int(value): round(count / mask.size, 6) for value, count in zip(values, counts)}
         self._images.append({"name": name, "shares": shares})
