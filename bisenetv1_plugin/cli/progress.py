@@ -45,6 +45,11 @@ class _Lines(tqdm):
     def clear(self, *arguments, **keywords):
         """Nothing is in the way of another line."""
 
+    def refresh(self, nolock=False, lock_args=None):
+        """Not behind what `tqdm.write` has written, which is what `nolock` says here."""
+        if not nolock:
+            super().refresh(nolock, lock_args)
+
     def close(self):
         self.delay = float("inf")  # as if it had shown nothing yet
         super().close()

@@ -296,6 +296,14 @@ class TestProgress:
         assert len(lines) == 8 and lines[0].startswith("infer: 12/100 images, ") and lines[0].endswith("loss=0.5")
         assert "07:20 left" in lines[0]
 
+    def test_a_line_that_is_said_brings_no_other(self, capfd):
+        bar = progress.bar(total=4, desc="train", unit="iteration")
+        bar.update()
+        terminal.say("Validation at 1")
+        terminal.warn("mind this")
+        bar.close()
+        assert capfd.readouterr() == ("Validation at 1\n", "bisenetv1: mind this\n")
+
     def test_goes_through_what_it_is_given(self, capfd):
         assert list(progress.bar(iter("abc"), desc="x", unit="y")) == ["a", "b", "c"]
         assert capfd.readouterr().err == ""
