@@ -57,6 +57,8 @@ def to_onnx(onnx_model: str, images: list[np.ndarray], folder: str) -> str:
     """
     optional_library("ml_dtypes", _EXTRA)  # which the quantiser imports and does not declare
     quantization = optional_library("onnxruntime.quantization", _EXTRA)
+    # Errors only: the converter leaves constants nobody uses, a warning each.
+    optional_library("onnxruntime").set_default_logger_severity(3)
     fused = os.path.join(folder, "fused.onnx")
     quantization.quant_pre_process(onnx_model, fused, skip_symbolic_shape=True)
     name = optional_library("onnx", _EXTRA).load(fused).graph.input[0].name
