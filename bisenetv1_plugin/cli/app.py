@@ -6,7 +6,7 @@ that was given to it is left then.
 
 import os
 
-from bisenetv1_plugin.cli import flags
+from bisenetv1_plugin.cli import flags, terminal
 from bisenetv1_plugin.errors import InputError
 
 SUMMARY = "a page in the browser, for pictures, videos and the camera"
@@ -28,6 +28,7 @@ def run(args):
     for name in ("max_megabytes", "max_megapixels"):
         if getattr(args, name) < 1:
             raise InputError(f"--{name} is {getattr(args, name)}; it must be 1 or more.")
+    terminal.load_paddle()
     with server.listen(args.host, args.port) as listening, server.until_told(), server.passing_folder():
         _show(args, server, listening)
     print("Ended; no file is left.", flush=True)
@@ -46,7 +47,8 @@ def _show(args, server, listening):
     from bisenetv1_plugin.app.words import words
 
     path = os.path.join(args.exported, "deploy.yaml") if os.path.isdir(args.exported) else args.exported
-    segmenters = Segmenters(path, args.device, args.cpu_threads)
+    with terminal.quiet():
+        segmenters = Segmenters(path, args.device, args.cpu_threads)
     print(f"{', '.join(segmenters.names)}; {args.cpu_threads} threads")
     limits = Limits(args.max_megabytes, args.max_megapixels)
     texts = words(minutes=KEPT_SECONDS // 60, megabytes=limits.megabytes, megapixels=limits.megapixels)
