@@ -7,8 +7,7 @@ from bisenetv1_plugin.deploy.exported import Export
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.segmenter import Segmenter
 
-# The quickest first, as `bisenetv1 benchmark` has it; what is not exact comes after all that is.
-_BACKENDS = ("openvino", "onnxruntime", "paddle")
+# What is not exact comes after all that is.
 _PRECISIONS = ("fp32", "bf16", "int8")
 
 
@@ -33,7 +32,7 @@ class Segmenters:
         self._options, faults = {}, []
         for where in devices:
             for precision in _PRECISIONS if where == "cpu" else ("fp32",):
-                for backend in _BACKENDS if where == "cpu" else ("paddle",):
+                for backend in choice.ORDER if where == "cpu" else ("paddle",):
                     try:  # built once, and let go: what is wrong or cannot run is not offered
                         name = choice.choose(export, where, cpu_threads, precision, [backend]).name
                     except InputError as error:

@@ -4,7 +4,6 @@ Without EXPORT, fresh networks of 19 classes are exported for it: the authors' R
 BiseNetV1. `bisenetv1 benchmark loss` measures the loss, and a training step with it, beside plain cross-entropy.
 """
 
-import json
 import os
 import sys
 import tempfile
@@ -53,7 +52,6 @@ def run(args):
     if args.export == "loss":
         return _loss(args)
     from bisenetv1_plugin import figures
-    from bisenetv1_plugin.files import whole_file
 
     measured = []
     with tempfile.TemporaryDirectory() as folder:
@@ -64,8 +62,7 @@ def run(args):
                     measured += _measure(exports, (batch, 3, height, width), threads, args.turns)
     print(_table(measured))
     if args.json:
-        with whole_file(args.json) as beside, open(beside, "w", encoding="utf-8") as file:
-            json.dump([_figures(one) for one in measured], file, indent=1)
+        results.write(args.json, [_figures(one) for one in measured])
     if args.picture:
         bars = [(_label(one), one.median) for one in measured if not one.fault]
         figures.bars(args.picture, bars, "milliseconds a run, median")
@@ -181,6 +178,8 @@ def _loss(args):
     from bisenetv1_plugin.cli import progress
     from bisenetv1_plugin.training_benchmark import LOSSES, compare
 
+    if args.picture:
+        raise InputError("--picture draws runtimes; of the loss there are a table and --json.")
     found = compare(args.turns, progress=lambda turns: progress.bar(turns, unit="turn", desc="loss"))
     lines = ["| what | s | MB | time, of plain | memory, of plain |", "|" + "---|" * 5]
     for (case, loss), (seconds, memory) in found.items():
@@ -189,6 +188,10 @@ def _loss(args):
         cells += [f"{seconds / plain_seconds:.2f}", f"{memory / plain_memory:.2f}"]
         lines.append(f"| {' | '.join(cells)} |")
     print("\n".join(lines))
+    if args.json:
+        rows = [{"what": what, "loss": loss, "seconds": s, "bytes": b} for (what, loss), (s, b) in found.items()]
+        results.write(args.json, rows)
+    return 0
 
 
 def _size(text):

@@ -9,11 +9,9 @@ An export with argmax or softmax has no logits: those come from another that is 
 For int8 there are none.
 """
 
-import json
 import os
 import sys
 
-from bisenetv1_plugin import files
 from bisenetv1_plugin.cli import flags, results, terminal
 from bisenetv1_plugin.errors import InputError
 
@@ -147,7 +145,7 @@ def _write_json(path, done):
         "dygraph": figures(done.dygraph),
         "runtimes": entries,
     }
-    files.write(path, json.dumps(content, indent=1).encode())
+    results.write(path, content)
 
 
 def _pictures(rows, classes):

@@ -16,7 +16,7 @@ from bisenetv1_plugin.deploy.runtimes import PRECISIONS, RUNTIMES, Runtime
 from bisenetv1_plugin.errors import InputError
 
 # The quickest first, as `bisenetv1 benchmark` has it on the CPU.
-_ORDER = ("openvino", "onnxruntime", "paddle")
+ORDER = ("openvino", "onnxruntime", "paddle")
 # Of `precision='auto'`: the least share of pixels equal to fp32's.
 AGREEMENT = 0.99
 
@@ -110,7 +110,7 @@ def _check_among(name: str, value: str | None, possible: Sequence[str | None]) -
 
 
 def choose(
-    export: Export, device: str, cpu_threads: int, precision: str = "fp32", order: Sequence[str] = _ORDER
+    export: Export, device: str, cpu_threads: int, precision: str = "fp32", order: Sequence[str] = ORDER
 ) -> Choice:
     """The first runtime of the order that runs this export rightly.
 

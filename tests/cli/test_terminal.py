@@ -436,3 +436,14 @@ def test_a_picture_that_cannot_be_written_is_refused_before_the_work(tmp_path, m
     assert main(["verify", "c.yml", "m.pdparams", "exported", "--picture", picture]) == 2
     err = capsys.readouterr().err
     assert f"--picture {picture}" in err and sentence in err
+
+
+def test_the_benchmark_of_the_loss_writes_json(tmp_path, monkeypatch, capsys):
+    measured = {("hard", "plain cross-entropy"): (1.0, 100), ("hard", "BiSeNetV1Loss"): (1.1, 120)}
+    monkeypatch.setattr("bisenetv1_plugin.training_benchmark.compare", lambda *_, **__: measured)
+    assert main(["benchmark", "loss", "--json", str(tmp_path / "loss.json")]) == 0
+    rows = json.loads(text(tmp_path / "loss.json"))
+    assert rows[1] == {"what": "hard", "loss": "BiSeNetV1Loss", "seconds": 1.1, "bytes": 120}
+    assert "| 1.10 | 1.20 |" in capsys.readouterr().out
+    assert main(["benchmark", "loss", "--picture", str(tmp_path / "loss.png")]) == 2
+    assert "of the loss there are a table and --json" in capsys.readouterr().err
