@@ -178,7 +178,7 @@ def state(folder, name):
 
 
 def same(a, b):
-    """Whether two checkpoints hold the same network, up to the order of a batch's images."""
+    """Whether two checkpoints hold the same network, up to rounding."""
     a, b = state(a, FILES[0]), state(b, FILES[0])
     return a.keys() == b.keys() and all(np.allclose(a[name], b[name], rtol=1e-3, atol=1e-5) for name in a)
 
@@ -186,7 +186,9 @@ def same(a, b):
 @pytest.mark.slow
 class TestGoesOn:
     def test_as_if_never_stopped(self, project):
-        """Momentum and learning rate; every batch has all the images, so that only their order differs."""
+        """Momentum and learning rate; every batch has one image four times, so that no order can make a difference."""
+        lines = (project / "data/train.txt").read_text().splitlines()
+        (project / "data/train.txt").write_text(f"{lines[0]}\n" * 4)
         options = ["--iters", 6, "--save_interval", 3, "--learning_rate", 0.005, "--use_vdl"]
         assert train(project, "--seed", 3, *options).returncode == 0
         out, straight = project / "out", project / "straight"
@@ -279,7 +281,7 @@ def test_a_disk_that_is_full(project):
     assert "file is larger than is allowed" in rest and "go on with --resume_model latest" in rest
     assert re.fullmatch(r"out/iter_\d+/model\.pd\w+", path)
     assert not list((project / "out").rglob("part-*")) and not (project / path).exists()
-    for folder in (project / "out").iterdir():
+    for folder in filter(Path.is_dir, (project / "out").iterdir()):
         readable(folder)
     assert training.newest_checkpoint(str(project / "out"))
 
