@@ -4,10 +4,12 @@ import html
 import os
 import tempfile
 import time
+import uuid
 from dataclasses import dataclass
 
 import gradio
 import numpy as np
+from PIL import Image
 
 from bisenetv1_plugin.app.film import Film
 from bisenetv1_plugin.datasets.reading import READ_ERRORS, header
@@ -162,11 +164,11 @@ class _Work:
             return None, _fault(error, path, name), None
         height, width = result.mask.shape
         facts = f"{runtime} · {milliseconds:.0f} ms · {width} × {height}"
-        return result.overlay(opacity, legend=False), _table(facts, segmenter, _counts(result)), result
+        return _shown(result, opacity), _table(facts, segmenter, _counts(result)), result
 
     def paint(self, result, opacity):
         """The overlay of the last result once more."""
-        return None if result is None else result.overlay(opacity, legend=False)
+        return None if result is None else _shown(result, opacity)
 
     def video(self, upload, runtime, opacity):
         """Gradio's description of a file, or None -> now and then the table so far, and at the end the film with it."""
@@ -211,6 +213,13 @@ def _size_of(path):
         return header(path).seen
     except READ_ERRORS:
         return 0, 0
+
+
+def _shown(result, opacity):
+    """The overlay as an image that is no other's: Gradio names a file by its bytes, and writes it anew while another reads."""
+    overlay = Image.fromarray(result.overlay(opacity, legend=False))
+    overlay.info["comment"] = uuid.uuid4().hex
+    return overlay
 
 
 def _counts(result):

@@ -332,14 +332,13 @@ def test_fine_tuning_on_camvid(camvid, tmp_path, capfd):
     dic = Config(str(zoo.path_of("bisenetv1_camvid_480x360"))).dic
     converted = yaml.safe_load((tmp_path / "old.yml").read_text())["model"]
     dic["model"].update(variant=converted["variant"], pretrained=str(tmp_path / "old.pdparams"))
-    for part in ("train", "val"):
-        dic[f"{part}_dataset"].update(dataset_root=str(camvid))
-        dic[f"{part}_dataset"][f"{part}_path"] = str(camvid / f"{part}.txt")
-    dic["train_dataset"]["transforms"][1]["crop_size"] = [128, 96]
-    dic.update(iters=24, batch_size=2)
     first_two = (camvid / "val.txt").read_text().splitlines(keepends=True)[:2]
-    (tmp_path / "val.txt").write_text("".join(first_two))
-    dic["val_dataset"]["val_path"] = str(tmp_path / "val.txt")
+    (tmp_path / "two.txt").write_text("".join(first_two))
+    for part in ("train", "val"):
+        dic[f"{part}_dataset"].update({"dataset_root": str(camvid), f"{part}_path": str(tmp_path / "two.txt")})
+    # Every iteration sees the same two images, so that nothing but learning moves the loss.
+    dic["train_dataset"]["transforms"] = [{"type": "Resize", "target_size": [128, 96]}, {"type": "Normalize"}]
+    dic.update(iters=24, batch_size=2)
     (tmp_path / "config.yml").write_text(yaml.safe_dump(dic))
     command = ["train", "--config", tmp_path / "config.yml", "--device", "cpu", "--save_dir", tmp_path / "out"]
     command += ["--log_iters", 1, "--do_eval", "--save_interval", 100, "--seed", 1]
@@ -352,4 +351,4 @@ def test_fine_tuning_on_camvid(camvid, tmp_path, capfd):
         assert f"heads.{head}.conv_1x1.bias (19, not 11)" in warned
     log = (tmp_path / "out" / "train.log").read_text()
     losses = [float(line.split("loss: ")[1].split(",")[0]) for line in log.splitlines() if "[TRAIN]" in line]
-    assert len(losses) == 24 and np.mean(losses[-6:]) < 0.9 * np.mean(losses[:6])
+    assert len(losses) == 24 and np.mean(losses[-6:]) < 0.8 * np.mean(losses[:6])

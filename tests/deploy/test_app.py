@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -129,6 +130,8 @@ class TestPicture:
         with ThreadPoolExecutor(10) as pool:
             answers = list(pool.map(lambda _: ask(server, tmp_path, "picture", scene), range(10)))
         assert all(overlay and "%" in table for overlay, table in answers)
+        # Each its own: Gradio would write one file anew while another's download reads it.
+        assert len({Path(overlay).read_bytes() for overlay, _ in answers}) == 10
 
     def test_a_large_file_is_refused(self, server):
         before = set(server.folder.rglob("*"))
