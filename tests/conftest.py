@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -14,6 +15,8 @@ try:
 except PackageNotFoundError:
     pytest.exit("Install the package first: pip install -e '.[cpu,test]'", returncode=3)
 
+# Two processes run the tests: with a thread each they do not wait for each other. Libraries read this when they are imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # nohup, and a shell's background, let a process ignore these, and every process that it starts.
 for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
@@ -23,10 +26,15 @@ for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHU
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """What is very slow is slow: `-m "not slow"` leaves it out as well."""
+    """What is very slow is slow: `-m "not slow"` leaves it out as well. Files with much that is slow come first, so that
+    both processes end together."""
+    slow = Counter()
     for item in items:
         if item.get_closest_marker("very_slow"):
             item.add_marker(pytest.mark.slow)
+        elif item.get_closest_marker("slow"):
+            slow[item.path] += 1
+    items.sort(key=lambda item: -slow[item.path])  # stable: the order inside a file stays
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ def without_download(cfg):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.slow
 def test_builds(name):
     build = without_download(config(name))
     classes = build.config.model_cfg["num_classes"]

@@ -84,7 +84,7 @@ def can_mount(folder):
         return False
 
 
-@pytest.fixture(scope="module", params=["disk", "limit"])
+@pytest.fixture(scope="module", params=[pytest.param("disk", marks=pytest.mark.very_slow), "limit"])
 def run(request, tmp_path_factory):
     """Runs commands with so many bytes left for each; `{disk}` in an argument is the disk's folder."""
     disk = tmp_path_factory.mktemp("disk")
@@ -132,6 +132,7 @@ def full(done, path, run):
     assert done["kept"]
 
 
+@pytest.mark.slow
 def test_masks(small, run):
     """Where there is room for some of the files, each of them is whole; the driver looks into all that it finds."""
     infer = ["infer", "--config", small.folder / "ex/deploy.yaml", "--image_path", small.images, "--device", "cpu"]
@@ -149,6 +150,7 @@ def test_masks(small, run):
             full(some, save_dir.format(disk=run.disk), run)
 
 
+@pytest.mark.very_slow
 def test_an_export_leaves_the_earlier_one(small, run):
     """The network has 52 MB: the second finds no room beside the first."""
     command = ["export", *small.flags, "--to", "paddle", "--save_dir", "{disk}/ex"]
@@ -158,6 +160,7 @@ def test_an_export_leaves_the_earlier_one(small, run):
     assert second["new"] == []
 
 
+@pytest.mark.slow
 def test_an_export_that_fits_in_part(small, run):
     """None of it, a part, all but the end of its largest file: Paddle itself says nothing of what is missing there."""
     command = ["export", *small.flags, "--save_dir", "{disk}/ex"]
@@ -168,6 +171,7 @@ def test_an_export_that_fits_in_part(small, run):
 
 
 @pytest.mark.parametrize("to, rooms", [("paddle", [1]), ("openvino", [1, 106]), ("onnx", [1, 60])])
+@pytest.mark.very_slow
 def test_quantize(small, run, monkeypatch, to, rooms):
     """Before anything is written, and (megabytes) where the export in fp32 fits and what comes after it does not."""
     if to == "paddle":
@@ -182,6 +186,7 @@ def test_quantize(small, run, monkeypatch, to, rooms):
         assert done["code"] == 2 and done["new"] == []
 
 
+@pytest.mark.slow
 def test_configurations_and_verdicts(small, run):
     verify = ["verify", small.config, small.weights, small.folder / "ex", "--device", "cpu"]
     copied, json_file, picture = run(
@@ -211,6 +216,7 @@ def test_curves(small, run):
         assert again["code"] == 0 and again["new"] == [f"{run.disk}/curves.png"]
 
 
+@pytest.mark.slow
 def test_convert(small, run):
     torch = pytest.importorskip("torch")
     from paddleseg.cvlibs import manager

@@ -84,7 +84,9 @@ def test_metadata_is_ready_for_an_index(dist):
     assert "PASSED" in run(sys.executable, "-m", "twine", "check", "--strict", *dist.iterdir())
 
 
-@pytest.mark.parametrize("kind", ["wheel", "sdist", "editable"])
+@pytest.mark.parametrize(
+    "kind", ["wheel", *(pytest.param(kind, marks=pytest.mark.very_slow) for kind in ("sdist", "editable"))]
+)
 def test_installs_and_uninstalls_cleanly(dist, environment, kind, tmp_path):
     python, site_packages = environment
     before = sorted(site_packages.iterdir())

@@ -59,14 +59,16 @@ def test_registered_without_an_import_by_the_user(python):
     "module",
     [
         "models.bisenetv1",
-        "backbones.resnet",
-        "losses.ohem",
-        "datasets.synthetic",
-        "optimizers.warmup",
-        "plugin",
-        "project",
+        *(
+            pytest.param(module, marks=pytest.mark.very_slow)
+            for module in (
+                *("backbones.resnet", "losses.ohem", "datasets.synthetic", "optimizers.warmup"),
+                *("plugin", "project"),
+            )
+        ),
     ],
 )
+@pytest.mark.slow
 def test_a_component_imported_before_paddleseg(python, module):
     done = python("-c", f"import bisenetv1_plugin.{module}" + LIST_REGISTRIES)
     assert "was skipped" not in done.stderr and "could not do its part" not in done.stderr
@@ -104,6 +106,7 @@ def test_workers_of_a_data_loader_and_spawned_processes(python, tmp_path):
     assert "BiSeNetV1Loss" in done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_without_start_up_files(python, tmp_path):
     """`python -S` runs no .pth file; `python -m bisenetv1_plugin run` is the way then."""
     (tmp_path / "script.py").write_text("import sys\n" + LIST_REGISTRIES + "print('arguments', *sys.argv[1:])\n")
@@ -140,6 +143,7 @@ def test_serves_any_distribution(python, tmp_path):
         ("TinyLoss = tiny_plugin:Other", "class Other: pass", "PaddleSeg would call it Other"),
     ],
 )
+@pytest.mark.slow
 def test_a_bad_component_is_a_warning_that_names_it(python, tmp_path, entry_point, code, said):
     tiny = distribution(tmp_path / "tiny", f"[paddleseg.losses]\n{entry_point}\n", code)
     done = python("-c", LIST_REGISTRIES, PYTHONPATH=tiny)
@@ -150,6 +154,7 @@ def test_a_bad_component_is_a_warning_that_names_it(python, tmp_path, entry_poin
     assert "TinyLoss" not in found["losses"] and "BiseNetV1" not in found["losses"]
 
 
+@pytest.mark.slow
 def test_registering_again_changes_nothing(python):
     done = python(
         "-W", "error::UserWarning:bisenetv1_plugin", "-c",

@@ -111,6 +111,7 @@ class TestData:
         assert "config to build model" not in done.stdout
         assert images[0].name in refused(done.stderr) and "And 1 more: `bisenetv1 data check" in refused(done.stderr)
 
+    @pytest.mark.very_slow
     def test_of_an_evaluation_that_is_not_asked_for(self, project):
         """And the same images for both are allowed."""
         shutil.rmtree(project / "data/images/val")
@@ -123,7 +124,7 @@ class TestData:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("num_workers", [pytest.param(0, marks=pytest.mark.very_slow), 2])
 class TestASampleThatCannotBeRead:
     """It breaks when the training runs: what is wrong before is found before."""
 

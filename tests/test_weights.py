@@ -280,6 +280,7 @@ def test_every_command_refuses(hostile, monkeypatch, capsys, command):
     assert not (hostile / "created").exists() and not (hostile / "ex").exists()
 
 
+@pytest.mark.slow
 def test_who_trusts_a_file_may_load_it(hostile, monkeypatch):
     monkeypatch.chdir(hostile)
     assert main(["export", *COMMANDS["export"][1:], "--trust_weights"]) == 0
@@ -289,6 +290,7 @@ def test_who_trusts_a_file_may_load_it(hostile, monkeypatch):
         weights.load_state("bad.pdparams")
 
 
+@pytest.mark.slow
 def test_imported_first(python):
     """This module may be imported before PaddleSeg, whose import registers the networks that need it."""
     code = "from bisenetv1_plugin import weights; import paddleseg; from paddleseg.cvlibs import manager; "

@@ -23,6 +23,7 @@ def test_every_recipe_has_its_row():
     "name",
     [pytest.param(name, marks=[pytest.mark.very_slow] if ROWS[name]["gmacs"] > 60 else []) for name in sorted(ROWS)],
 )
+@pytest.mark.slow
 def test_row(name):
     row, cfg = ROWS[name], Config(str(zoo.path_of(name)))
     cfg.dic["model"]["backbone"].pop("pretrained", None)

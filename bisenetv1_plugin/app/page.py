@@ -216,7 +216,10 @@ def _size_of(path):
 
 
 def _shown(result, opacity):
-    """The overlay as an image that is no other's: Gradio names a file by its bytes, and writes it anew while another reads."""
+    """The overlay, as an image that no other is equal to.
+
+    Gradio names a file by its bytes, and would write it anew while another visitor reads it.
+    """
     overlay = Image.fromarray(result.overlay(opacity, legend=False))
     overlay.info["comment"] = uuid.uuid4().hex
     return overlay

@@ -109,6 +109,7 @@ def miou(output):
 
 
 class TestTrain:
+    @pytest.mark.slow
     def test_checkpoints_and_curves(self, trained):
         out, log = trained
         for name in ("model.pdparams", "model.pdopt", "ema_model.pdparams"):
@@ -184,7 +185,7 @@ class TestTrain:
         assert len(re.findall(r"\[TRAIN\]", succeeded(done))) == 1 and "Environment Information" in done.stdout
         assert sorted(os.listdir(folder / "verbose")) == ["iter_1"]
 
-    @pytest.mark.slow
+    @pytest.mark.very_slow
     def test_static_training(self, folder, in_a_terminal):
         """On a terminal, where a line and the bar must not get into each other's way."""
         flags = ["--log_iters", 1, "--iters", 2, "--save_interval", 1, "--do_eval", "--to_static_training"]
@@ -198,7 +199,7 @@ class TestTrain:
         log = logged(folder / "static")
         assert "Successfully" in log and len(re.findall(r"\[TRAIN\]", log)) == 2
 
-    @pytest.mark.slow
+    @pytest.mark.very_slow
     def test_goes_on_after_sigkill(self, folder):
         command = [sys.executable, "-m", "bisenetv1_plugin", "train", "--config", "config.yml", "--device", "cpu"]
         command += ["--save_dir", "killed", "--iters", "500", "--save_interval", "2", "--do_eval"]
@@ -262,6 +263,7 @@ class TestTrain:
 
 
 class TestVal:
+    @pytest.mark.slow
     def test_agrees_with_the_training(self, folder, trained, weights):
         flags = ["--config", "config.yml", "--model_path", weights, "--device", "cpu", "--json", "val.json"]
         log = succeeded(bisenetv1(folder, "val", *flags))
@@ -313,6 +315,7 @@ class TestVal:
 
 
 class TestPredictAndInfer:
+    @pytest.mark.slow
     def test_the_same_masks(self, folder, weights, exported):
         images = folder / "data" / "images" / "val"
         succeeded(
@@ -395,7 +398,7 @@ class TestPredictAndInfer:
         assert done.returncode == 2 and sentence in done.stderr and not (tmp_path / "masks").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.very_slow
 def test_demo_on_a_folder_of_real_images(tmp_path):
     """images/ and labels/ of the same names, of which every fifth validates; a verdict, pictures and a table."""
     scenes = Path(write_scenes(tmp_path / "scenes", train=9, val=1, size=(96, 64), classes=DEMO_CLASSES))

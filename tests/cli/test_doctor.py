@@ -19,6 +19,7 @@ def doctor(python):
     return run
 
 
+@pytest.mark.slow
 def test_healthy(doctor):
     code, report = doctor()
     assert (code, report["faults"]) == (0, [])
@@ -29,6 +30,7 @@ def test_healthy(doctor):
     assert states["deploy_yaml"] == ("not needed" if paddle.__version__.startswith("2.") else "active")
 
 
+@pytest.mark.slow
 def test_a_defect_without_its_correction_is_a_fault(doctor):
     code, report = doctor(BISENETV1_PLUGIN_COMPAT="-scalar_areas")
     needed = report["corrections"]["scalar_areas"]["state"] == "switched off"
@@ -53,6 +55,7 @@ def test_paddleseg_that_cannot_be_imported(python, tmp_path):
     assert "numpy.core.multiarray failed to import" in done.stderr and "fresh environment" in done.stderr
 
 
+@pytest.mark.slow
 def test_text(python):
     done = python("-m", "bisenetv1_plugin", "doctor")
     assert done.returncode == 0 and done.stdout.strip().endswith("Nothing to mend.")

@@ -169,6 +169,7 @@ RIGHT = {
 
 
 @pytest.mark.parametrize("what", RIGHT)
+@pytest.mark.slow
 def test_right(folder, what, capfd):
     spoil, classes, words = RIGHT[what]
     spoil(folder)
@@ -251,7 +252,7 @@ def test_the_two_commands(folder):
     assert done.returncode == 0 and (folder.parent / "output/inference_model/deploy.yaml").is_file()
 
 
-@pytest.mark.slow
+@pytest.mark.very_slow
 def test_demo_with_colors_sizes_and_a_limit(folder):
     """Everything that differs from scenes at once: colours, several sizes, a resize, names that are long."""
     sizes(folder)

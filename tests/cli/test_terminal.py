@@ -267,6 +267,7 @@ def test_an_abort_in_cpp_is_heard(python):
     assert done.returncode < 0 and "Process abort signal` is detected" in said and "hidden" not in said
 
 
+@pytest.mark.slow
 def test_an_import_changes_nothing(python):
     code = "import os, warnings; before = warnings.showwarning; from bisenetv1_plugin import cli, training; "
     done = python("-c", code + "print(before is warnings.showwarning, os.environ.get('GLOG_minloglevel'))")
@@ -274,6 +275,7 @@ def test_an_import_changes_nothing(python):
 
 
 class TestProgress:
+    @pytest.mark.slow
     def test_a_bar_on_a_terminal(self, tmp_path, in_a_terminal):
         done = in_a_terminal(tmp_path, "data", "scenes", "out", "--train", 3, "--val", 1, "--size", 64, 32)
         assert done.returncode == 0 and "\rscenes: 100%" in done.said and done.said.count("\n") == 2, done.said

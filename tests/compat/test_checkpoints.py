@@ -61,6 +61,7 @@ class TestNaN:
         assert "InputError: the training was stopped at iteration 1: 2 tensors of " in last and "conv." in last
         assert not list((tmp_path / "out").iterdir()), "no empty folder with a checkpoint's name"
 
+    @pytest.mark.very_slow
     def test_is_saved_without_the_correction(self, python, tmp_path):
         done = python("-c", TRAIN, "bisenetv1_plugin.models.any", "nan", BISENETV1_PLUGIN_COMPAT="-nan_checkpoints")
         assert len(saves(done, tmp_path)) == 4
@@ -68,6 +69,7 @@ class TestNaN:
         assert np.isnan(state["conv.bias"]).any()
 
     @pytest.mark.parametrize("package, what", [("somebody.elses", "nan"), ("bisenetv1_plugin.models.any", "good")])
+    @pytest.mark.very_slow
     def test_other_trainings_are_left_alone(self, python, tmp_path, package, what):
         done = python("-c", TRAIN, package, what)
         assert done.returncode == 0, done.stderr
@@ -116,7 +118,7 @@ class TestWholeFiles:
         assert paddleseg.utils.utils.paddle is paddle
         assert {compat.STATES[name] for name in ("whole_checkpoints", "nan_checkpoints")} == {"active"}
 
-    @pytest.mark.slow
+    @pytest.mark.very_slow
     def test_a_killed_training_leaves_half_a_file_without_it(self, python, tmp_path):
         """The process ends in the middle of pickle's writing, as under SIGKILL."""
         dying = """

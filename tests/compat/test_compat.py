@@ -56,6 +56,7 @@ class TestScalarAreas:
             scalar_areas.calculate_area(paddle.zeros([1, 2, 2]), paddle.zeros([1, 2, 3]), 2)
 
     @pytest.mark.skipif(not upstream_areas_are_broken(), reason="this PaddleSeg's calculate_area is right")
+    @pytest.mark.very_slow
     def test_fails_without_the_correction(self, python):
         on = python("-c", AREAS)
         assert "[[1, 1, 0], [1, 2, 0], [1, 1, 1]]" in on.stdout, on.stderr
@@ -72,6 +73,7 @@ class TestScalarAreas:
 
 class TestZlibFirst:
     @pytest.mark.skipif(not (PADDLE_2 and SHARED_ZLIB), reason="needs Paddle 2 and a Python whose zlib is an extension")
+    @pytest.mark.very_slow
     def test_crashes_without_the_correction(self, python):
         assert "imported" in python("-c", IMPORTS).stdout
         for switch in ("0", "-zlib_first"):
@@ -159,6 +161,7 @@ class TestDeployYaml:
         exported("-deploy_yaml")
         assert "model.pdmodel" in (tmp_path / "plain" / "deploy.yaml").read_text()
 
+    @pytest.mark.very_slow
     def test_an_older_one_is_read(self, exported, python):
         exported("-deploy_yaml")
         assert "program plain/model.json" in python("-c", INFER, "plain", "as_is").stdout
@@ -191,6 +194,7 @@ class TestDeployYaml:
 
 @paddle_3
 class TestMemoryOptim:
+    @pytest.mark.very_slow
     def test_fails_without_the_correction(self, exported, python):
         expected = exported()
         on = python("-c", INFER, "plain", "optimise")
@@ -207,6 +211,7 @@ class TestMemoryOptim:
 
 @paddle_3
 class TestOneDNNResize:
+    @pytest.mark.very_slow
     def test_fails_without_the_correction(self, exported, python):
         expected = exported()["resizing"]
         on = python("-c", INFER, "resizing", "optimise")
@@ -256,6 +261,7 @@ print("ready")
         subprocess.run(command, check=True)
         return folder
 
+    @pytest.mark.very_slow
     def test_fails_without_the_correction(self, protobuf_7, python):
         on = python("-c", self.CODE, PYTHONPATH=protobuf_7)
         assert "ready" in on.stdout, on.stderr

@@ -63,7 +63,7 @@ def load(python):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("num_workers", [pytest.param(0, marks=pytest.mark.very_slow), 2])
 @pytest.mark.parametrize("what", SENTENCES)
 def test_a_failure_ends_with_its_reason(load, what, num_workers):
     if what == "killed" and num_workers == 0:
@@ -75,14 +75,14 @@ def test_a_failure_ends_with_its_reason(load, what, num_workers):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("num_workers", [pytest.param(0, marks=pytest.mark.very_slow), 2])
 def test_what_works_is_left_alone(load, num_workers):
     for switches in ("", "-reader_failure,-orphan_workers"):
         done = load("good", num_workers, switches)
         assert done.returncode == 0 and "all read" in done.stdout and "Error" not in done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.very_slow
 @pytest.mark.parametrize("what", ["broken", "shapes"])
 def test_waits_for_ever_without_the_correction(load, what):
     with pytest.raises(subprocess.TimeoutExpired) as waited:
@@ -90,7 +90,7 @@ def test_waits_for_ever_without_the_correction(load, what):
     assert b"loading" in waited.value.stdout and b"all read" not in waited.value.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.very_slow
 @pytest.mark.parametrize("what", ["broken", "killed"])
 def test_the_reason_is_unknown_without_the_correction(load, what):
     done = load(what, 2, "-reader_failure")
@@ -173,7 +173,7 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-@pytest.mark.parametrize("switches, remain", [("", 0), ("-orphan_workers", 2)])
+@pytest.mark.parametrize("switches, remain", [("", 0), pytest.param("-orphan_workers", 2, marks=pytest.mark.very_slow)])
 def test_workers_of_a_killed_training_end(tmp_path, switches, remain):
     script = tmp_path / "training.py"
     script.write_text(TRAINING)

@@ -84,6 +84,7 @@ class TestTables:
     """Against the real code: test_against_pytorch.py. Here: every tensor is there and comes back, bit by bit."""
 
     @pytest.mark.parametrize("variant, backbone", CASES)
+    @pytest.mark.slow
     def test_round_trip(self, variant, backbone):
         state = state_of(variant, backbone)
         tensors = conversion.to_torch(state, PUBLISHED[variant, backbone])
@@ -170,6 +171,7 @@ class TestFiles:
     @pytest.mark.parametrize(
         "backbone, stem", [("ResNet18_v1b", None), ("ResNet18_v1c", "stem"), ("ResNet101_v1s", "conv1")]
     )
+    @pytest.mark.slow
     def test_imagenet_weights(self, tmp_path, backbone, stem):
         """torchvision's, OpenMMLab's and the authors' names; the classifier is left out."""
         layer = manager.BACKBONES[backbone]()

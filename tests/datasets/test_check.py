@@ -302,6 +302,7 @@ def test_before_training_pixels(root):
     assert kinds(quick(root)) == ["unreadable", "label values"]
 
 
+@pytest.mark.slow
 def test_before_training_takes_no_longer_than_it_may(root):
     (root / "train.txt").write_text("a.png a_label.png\n" * 10000)
     started = time.monotonic()
@@ -323,6 +324,7 @@ def test_turned_by_exif(root):
 
 
 @pytest.mark.skipif("CAMVID_DIR" not in os.environ, reason="CAMVID_DIR names no CamVid")
+@pytest.mark.slow
 def test_real_camvid(tmp_path):
     root = Path(os.environ["CAMVID_DIR"])
     changes = {

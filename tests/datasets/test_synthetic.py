@@ -49,6 +49,7 @@ def test_attributes_that_tools_read():
 
 
 @pytest.mark.parametrize("mode", ["train", "val"])
+@pytest.mark.slow
 def test_loads_in_two_workers(mode, python, tmp_path):
     """In a process of its own: Paddle's loader forks, and keeps a handler for the end of children, every child's."""
     code = f"""if True:

@@ -170,7 +170,9 @@ class TestVideo:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize(
+    "name", ["SIGINT", *(pytest.param(name, marks=pytest.mark.very_slow) for name in ("SIGTERM", "SIGHUP"))]
+)
 def test_no_file_is_left(exported, scene, tmp_path, name):
     """While pictures and a video are being computed."""
     video = cv2.VideoWriter(str(tmp_path / "long.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (960, 640))
@@ -218,6 +220,7 @@ class TestRefusals:
         assert done.returncode == 2 and "Traceback" not in done.stderr
         return done.stderr
 
+    @pytest.mark.slow
     def test_a_taken_port(self, taken):
         assert f"port {taken} is taken" in self.refused("none", "--port", taken)
 
@@ -229,10 +232,12 @@ class TestRefusals:
             assert server.address(second) == f"http://127.0.0.1:{second.getsockname()[1]}"
 
     @pytest.mark.parametrize("host", ["none.invalid", "192.0.2.1"])
+    @pytest.mark.slow
     def test_a_host_that_is_not_this_machine(self, host):
         assert f"--host {host}" in self.refused("none", "--host", host)
 
     @pytest.mark.parametrize("port", [-1, 65536])
+    @pytest.mark.slow
     def test_no_such_port(self, port):
         assert "from 1 to 65535" in self.refused("none", "--port", port)
 
@@ -243,6 +248,7 @@ class TestRefusals:
     def test_no_export(self, tmp_path):
         assert "there is no" in self.refused(tmp_path / "none" / "deploy.yaml")
 
+    @pytest.mark.slow
     def test_without_gradio(self, python):
         code = "import sys; sys.modules['gradio'] = None; from bisenetv1_plugin.cli import main; "
         done = python("-c", code + "sys.exit(main(['app', 'none']))")

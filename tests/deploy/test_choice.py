@@ -40,6 +40,7 @@ class Wrong:
         return map(self.run, inputs)
 
 
+@pytest.mark.slow
 def test_the_default_says_what_it_takes_and_gives_the_same_masks(small, dynamic, tmp_path, capsys):
     assert infer(dynamic, small, tmp_path / "auto", "--device", "cpu", "--cpu_threads", 1) == 0
     assert "openvino fp32, 1 threads" in capsys.readouterr().out
@@ -98,6 +99,7 @@ def test_precision_auto_is_verified(small, dynamic, tmp_path, capsys, monkeypatc
 
 
 @pytest.mark.parametrize("to, backends", [("openvino", ["openvino"]), ("onnx", ["onnxruntime", "openvino"])])
+@pytest.mark.slow
 def test_int8(small, dynamic, tmp_path, to, backends):
     pytest.importorskip("nncf")
     flags = ["--config", small.config, "--model_path", small.weights, "--save_dir", tmp_path / "int8", "--to", to]
@@ -126,6 +128,7 @@ def test_int8(small, dynamic, tmp_path, to, backends):
     assert all(entry["agreement"] > 0.9 for entry in verified)
 
 
+@pytest.mark.slow
 def test_an_export_in_int8_says_what_runs_it(small, dynamic, tmp_path, capsys):
     pytest.importorskip("nncf")
     flags = ["--config", small.config, "--model_path", small.weights, "--save_dir", tmp_path / "int8"]
@@ -136,7 +139,7 @@ def test_an_export_in_int8_says_what_runs_it(small, dynamic, tmp_path, capsys):
     assert "OpenVINO runs" in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.very_slow
 def test_the_benchmark_measures_what_runs_here(dynamic, tmp_path, capsys):
     flags = ["--sizes", "96x64", "--turns", "2", "--json", tmp_path / "b.json", "--picture", tmp_path / "b.png"]
     assert run("benchmark", dynamic, *flags) == 0

@@ -262,6 +262,7 @@ def test_the_last_odd_batch_of_a_fixed_one(small, export, dynamic, run, tmp_path
 
 
 @COMMANDS
+@pytest.mark.slow
 def test_another_number_of_channels(small, export, run, tmp_path, capsys, monkeypatch, command):
     import paddle
 

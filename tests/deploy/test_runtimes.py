@@ -87,6 +87,7 @@ def quantize(small, save_dir, *arguments):
     return bisenetv1("quantize", *flags, "--to", "paddle", "--batch_nums", 1, *arguments)
 
 
+@pytest.mark.very_slow
 def test_int8_is_near_and_a_quarter_of_the_size(small, dynamic, tmp_path):
     done = quantize(small, tmp_path / "int8")
     if paddle.__version__ >= "3.2":  # writes no program that its quantiser reads
@@ -115,6 +116,7 @@ def test_int8_is_near_and_a_quarter_of_the_size(small, dynamic, tmp_path):
     assert verified["agreement"] == pytest.approx(agreement)
 
 
+@pytest.mark.slow
 def test_calibration_wants_images(small, tmp_path):
     done = quantize(small, tmp_path / "int8", "--batch_size", 2)
     assert done.returncode == 2 and "ask for 2 images; the train_dataset has 1" in done.stderr
@@ -146,6 +148,7 @@ def refuse(*_, **__):
 
 
 @pytest.mark.parametrize("fault", [refuse, lambda *_, **__: b""])
+@pytest.mark.slow
 def test_nothing_is_written_where_the_converter_fails(small, tmp_path, capsys, monkeypatch, fault):
     import paddle2onnx
 
@@ -156,6 +159,7 @@ def test_nothing_is_written_where_the_converter_fails(small, tmp_path, capsys, m
     assert not (tmp_path / "ex").exists() or not list((tmp_path / "ex").iterdir())
 
 
+@pytest.mark.slow
 def test_a_missing_converter_is_named(small, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "paddle2onnx", None)
     flags = ["--config", small.config, "--model_path", small.weights, "--save_dir", tmp_path, "--device", "cpu"]

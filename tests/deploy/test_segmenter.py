@@ -95,6 +95,7 @@ class TestPictures:
         assert segmenter(()) == [] and len(segmenter((scenes[0],))) == 1
 
     @pytest.mark.parametrize("backend", RUNTIMES)
+    @pytest.mark.slow
     def test_real_images(self, dynamic, camvid, tmp_path, backend):
         (tmp_path / "images").mkdir()
         for path in sorted((camvid / "val" / "images").iterdir())[:3]:
@@ -176,6 +177,7 @@ class TestVideo:
 
 class TestScores:
     @pytest.mark.parametrize("output_op", ["argmax", "softmax", "none"])
+    @pytest.mark.slow
     def test_probabilities(self, export, dynamic, logits, scenes, trained, output_op):
         exported = {"argmax": dynamic, "none": logits}.get(output_op)
         exported = exported or export("softmax", "--to", "onnx", "--output_op", "softmax")
@@ -196,6 +198,7 @@ class TestScores:
         with pytest.raises(InputError, match="ends in argmax, .*`bisenetv1 export --output_op softmax`"):
             Segmenter(dynamic, "paddle", device="cpu")(scenes[0], scores=True)
 
+    @pytest.mark.slow
     def test_in_the_picture_s_own_size(self, small, scenes, tmp_path):
         """Of a configuration that resizes and pads: the mask is that of `infer`, and of `predict` from weights."""
         values = yaml.safe_load(small.config.read_text())
@@ -218,6 +221,7 @@ class TestScores:
 
 
 @pytest.mark.parametrize("backend", [*RUNTIMES, "dygraph"])
+@pytest.mark.slow
 def test_eight_threads(dynamic, scenes, trained, backend):
     segmenter = trained if backend == "dygraph" else Segmenter(dynamic, backend, "cpu", cpu_threads=1)
     images = [cv2.resize(cv2.imread(scenes[i % 3]), (96 + 8 * i, 64 + 8 * i)) for i in range(8)]
@@ -303,6 +307,7 @@ class TestClasses:
         (overlay,) = (tmp_path / "masks" / "overlay").iterdir()
         assert Image.open(overlay).size == (96, 64), "no legend where there is nothing to say"
 
+    @pytest.mark.slow
     def test_a_file_of_names_and_colors(self, small, export, scenes, tmp_path, capsys):
         lines = ["road way 1 2 3", "house 4 5 6", "tree 7 8 9", "sky 10 11 12", "car 13 14 15"]
         (tmp_path / "classes.txt").write_text("\n".join(lines))
@@ -342,6 +347,7 @@ class TestClasses:
 
 
 class TestPackage:
+    @pytest.mark.slow
     def test_importing_it_is_free(self, python):
         code = (
             "import os; before = set(sys.modules); import bisenetv1_plugin; bisenetv1_plugin.install();"

@@ -85,6 +85,7 @@ def test_an_export_of_other_weights(small, dynamic, tmp_path):
     assert "paddle fp32: no parity (prediction and inference agree on" in out and "fp32: parity" not in out
 
 
+@pytest.mark.very_slow
 def test_one_class_everywhere_shows_nothing(small, export, tmp_path):
     weights = changed(small, tmp_path, bias=lambda bias: bias + 1000 * np.eye(len(bias), dtype="float32")[0])
     exported = export("one_class", weights=weights)

@@ -94,6 +94,7 @@ def nearest(picture, others):
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
+@pytest.mark.slow
 def test_the_frames_are_those_of_a_folder_in_order(small, infer, encoder, tmp_path, capsys, batch_size):
     """The overlay of each is nearest to that of the same frame as an image of its own, and near."""
     path = opencv_video(tmp_path / "drive.avi", crops(small, 16), rate=12)
@@ -163,6 +164,7 @@ def test_varying_rate(small, infer, encoder, tmp_path, capsys, ending):
 
 
 @pytest.mark.parametrize("ending", ["avi", "mkv"])
+@pytest.mark.slow
 def test_a_video_that_is_cut_off(small, infer, encoder, tmp_path, capsys, ending):
     """The frames that are there are kept, and the exit code says that there were more."""
     path = opencv_video(tmp_path / f"cut.{ending}", crops(small, 20))
@@ -224,6 +226,7 @@ def test_ctrl_c(small, infer, encoder, tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["H.264 by PyAV", "MPEG-4 by OpenCV"])
+@pytest.mark.slow
 def test_no_room(tmp_path, name):
     """A file that may not grow any more, as a full disk: the system's own error, with the video's name."""
     code = f"""

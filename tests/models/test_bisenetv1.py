@@ -71,6 +71,7 @@ class TestAgainstUpstream:
         for expected, actual in zip(pair[0](x), pair[1](x)):
             np.testing.assert_array_equal(actual.numpy(), expected.numpy())
 
+    @pytest.mark.slow
     def test_right_where_upstream_is_not(self, pair):
         x = image(1, 3, 250, 500)
         expected, actual = (evaluate(layer, x) for layer in pair)
@@ -108,6 +109,7 @@ class TestAuthorsCounts:
 @pytest.mark.parametrize("variant", sorted(set(VARIANTS) - {"torchseg_r101", "torchseg_x39", "mmseg_wide"}))
 class TestEveryVariant:
     @pytest.mark.parametrize("size", [(64, 64), (97, 131), (33, 250)])
+    @pytest.mark.slow
     def test_any_size(self, variant, size):
         layer = network(variant, num_classes=5)
         assert evaluate(layer, image(1, 3, *size)).shape == (1, 5, *size)
@@ -118,6 +120,7 @@ class TestEveryVariant:
             return
         assert [out.shape for out in layer(image(2, 3, *size))] == [[2, 5, *size]] * 3
 
+    @pytest.mark.slow
     def test_every_parameter_learns(self, variant):
         layer = network(variant, num_classes=5)
         sum(out.square().mean() for out in layer(image(2, 3, 64, 96))).backward()
@@ -147,6 +150,7 @@ class TestEveryVariant:
             elif values.ndim == 1:
                 assert (values == (1 if "norm.weight" in name else 0)).all(), name
 
+    @pytest.mark.very_slow
     def test_static_program_of_any_size(self, variant, tmp_path):
         layer = network(variant, num_classes=5)
         images = [image(1, 3, *size) for size in ((64, 96), (97, 131))]
@@ -160,7 +164,7 @@ class TestEveryVariant:
             out = out[0] if isinstance(out, (list, tuple)) else out
             np.testing.assert_allclose(out.numpy(), logits, rtol=1e-4, atol=1e-4)
 
-    @pytest.mark.slow
+    @pytest.mark.very_slow
     def test_static_training_step(self, variant):
         dynamic = network(variant, num_classes=5)
         static = network(variant, num_classes=5)
@@ -200,6 +204,7 @@ def test_attention_with_relu_is_bit_equal():
         ("ResNet50_v1b", {}),
     ],
 )
+@pytest.mark.slow
 def test_backbones_that_serve(name, arguments):
     layer = BiSeNetV1(5, manager.BACKBONES[name](**arguments))
     assert evaluate(layer, image(1, 3, 70, 100)).shape == (1, 5, 70, 100)

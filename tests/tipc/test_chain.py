@@ -98,11 +98,13 @@ def script(folder, name, code):
     (folder / name).write_text(code)
 
 
+@pytest.mark.very_slow
 def test_whole_infer_passes(copied):
     done = whole_infer(copied)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
 
+@pytest.mark.very_slow
 def test_wrong_weights_at_export(copied):
     """Right in form, every tensor of another network."""
     script(
@@ -126,6 +128,7 @@ sys.exit(main(["export", *arguments]))
     assert "of the pixels only" in done.stdout and "TIPC verdict: FAIL" in done.stdout
 
 
+@pytest.mark.very_slow
 def test_masks_off_by_one(copied):
     script(
         copied,
@@ -147,6 +150,7 @@ sys.exit(code)
     assert done.returncode == 1 and "of the pixels only" in done.stdout
 
 
+@pytest.mark.very_slow
 def test_predictor_that_exits_with_0(copied):
     """What deploy/python/infer.py does where it cannot create its predictor."""
     script(copied, "deploy/python/infer.py", "print('no predictor'); exit()")
@@ -155,6 +159,7 @@ def test_predictor_that_exits_with_0(copied):
     assert "Run failed with command - bisenetv1 - " in done.stdout and "no usable mask of 4 of 4 images" in done.stdout
 
 
+@pytest.mark.very_slow
 def test_truncated_parameters(copied):
     script(
         copied,
@@ -172,6 +177,7 @@ sys.exit(code)
     assert done.returncode == 1 and "Run failed" in done.stdout
 
 
+@pytest.mark.very_slow
 def test_missing_image(copied):
     images = copied / "test_tipc/data/bisenetv1/infer.txt"
     first = images.read_text().split()[0]
@@ -180,6 +186,7 @@ def test_missing_image(copied):
     assert done.returncode == 2 and ".gone, and there is no such file" in done.stderr
 
 
+@pytest.mark.very_slow
 def test_too_few_classes(copied):
     """Weights that answer the same everywhere agree with themselves, and show nothing."""
     path = copied / "test_tipc/output/bisenetv1/model.pdparams"
@@ -268,6 +275,7 @@ def test_compare_results(passed, tmp_path):
     assert done.returncode == 1 and "none cannot be read" in done.stderr
 
 
+@pytest.mark.very_slow
 def test_ptq(copied, scenes):
     config = "test_tipc/configs/bisenetv1/train_ptq_infer_python.txt"
     weights = next(copied.rglob("best_model/model.pdparams"))
@@ -289,6 +297,7 @@ def test_ptq(copied, scenes):
     assert done.returncode == 1 and "no usable mask of 4 of 4 images" in done.stdout
 
 
+@pytest.mark.very_slow
 def test_benchmark(copied):
     config = f"test_tipc/configs/bisenetv1/{CPU}"
     done = tipc(copied, "benchmark", config, "benchmark_train", "dynamic_bs2_fp32_DP_N1C1")
@@ -334,6 +343,7 @@ def test_losses_of_to_static_are_held_against_dygraph(tmp_path):
     assert "from line 1 on: nan and nan" in losses_differ(log("a", "nan"), log("b", "nan"))
 
 
+@pytest.mark.very_slow
 def test_paddle2onnx(copied):
     config = "test_tipc/configs/bisenetv1/bisenetv1_model_linux_cpu_normal_normal_paddle2onnx_python_linux_cpu.txt"
     done = tipc(copied, "onnx", config)
