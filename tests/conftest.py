@@ -15,7 +15,7 @@ try:
 except PackageNotFoundError:
     pytest.exit("Install the package first: pip install -e '.[cpu,test]'", returncode=3)
 
-# Two processes run the tests: with a thread each they do not wait for each other. Libraries read this when they are imported.
+# Two processes run the tests: with one thread each they do not wait for each other. Libraries read this at their import.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # nohup, and a shell's background, let a process ignore these, and every process that it starts.
@@ -26,8 +26,10 @@ for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHU
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """What is very slow is slow: `-m "not slow"` leaves it out as well. Files with much that is slow come first, so that
-    both processes end together."""
+    """What is very slow is slow: `-m "not slow"` leaves it out as well.
+
+    Files with much that is slow come first, so that both processes end together.
+    """
     slow = Counter()
     for item in items:
         if item.get_closest_marker("very_slow"):
