@@ -15,7 +15,7 @@ try:
 except PackageNotFoundError:
     pytest.exit("Install the package first: pip install -e '.[cpu,test]'", returncode=3)
 
-# Two processes run the tests: with one thread each they do not wait for each other. Libraries read this at their import.
+# Two processes run the tests, with one thread each, lest they wait for each other. Libraries read it when imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # nohup, and a shell's background, let a process ignore these, and every process that it starts.
