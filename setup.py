@@ -89,7 +89,7 @@ setup(
         "Topic :: Scientific/Engineering :: Image Recognition",
     ],
     packages=find_packages(include=["bisenetv1_plugin*"]),
-    python_requires=">=3.8",
+    python_requires=">=3.8,<3.13",  # NumPy 1 (see below) has no wheel for 3.13
     install_requires=[
         # The toolkit this is a plugin for. Paddle itself is an extra: its CPU and its GPU wheel are different packages.
         "paddleseg>=2.8.0",
