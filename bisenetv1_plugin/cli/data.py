@@ -8,7 +8,7 @@ scenes DST                          write synthetic street scenes with their lab
 
 from pathlib import Path
 
-from bisenetv1_plugin.cli import terminal
+from bisenetv1_plugin.cli import flags, terminal
 from bisenetv1_plugin.errors import InputError
 
 SUMMARY = "configure, prepare, check or generate data"
@@ -40,9 +40,9 @@ def add_arguments(parser):
     check.set_defaults(action=_check)
     scenes = actions.add_parser("scenes", help="write synthetic street scenes")
     scenes.add_argument("dst", help="the folder to write")
-    scenes.add_argument("--train", type=int, default=200, help="number of training scenes")
-    scenes.add_argument("--val", type=int, default=40, help="number of validation scenes")
-    scenes.add_argument("--size", nargs=2, type=int, default=[1024, 512], metavar=("W", "H"))
+    scenes.add_argument("--train", type=flags.positive, default=200, help="number of training scenes")
+    scenes.add_argument("--val", type=flags.positive, default=40, help="number of validation scenes")
+    scenes.add_argument("--size", nargs=2, type=flags.positive, default=[1024, 512], metavar=("W", "H"))
     scenes.add_argument("--classes", nargs="+", metavar="NAME", help="among Cityscapes' 19, or `demo`; default: all")
     scenes.add_argument("--seed", type=int, default=0, help="another seed, other scenes")
     scenes.set_defaults(action=_scenes)
@@ -60,7 +60,9 @@ def add_choice_arguments(parser):
     )
     parser.add_argument("--skip_broken", action="store_true", help="leave out files that cannot be read")
     parser.add_argument(
-        "--max_size", type=int, help="resize larger images to this longest side, 0 never; default: 2048 from 3000 on"
+        "--max_size",
+        type=flags.not_negative,
+        help="resize larger images to this longest side, 0 never; default: 2048 from 3000 on",
     )
 
 

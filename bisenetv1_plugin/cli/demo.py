@@ -24,7 +24,9 @@ _COMPARED = 200  # validation images that are compared, at most
 def add_arguments(parser):
     parser.add_argument("--data", help="a folder of real images and labels; default: generated scenes")
     parser.add_argument("--save_dir", default="./output/demo", help="folder of everything, default ./output/demo")
-    parser.add_argument("--iters", type=int, help="training iterations; more is better and slower; default 200 at most")
+    parser.add_argument(
+        "--iters", type=flags.positive, help="training iterations; more is better and slower; default 200 at most"
+    )
     data.add_choice_arguments(parser)
     flags.add_device_argument(parser)
 

@@ -8,15 +8,19 @@ from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.machine import cores
 
 
-def positive(text):
-    """The type of a flag."""
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
+def _from(least):
+    """The type of a flag: whole numbers from `least` on."""
+
+    def number(text):
+        if int(text) < least:
+            raise ValueError(text)
+        return int(text)
+
+    number.__name__ = f"whole number from {least} on"  # argparse's words for what it refuses
     return number
 
 
-positive.__name__ = "whole number from 1 on"  # argparse's words for what it refuses
+positive, not_negative = _from(1), _from(0)
 
 
 def add_cpu_threads_argument(parser):
@@ -103,8 +107,8 @@ def add_test_arguments(parser, augmented):
     parser.add_argument("--flip_horizontal", action="store_true", help="average with the mirrored image")
     parser.add_argument("--flip_vertical", action="store_true", help="average with the image upside down")
     parser.add_argument("--is_slide", action="store_true", help="slide a window over the image")
-    parser.add_argument("--crop_size", nargs=2, type=int, metavar=("W", "H"), help="size of the window")
-    parser.add_argument("--stride", nargs=2, type=int, metavar=("W", "H"), help="step of the window")
+    parser.add_argument("--crop_size", nargs=2, type=positive, metavar=("W", "H"), help="size of the window")
+    parser.add_argument("--stride", nargs=2, type=positive, metavar=("W", "H"), help="step of the window")
 
 
 def test_config(cfg, args, augmented):

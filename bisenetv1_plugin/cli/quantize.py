@@ -27,8 +27,10 @@ def add_arguments(parser):
         help="the runtime: openvino and onnx on every Paddle, paddle on 2.6 and 3.0; default: openvino where it is "
         "installed. ONNX Runtime and OpenVINO run onnx",
     )
-    parser.add_argument("--batch_nums", type=int, help="batches of the train_dataset; default: about 100 images")
-    parser.add_argument("--batch_size", type=int, default=1, help="images in each of them")
+    parser.add_argument(
+        "--batch_nums", type=flags.positive, help="batches of the train_dataset; default: about 100 images"
+    )
+    parser.add_argument("--batch_size", type=flags.positive, default=1, help="images in each of them")
 
 
 def run(args):

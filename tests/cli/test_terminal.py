@@ -415,12 +415,20 @@ def test_ctrl_c_is_one_sentence(tmp_path, monkeypatch, capfd, name):
     [
         *(
             ["train", "--config", "c.yml", flag, "0"]
-            for flag in ("--iters", "--batch_size", "--save_interval", "--log_iters")
+            for flag in (
+                *("--iters", "--batch_size", "--save_interval", "--log_iters"),
+                *("--keep_checkpoint_max", "--early_stop_intervals", "--repeats"),
+            )
         ),
         *(
             ["infer", "--config", "d", "--image_path", "i.png", flag, "-1"]
             for flag in ("--cpu_threads", "--batch_size")
         ),
+        *(["benchmark", "absent", flag, "0"] for flag in ("--batch_sizes", "--cpu_threads", "--turns")),
+        *(["quantize", "--config", "c", "--model_path", "w", flag, "0"] for flag in ("--batch_nums", "--batch_size")),
+        ["demo", "--data", "absent", "--iters", "0"],
+        ["val", "--config", "c", "--model_path", "w", "--is_slide", "--crop_size", "0", "9", "--stride", "9", "9"],
+        ["data", "scenes", "absent", "--size", "64", "-1"],
     ],
 )
 def test_a_number_that_is_none(capsys, words):
@@ -438,6 +446,8 @@ def test_a_picture_that_cannot_be_written_is_refused_before_the_work(tmp_path, m
     assert main(["verify", "c.yml", "m.pdparams", "exported", "--picture", picture]) == 2
     err = capsys.readouterr().err
     assert f"--picture {picture}" in err and sentence in err
+    assert main(["benchmark", "loss", "--picture", picture]) == 2
+    assert sentence in capsys.readouterr().err
 
 
 def test_the_benchmark_of_the_loss_writes_json(tmp_path, monkeypatch, capsys):

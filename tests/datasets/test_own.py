@@ -90,6 +90,7 @@ class TestLayouts:
             ("imgs/a/b/{}.png", "gt/a/b/{}.png"),
             ("one/images/{}.bmp", "one/annotations/{}.bmp"),
             ("Images/{}.tif", "Ground_Truth/{}.tif"),
+            ("images/{}.ppm", "labels/{}.pgm"),
             ("images/{}.png", "labels/{}_mask.png"),
             ("images/{}.jpg", "labels/{}.jpg.png"),
             ("{}.jpg", "{}_L.png"),

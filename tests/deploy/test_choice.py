@@ -154,8 +154,17 @@ def test_the_benchmark_measures_what_runs_here(dynamic, tmp_path, capsys):
     assert Image.open(tmp_path / "b.png").width > 500
 
 
-@pytest.mark.parametrize(("precision", "backend"), [("bf16", "openvino"), ("auto", "openvino"), (None, "paddle")])
-def test_beside_a_gpu_what_only_the_cpu_has_runs_there(dynamic, monkeypatch, precision, backend):
+@pytest.mark.parametrize(
+    ("asked_for", "precision", "backend"),
+    [
+        ("auto", "bf16", "openvino"),
+        ("auto", "int8", "openvino"),
+        ("auto", "auto", "openvino"),
+        ("auto", None, "paddle"),
+        ("onnxruntime", None, "onnxruntime"),
+    ],
+)
+def test_beside_a_gpu_what_only_the_cpu_has_runs_there(dynamic, monkeypatch, asked_for, precision, backend):
     monkeypatch.setattr(choice, "default_device", lambda: "gpu")
     asked = []
 
@@ -170,7 +179,8 @@ def test_beside_a_gpu_what_only_the_cpu_has_runs_there(dynamic, monkeypatch, pre
         monkeypatch.setitem(RUNTIMES, name, made(name))
     monkeypatch.setattr(probe, "is_right", lambda *_: True)
     image = np.zeros((1, 3, 32, 32), "float32")
-    name = choice.select(Export(str(dynamic / "deploy.yaml")), precision=precision, images=lambda: [image]).name
+    export = Export(str(dynamic / "deploy.yaml"))
+    name = choice.select(export, asked_for, precision=precision, images=lambda: [image]).name
     assert asked[0] == (backend, "gpu" if backend == "paddle" else "cpu")
     assert name.startswith(backend) and ("on the GPU" in name) == (backend == "paddle")
 

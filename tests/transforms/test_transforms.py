@@ -95,3 +95,13 @@ def test_what_a_cubic_resize_leaves_past_the_ends(transform):
         np.random.seed(seed)
         done = transform()({"img": img.copy()})["img"]
         assert done[:4].mean() < 128 < done[4:].mean()
+
+
+@pytest.mark.parametrize("transform", [MMSegPhotoMetricDistortion, CoinCheungColorJitter])
+def test_what_is_resized_is_rounded(transform):
+    """99.6 is changed as 100 is, not as 99."""
+    found = []
+    for value in (99.6, 100):
+        np.random.seed(3)
+        found.append(transform()({"img": np.full((2, 2, 3), value, "float32")})["img"])
+    assert np.array_equal(*found)
