@@ -160,7 +160,7 @@ def test_an_export_leaves_the_earlier_one(small, run):
     assert second["new"] == []
 
 
-@pytest.mark.slow
+@pytest.mark.very_slow
 def test_an_export_that_fits_in_part(small, run):
     """None of it, a part, all but the end of its largest file: Paddle itself says nothing of what is missing there."""
     command = ["export", *small.flags, "--save_dir", "{disk}/ex"]
@@ -216,7 +216,7 @@ def test_curves(small, run):
         assert again["code"] == 0 and again["new"] == [f"{run.disk}/curves.png"]
 
 
-@pytest.mark.slow
+@pytest.mark.very_slow
 def test_convert(small, run):
     torch = pytest.importorskip("torch")
     from paddleseg.cvlibs import manager

@@ -138,9 +138,14 @@ def test_serves_any_distribution(python, tmp_path):
     "entry_point, code, said",
     [
         ("TinyLoss = tiny_plugin:TinyLoss", "raise ImportError('no such library')", "no such library"),
-        ("TinyLoss = tiny_plugin:Absent", "", "has no attribute 'Absent'"),
+        pytest.param("TinyLoss = tiny_plugin:Absent", "", "has no attribute 'Absent'", marks=pytest.mark.very_slow),
         ("BiseNetV1 = tiny_plugin:BiseNetV1", "class BiseNetV1: pass", "the name is taken"),
-        ("TinyLoss = tiny_plugin:Other", "class Other: pass", "PaddleSeg would call it Other"),
+        pytest.param(
+            "TinyLoss = tiny_plugin:Other",
+            "class Other: pass",
+            "PaddleSeg would call it Other",
+            marks=pytest.mark.very_slow,
+        ),
     ],
 )
 @pytest.mark.slow

@@ -291,7 +291,7 @@ def test_a_disk_that_is_full(project):
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.parametrize(
     "kills, num_workers",
-    [(3, 2), *(pytest.param(20, workers, marks=pytest.mark.very_slow) for workers in (0, 2))],
+    [pytest.param(20, workers, marks=pytest.mark.very_slow) for workers in (0, 2)],
 )
 def test_goes_on_after_every_kill(project, kills, num_workers):
     """Nothing is lost but the iterations since the last whole checkpoint."""

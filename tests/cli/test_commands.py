@@ -199,7 +199,7 @@ class TestTrain:
         log = logged(folder / "static")
         assert "Successfully" in log and len(re.findall(r"\[TRAIN\]", log)) == 2
 
-    @pytest.mark.very_slow
+    @pytest.mark.slow
     def test_goes_on_after_sigkill(self, folder):
         command = [sys.executable, "-m", "bisenetv1_plugin", "train", "--config", "config.yml", "--device", "cpu"]
         command += ["--save_dir", "killed", "--iters", "500", "--save_interval", "2", "--do_eval"]
@@ -221,8 +221,8 @@ class TestTrain:
     @pytest.mark.parametrize(
         "prepare, sentence",
         [
-            (lambda f: shutil.rmtree(f), "has no model.pdparams"),
-            (lambda f: (f / "model.pdopt").unlink(), "has no model.pdopt"),
+            pytest.param(lambda f: shutil.rmtree(f), "has no model.pdparams", marks=pytest.mark.very_slow),
+            pytest.param(lambda f: (f / "model.pdopt").unlink(), "has no model.pdopt", marks=pytest.mark.very_slow),
             (lambda f: os.truncate(f / "model.pdopt", 1000), "resume from the checkpoint before it"),
         ],
     )
@@ -294,10 +294,15 @@ class TestVal:
         "arguments, sentence",
         [
             (["--config", "absent.yml", "--model_path", "w"], "there is no configuration absent.yml"),
-            (["--config", "config.yml", "--model_path", "absent.pdparams"], "no weights at absent.pdparams"),
-            (["--config", "config.yml", "--model_path", "config.yml"], "cannot read the weights config.yml"),
-            (["--config", "config.yml", "--model_path", "w", "--is_slide"], "--is_slide needs --crop_size"),
-            (["--config", "config.yml", "--model_path", "w", "--scales", "2"], "need --aug_eval"),
+            *(
+                pytest.param(["--config", "config.yml", "--model_path", *words], sentence, marks=pytest.mark.very_slow)
+                for words, sentence in (
+                    (["absent.pdparams"], "no weights at absent.pdparams"),
+                    (["config.yml"], "cannot read the weights config.yml"),
+                    (["w", "--is_slide"], "--is_slide needs --crop_size"),
+                    (["w", "--scales", "2"], "need --aug_eval"),
+                )
+            ),
         ],
     )
     @pytest.mark.slow
@@ -383,7 +388,11 @@ class TestPredictAndInfer:
     @pytest.mark.parametrize(
         "break_it, sentence",
         [
-            (lambda ex: (ex / "deploy.yaml").unlink(), "name the deploy.yaml of an export"),
+            pytest.param(
+                lambda ex: (ex / "deploy.yaml").unlink(),
+                "name the deploy.yaml of an export",
+                marks=pytest.mark.very_slow,
+            ),
             (lambda ex: (ex / "model.pdiparams").unlink(), "model.pdiparams, and there is no such file: export again"),
         ],
     )

@@ -231,12 +231,12 @@ class TestRefusals:
             assert first.getsockname()[1] < second.getsockname()[1] <= server.LAST_PORT
             assert server.address(second) == f"http://127.0.0.1:{second.getsockname()[1]}"
 
-    @pytest.mark.parametrize("host", ["none.invalid", "192.0.2.1"])
+    @pytest.mark.parametrize("host", [pytest.param("none.invalid", marks=pytest.mark.very_slow), "192.0.2.1"])
     @pytest.mark.slow
     def test_a_host_that_is_not_this_machine(self, host):
         assert f"--host {host}" in self.refused("none", "--host", host)
 
-    @pytest.mark.parametrize("port", [-1, 65536])
+    @pytest.mark.parametrize("port", [-1, pytest.param(65536, marks=pytest.mark.very_slow)])
     @pytest.mark.slow
     def test_no_such_port(self, port):
         assert "from 1 to 65535" in self.refused("none", "--port", port)
@@ -244,7 +244,7 @@ class TestRefusals:
     def test_limits_of_nothing(self):
         assert "--max_megabytes is 0" in self.refused("none", "--max_megabytes", 0)
 
-    @pytest.mark.slow
+    @pytest.mark.very_slow
     def test_no_export(self, tmp_path):
         assert "there is no" in self.refused(tmp_path / "none" / "deploy.yaml")
 

@@ -98,7 +98,13 @@ def test_precision_auto_is_verified(small, dynamic, tmp_path, capsys, monkeypatc
     assert " fp32, " in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("to, backends", [("openvino", ["openvino"]), ("onnx", ["onnxruntime", "openvino"])])
+@pytest.mark.parametrize(
+    "to, backends",
+    [
+        ("openvino", ["openvino"]),
+        pytest.param("onnx", ["onnxruntime", "openvino"], marks=pytest.mark.very_slow),
+    ],
+)
 @pytest.mark.slow
 def test_int8(small, dynamic, tmp_path, to, backends):
     pytest.importorskip("nncf")

@@ -93,6 +93,7 @@ def test_one_class_everywhere_shows_nothing(small, export, tmp_path):
     assert done.returncode == 1 and "paddle fp32: parity not shown" in done.stdout, done.stderr
 
 
+@pytest.mark.very_slow
 def test_without_logits_nothing_is_shown(small, dynamic, tmp_path):
     (tmp_path / "paddle2onnx.py").write_text("raise ImportError('no converter')")
     done = verify(small, dynamic, PYTHONPATH=str(tmp_path))
@@ -115,6 +116,7 @@ def test_refusals(small, dynamic, tmp_path):
         assert done.returncode == 2 and sentence in done.stderr
 
 
+@pytest.mark.very_slow
 def test_a_fixed_shape_that_does_not_fit(small, export):
     done = verify(small, export("fixed", "--input_shape", 1, 3, 32, 32))
     assert done.returncode == 2 and "does not fit: the export takes 32 pixels of height, not 64" in done.stderr

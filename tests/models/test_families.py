@@ -23,7 +23,7 @@ BACKBONES = {
     "mmseg_wide": "ResNet50_v1b",
 }
 
-FIRST = [("torchseg", True), ("paddleseg", True), ("coincheung", False)]
+FIRST = [("torchseg", False), ("paddleseg", True)]
 
 
 def network(variant, num_classes=19):
