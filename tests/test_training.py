@@ -23,6 +23,7 @@ from bisenetv1_plugin.errors import InputError
 
 SIZE = (96, 64)
 FILES = ("model.pdparams", "model.pdopt")
+KILLS = 20
 
 
 @pytest.fixture
@@ -287,18 +288,15 @@ def test_a_disk_that_is_full(project):
     assert training.newest_checkpoint(str(project / "out"))
 
 
-@pytest.mark.slow
+@pytest.mark.very_slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-@pytest.mark.parametrize(
-    "kills, num_workers",
-    [pytest.param(20, workers, marks=pytest.mark.very_slow) for workers in (0, 2)],
-)
-def test_goes_on_after_every_kill(project, kills, num_workers):
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_goes_on_after_every_kill(project, num_workers):
     """Nothing is lost but the iterations since the last whole checkpoint."""
     moments, out, reached = random.Random(num_workers), project / "out", 0
     options = ["--num_workers", num_workers, "--save_interval", 2, "--resume_model", "latest", "--batch_size", 2]
     lost, parts, passed_over = [], 0, 0
-    for kill in range(kills):
+    for kill in range(KILLS):
         running = Running(project, "--iters", 100000, *options)
         if kill % 4 == 3:
             time.sleep(moments.uniform(0, 6))  # any moment, most of all of the start
@@ -327,7 +325,7 @@ def test_goes_on_after_every_kill(project, kills, num_workers):
     assert done.returncode == 0, done.stderr
     assert f"Going on from out/iter_{reached}" in done.stdout
     assert readable(out / f"iter_{reached + 3}") == sorted(FILES) and not list(out.rglob("part-*"))
-    print(f"{kills} kills, {reached + 3} iterations, lost {lost}, {parts} part files, {passed_over} passed over")
+    print(f"{KILLS} kills, {reached + 3} iterations, lost {lost}, {parts} part files, {passed_over} passed over")
     assert max(lost) <= 2
     deadline = time.time() + 15  # the workers look every five seconds
     while processes_in(project) and time.time() < deadline:

@@ -23,7 +23,8 @@ BACKBONES = {
     "mmseg_wide": "ResNet50_v1b",
 }
 
-FIRST = [("torchseg", False), ("paddleseg", True)]
+# What the default suite runs, with oneDNN or without.
+DEFAULT = [("torchseg", False), ("paddleseg", True)]
 
 
 def network(variant, num_classes=19):
@@ -52,7 +53,7 @@ def scenes():
 @pytest.mark.parametrize(
     "variant, onednn",
     [
-        pytest.param(variant, onednn, marks=[] if (variant, onednn) in FIRST else pytest.mark.very_slow)
+        pytest.param(variant, onednn, marks=[] if (variant, onednn) in DEFAULT else pytest.mark.very_slow)
         for variant in sorted(VARIANTS)
         for onednn in (False, True)
     ],
