@@ -25,6 +25,8 @@ class Writer(Protocol):
         """Take the mask, uint8 `[H, W]`, of uint8 BGR `[H, W, 3]`, shown after `seconds` if it is a frame."""
 
 
+# Paddle's words, OpenCV's, and two of OpenVINO's.
+_NO_MEMORY = "ResourceExhausted|Insufficient memory|Failed to allocate|bad_alloc"
 # Fewer pictures are not worth a runtime's second set-up for many at a time.
 _FEW = 4
 
@@ -105,7 +107,7 @@ def _outputs(
 
 @contextmanager
 def naming_memory() -> Iterator[None]:
-    """Turn what Paddle, NumPy and OpenCV say where the memory does not suffice into one sentence.
+    """Turn what Paddle, NumPy, OpenCV and OpenVINO say where the memory does not suffice into one sentence.
 
     Raises:
         InputError: it does not suffice.
@@ -113,7 +115,7 @@ def naming_memory() -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError, cv2.error) as error:
-        if not (isinstance(error, MemoryError) or re.search("ResourceExhausted|Insufficient memory", str(error))):
+        if not (isinstance(error, MemoryError) or re.search(_NO_MEMORY, str(error))):
             raise
         raise InputError("it needs more memory than there is; make it smaller, or cut it into tiles.") from error
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import io
 import os
 from typing import Any, Sequence
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from bisenetv1_plugin import figures
 from bisenetv1_plugin.files import write
@@ -44,6 +46,14 @@ class Painter:
         """uint8 `[H, W]` -> BGR `[H, W, 3]`."""
         return cv2.LUT(cv2.cvtColor(mask, cv2.COLOR_GRAY2BGR), self._bgr)
 
+    def indexed(self, mask: np.ndarray) -> bytes:
+        """uint8 `[H, W]` -> a PNG of the mask with the colours as its palette: half the work of three channels."""
+        image = Image.fromarray(mask)
+        image.putpalette(self._rgb.tobytes())
+        file = io.BytesIO()
+        image.save(file, "png", compress_level=1)
+        return file.getvalue()
+
     def overlay(self, mask: np.ndarray, pixels: np.ndarray, opacity: float = 0.5) -> np.ndarray:
         """The colours over `pixels`, uint8 BGR `[H, W, 3]`."""
         return cv2.addWeighted(pixels, 1 - opacity, self.color(mask), opacity, 0)
@@ -78,11 +88,11 @@ class Writer:
         Raises:
             OSError: a file cannot be written; it is not there then.
         """
-        pictures = {"": mask, "color": self._painter.color(mask)}
-        if "overlay" in self._folders:
-            pictures["overlay"] = self._painter.with_legend(self._painter.overlay(mask, pixels), mask)
-        for kind, picture in pictures.items():
-            write_picture(os.path.join(self._folders[kind], f"{name}.png"), picture)
+        paths = {kind: os.path.join(folder, f"{name}.png") for kind, folder in self._folders.items()}
+        write_picture(paths[""], mask)
+        write(paths["color"], self._painter.indexed(mask))
+        if "overlay" in paths:
+            write_picture(paths["overlay"], self._painter.with_legend(self._painter.overlay(mask, pixels), mask))
 
 
 def write_picture(path: str, picture: np.ndarray) -> None:

@@ -54,7 +54,7 @@ class OpenVINO:
     def run(self, images: np.ndarray) -> np.ndarray:
         """`[N, C, H, W]` float32 -> what the export's `output_op` gives."""
         with self._lock:  # one request, which refuses a second thread; each run takes all the cores anyway
-            return self._model(np.ascontiguousarray(images, dtype="float32"))[0]
+            return _checked(self._model(np.ascontiguousarray(images, dtype="float32"))[0], images)
 
     def stream(self, inputs: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """What `run` gives for each, in order; several at a time, on threads of their own."""
@@ -62,18 +62,25 @@ class OpenVINO:
             self._for_many = self._compile({**self._options, "PERFORMANCE_HINT": "THROUGHPUT"})
         count = self._for_many.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         requests = [self._for_many.create_infer_request() for _ in range(count)]
-        busy: deque[Any] = deque()
+        busy: deque[tuple[Any, np.ndarray]] = deque()
         for images in inputs:
             if not requests:
-                yield _result(busy[0])
-                requests.append(busy.popleft())
+                yield _result(*busy[0])
+                requests.append(busy.popleft()[0])
             request = requests.pop()
             request.start_async([np.ascontiguousarray(images, dtype="float32")])
-            busy.append(request)
+            busy.append((request, images))
         while busy:
-            yield _result(busy.popleft())
+            yield _result(*busy.popleft())
 
 
-def _result(request: Any) -> np.ndarray:
+def _result(request: Any, images: np.ndarray) -> np.ndarray:
     request.wait()
-    return request.get_output_tensor().data.copy()  # the next run overwrites it
+    return _checked(request.get_output_tensor().data.copy(), images)  # the next run overwrites it
+
+
+def _checked(output: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """Where the memory does not suffice OpenVINO says nothing, and the output is that of the run before."""
+    if len(output) != len(images) or output.shape[-2:] != images.shape[-2:]:
+        raise MemoryError(f"OpenVINO gave {output.shape} for {images.shape}")
+    return output

@@ -79,7 +79,7 @@ def test_an_export_of_upstream_has_no_probe(dynamic, tmp_path):
 @pytest.mark.parametrize("backend", RUNTIMES)
 def test_many_are_as_one(dynamic, backend):
     """In order, and none overwrites another."""
-    runtime = RUNTIMES[backend](Export(dynamic / "deploy.yaml"))
+    runtime = RUNTIMES[backend](Export(dynamic / "deploy.yaml"), cpu_threads=2)
     random = np.random.RandomState(0)
     sizes = [(64, 96), (64, 96), (32, 64), (64, 96), (96, 64), (64, 96), (64, 96)]
     images = [random.uniform(-1, 1, (1, 3, *size)).astype("float32") for size in sizes]

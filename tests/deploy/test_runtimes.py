@@ -170,7 +170,9 @@ def test_a_missing_converter_is_named(small, tmp_path, capsys, monkeypatch):
 def test_colours_and_overlays(small, dynamic, tmp_path):
     assert infer(dynamic, small.images, tmp_path, "--overlay") == 0
     for name, mask in masks(tmp_path).items():
-        color = np.asarray(Image.open(tmp_path / "color" / f"{name}.png"))
+        indexed = Image.open(tmp_path / "color" / f"{name}.png")
+        assert indexed.mode == "P" and (np.asarray(indexed) == mask).all()  # as PaddleSeg's tools write it
+        color = np.asarray(indexed.convert("RGB"))
         assert (color == figures.palette(256)[mask]).all()
         image = np.asarray(Image.open(small.images / f"{name}.png"))
         overlay = np.asarray(Image.open(tmp_path / "overlay" / f"{name}.png"))[: image.shape[0]]  # above the legend
@@ -302,3 +304,37 @@ def test_a_missing_runtime_is_named(dynamic, monkeypatch, backend):
     monkeypatch.setitem(sys.modules, backend, None)
     with pytest.raises(InputError, match=rf"needs the package {backend}: pip install"):
         RUNTIMES[backend](Export(dynamic / "deploy.yaml"))
+
+
+_TOO_LARGE = """
+import resource, sys
+import numpy as np
+from bisenetv1_plugin.deploy.exported import Export
+from bisenetv1_plugin.deploy.inference import naming_memory
+from bisenetv1_plugin.deploy.runtimes import RUNTIMES
+from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.machine import memory
+
+runtime = RUNTIMES[sys.argv[2]](Export(sys.argv[1]), cpu_threads=2)
+small, large = np.zeros((1, 3, 64, 64), "float32"), np.zeros((1, 3, 4800, 7200), "float32")
+runs = {"one": runtime.run, "many": lambda images: list(runtime.stream([images]))}
+for run in runs.values():
+    run(small)
+resource.setrlimit(resource.RLIMIT_AS, (memory("VmSize") + 900 * 2**20,) * 2)
+for name, run in runs.items():
+    try:
+        with naming_memory():
+            run(large)
+    except InputError as error:
+        print(name, error)
+"""
+
+
+@pytest.mark.parametrize("backend", RUNTIMES)
+def test_too_little_memory_is_said(dynamic, backend):
+    """OpenVINO says nothing, and gives the masks of the picture before; ONNX Runtime has an exception of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", _TOO_LARGE, str(dynamic / "deploy.yaml"), backend], stdout=subprocess.PIPE, text=True
+    )
+    sentence = "it needs more memory than there is; make it smaller, or cut it into tiles."
+    assert [line for line in done.stdout.splitlines() if sentence in line] == [f"one {sentence}", f"many {sentence}"]

@@ -1,0 +1,68 @@
+"""What reading and writing cost beside the network: python tests/benchmarks/folder.py DEPLOY_YAML IMAGES [TURNS]
+
+For every runtime at hand, in turns: the bare runtime on what the transforms made of all images of a folder, held in
+memory, and `infer` on the folder, masks written. Prints the images a second of both and their ratio, medians.
+"""
+
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections import deque
+
+from bisenetv1_plugin.cli import terminal
+from bisenetv1_plugin.machine import cores
+
+terminal.load_paddle()
+
+from bisenetv1_plugin.deploy.exported import Export  # noqa: E402 - after Paddle's start-up messages are kept away
+from bisenetv1_plugin.deploy.images import Source  # noqa: E402
+from bisenetv1_plugin.deploy.inference import batches, infer  # noqa: E402
+from bisenetv1_plugin.deploy.masks import Painter, Writer  # noqa: E402
+from bisenetv1_plugin.deploy.runtimes import RUNTIMES  # noqa: E402
+from bisenetv1_plugin.errors import InputError  # noqa: E402
+
+RUNTIMES_AS_INFER_HAS_THEM = {"openvino": {}, "onnxruntime": {}, "paddle": {"enable_mkldnn": True}}
+
+
+def seconds(work):
+    time.sleep(0.25)  # idle threads of OpenMP spin for 200 ms
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def measure(export, folder, name, turns):
+    runtime = RUNTIMES[name](export, cpu_threads=cores(), **RUNTIMES_AS_INFER_HAS_THEM[name])
+    inputs = [batch[0].sample["img"][None] for batch in batches(Source(folder), export, 1)]
+    deque(runtime.stream(inputs[:4]), maxlen=0)
+
+    def bare():
+        deque(runtime.stream(inputs), maxlen=0)
+
+    def whole():
+        with tempfile.TemporaryDirectory() as masks:
+            infer(export, runtime, Source(folder), [Writer(masks, painter=Painter(export.classes, export.colors))])
+            assert len(os.listdir(masks)) == len(inputs) + 1  # and the folder of the colours
+
+    rates = {"bare": [], "whole": []}
+    for _ in range(turns):
+        for kind, work in (("bare", bare), ("whole", whole)):
+            rates[kind].append(len(inputs) / seconds(work))
+    ratios = [whole / bare for bare, whole in zip(rates["bare"], rates["whole"])]
+    bare, whole = (statistics.median(values) for values in rates.values())
+    print(
+        f"{name}: bare {bare:.2f} images/s, folder {whole:.2f}, ratio {statistics.median(ratios):.3f} "
+        f"({min(ratios):.3f} to {max(ratios):.3f})",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    deploy, images, *turns = sys.argv[1:]
+    for name in RUNTIMES_AS_INFER_HAS_THEM:
+        try:
+            measure(Export(deploy), images, name, int(turns[0]) if turns else 3)
+        except InputError as error:
+            print(f"{name}: {error}")
