@@ -17,7 +17,7 @@ _ENGLISH = {
 _CHINESE = {
     "intro": "拖入图片或视频，或使用摄像头。文件只保存在这台服务器上，{minutes} 分钟后删除。"
     "每个文件最大 {megabytes} MB，{megapixels} 百万像素。",
-    "runtime": "推理引擎与精度",
+    "runtime": "运行时与精度",
     "opacity": "颜色不透明度",
     "picture": "图片",
     "video": "视频",

@@ -96,7 +96,7 @@ def add_device_argument(parser):
 
 
 def add_image_arguments(parser, save_dir):
-    parser.add_argument("--image_path", required=True, help="an image, a list of images or a folder of them")
+    parser.add_argument("--image_path", required=True, help="an image, a list of images, a folder of them or a video")
     parser.add_argument("--save_dir", default=save_dir, help=f"folder of the results, default {save_dir}")
 
 

@@ -24,8 +24,8 @@ def add_arguments(parser):
     parser.add_argument(
         "--to",
         choices=["openvino", "onnx", "paddle"],
-        help="the runtime: openvino and onnx on every Paddle, paddle on 2.6 and 3.0; default: openvino where it is "
-        "installed. ONNX Runtime and OpenVINO run onnx",
+        help="the runtime: openvino and onnx on every Paddle, paddle on 2.6 and 3.0; default: openvino where NNCF "
+        "is installed, else paddle. ONNX Runtime and OpenVINO run onnx",
     )
     parser.add_argument(
         "--batch_nums", type=flags.positive, help="batches of the train_dataset; default: about 100 images"

@@ -126,8 +126,8 @@ STARTS = {
 def test_start(case):
     """Mean, deviation and kind of distribution of every convolution, and every BatchNorm.
 
-    But for ResNets, whose weights are read from a file in every recipe, and the biases of the authors' heads and of
-    MMSegmentation's auxiliary ones: there PyTorch's default, below 1 / sqrt(fan_in), where ours are 0.
+    But for ResNets, whose weights are read from a file in the published trainings, and the biases of the authors'
+    heads and of MMSegmentation's auxiliary ones: there PyTorch's default, below 1 / sqrt(fan_in), where ours are 0.
     """
     make, variant = STARTS[case]
     torch.manual_seed(1)
