@@ -334,7 +334,7 @@ class TestBrowser:
 
     def test_chinese(self, server, browser):
         page = browser(server.url, "zh-CN")
-        wait(lambda: "推理引擎与精度" in page.page_source, 60)
+        wait(lambda: "运行时与精度" in page.page_source, 60)
         assert "Opacity" not in shown(page, "body")
 
 
