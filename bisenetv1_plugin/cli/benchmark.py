@@ -5,10 +5,9 @@ BiseNetV1. `bisenetv1 benchmark loss` measures the loss, and a training step wit
 """
 
 import os
-import sys
 import tempfile
 
-from bisenetv1_plugin.cli import flags, results
+from bisenetv1_plugin.cli import flags, results, terminal
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.machine import cores
 
@@ -49,13 +48,15 @@ def add_arguments(parser):
 def run(args):
     results.check(args.json)
     results.check_picture(args.picture)
+    terminal.load_paddle()
     if args.export == "loss":
         return _loss(args)
     from bisenetv1_plugin import figures
 
     measured = []
     with tempfile.TemporaryDirectory() as folder:
-        exports = _given(args.export) if args.export else _fresh(folder, args.int8)
+        with terminal.quiet():
+            exports = _given(args.export) if args.export else _fresh(folder, args.int8)
         for width, height in args.sizes:
             for batch in args.batch_sizes:
                 for threads in args.cpu_threads:
@@ -104,7 +105,7 @@ def _export(model, folder, name):
 
     reason = export.save(model, folder, [{"type": "Normalize"}])
     if reason:
-        print(f"bisenetv1: {name}: {reason}", file=sys.stderr)
+        terminal.warn(f"{name}: {reason}")
     return os.path.join(folder, "deploy.yaml")
 
 
@@ -118,7 +119,7 @@ def _quantised(model, folder, to, name):
     try:
         quantize.save(model, folder, [{"type": "Normalize"}], [{"img": image} for image in noise], 4, 1, to)
     except InputError as error:
-        print(f"bisenetv1: {name}: {error}", file=sys.stderr)
+        terminal.warn(f"{name}: {error}")
         return None
     return os.path.join(folder, "deploy.yaml")
 
@@ -135,7 +136,7 @@ def _measure(exports, shape, threads, turns):
     found = measure(cases, turns, progress=lambda turns: progress.bar(turns, unit="turn", desc=what))
     for one in found:
         if one.fault:
-            print(f"bisenetv1: {one.case.name} is not measured: {one.fault}", file=sys.stderr)
+            terminal.warn(f"{one.case.name} is not measured: {one.fault}")
     return found
 
 

@@ -24,7 +24,10 @@ from bisenetv1_plugin.cli.log import Log
 from bisenetv1_plugin.errors import InputError
 
 # The commands that import Paddle.
-COMMANDS = ("demo", "train", "val", "predict", "export", "quantize", "infer", "verify", "convert", "data", "app")
+COMMANDS = (
+    *("demo", "train", "val", "predict", "export", "quantize", "infer", "verify"),
+    *("benchmark", "convert", "data", "app"),
+)
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _SPEAKERS = {_PACKAGE / "training.py", _PACKAGE / "weights.py"}  # whose lines of information are for the user

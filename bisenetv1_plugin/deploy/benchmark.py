@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 import statistics
+import sys
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -139,6 +141,7 @@ class _Process:
 
 def _serve(pipe: Any, case: Case) -> None:
     """In the other process: make the runtime, then run as often as the pipe says; 0 ends it."""
+    sys.stdout = io.StringIO()  # what it has to say goes through the pipe
     started = time.perf_counter()
     image = np.random.RandomState(0).uniform(-1, 1, case.shape).astype("float32")
     try:

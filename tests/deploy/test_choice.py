@@ -150,6 +150,7 @@ def test_the_benchmark_measures_what_runs_here(dynamic, tmp_path, capsys):
     flags = ["--sizes", "96x64", "--turns", "2", "--json", tmp_path / "b.json", "--picture", tmp_path / "b.png"]
     assert run("benchmark", dynamic, *flags) == 0
     out = capsys.readouterr().out
+    assert all(line.startswith("| ") or line.startswith("|---") for line in out.splitlines()), "nothing but the table"
     measured = json.loads((tmp_path / "b.json").read_text())
     assert [entry["name"] for entry in measured][:1] == [f"{dynamic}, paddle"]
     for entry in measured:
