@@ -179,7 +179,7 @@ def bars(path, values, label):
     drawn = axis.barh(range(len(names)), numbers, tick_label=names)
     axis.bar_label(drawn, fmt="%.0f", padding=3)
     axis.invert_yaxis()
-    axis.margins(x=0.1)
+    axis.margins(x=0.15)  # room for the longest number
     axis.set(xlabel=label)
     _save(figure, path, dpi=110)
     return path
