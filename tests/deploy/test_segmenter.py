@@ -316,7 +316,7 @@ class TestClasses:
         assert segmenter.classes == ["road way", "house", "tree", "sky", "car"]
         assert segmenter.colors.tolist() == [[n, n + 1, n + 2] for n in range(1, 15, 3)]
         ((name, mask),) = infer(exported, scenes[0], tmp_path / "masks").items()
-        color = np.asarray(Image.open(tmp_path / "masks" / "color" / f"{name}.png"))
+        color = np.asarray(Image.open(tmp_path / "masks" / "color" / f"{name}.png").convert("RGB"))
         assert np.array_equal(color, segmenter.colors[mask])
         flags = ["--config", small.config, "--model_path", small.weights, "--save_dir", tmp_path / "x"]
         for file, sentence in (("cityscapes", "names 19 classes; .* has 5"), ("absent.txt", "there is no absent.txt")):
