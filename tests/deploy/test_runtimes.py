@@ -330,6 +330,7 @@ for name, run in runs.items():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", RUNTIMES)
 def test_too_little_memory_is_said(dynamic, backend):
     """OpenVINO says nothing, and gives the masks of the picture before; ONNX Runtime has an exception of its own."""
