@@ -55,6 +55,9 @@ class OnnxRuntime:
 
     def stream(self, inputs: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """What `run` gives for each, in order; several at a time, on threads of their own."""
+        if self._at_a_time == 1:
+            yield from map(self.run, inputs)
+            return
         if self._for_many is None:
             self._for_many = self._open(self._threads // self._at_a_time)
         begun: deque[Future[np.ndarray]] = deque()

@@ -11,12 +11,11 @@ import tempfile
 import time
 from collections import deque
 
-from bisenetv1_plugin.cli import terminal
-from bisenetv1_plugin.machine import cores
+from bisenetv1_plugin.machine import cores, use_amd_vectors
 
-terminal.load_paddle()
+use_amd_vectors()  # as the commands do, before Paddle is imported
 
-from bisenetv1_plugin.deploy.exported import Export  # noqa: E402 - after Paddle's start-up messages are kept away
+from bisenetv1_plugin.deploy.exported import Export  # noqa: E402
 from bisenetv1_plugin.deploy.images import Source  # noqa: E402
 from bisenetv1_plugin.deploy.inference import batches, infer  # noqa: E402
 from bisenetv1_plugin.deploy.masks import Painter, Writer  # noqa: E402

@@ -146,10 +146,10 @@ def test_an_export_in_int8_says_what_runs_it(small, dynamic, tmp_path, capsys):
 
 
 @pytest.mark.very_slow
-def test_the_benchmark_measures_what_runs_here(dynamic, tmp_path, capsys):
+def test_the_benchmark_measures_what_runs_here(dynamic, tmp_path, capfd):
     flags = ["--sizes", "96x64", "--turns", "2", "--json", tmp_path / "b.json", "--picture", tmp_path / "b.png"]
     assert run("benchmark", dynamic, *flags) == 0
-    out = capsys.readouterr().out
+    out = capfd.readouterr().out
     assert all(line.startswith("| ") or line.startswith("|---") for line in out.splitlines()), "nothing but the table"
     measured = json.loads((tmp_path / "b.json").read_text())
     assert [entry["name"] for entry in measured][:1] == [f"{dynamic}, paddle"]
