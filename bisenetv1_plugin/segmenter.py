@@ -16,6 +16,7 @@ from bisenetv1_plugin.deploy.choice import DEVICES, default_device
 from bisenetv1_plugin.deploy.exported import Export
 from bisenetv1_plugin.deploy.images import VIDEOS, Source
 from bisenetv1_plugin.deploy.masks import Painter
+from bisenetv1_plugin.deploy.preparing import Preparation
 from bisenetv1_plugin.deploy.segmenting import Exported, Segmented, Trained
 from bisenetv1_plugin.errors import InputError
 
@@ -164,7 +165,7 @@ class Segmenter:
         build = project.Builder(cfg)
         model = project.trained_model(build, os.fspath(weights))
         segmenter = cls.__new__(cls)
-        engine = Trained(model, Compose(build.val_transforms), options, machine.cores())
+        engine = Trained(model, Preparation(Compose(build.val_transforms)), options, machine.cores())
         segmenter._set(engine, *named_classes(cfg))
         return segmenter
 

@@ -207,7 +207,7 @@ def _first_images(source, export, count=4):
     """What the transforms make of the first pictures; the source stands at its beginning again."""
     from bisenetv1_plugin.deploy.inference import batches
 
-    images = [batch[0].sample["img"][None] for batch, _ in zip(batches(source, export, 1), range(count))]
+    images = [batch[0].prepared.image[None] for batch, _ in zip(batches(source, export, 1), range(count))]
     source.rewind()
     return images
 

@@ -21,6 +21,7 @@ def run(args):
     from bisenetv1_plugin.cli import progress
     from bisenetv1_plugin.deploy.images import Source
     from bisenetv1_plugin.deploy.prediction import predict
+    from bisenetv1_plugin.deploy.preparing import Preparation
 
     cfg = project.load_config(args.config)
     options = flags.test_config(cfg, args, "aug_pred")
@@ -31,9 +32,9 @@ def run(args):
     project.set_device(args.device)
     build = project.Builder(cfg)
     model = project.trained_model(build, args.model_path)
-    transforms = Compose(build.val_transforms)
+    prepare = Preparation(Compose(build.val_transforms))
     with progress.bar(total=source.total, unit="image", desc="predict") as bar:
         step = lambda: bar.update(source.done - bar.n)  # noqa: E731
-        predict(model, transforms, source, args.save_dir, args.custom_color, step, **options)
+        predict(model, prepare, source, args.save_dir, args.custom_color, step, **options)
     print(f"The masks are in {args.save_dir}")
     return flags.report(source.faults)

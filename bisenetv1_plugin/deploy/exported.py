@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Callable
+from typing import Any
 
 import yaml
 from paddleseg.deploy.infer import DeployConfig
 
+from bisenetv1_plugin.deploy.preparing import Preparation
 from bisenetv1_plugin.errors import InputError
 
 
@@ -20,8 +21,8 @@ class Export:
         program, params (str, optional): Paddle's files; None for what another runtime's quantiser has made.
         onnx (str, optional): the ONNX model; None if it was exported without one.
         openvino (str, optional): OpenVINO's model in 8 bits; None if it is none.
-        transforms (callable): `{"img": path or float32 BGR [H, W, 3]}` -> `img` float32 `[C, H, W]`, `trans_info`.
-        transform_list (list[dict]): the same as in the configuration.
+        prepare (Preparation): pixels to what the network takes.
+        transform_list (list[dict]): its transforms, as in the configuration.
         output_op (str): 'argmax', 'softmax' or 'none'.
         quantised (bool): in 8 bits: `quantize.save` has made it.
         precision (str): what it is computed in unless asked otherwise: 'int8' if it is quantised, else 'fp32'.
@@ -47,7 +48,7 @@ class Export:
         self.folder = os.path.dirname(path)
         self.program: str | None = deploy.model if values.get("model") else None
         self.params: str | None = deploy.params if values.get("model") else None
-        self.transforms: Callable[[dict[str, Any]], dict[str, Any]] = deploy.transforms
+        self.prepare = Preparation(deploy.transforms)
         self.onnx = os.path.join(self.folder, values["onnx"]) if values.get("onnx") else None
         self.openvino = os.path.join(self.folder, values["openvino"]) if values.get("openvino") else None
         self.transform_list: list[dict[str, Any]] = values["transforms"]

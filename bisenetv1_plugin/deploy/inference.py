@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from contextlib import closing, contextmanager
-from typing import Any, Callable, Iterator, NamedTuple, Protocol, Sequence
+from typing import Callable, Iterator, NamedTuple, Protocol, Sequence
 
 import cv2
 import numpy as np
@@ -14,6 +14,7 @@ from bisenetv1_plugin.deploy.exported import Export
 from bisenetv1_plugin.deploy.images import Source
 from bisenetv1_plugin.deploy.masks import restore
 from bisenetv1_plugin.deploy.pipeline import Behind, ahead
+from bisenetv1_plugin.deploy.preparing import Prepared
 from bisenetv1_plugin.deploy.runtimes import Runtime
 from bisenetv1_plugin.errors import InputError
 
@@ -55,7 +56,7 @@ def infer(
     def write(batch: list[Picture], output: np.ndarray) -> None:
         masks = output.argmax(axis=1) if output.ndim == 4 else output
         for picture, mask in zip(batch, masks):
-            restored = restore(mask.astype("uint8"), picture.sample["trans_info"])
+            restored = restore(mask.astype("uint8"), picture.prepared.trans_info)
             for writer in writers:
                 writer.write(picture.name, restored, picture.pixels, picture.seconds)
 
@@ -77,8 +78,9 @@ def _outputs(
     """What the runtime gives for every batch, in order; where the memory does not suffice, the sentence for it."""
 
     def images(batch: list[Picture]) -> np.ndarray:
-        found = [picture.sample["img"] for picture in batch]
-        return np.stack(found + found[-1:] * (fixed - len(found)))  # a fixed batch is full; `zip` drops these
+        found = [picture.prepared.image for picture in batch]
+        found += found[-1:] * (fixed - len(found))  # a fixed batch is full; `zip` drops these
+        return found[0][np.newaxis] if len(found) == 1 else np.stack(found)  # a copy costs as much as the looking up
 
     begun: deque[list[Picture]] = deque()
 
@@ -125,7 +127,7 @@ class Picture(NamedTuple):
 
     name: str
     pixels: np.ndarray
-    sample: dict[str, Any]
+    prepared: Prepared
     seconds: float
 
 
@@ -135,17 +137,17 @@ def batches(source: Source, export: Export, batch_size: int) -> Iterator[list[Pi
     for name, pixels in source:
         try:
             with naming_memory():
-                sample = export.transforms({"img": pixels.astype("float32")})
+                prepared = export.prepare(pixels)
         except InputError as error:
             source.faults.append(f"{name} was left out: {error}")
             continue
-        picture = Picture(name, pixels, sample, source.frames.seconds if source.frames else 0.0)
-        shape = sample["img"].shape
+        picture = Picture(name, pixels, prepared, source.frames.seconds if source.frames else 0.0)
+        shape = prepared.image.shape
         misfit = export.misfit((batch_size, *shape))
         if misfit:
             source.faults.append(f"{name} was left out: {misfit}.")
             continue
-        if batch and (len(batch) == batch_size or batch[0].sample["img"].shape != shape):
+        if batch and (len(batch) == batch_size or batch[0].prepared.image.shape != shape):
             yield batch
             batch = []
         batch.append(picture)

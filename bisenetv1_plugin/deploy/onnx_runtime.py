@@ -63,7 +63,7 @@ class OnnxRuntime:
         begun: deque[Future[np.ndarray]] = deque()
         with ThreadPoolExecutor(self._at_a_time) as pool:
             for images in inputs:
-                if len(begun) == self._at_a_time:
+                if len(begun) > self._at_a_time:  # one more than run: no thread waits for another's picture
                     yield begun.popleft().result()
                 begun.append(pool.submit(_run, self._for_many, images))
             while begun:

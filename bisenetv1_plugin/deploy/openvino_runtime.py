@@ -60,7 +60,8 @@ class OpenVINO:
         """What `run` gives for each, in order; several at a time, on threads of their own."""
         if self._for_many is None:
             self._for_many = self._compile({**self._options, "PERFORMANCE_HINT": "THROUGHPUT"})
-        count = self._for_many.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        # One more than run at a time: the next picture waits for a free stream, not for the oldest result.
+        count = self._for_many.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") + 1
         requests = [self._for_many.create_infer_request() for _ in range(count)]
         busy: deque[tuple[Any, np.ndarray]] = deque()
         for images in inputs:

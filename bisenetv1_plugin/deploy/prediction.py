@@ -22,12 +22,13 @@ from bisenetv1_plugin import files
 from bisenetv1_plugin.deploy.images import Source
 from bisenetv1_plugin.deploy.inference import naming_memory
 from bisenetv1_plugin.deploy.masks import write_picture
+from bisenetv1_plugin.deploy.preparing import Preparation
 from bisenetv1_plugin.errors import InputError
 
 
 def predict(
     model: paddle.nn.Layer,
-    transforms: Callable[[dict[str, Any]], dict[str, Any]],
+    prepare: Preparation,
     source: Source,
     save_dir: str,
     custom_color: Sequence[int] | None = None,
@@ -38,7 +39,7 @@ def predict(
 
     Args:
         model (paddle.nn.Layer): in evaluation mode.
-        transforms (callable): `{"img": float32 BGR [H, W, 3]}` -> `img` float32 `[C, H, W]`, `trans_info`.
+        prepare (Preparation): pixels to what the network takes.
         source (Source): the pictures.
         save_dir (str): where to write.
         custom_color (sequence[int], optional): R G B R G B ...; default: PaddleSeg's colours.
@@ -52,7 +53,7 @@ def predict(
     bgr = np.array(colors, "uint8").reshape(-1, 3)[:, ::-1]
     for name, pixels in source:
         try:
-            mask, _ = segment(model, transforms, pixels, **options)
+            mask, _ = segment(model, prepare, pixels, **options)
         except InputError as error:
             source.faults.append(f"{name} was left out: {error}")
             continue
@@ -72,7 +73,7 @@ def _takes_colours(ending: str) -> bool:
 
 def segment(
     model: paddle.nn.Layer,
-    transforms: Callable[[dict[str, Any]], dict[str, Any]],
+    prepare: Preparation,
     pixels: np.ndarray,
     aug_pred: bool = False,
     **options: Any,
@@ -91,9 +92,9 @@ def segment(
             options.pop(name, None)
     try:
         with naming_memory(), paddle.no_grad():
-            sample = transforms({"img": pixels.astype("float32")})
-            image = paddle.to_tensor(sample["img"][np.newaxis])
-            mask, logits = run(model, image, trans_info=sample["trans_info"], **options)
+            prepared = prepare(pixels)
+            image = paddle.to_tensor(prepared.image[np.newaxis])
+            mask, logits = run(model, image, trans_info=prepared.trans_info, **options)
             return mask.numpy()[0, 0].astype("uint8"), logits
     except (ValueError, RuntimeError) as error:
         paddle_says = re.search(r"\(InvalidArgument\) (.*)", str(error))  # of another number of channels, for one

@@ -21,6 +21,7 @@ from bisenetv1_plugin.deploy.exported import Export
 from bisenetv1_plugin.deploy.inference import naming_memory
 from bisenetv1_plugin.deploy.libraries import optional_library
 from bisenetv1_plugin.deploy.masks import restore
+from bisenetv1_plugin.deploy.preparing import Preparation
 from bisenetv1_plugin.deploy.runtimes import RUNTIMES, Runtime
 from bisenetv1_plugin.errors import InputError
 
@@ -87,12 +88,12 @@ class Exported:
 
         def inputs() -> Iterator[np.ndarray]:
             for name, pixels in pictures:
-                sample = self._export.transforms({"img": pixels.astype("float32")})
-                batch = sample["img"][np.newaxis].repeat(self._export.input_shape[0] or 1, axis=0)
+                prepared = self._export.prepare(pixels)
+                batch = prepared.image[np.newaxis].repeat(self._export.input_shape[0] or 1, axis=0)
                 misfit = self._export.misfit(batch.shape)
                 if misfit:
                     raise InputError(f"{name} does not fit: {misfit}.")
-                begun.append((pixels, sample["trans_info"]))
+                begun.append((pixels, prepared.trans_info))
                 yield batch
 
         with naming_memory():
@@ -133,7 +134,7 @@ class Trained:
 
     Args:
         model (paddle.nn.Layer): in evaluation mode.
-        transforms (callable): `{"img": float32 BGR [H, W, 3]}` -> `img` float32 `[C, H, W]`, `trans_info`.
+        prepare (Preparation): pixels to what the network takes.
         options (dict): of `prediction.segment`, such as a sliding window.
         cpu_threads (int): threads on the CPU.
 
@@ -146,11 +147,11 @@ class Trained:
     def __init__(
         self,
         model: paddle.nn.Layer,
-        transforms: Callable[[dict[str, Any]], dict[str, Any]],
+        prepare: Preparation,
         options: dict[str, Any],
         cpu_threads: int,
     ) -> None:
-        self._segment = lambda pixels: prediction.segment(model, transforms, pixels, **options)
+        self._segment = lambda pixels: prediction.segment(model, prepare, pixels, **options)
         self._cpu_threads = cpu_threads
         self._lock = threading.Lock()  # whether gradients are kept is one setting for all threads
 

@@ -34,21 +34,20 @@ def seconds(work):
 
 def measure(export, folder, name, turns):
     runtime = RUNTIMES[name](export, cpu_threads=cores(), **RUNTIMES_AS_INFER_HAS_THEM[name])
-    inputs = [batch[0].sample["img"][None] for batch in batches(Source(folder), export, 1)]
+    inputs = [batch[0].prepared.image[None] for batch in batches(Source(folder), export, 1)]
     deque(runtime.stream(inputs[:4]), maxlen=0)
 
-    def bare():
-        deque(runtime.stream(inputs), maxlen=0)
-
-    def whole():
-        with tempfile.TemporaryDirectory() as masks:
-            infer(export, runtime, Source(folder), [Writer(masks, painter=Painter(export.classes, export.colors))])
-            assert len(os.listdir(masks)) == len(inputs) + 1  # and the folder of the colours
-
     rates = {"bare": [], "whole": []}
-    for _ in range(turns):
-        for kind, work in (("bare", bare), ("whole", whole)):
-            rates[kind].append(len(inputs) / seconds(work))
+    with tempfile.TemporaryDirectory() as masks:
+        writer = Writer(masks, painter=Painter(export.classes, export.colors))
+        kinds = {
+            "bare": lambda: deque(runtime.stream(inputs), maxlen=0),
+            "whole": lambda: infer(export, runtime, Source(folder), [writer]),
+        }
+        for turn in range(turns):
+            for kind in reversed(kinds) if turn % 2 else kinds:
+                rates[kind].append(len(inputs) / seconds(kinds[kind]))
+        assert len(os.listdir(masks)) == len(inputs) + 1  # and the folder of the colours
     ratios = [whole / bare for bare, whole in zip(rates["bare"], rates["whole"])]
     bare, whole = (statistics.median(values) for values in rates.values())
     print(

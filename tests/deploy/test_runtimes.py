@@ -16,6 +16,7 @@ from PIL import Image
 from bisenetv1_plugin import figures
 from bisenetv1_plugin.cli import main
 from bisenetv1_plugin.deploy.exported import Export
+from bisenetv1_plugin.deploy.images import decode
 from bisenetv1_plugin.deploy.runtimes import RUNTIMES
 from bisenetv1_plugin.errors import InputError
 
@@ -72,7 +73,7 @@ def test_bf16_is_near_and_not_equal(small, logits, backend):
     except InputError as error:
         assert "AVX-512" in str(error) or "no bf16 in this processor" in str(error)
         return
-    difference = np.abs(runtime.run(export.transforms({"img": str(path)})["img"][np.newaxis])[0] - expected).max()
+    difference = np.abs(runtime.run(export.prepare(decode(str(path))).image[np.newaxis])[0] - expected).max()
     assert 1e-4 < difference / np.abs(expected).max() < 0.1
 
 
@@ -126,7 +127,7 @@ def test_calibration_wants_images(small, tmp_path):
 def test_logits_are_the_network_s(small, logits, backend):
     path = sorted(small.images.iterdir())[0]
     export = Export(logits / "deploy.yaml")
-    image = export.transforms({"img": str(path)})["img"][np.newaxis]
+    image = export.prepare(decode(str(path))).image[np.newaxis]
     expected = dygraph(small.model, path)
     assert np.abs(RUNTIMES[backend](export).run(image)[0] - expected).max() < 1e-4 * np.abs(expected).max()
 
@@ -310,6 +311,7 @@ _TOO_LARGE = """
 import resource, sys
 import numpy as np
 from bisenetv1_plugin.deploy.exported import Export
+from bisenetv1_plugin.deploy.images import decode
 from bisenetv1_plugin.deploy.inference import naming_memory
 from bisenetv1_plugin.deploy.runtimes import RUNTIMES
 from bisenetv1_plugin.errors import InputError

