@@ -21,6 +21,9 @@ _PATIENCE = 20
 # Equal probabilities differ in their last bits with the order of the classes; ties stay together within this.
 _TIE = 1e-6
 
+# The class, for Paddle's cross-entropy, of pixels that do not count.
+_UNLABELLED = -1
+
 
 class BiSeNetV1Loss(nn.Layer):
     """OHEM cross-entropy with the semantics of the authors' code (TorchSeg `ProbOhemCrossEntropy2d`).
@@ -107,15 +110,17 @@ class BiSeNetV1Loss(nn.Layer):
         if self.weight is not None and len(self.weight) != num_classes:
             raise ValueError(f"`weight` has {len(self.weight)} numbers, and the network {num_classes} classes.")
 
-        valid, target = self._valid(label.astype("float32"), num_classes)
+        target = self._target(label, num_classes)
         with paddle.amp.auto_cast(enable=False):  # PaddleSeg computes losses inside auto_cast
             if logit.dtype not in (paddle.float32, paddle.float64):  # Paddle 2 copies what it casts to its own type
                 logit = logit.astype("float32")
-            pixel_loss = F.cross_entropy(logit, target.unsqueeze(1), reduction="none", axis=1).squeeze(1)
-            kept = self._hard(pixel_loss.detach(), valid.astype(pixel_loss.dtype))
+            pixel_loss = F.cross_entropy(
+                logit, target.unsqueeze(1), ignore_index=_UNLABELLED, reduction="none", axis=1
+            ).squeeze(1)
+            kept = self._hard(pixel_loss.detach(), target != _number(_UNLABELLED)).astype(pixel_loss.dtype)
             if self.weight is not None:
                 weight = paddle.to_tensor(self.weight, dtype=kept.dtype)
-                kept = kept * paddle.gather(weight, target.flatten()).reshape(kept.shape)
+                kept = kept * paddle.gather(weight, target.clip(min=0).flatten()).reshape(kept.shape)
             total = kept.sum() if self.average_over == "kept" else paddle.full([], kept.size, kept.dtype)
             loss = (pixel_loss * kept).sum() / paddle.where(total > 0, total, paddle.ones_like(total))
             if paddle.in_dynamic_mode():
@@ -126,26 +131,30 @@ class BiSeNetV1Loss(nn.Layer):
         """How many of the last calls, without a break, gave NaN or infinity. Reads from the device."""
         return 0 if self._not_finite is None else int(self._not_finite)
 
-    def _valid(self, label, num_classes):
-        """1 for pixels that count and 0 for others, float32, and the classes (0 for the others), int32.
+    def _target(self, label, num_classes):
+        """The classes, int32, and `_UNLABELLED` for pixels that do not count.
 
-        In floats: comparing and choosing integers takes Paddle ten times as long on the CPU.
+        Every map of the label's size counts: a bare number in a comparison would be made one, and what is ours is
+        changed in place. The caller's label is not ours, and `astype` may return it.
         """
-        labelled = (label != self.ignore_index).astype("float32")
+        least, end, one, ignored = (_number(value) for value in (0, num_classes, 1, self.ignore_index))
+        label = label.astype("int32")
+        labelled = label != ignored
+        label = labelled.astype("int32").multiply_(label)
         if paddle.in_dynamic_mode():
-            self._check(label * labelled, num_classes)
-        valid = labelled * (label >= 0).astype("float32") * (label < num_classes).astype("float32")
-        return valid, (label * valid).astype("int32")
+            self._check(label, num_classes)
+        valid = (labelled & (label >= least) & (label < end)).astype("int32")
+        return label.multiply_(valid).add_(valid).subtract_(one)
 
     def _hard(self, pixel_loss, valid):
-        """Which pixels are kept, 1 or 0, `[N, H, W]`. `loss >= -log(t)` is `probability <= t`."""
+        """Which pixels are kept, bool `[N, H, W]`. `loss >= -log(t)` is `probability <= t`."""
         if isinstance(self.min_kept, int) and self.min_kept > valid.size:
             return valid
         count = self._count(valid)
-        # Ignored pixels have probability 1, as in the authors' code.
-        threshold = _largest(pixel_loss * valid, count, self.max_easy_loss) - _TIE
+        # Pixels that do not count have no loss, so probability 1, as in the authors' code.
+        threshold = _largest(pixel_loss, count, self.max_easy_loss) - _TIE
         threshold = paddle.where(_total(valid) >= count, threshold, paddle.zeros_like(threshold))
-        return valid * (pixel_loss >= threshold).astype(valid.dtype)
+        return valid & (pixel_loss >= threshold)
 
     def _count(self, valid):
         """How many pixels are kept at least: a number, or of no dimension and on the device."""
@@ -207,14 +216,18 @@ def _enclosed(values, count, most):
     Exact from 1e-5 on; below, to less than the tie's width.
     """
     low, high = paddle.zeros([], values.dtype), paddle.full([], most, values.dtype)
-    reached = _total((values >= high).astype(values.dtype)) >= count
+    reached = _total(values >= high) >= count
     for _ in range(70 if values.dtype == paddle.float64 else 40):
         middle = (low + high) / 2
-        enough = _total((values >= middle).astype(values.dtype)) >= count
+        enough = _total(values >= middle) >= count
         low, high = paddle.where(enough, middle, low), paddle.where(enough, high, middle)
     return paddle.where(reached, paddle.full([], most, values.dtype), low)
 
 
+def _number(value):
+    return paddle.full([], value, "int32")
+
+
 def _total(ones):
-    """How many ones `[N, H, W]` holds, int64; an image's are counted in their own type, exact to 16 million."""
-    return ones.sum(axis=[1, 2]).astype("int64").sum()
+    """How many of `[N, H, W]`, bool, are true, int64; an image's are counted in float32, exact to 16 million."""
+    return ones.astype("float32").sum(axis=[1, 2]).astype("int64").sum()
