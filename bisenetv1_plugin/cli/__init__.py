@@ -7,7 +7,7 @@ from bisenetv1_plugin import __version__, files
 from bisenetv1_plugin.cli import flags, terminal
 from bisenetv1_plugin.cli.parser import Parser
 from bisenetv1_plugin.errors import InputError
-from bisenetv1_plugin.machine import use_all_cores, use_amd_vectors
+from bisenetv1_plugin.machine import reuse_memory, use_all_cores, use_amd_vectors
 
 # One module of this folder each, with SUMMARY, add_arguments(parser) and run(args). Only `run` imports Paddle.
 COMMANDS = (
@@ -36,6 +36,7 @@ def main(argv=None):
     args = parser().parse_args(argv)
     use_all_cores()
     use_amd_vectors()
+    reuse_memory()
     try:
         with flags.trusting(args), terminal.session(args):
             return args.run(args) or 0

@@ -11,9 +11,10 @@ import tempfile
 import time
 from collections import deque
 
-from bisenetv1_plugin.machine import cores, use_amd_vectors
+from bisenetv1_plugin.machine import cores, reuse_memory, use_amd_vectors
 
 use_amd_vectors()  # as the commands do, before Paddle is imported
+reuse_memory()
 
 from bisenetv1_plugin.deploy.exported import Export  # noqa: E402
 from bisenetv1_plugin.deploy.images import Source  # noqa: E402

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import platform
 import re
 import shutil
 import signal
@@ -479,6 +480,42 @@ def test_amd_vectors(tmp_path, monkeypatch, processor, own, expected):
     machine.use_amd_vectors()
     found = os.environ.pop("MKL_DEBUG_CPU_TYPE", None)
     assert found == expected
+
+
+PAGES = """
+import os, resource, subprocess, sys
+import numpy as np
+from bisenetv1_plugin.machine import reuse_memory
+if sys.argv[1:]:
+    reuse_memory()
+pages = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+arrays = lambda: [np.ones(3_000_000, "uint8") for _ in range(20)]  # NumPy asks for larger pages from 4 MB on
+arrays()
+before = pages()
+for _ in range(10):
+    arrays()
+print(pages() - before)
+if sys.argv[1:]:
+    subprocess.run([sys.executable, sys.argv[0]])
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc's")
+def test_memory_is_used_again(tmp_path):
+    """Counted in pages that the system hands out: in a process, in one that it starts, and where the user has a say."""
+    (tmp_path / "pages.py").write_text(PAGES)
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("MALLOC_")}
+
+    def pages(*arguments, **more):
+        command = [sys.executable, str(tmp_path / "pages.py"), *arguments]
+        done = subprocess.run(command, env={**clean, **more}, text=True, capture_output=True)
+        return [int(line) for line in done.stdout.split()]
+
+    (as_it_was,) = pages()
+    assert as_it_was > 10_000  # ten times 60 MB, of 4 kB each
+    ours, child = sorted(pages("reuse"))
+    assert child < 1_000 and ours < 1_000
+    assert min(pages("reuse", MALLOC_MMAP_THRESHOLD_="65536")) > 10_000
 
 
 def test_help_where_the_system_cannot_say_how_many_cores(python):
