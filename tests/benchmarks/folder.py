@@ -1,9 +1,11 @@
 """What reading and writing cost beside the network: python tests/benchmarks/folder.py DEPLOY_YAML IMAGES [TURNS]
 
-For every runtime at hand, in turns: the bare runtime on what the transforms made of all images of a folder, held in
-memory, and `infer` on the folder, masks written. Prints the images a second of both and their ratio, medians.
+For every runtime at hand, in a process of its own, in turns: the bare runtime on what the transforms made of all images
+of a folder, held in memory, and `infer` on the folder, masks written. Prints the images a second of both and their
+ratio, medians.
 """
 
+import multiprocessing
 import os
 import statistics
 import sys
@@ -58,10 +60,17 @@ def measure(export, folder, name, turns):
     )
 
 
+def say(deploy, images, name, turns):
+    try:
+        measure(Export(deploy), images, name, turns)
+    except InputError as error:
+        print(f"{name}: {error}")
+
+
 if __name__ == "__main__":
     deploy, images, *turns = sys.argv[1:]
-    for name in RUNTIMES_AS_INFER_HAS_THEM:
-        try:
-            measure(Export(deploy), images, name, int(turns[0]) if turns else 3)
-        except InputError as error:
-            print(f"{name}: {error}")
+    for name in RUNTIMES_AS_INFER_HAS_THEM:  # a process each, without what the others keep
+        arguments = (deploy, images, name, int(turns[0]) if turns else 3)
+        process = multiprocessing.get_context("spawn").Process(target=say, args=arguments)
+        process.start()
+        process.join()

@@ -167,6 +167,25 @@ def test_label_with_a_channel_axis():
     np.testing.assert_array_equal(flat, with_axis)
 
 
+@pytest.mark.parametrize(
+    "dtype, ignore_index",
+    [("uint8", 255), ("uint8", 2), *((dtype, value) for dtype in ("int32", "int64") for value in (255, 2, -1, -100))],
+)
+def test_kinds_of_labels(dtype, ignore_index):
+    """Whatever number is ignored, one of the classes' too; and the label is the caller's, which stays as it is."""
+    logit, label = case("ignored", 0)
+    label[label == 255] = ignore_index
+    label = label.astype(dtype)
+    given = paddle.to_tensor(label)
+    x = paddle.to_tensor(logit, stop_gradient=False)
+    value = BiSeNetV1Loss(ignore_index=ignore_index)(x, given)
+    value.backward()
+    expected, gradient = reference(logit, label.astype("int64"), ignore_index=ignore_index)
+    np.testing.assert_allclose(value.numpy(), [expected], rtol=1e-5)
+    np.testing.assert_allclose(x.grad.numpy(), gradient, rtol=1e-4, atol=1e-7)
+    np.testing.assert_array_equal(given.numpy(), label)
+
+
 class TestWrongLabels:
     @pytest.mark.parametrize("value", [-1, CLASSES, 254])
     def test_named_at_the_first_call(self, value):
