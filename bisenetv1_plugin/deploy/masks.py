@@ -52,8 +52,7 @@ class Painter:
         The same compressed pixels under another heading (PNG specification, 11.2.2 and 11.2.3): to compress them a
         second time would be a fifth of all reading and writing.
         """
-        heading = bytearray(png[16:29])
-        heading[9] = 3  # the kind of colour: indexed
+        heading = png[16:25] + b"\3" + png[26:29]  # the kind of colour: indexed
         return b"".join([png[:8], _chunk(b"IHDR", heading), _chunk(b"PLTE", self._rgb.tobytes()), png[33:]])
 
     def overlay(self, mask: np.ndarray, pixels: np.ndarray, opacity: float = 0.5) -> np.ndarray:
