@@ -50,7 +50,7 @@ class Painter:
         """A PNG, gray in 8 bits, with the colours as its palette.
 
         The same compressed pixels under another heading (PNG specification, 11.2.2 and 11.2.3): to compress them a
-        second time would be a fifth of all reading and writing.
+        second time would be an eighth of all reading and writing.
         """
         heading = png[16:25] + b"\3" + png[26:29]  # the kind of colour: indexed
         return b"".join([png[:8], _chunk(b"IHDR", heading), _chunk(b"PLTE", self._rgb.tobytes()), png[33:]])
