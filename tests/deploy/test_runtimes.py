@@ -311,7 +311,6 @@ _TOO_LARGE = """
 import resource, sys
 import numpy as np
 from bisenetv1_plugin.deploy.exported import Export
-from bisenetv1_plugin.deploy.images import decode
 from bisenetv1_plugin.deploy.inference import naming_memory
 from bisenetv1_plugin.deploy.runtimes import RUNTIMES
 from bisenetv1_plugin.errors import InputError
