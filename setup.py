@@ -128,6 +128,8 @@ setup(
             "pytest",
             # The suite in two processes takes half the time on two cores.
             "pytest-xdist",
+            # Searches for what a file, a request or a command's words could break: tests/doors.
+            "hypothesis",
             # Writes and reads the videos of tests/deploy/test_video.py.
             "av",
             # The page in a real browser, where Chromium is installed; it brings no browser and downloads none.
