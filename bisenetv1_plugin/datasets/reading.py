@@ -1,9 +1,18 @@
-"""What reading an image file can raise, and what its first bytes say, wherever this package reads one."""
+"""Reading an image file, wherever this package does: what its first bytes say, its pixels, and what can be raised.
 
+OpenCV is never given a path: a name that is no text kills the process in it, and a pipe or a device stops it for ever.
+"""
+
+import functools
+import io
+import os
+import stat
 import struct
 import zlib
-from typing import NamedTuple, Tuple
+from typing import BinaryIO, NamedTuple, Optional, Tuple
 
+import cv2
+import numpy as np
 from PIL import Image
 
 # What Pillow raises for a file that is no whole image. A picture of more than 179 million pixels is a
@@ -14,6 +23,20 @@ READ_ERRORS = (
 )
 JPEG_FORMATS = ("JPEG", "MPO")  # MPO: a JPEG with a second picture behind, as telephones write it
 _ORIENTATION = 0x0112
+_NO_FILE = "it is no regular file but a pipe, a device or a folder"
+# How files begin that OpenCV reads in one version or another, and what Pillow calls them.
+_SIGNS = {
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"BM": "BMP",
+    **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "TIFF"),
+    b"RIFF": "WEBP",
+    b"GIF8": "GIF",
+    **dict.fromkeys((b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"), "JPEG2000"),
+    **dict.fromkeys((b"P1", b"P2", b"P3", b"P4", b"P5", b"P6"), "PPM"),
+    **{b"P7": "PAM", b"PF": "PFM", b"Pf": "PFM", b"#?R": "HDR", b"v/1\x01": "EXR", b"\x59\xa6\x6a\x95": "SUN"},
+}
+_MOST_BYTES = 1 << 31  # of an image file: OpenCV counts in 31 bits
 
 
 class Header(NamedTuple):
@@ -37,8 +60,9 @@ def header(path) -> Header:
     """Reads the header of an image file; no pixel is decoded.
 
     Raises:
-        READ_ERRORS: the file is not there, is no image, or claims more pixels than Pillow reads.
+        READ_ERRORS: the file is not there, is no regular file, no image, or claims more pixels than Pillow reads.
     """
+    check_regular(path)
     with Image.open(path) as image:
         orientation = 1
         # A PNG's EXIF may stand behind its pixels, and getexif() would decode them to get there.
@@ -48,3 +72,88 @@ def header(path) -> Header:
         width, height = image.size
         seen = (height, width) if orientation >= 5 else (width, height)
         return Header((width, height), seen, orientation, image.format or "", image.mode)
+
+
+def is_regular(path) -> bool:
+    """Whether a path, its links followed, is a file that ends: no pipe, no device, no folder, and there."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except (OSError, ValueError):  # ValueError: no path at all
+        return False
+
+
+def check_regular(path) -> None:
+    """Raises OSError where `path` is not there, or is a pipe, a device or a folder, which would be read for ever."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(_NO_FILE)
+
+
+def open_regular(path) -> BinaryIO:
+    """Opens a regular file to read; any other is refused with OSError, and waits for nobody.
+
+    Raises:
+        OSError: it is not there, is no regular file, or cannot be read.
+        ValueError: the path is none, as with a NUL in it.
+    """
+    # Without O_NONBLOCK, opening a pipe waits until somebody writes.
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(_NO_FILE)
+    return file
+
+
+def read_bytes(path, most: int = _MOST_BYTES) -> bytes:
+    """The content of a regular file; OSError and ValueError as `open_regular`, and where it has more bytes than `most`.
+
+    A text in a folder of pictures may be a film by mistake, and would fill the memory.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise OSError(f"it has {size} bytes, and {most} are the most")
+        return file.read(most)
+
+
+def decode_file(path, flags: int = cv2.IMREAD_COLOR) -> Optional[np.ndarray]:
+    """What `cv2.imread` gives for a regular file of any name, read by Python; None where it gives none."""
+    try:
+        return cv2.imdecode(np.frombuffer(read_bytes(path), np.uint8), flags)
+    except (OSError, ValueError, MemoryError, cv2.error):  # cv2.error: an empty file, or one of too many pixels
+        return None
+
+
+def has_reader(path) -> bool:
+    """What `cv2.haveImageReader` says of a regular file of any name: its first bytes are those of a kind it reads."""
+    try:
+        with open_regular(path) as file:
+            start = file.read(12)
+    except (OSError, ValueError):
+        return False
+    format = "AVIF" if start[4:12] in (b"ftypavif", b"ftypavis") else None
+    format = format or next((format for sign, format in _SIGNS.items() if start.startswith(sign)), None)
+    return format is not None and _opencv_reads(format)
+
+
+@functools.lru_cache(maxsize=None)
+def _opencv_reads(format: str) -> bool:
+    """Whether OpenCV reads a format, by Pillow's name of it: it is asked with a small picture that Pillow writes."""
+    picture = io.BytesIO()
+    try:
+        Image.new("RGB", (16, 16)).save(picture, format)
+    except (KeyError, OSError, ValueError):  # Pillow writes none, so that decoding will tell
+        return True
+    return cv2.imdecode(np.frombuffer(picture.getvalue(), np.uint8), cv2.IMREAD_COLOR) is not None
+
+
+def is_name_for_opencv(path) -> bool:
+    """Whether `cv2.imread`, with which PaddleSeg reads images, can be given a path.
+
+    It takes the bytes of UTF-8, so that a name of other bytes, of which Python makes surrogates, is none for it (some
+    versions die of it). On Windows it reads these bytes in the system's code page.
+    """
+    try:
+        name = os.fspath(path).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return b"\0" not in name and (os.name != "nt" or name.isascii())
