@@ -28,17 +28,33 @@ def _find_elsewhere(name, path, target):
 
 
 def _extended(spec):
-    """Make PaddleSeg's loader go on once the module has executed; the loader stays what it is otherwise."""
-    execute = getattr(getattr(spec, "loader", None), "exec_module", None)
-    if execute is not None:
-
-        def exec_module(module):
-            execute(module)
-            _guarded("paddleseg", _correct, "after paddleseg")
-            _guarded("paddleseg", _register)
-
-        spec.loader.exec_module = exec_module
+    """The spec, whose loader goes on once the module has executed."""
+    _guarded("paddleseg", _extend, spec)
     return spec
+
+
+def _extend(spec):
+    if hasattr(getattr(spec, "loader", None), "exec_module"):
+        spec.loader = _Loader(spec)
+
+
+class _Loader:
+    """In place of a loader for one import: that may have slots, or serve other modules as well, as a zip file's does.
+
+    The module, its spec and whoever asks them see the loader itself again.
+    """
+
+    def __init__(self, spec):
+        self._spec, self._loader = spec, spec.loader
+
+    def __getattr__(self, name):
+        return getattr(object.__getattribute__(self, "_loader"), name)  # no circle while a copy is made
+
+    def exec_module(self, module):
+        self._spec.loader = module.__loader__ = self._loader
+        self._loader.exec_module(module)
+        _guarded("paddleseg", _correct, "after paddleseg")
+        _guarded("paddleseg", _register)
 
 
 def _guarded(name, step, *arguments):

@@ -180,6 +180,43 @@ def test_broken_plugin_never_breaks_the_host(python, tmp_path):
     assert "bisenetv1-plugin could not do its part at `import paddleseg`" in done.stderr
 
 
+@pytest.mark.parametrize("slots", ['__slots__ = ("_loader",)', ""])
+def test_a_loader_that_takes_no_attributes(python, tmp_path, slots):
+    """Somebody else's, behind another finder; afterwards the module knows its own loader, and registers once."""
+    (tmp_path / "sitecustomize.py").write_text(
+        textwrap.dedent(f"""
+        import importlib.machinery, sys
+
+        class Loader:
+            {slots or "pass"}
+
+            def __init__(self, loader):
+                self._loader = loader
+
+            def create_module(self, spec):
+                return None
+
+            def exec_module(self, module):
+                self._loader.exec_module(module)
+
+        class Finder:
+            def find_spec(self, name, path=None, target=None):
+                if name == "paddleseg":
+                    spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+                    spec.loader = Loader(spec.loader)
+                    return spec
+
+        sys.meta_path.insert(1, Finder())  # behind the hook
+        """)
+    )
+    code = "\nimport paddleseg; print(*{type(l).__name__ for l in (paddleseg.__loader__, paddleseg.__spec__.loader)})"
+    done = python("-c", LIST_REGISTRIES + code, PYTHONPATH=tmp_path)
+    found = registries(done)
+    for registry, names in OURS.items():
+        assert names <= found[registry]
+    assert done.stdout.splitlines()[-1] == "Loader" and "could not do its part" not in done.stderr
+
+
 def test_importing_the_package_is_free(python):
     done = python(
         "-c", "import sys, bisenetv1_plugin; print([m for m in ('paddle', 'numpy', 'cv2') if m in sys.modules])"
