@@ -206,7 +206,7 @@ def test_a_loader_that_takes_no_attributes(python, tmp_path, slots):
                     spec.loader = Loader(spec.loader)
                     return spec
 
-        sys.meta_path.insert(1, Finder())  # behind the hook
+        sys.meta_path.insert(sys.meta_path.index(importlib.machinery.PathFinder), Finder())  # behind the hook
         """)
     )
     code = "\nimport paddleseg; print(*{type(l).__name__ for l in (paddleseg.__loader__, paddleseg.__spec__.loader)})"

@@ -24,6 +24,10 @@ _TIE = 1e-6
 # The class, for Paddle's cross-entropy, of pixels that do not count.
 _UNLABELLED = -1
 
+# Labels are narrowed to 32 bits; what does not fit stops at an end, neither of which is ever a class or `ignore_index`.
+_LEAST, _MOST = -(2**31), 2**31 - 1
+_BEYOND = {_LEAST: " or less", _MOST: " or more"}
+
 
 class BiSeNetV1Loss(nn.Layer):
     """OHEM cross-entropy with the semantics of the authors' code (TorchSeg `ProbOhemCrossEntropy2d`).
@@ -64,7 +68,7 @@ class BiSeNetV1Loss(nn.Layer):
         average_over="kept",
     ):
         super().__init__()
-        if not 0 < thresh <= 1:
+        if not _is_number(thresh, 0, 1) or thresh == 0:
             raise ValueError(f"`thresh` is a probability in (0, 1], not {thresh!r}; 1 keeps every pixel.")
         is_count = isinstance(min_kept, int) and min_kept >= 1
         is_fraction = isinstance(min_kept, float) and 0 < min_kept <= 1
@@ -77,7 +81,9 @@ class BiSeNetV1Loss(nn.Layer):
             raise ValueError(f"`min_kept_of` is 'all' or 'valid', not {min_kept_of!r}.")
         if average_over not in ("kept", "all"):
             raise ValueError(f"`average_over` is 'kept' or 'all', not {average_over!r}.")
-        if weight is not None and (len(weight) == 0 or min(weight) < 0):
+        if not _is_number(ignore_index, _LEAST + 1, _MOST - 1) or ignore_index != int(ignore_index):
+            raise ValueError(f"`ignore_index` is a label, a whole number of 32 bits, not {ignore_index!r}.")
+        if weight is not None and not _are_weights(weight):
             raise ValueError(f"`weight` needs one number from 0 on for each class, not {weight!r}.")
         self.max_easy_loss = -math.log(thresh)
         self.min_kept = min_kept
@@ -138,6 +144,8 @@ class BiSeNetV1Loss(nn.Layer):
         changed in place. The caller's label is not ours, and `astype` may return it.
         """
         least, end, one, ignored = (_number(value) for value in (0, num_classes, 1, self.ignore_index))
+        if label.dtype == paddle.int64:
+            label = label.clip(_LEAST, _MOST)
         label = label.astype("int32")
         labelled = label != ignored
         label = labelled.astype("int32").multiply_(label)
@@ -182,8 +190,9 @@ class BiSeNetV1Loss(nn.Layer):
             return
         low, high = (int(value) for value in seen.tolist())
         if low < 0 or high >= num_classes:
+            value = low if low < 0 else high
             raise InputError(
-                f"A label has the value {low if low < 0 else high}, but there are {num_classes} classes "
+                f"A label has the value {value}{_BEYOND.get(value, '')}, but there are {num_classes} classes "
                 f"(0..{num_classes - 1}) and `ignore_index` is {self.ignore_index}. "
                 "`bisenetv1 data check CONFIG` names the files."
             )
@@ -222,6 +231,20 @@ def _enclosed(values, count, most):
         enough = _total(values >= middle) >= count
         low, high = paddle.where(enough, middle, low), paddle.where(enough, high, middle)
     return paddle.where(reached, paddle.full([], most, values.dtype), low)
+
+
+def _is_number(value, least, most):
+    try:
+        return bool(least <= value <= most)  # NaN is not
+    except (TypeError, ValueError):
+        return False
+
+
+def _are_weights(weight):
+    """Whether they are numbers from 0 on, which float32 can hold; a list, a tuple or an array of them."""
+    if isinstance(weight, (str, bytes, dict)) or not hasattr(weight, "__len__"):
+        return False
+    return len(weight) > 0 and all(_is_number(value, 0, float(np.finfo("float32").max)) for value in weight)
 
 
 def _number(value):

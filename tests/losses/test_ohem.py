@@ -1,5 +1,7 @@
 """The loss against a float64 NumPy reference written from the definition, and upstream's where that is right."""
 
+import math
+
 import numpy as np
 import paddle
 import pytest
@@ -194,6 +196,19 @@ class TestWrongLabels:
         with pytest.raises(ValueError, match=f"A label has the value {value}, but there are 5 classes"):
             run(BiSeNetV1Loss(), logit, label)
 
+    @pytest.mark.parametrize("value", [2**32, 2**32 + 1, 2**31 + 5, -(2**32), -(2**63), 2**63 - 1])
+    @pytest.mark.parametrize("resize_label", [False, True])
+    def test_of_more_than_32_bits(self, value, resize_label):
+        """Which are classes again, once they are cut to 32 bits."""
+        logit, label = case("random", 0)
+        loss = BiSeNetV1Loss(resize_label=resize_label)
+        run(loss, logit, label)
+        label[0, 0, 0] = value
+        _, gradient = run(loss, logit, label)
+        assert (gradient[0, :, 0, 0] == 0).all()
+        with pytest.raises(ValueError, match=r"A label has the value -?214748364\d (or (less|more), )?"):
+            run(BiSeNetV1Loss(resize_label=resize_label), logit, label)
+
     def test_named_later_without_looking_every_time(self, monkeypatch):
         """The range is remembered on the device, so one wrong label among many batches is still named."""
         logit, label = case("random", 0)
@@ -253,7 +268,15 @@ class TestNaN:
         ({"min_kept": True}, "`min_kept` is a number of pixels"),
         ({"min_kept_of": "kept"}, "`min_kept_of` is 'all' or 'valid', not 'kept'"),
         ({"average_over": "valid"}, "`average_over` is 'kept' or 'all', not 'valid'"),
-        ({"weight": [1.0, -1.0]}, "`weight` needs one number"),
+        *(
+            ({"weight": weight}, "`weight` needs one number from 0 on for each class, not ")
+            for weight in (
+                *([1.0, -1.0], [1.0, math.nan], [math.inf, 1.0], [1e39], ["1", "2"], [None], [[1.0]], []),
+                *("12", 3.0, {"a": 1.0}, {0: 1.0}),
+            )
+        ),
+        *(({"thresh": thresh}, "`thresh` is a probability") for thresh in (math.nan, "0.7", [0.7], None)),
+        *(({"ignore_index": index}, "`ignore_index` is a label") for index in (None, "255", 1.5, 2**31 - 1, -(2**31))),
     ],
 )
 def test_wrong_arguments(arguments, sentence):
