@@ -1,14 +1,12 @@
 """Weights from a file into a network or a backbone, with an account of what matched; nothing in the file is run."""
 
 import os
-import pickle
-import re
-from collections import OrderedDict
 from urllib.parse import urlparse
 
 import numpy as np
 import paddle
 
+from bisenetv1_plugin import pickles
 from bisenetv1_plugin.errors import InputError
 
 # PaddleSeg is imported where it is needed: its import registers the networks, which import this module.
@@ -83,7 +81,7 @@ def load_state(path):
         raise FileNotFoundError(f"There are no weights at {path}: give the path or URL of a .pdparams file.")
     try:
         state = paddle.load(path, return_numpy=True) if os.environ.get(_TRUST) == "1" else _read(path)
-    except _Refused as refused:
+    except pickles.Refused as refused:
         raise InputError(
             f"the weights {path} want to call {refused}, which no tensor needs; nothing in the file was executed. "
             f"If you trust where it comes from, give --trust_weights (outside `bisenetv1`: {_TRUST}=1)."
@@ -121,124 +119,20 @@ def _some(names):
     return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-# Reading. A pickle is a program for a small machine that can call whatever it names; `paddle.save` names the few things
-# below. Each gets a stand-in that knows the one form in which Paddle and NumPy write it, and no other name is
-# given out. Arrays are put together here as well: NumPy's own ways trust the file with types, sizes and offsets.
-
-
 def _read(path):
-    with open(path, "rb") as file:
-        state = _plain(_Reader(file, encoding="latin1").load())  # latin1: for what Python 2 has written
+    state = pickles.read(path)
     if not isinstance(state, dict):
         return state
+    state.pop(pickles.NAMES, None)
     # In protocols 2 and 3, Paddle cuts tensors above a gigabyte into parts.
+    left = os.path.getsize(path)
     for name, cut in state.pop("UnpackBigParamInfor@@", {}).items():
-        state[name] = np.concatenate([state.pop(part) for part in cut["slices"]]).reshape(cut["OriginShape"])
-    # Paddle's own names of a state dict's tensors. Without it, tensors are pairs (Paddle's name, array).
-    if state.pop("StructuredToParameterName@@", None) is None:
-        state = _unnamed(state)
+        parts = [state.pop(part, None) for part in cut["slices"]]
+        if any(type(part) is not np.ndarray or part.ndim != 1 or part.dtype != parts[0].dtype for part in parts):
+            raise ValueError("a part of a tensor is missing")
+        left -= sum(part.nbytes for part in parts)
+        if left < 0:
+            raise ValueError("its tensors are larger than the file")
+        shape = pickles.shaped(cut["OriginShape"], sum(map(len, parts)))
+        state[name] = np.concatenate(parts).reshape(shape)
     return state
-
-
-class _Refused(pickle.UnpicklingError):
-    """The file names what no tensor needs; the message is its name."""
-
-
-class _Reader(pickle.Unpickler):
-    def find_class(self, module, name):
-        found = _STAND_INS.get((module.replace("__builtin__", "builtins").replace("._core.", ".core."), name))
-        if found is None:
-            raise _Refused(f"{module}.{name}")
-        return found
-
-
-class _Array:
-    """What a pickle of an array fills; `_plain` takes the values out."""
-
-    def __init__(self, kind, shape, code):
-        if kind is not _NDARRAY or shape != (0,):
-            raise _Refused(f"numpy.core.multiarray._reconstruct for {kind!r:.40}")
-
-    def __setstate__(self, state):
-        _, shape, dtype, fortran, content = state
-        self.values = _values(shape, dtype, content, "F" if fortran else "C")
-
-
-class _Dtype:
-    """Numbers, real or complex, and booleans."""
-
-    def __init__(self, code, align=False, copy=True):
-        if not re.fullmatch(r"[biufc]\d\d?", code):
-            raise _Refused(f"numpy.dtype of {code!r:.40}")
-        self.numpy = np.dtype(code)
-
-    def __setstate__(self, state):
-        order, *structure = state[1:5]
-        if structure != [None, None, None]:
-            raise _Refused("numpy.dtype of a structure")
-        self.numpy = self.numpy.newbyteorder(order)
-
-
-def _values(shape, dtype, content, order="C"):
-    content = content.encode("latin1") if isinstance(content, str) else content
-    values = np.ndarray(shape, dtype.numpy, content, order=order)
-    if values.nbytes != len(content):
-        raise pickle.UnpicklingError(f"an array of {values.nbytes} bytes has {len(content)}")
-    # A view of the file's own bytes, and therefore read-only; in this machine's byte order, as NumPy has it.
-    return values if dtype.numpy.isnative else values.astype(dtype.numpy.newbyteorder("="))
-
-
-def _eval(source, scope=()):
-    """Paddle's form of a tensor of a static program; nothing is evaluated."""
-    if source != "data" or list(scope) != ["data"]:
-        raise _Refused(f"builtins.eval of {source!r:.40}")
-    return scope["data"]
-
-
-def _encode(text, encoding):
-    """Protocol 2's form of bytes."""
-    if encoding not in ("latin1", "latin-1"):
-        raise _Refused(f"_codecs.encode with {encoding!r:.40}")
-    return text.encode("latin1")
-
-
-def _bytes():
-    """Protocol 2's form of no bytes."""
-    return b""
-
-
-_NDARRAY = "numpy.ndarray"
-_STAND_INS = {
-    ("numpy", "ndarray"): _NDARRAY,
-    ("numpy", "dtype"): _Dtype,
-    ("numpy.core.multiarray", "_reconstruct"): _Array,
-    ("numpy.core.multiarray", "scalar"): lambda dtype, content: _values((), dtype, content)[()],
-    ("builtins", "tuple"): tuple,
-    ("builtins", "set"): set,
-    ("builtins", "bytes"): _bytes,
-    ("builtins", "eval"): _eval,
-    ("_codecs", "encode"): _encode,
-    ("collections", "OrderedDict"): OrderedDict,
-}
-
-
-def _plain(value):
-    """The same with arrays for the `_Array`."""
-    if isinstance(value, _Array):
-        return value.values
-    if isinstance(value, dict):
-        return type(value)((name, _plain(item)) for name, item in value.items())
-    if isinstance(value, (list, tuple)):
-        return type(value)(map(_plain, value))
-    return value
-
-
-def _unnamed(value):
-    """The same with arrays for the pairs (name, array)."""
-    if isinstance(value, dict):
-        return type(value)((name, _unnamed(item)) for name, item in value.items())
-    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], np.ndarray):
-        return value[1]
-    if isinstance(value, (list, tuple)):
-        return type(value)(map(_unnamed, value))
-    return value

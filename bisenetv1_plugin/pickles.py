@@ -1,0 +1,346 @@
+"""Pickles of arrays, read without running them: what `paddle.save` writes, and nothing else.
+
+A pickle is a program for a small machine that can call whatever it names. `pickletools` only decodes it; the machine
+here knows the few opcodes and names that Paddle and NumPy write, each in the one form in which they write it. Time and
+memory are bounded by the file's size: what it names again and again is neither copied nor walked through every time.
+"""
+
+import math
+import os
+import pickle
+import pickletools
+from collections import OrderedDict
+
+import numpy as np
+
+NAMES = "StructuredToParameterName@@"
+
+_STEPS = 2_000_000  # opcodes in a file: one tensor takes 40 of them
+_LINE = 200  # bytes in the name of a module and in that of a function
+_NAME = 1000  # characters of a tensor's name
+_DEPTH = 100  # of containers in containers
+_DIMENSIONS = 32
+
+
+class Refused(pickle.UnpicklingError):
+    """The file names what no tensor needs; the message is its name."""
+
+
+def read(path):
+    """What a pickle holds: None, numbers, text, bytes and arrays, in tuples, lists, sets of text and dictionaries.
+
+    Tensors are arrays, without the names that Paddle gives them; a state dict has those under `NAMES`.
+    Arrays are views of the file's own bytes and therefore read-only. What Python 2 has written as a string is text.
+
+    Raises:
+        Refused: the file wants to call something.
+        Exception: of any type; the file is damaged, or Paddle did not write it.
+    """
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        machine = _Machine(size)
+        for number, (opcode, argument, _) in enumerate(pickletools.genops(_Bounded(file, size))):
+            if number == _STEPS:
+                raise pickle.UnpicklingError(f"it has more than {_STEPS} opcodes, which no weights need")
+            if opcode.name not in _OPCODES:
+                raise pickle.UnpicklingError(f"it has the opcode {opcode.name}, which no weights need")
+            _OPCODES[opcode.name](machine, argument)
+    (value,) = machine.pop()
+    # A state dict has Paddle's names of its tensors apart; elsewhere each tensor is a pair (Paddle's name, array).
+    pairs = type(value) not in (dict, OrderedDict) or NAMES not in value
+    return _plain(value, pairs, {})
+
+
+class _Bounded:
+    """A file that is no longer than it was when it was opened: a length in it cannot allocate more than that."""
+
+    def __init__(self, file, size):
+        self._file = file
+        self._left = size
+
+    def read(self, size):
+        return self._taken(self._file.read(min(size, self._left)))
+
+    def readline(self):
+        return self._taken(self._file.readline(min(_LINE, self._left)))
+
+    def _taken(self, content):
+        self._left -= len(content)
+        return content
+
+
+class _Machine:
+    def __init__(self, size):
+        self.stack = []
+        self.marks = []
+        self.memo = {}
+        # Bytes and items that may be copied. A file has each of its own at least once, and Paddle's are copied at most
+        # twice: from text to bytes, and from the other byte order. Only a file that names one again and again has more.
+        self._copies = 2 * size
+
+    def spend(self, count):
+        self._copies -= count
+        if self._copies < 0:
+            raise pickle.UnpicklingError("its values are larger than the file")
+
+    def pop(self, count=1):
+        items = self.stack[-count:]
+        if len(items) < count:
+            raise pickle.UnpicklingError("it takes more values than it has")
+        del self.stack[-count:]
+        return items
+
+    def pop_mark(self):
+        start = self.marks.pop()
+        items = self.stack[start:]
+        del self.stack[start:]
+        return items
+
+    def put_global(self, module, name):
+        _is(module, str)
+        _is(name, str)
+        key = (module.replace("__builtin__", "builtins").replace("._core.", ".core."), name)
+        if key not in _CALLS:
+            raise Refused(_shown(f"{module}.{name}"))
+        self.stack.append(_Global(*key))
+
+    def reduce(self):
+        function, arguments = self.pop(2)
+        _is(function, _Global)
+        _is(arguments, tuple)
+        if _CALLS[function.key] is None:
+            raise Refused(_kind(function))
+        self.stack.append(_CALLS[function.key](self, *arguments))
+
+    def build(self):
+        record, state = self.pop(2)
+        _is(record, _Array, _Dtype)
+        _is(state, tuple)
+        record.build(self, *state)
+        self.stack.append(record)
+
+    def append(self, items):
+        _is(self.stack[-1], list)
+        self.stack[-1].extend(items)
+
+    def set_items(self, items):
+        _is(self.stack[-1], dict, OrderedDict)
+        if len(items) % 2:
+            raise pickle.UnpicklingError("a name has no value")
+        self.stack[-1].update(zip(map(_name, items[::2]), items[1::2]))
+
+    def add_items(self, items):
+        _is(self.stack[-1], set)
+        self.stack[-1].update(map(_name, items))
+
+
+class _Global:
+    """A name that the file has given; what is called by it is in `_CALLS`."""
+
+    def __init__(self, module, name):
+        self.key = (module, name)
+
+
+class _Dtype:
+    """Numbers, real or complex, and booleans."""
+
+    def __init__(self, code):
+        if type(code) is not str or code not in _CODES:
+            raise Refused(f"numpy.dtype of {_kind(code)}")
+        self.numpy = np.dtype(code)
+
+    def build(self, _, version, order, subarray, names, fields, size, alignment, flags):
+        if not (subarray is names is fields is None):
+            raise Refused("numpy.dtype of a structure")
+        if type(order) is not str or order not in ("<", ">", "|", "="):
+            raise pickle.UnpicklingError("a dtype has no byte order")
+        self.numpy = self.numpy.newbyteorder(order)
+
+
+class _Array:
+    """What a pickle of an array fills; `_plain` takes the values out."""
+
+    values = None
+
+    def build(self, machine, version, shape, dtype, fortran, content):
+        if self.values is not None:
+            raise pickle.UnpicklingError("an array is filled twice")
+        _is(fortran, bool)
+        self.values = _values(machine, shape, dtype, content, "F" if fortran else "C")
+
+
+def shaped(shape, size):
+    """The shape, if it is one of `size` elements; raises ValueError otherwise."""
+    if type(shape) not in (tuple, list) or len(shape) > _DIMENSIONS:
+        raise ValueError("an array has no shape")
+    if any(type(length) is not int or length < 0 for length in shape) or math.prod(shape) != size:
+        raise ValueError(f"an array's shape is not that of its {size} values")
+    return tuple(shape)
+
+
+def _values(machine, shape, dtype, content, order="C"):
+    _is(dtype, _Dtype)
+    if type(content) is str:  # of Python 2
+        machine.spend(len(content))
+        content = content.encode("latin1")
+    _is(content, bytes)
+    machine.spend(len(content))
+    count, rest = divmod(len(content), dtype.numpy.itemsize)
+    if rest:
+        raise pickle.UnpicklingError(f"an array has {rest} bytes more than values")
+    # A view of the file's own bytes, and therefore read-only; in this machine's byte order, as NumPy has it.
+    values = np.ndarray(shaped(shape, count), dtype.numpy, content, order=order)
+    return values if dtype.numpy.isnative else values.astype(dtype.numpy.newbyteorder("="))
+
+
+# The names, and what each does with the arguments with which Paddle and NumPy call it.
+
+
+def _reconstruct(machine, kind, shape, code):
+    if type(kind) is not _Global or kind.key != _NDARRAY or type(shape) is not tuple or shape != (0,):
+        raise Refused(f"numpy.core.multiarray._reconstruct for {_kind(kind)}")
+    return _Array()
+
+
+def _tuple(machine, items):
+    """Paddle's form of a tensor: the pair (name, array)."""
+    _is(items, tuple)
+    return items
+
+
+def _set(machine, items):
+    _is(items, list)
+    machine.spend(len(items))
+    return set(map(_name, items))
+
+
+def _ordered(machine, items=()):
+    """Python 2 gives the items as a list of lists, Python 3 gives none."""
+    _is(items, list, tuple)
+    machine.spend(len(items))
+    return OrderedDict((_name(name), value) for name, value in items)
+
+
+def _eval(machine, source, scope=None):
+    """Paddle's form of a tensor of a static program; nothing is evaluated."""
+    if type(source) is not str or source != "data" or type(scope) is not dict or len(scope) != 1 or "data" not in scope:
+        raise Refused(f"builtins.eval of {_kind(source)}")
+    return scope["data"]
+
+
+def _encode(machine, text, encoding):
+    """Protocol 2's form of bytes."""
+    if type(encoding) is not str or encoding not in ("latin1", "latin-1"):
+        raise Refused(f"_codecs.encode with {_kind(encoding)}")
+    _is(text, str)
+    machine.spend(len(text))
+    return text.encode("latin1")
+
+
+_NDARRAY = ("numpy", "ndarray")
+_CODES = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "f16", "c8", "c16", "c32")
+_CALLS = {
+    _NDARRAY: None,  # only named, for `_reconstruct`
+    ("numpy", "dtype"): lambda machine, code, align=False, copy=True: _Dtype(code),
+    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
+    ("numpy.core.multiarray", "scalar"): lambda machine, dtype, content: _values(machine, (), dtype, content)[()],
+    ("builtins", "tuple"): _tuple,
+    ("builtins", "set"): _set,
+    ("builtins", "bytes"): lambda machine: b"",  # protocol 2's form of no bytes
+    ("builtins", "eval"): _eval,
+    ("_codecs", "encode"): _encode,
+    ("collections", "OrderedDict"): _ordered,
+}
+
+# The opcodes of protocols 2 to 4, without those of Python's own classes and of what goes in a circle.
+
+
+def _push(machine, argument):
+    machine.stack.append(argument)
+
+
+def _memoize(machine, key):
+    machine.memo[len(machine.memo) if key is None else key] = machine.stack[-1]
+
+
+_OPCODES = {
+    **dict.fromkeys(("PROTO", "FRAME", "STOP"), lambda machine, _: None),
+    "NONE": _push,  # whose argument is None
+    **dict.fromkeys(("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"), _push),
+    **dict.fromkeys(("BINSTRING", "SHORT_BINSTRING", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"), _push),
+    **dict.fromkeys(("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"), _push),
+    "NEWTRUE": lambda machine, _: machine.stack.append(True),
+    "NEWFALSE": lambda machine, _: machine.stack.append(False),
+    "EMPTY_TUPLE": lambda machine, _: machine.stack.append(()),
+    "EMPTY_LIST": lambda machine, _: machine.stack.append([]),
+    "EMPTY_DICT": lambda machine, _: machine.stack.append({}),
+    "EMPTY_SET": lambda machine, _: machine.stack.append(set()),
+    "MARK": lambda machine, _: machine.marks.append(len(machine.stack)),
+    "TUPLE": lambda machine, _: machine.stack.append(tuple(machine.pop_mark())),
+    "TUPLE1": lambda machine, _: machine.stack.append(tuple(machine.pop())),
+    "TUPLE2": lambda machine, _: machine.stack.append(tuple(machine.pop(2))),
+    "TUPLE3": lambda machine, _: machine.stack.append(tuple(machine.pop(3))),
+    "APPEND": lambda machine, _: machine.append(machine.pop()),
+    "APPENDS": lambda machine, _: machine.append(machine.pop_mark()),
+    "SETITEM": lambda machine, _: machine.set_items(machine.pop(2)),
+    "SETITEMS": lambda machine, _: machine.set_items(machine.pop_mark()),
+    "ADDITEMS": lambda machine, _: machine.add_items(machine.pop_mark()),
+    **dict.fromkeys(("BINPUT", "LONG_BINPUT", "MEMOIZE"), _memoize),
+    **dict.fromkeys(("BINGET", "LONG_BINGET"), lambda machine, key: machine.stack.append(machine.memo[key])),
+    # The oldest form of a call, INST, is there for its name to be refused.
+    **dict.fromkeys(("GLOBAL", "INST"), lambda machine, argument: machine.put_global(*argument.split(" ", 1))),
+    "STACK_GLOBAL": lambda machine, _: machine.put_global(*machine.pop(2)),
+    "REDUCE": lambda machine, _: machine.reduce(),
+    "BUILD": lambda machine, _: machine.build(),
+}
+
+
+def _plain(value, pairs, done, depth=0):
+    """The same with arrays for `_Array` and for `pairs`. What is in several places stays one, and is looked at once."""
+    kind = type(value)
+    if kind in _SIMPLE or isinstance(value, np.generic):
+        return value
+    if kind is _Array and value.values is not None:
+        return value.values
+    if kind not in (dict, OrderedDict, list, tuple):
+        raise pickle.UnpicklingError(f"it holds {_kind(value)}")
+    if depth == _DEPTH:
+        raise pickle.UnpicklingError(f"it is nested more than {_DEPTH} deep")
+    if id(value) in done:
+        return done[id(value)]
+    if kind in (dict, OrderedDict):
+        found = kind((name, _plain(item, pairs, done, depth + 1)) for name, item in value.items())
+    else:
+        found = kind([_plain(item, pairs, done, depth + 1) for item in value])
+        if pairs and kind is tuple and list(map(type, found)) == [str, np.ndarray]:
+            found = found[1]
+    done[id(value)] = found
+    return found
+
+
+_SIMPLE = {type(None), bool, int, float, str, bytes, set}
+
+
+def _name(value):
+    """Names are text, and short: numbers could be chosen to collide, and long texts that are equal to be compared."""
+    _is(value, str)
+    if len(value) > _NAME:
+        raise pickle.UnpicklingError(f"a name is longer than {_NAME} characters")
+    return value
+
+
+def _is(value, *kinds):
+    if type(value) not in kinds:
+        raise pickle.UnpicklingError(f"it has {_kind(value)} in place of {kinds[0].__name__.lstrip('_')}")
+
+
+def _kind(value):
+    """A value in a message, which is short whatever the file has made of it."""
+    if type(value) is _Global:
+        return ".".join(value.key)
+    return _shown(repr(value[:40])) if type(value) is str else type(value).__name__.lstrip("_")
+
+
+def _shown(text):
+    """The file's own words in a message: none that a terminal would obey."""
+    return (text if text.isprintable() else repr(text))[:80]
