@@ -5,6 +5,7 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
+from bisenetv1_plugin.datasets.text import numbered_lines
 from bisenetv1_plugin.errors import InputError
 
 IGNORE_INDEX = 255
@@ -139,7 +140,8 @@ def named_classes(source: Any, num_classes: Optional[int] = None) -> NamedClasse
     """
     root, kind = source, None
     if hasattr(source, "val_dataset_cfg"):
-        dataset = source.val_dataset_cfg or source.train_dataset_cfg
+        dataset = source.val_dataset_cfg or source.train_dataset_cfg or {}
+        dataset = dataset if isinstance(dataset, dict) else {}  # that it is none is for others to say
         root, kind = dataset.get("dataset_root"), dataset.get("type")
         num_classes = num_classes or dataset.get("num_classes") or source.model_cfg.get("num_classes")
     colors = filter(None, map(_color, _lines(root, "colors.txt")))
@@ -172,17 +174,15 @@ def read_classes(path: Any) -> NamedClasses:
 def _color(line: str) -> Optional[Tuple[int, int, int]]:
     """Of a line that ends with `r g b`; None for another."""
     channels = line.split()[-3:]
-    if len(channels) == 3 and all(channel.isdecimal() and int(channel) < 256 for channel in channels):
+    if len(channels) == 3 and all(
+        channel.isdecimal() and len(channel) < 4 and int(channel) < 256 for channel in channels
+    ):
         return (int(channels[0]), int(channels[1]), int(channels[2]))
     return None
 
 
 def _lines(root: Any, name: str) -> List[str]:
     """The lines of a file in the folder that are not empty; none without the folder or the file."""
-    path = Path(root) / name if root else None
-    if path is None or not path.is_file():
+    if not root or not isinstance(root, (str, Path)) or not (Path(root) / name).is_file():
         return []
-    try:
-        return [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is no text in UTF-8: save it as that, a line a class.") from error
+    return [line for _, line in numbered_lines(Path(root) / name, "file")]

@@ -8,8 +8,10 @@ import io
 import os
 import stat
 import struct
+import sys
 import zlib
-from typing import BinaryIO, NamedTuple, Optional, Tuple
+from contextlib import contextmanager
+from typing import BinaryIO, Iterator, NamedTuple, Optional, Tuple
 
 import cv2
 import numpy as np
@@ -62,8 +64,7 @@ def header(path) -> Header:
     Raises:
         READ_ERRORS: the file is not there, is no regular file, no image, or claims more pixels than Pillow reads.
     """
-    check_regular(path)
-    with Image.open(path) as image:
+    with open_image(path) as image:
         orientation = 1
         # A PNG's EXIF may stand behind its pixels, and getexif() would decode them to get there.
         if image.format in JPEG_FORMATS or (image.format == "PNG" and "exif" in image.info):
@@ -82,25 +83,28 @@ def is_regular(path) -> bool:
         return False
 
 
-def check_regular(path) -> None:
-    """Raises OSError where `path` is not there, or is a pipe, a device or a folder, which would be read for ever."""
+@contextmanager
+def open_image(path) -> Iterator[Image.Image]:
+    """`Image.open` of a regular file; READ_ERRORS as well where it is a pipe or a device, which would never end."""
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise OSError(_NO_FILE)
+    with Image.open(path) as image:
+        yield image
 
 
-def open_regular(path) -> BinaryIO:
-    """Opens a regular file to read; any other is refused with OSError, and waits for nobody.
+@contextmanager
+def open_regular(path) -> Iterator[BinaryIO]:
+    """A regular file, open to be read; any other is refused, and nobody is waited for.
 
     Raises:
         OSError: it is not there, is no regular file, or cannot be read.
         ValueError: the path is none, as with a NUL in it.
     """
     # Without O_NONBLOCK, opening a pipe waits until somebody writes.
-    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise OSError(_NO_FILE)
-    return file
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(_NO_FILE)
+        yield file
 
 
 def read_bytes(path, most: int = _MOST_BYTES) -> bytes:
@@ -146,14 +150,30 @@ def _opencv_reads(format: str) -> bool:
     return cv2.imdecode(np.frombuffer(picture.getvalue(), np.uint8), cv2.IMREAD_COLOR) is not None
 
 
-def is_name_for_opencv(path) -> bool:
-    """Whether `cv2.imread`, with which PaddleSeg reads images, can be given a path.
+def name_fault(path) -> Optional[str]:
+    """What keeps PaddleSeg from an image of this name, as a sentence; None for a name that it can read.
 
-    It takes the bytes of UTF-8, so that a name of other bytes, of which Python makes surrogates, is none for it (some
-    versions die of it). On Windows it reads these bytes in the system's code page.
+    It gives names to `cv2.imread`: that dies of the surrogates which Python makes of bytes that are no text, and on
+    Windows reads UTF-8 in the system's code page.
     """
+    path = os.fspath(path)
+    if os.name == "nt" and not path.isascii():
+        return f"OpenCV, which reads images for PaddleSeg, takes no name but of ASCII on Windows: rename {path}."
+    return text_fault(path)
+
+
+def text_fault(path) -> Optional[str]:
+    """Why no list, which is UTF-8, can hold a path, as a sentence; None if it can."""
+    path = os.fspath(path)
     try:
-        name = os.fspath(path).encode("utf-8")
+        path.encode("utf-8")
     except UnicodeEncodeError:
-        return False
-    return b"\0" not in name and (os.name != "nt" or name.isascii())
+        name = os.fsencode(path)
+        shown = name.decode("utf-8", "backslashreplace")
+        try:
+            name.decode("utf-8")
+        except UnicodeDecodeError:
+            return f"the name of {shown} is not UTF-8, and PaddleSeg's lists are: rename it."
+        used = sys.getfilesystemencoding()
+        return f"the name of {shown} cannot be used where names are {used}: set LC_ALL=C.UTF-8 and PYTHONUTF8=1."
+    return None

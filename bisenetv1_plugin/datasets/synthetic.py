@@ -1,22 +1,25 @@
 """Synthetic street scenes as a PaddleSeg dataset, and as files for PaddleSeg's own `Dataset`."""
 
 import os
-import shutil
 import tempfile
+from contextlib import suppress
 
 import cv2
 import numpy as np
 import paddle
 
+from bisenetv1_plugin import files
 from bisenetv1_plugin.datasets.classes import CITYSCAPES_CLASSES, CLASS_NAMES, IGNORE_INDEX, class_groups, remap
 from bisenetv1_plugin.datasets.scenes import render_scene
 
 MODES = ("train", "val")
+_MOST_SCENES = 100000  # further ones would be those of the next seed
+_LONGEST = 16384  # pixels of a side: more fill the memory
 
 
 def scene_seed(mode, index, seed=0):
     """The seed of the scene at `index` of a mode: even for train, odd for val, so that the two never share a scene."""
-    return (2 * (seed * 100000 + index) + MODES.index(mode)) % 2**32
+    return (2 * (seed * _MOST_SCENES + index) + MODES.index(mode)) % 2**32
 
 
 class SyntheticStreetScenes(paddle.io.Dataset):
@@ -112,7 +115,8 @@ def write_scenes(directory, train=200, val=40, size=(1024, 512), classes=None, s
         raise FileExistsError(
             f"directory: '{directory}' exists and is not empty. Choose another directory, or remove this one first."
         )
-    parent = os.path.dirname(os.path.abspath(directory))
+    real = os.path.realpath(directory)  # a link to a folder stays one
+    parent = os.path.dirname(real)
     os.makedirs(parent, exist_ok=True)
 
     scenes = [("train", i) for i in range(train)] + [("val", i) for i in range(val)]
@@ -127,26 +131,28 @@ def write_scenes(directory, train=200, val=40, size=(1024, 512), classes=None, s
             image, label = render_scene(scene_seed(mode, index, seed), *size)
             names = f"images/{mode}/{index:05d}.png", f"labels/{mode}/{index:05d}.png"
             for name, pixels in zip(names, (image, remap(label, groups))):
-                if not cv2.imwrite(os.path.join(root, name), pixels):
-                    raise OSError(f"'{name}' could not be written for '{directory}'. Is the disk full?")
+                files.write(os.path.join(root, name), cv2.imencode(".png", pixels)[1].tobytes())
             lines[mode].append(" ".join(names))
         lines["classes"] = [name for name, _ in groups]
         for name, content in lines.items():
             with open(os.path.join(root, f"{name}.txt"), "w", encoding="utf-8") as f:
                 f.write("\n".join(content) + "\n")
-        if os.path.isdir(directory):
-            os.rmdir(directory)  # empty; not every system renames over it
-        shutil.move(root, directory)
+        with suppress(FileNotFoundError):
+            os.rmdir(real)  # empty; not every system renames over it
+        os.rename(root, real)
     return directory
 
 
 def _check_count(key, value):
-    if not isinstance(value, int) or value < 1:
-        raise ValueError(f"{key} is {value!r}. Give the number of scenes: an integer, 1 or more.")
+    if not isinstance(value, int) or not 1 <= value <= _MOST_SCENES:
+        raise ValueError(f"{key} is {value!r}. Give the number of scenes: an integer, 1 to {_MOST_SCENES}.")
 
 
 def _check_size(size):
-    valid = isinstance(size, (list, tuple)) and len(size) == 2 and all(isinstance(n, int) and n >= 16 for n in size)
-    if not valid:
-        raise ValueError(f"size is {size!r}. Give width and height in pixels, 16 or more each, such as [1024, 512].")
+    valid = isinstance(size, (list, tuple)) and len(size) == 2
+    if not (valid and all(isinstance(n, int) and 16 <= n <= _LONGEST for n in size)):
+        raise ValueError(
+            f"size is {size!r}. Give width and height in pixels, 16 or more each and {_LONGEST} at most, such as "
+            "[1024, 512]."
+        )
     return tuple(size)

@@ -264,15 +264,15 @@ def test_cityscapes_bad_labels_are_told_together(tmp_path):
 
 def test_cityscapes_interrupted_in_place_goes_on(tmp_path, monkeypatch):
     src = cityscapes(tmp_path / "src")
-    replace = Path.replace
+    replace = os.replace
 
-    def interrupted(self, target):
+    def interrupted(part, target):
         if "000038" in str(target):
             raise KeyboardInterrupt
-        return replace(self, target)
+        return replace(part, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", interrupted)
+        patch.setattr(os, "replace", interrupted)
         with pytest.raises(KeyboardInterrupt):
             prepare_cityscapes(src)
     assert len(train_ids(src)) == 1 and not list(src.rglob(".*")) and not (src / "train.txt").exists()

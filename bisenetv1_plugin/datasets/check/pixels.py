@@ -3,9 +3,7 @@
 import os
 from typing import List, Optional, Tuple
 
-import cv2
 import numpy as np
-from PIL import Image
 
 from bisenetv1_plugin.datasets import reading
 from bisenetv1_plugin.datasets.check.lists import Split
@@ -18,13 +16,13 @@ def check_headers(image_path: str, label_path: Optional[str], split: Split) -> L
     """The problems that show without decoding a pixel: files that are not there, sizes, formats."""
     problems: List[Problem] = []
     image = _header("image", image_path, problems)
-    if image and not cv2.haveImageReader(image_path):
+    if image and not reading.has_reader(image_path):
         problems.append(unreadable("image", image_path, f"OpenCV reads no {image.format}: save it as PNG"))
         image = None
     label = _header("label", label_path, problems) if label_path else None
     if image and label and image.seen != label.stored:
         # Rare, so that it may be slow: OpenCV has the last word on how it turns an image.
-        pixels = cv2.imread(image_path)
+        pixels = reading.decode_file(image_path)
         if pixels is None:
             problems.append(unreadable("image", image_path))
         elif (pixels.shape[1], pixels.shape[0]) != label.stored:
@@ -42,7 +40,7 @@ def check_pair(image_path: str, label_path: Optional[str], split: Split) -> Tupl
     if label_path is None or not _header("label", label_path, problems):
         return problems, histogram
     try:
-        with Image.open(label_path) as image:
+        with reading.open_image(label_path) as image:
             mode, label = image.mode, np.asarray(image)
     except reading.READ_ERRORS as error:
         return [*problems, unreadable("label", label_path, error)], histogram
@@ -75,16 +73,16 @@ def image_size(path: str, problems: List[Problem]) -> Optional[Tuple[int, int]]:
     head = _header("image", path, problems)
     if head is None:
         return None
-    pixels = cv2.imread(path)
+    pixels = reading.decode_file(path)
     if pixels is None:
         why = "damaged, or no image that OpenCV reads"
-        if not cv2.haveImageReader(path):
+        if not reading.has_reader(path):
             why = f"OpenCV reads no {head.format}: save it as PNG"
         problems.append(unreadable("image", path, why))
         return None
     if head.format in reading.JPEG_FORMATS:  # OpenCV paints the rest of a truncated JPEG grey and is content
         try:
-            with Image.open(path) as jpeg:
+            with reading.open_image(path) as jpeg:
                 jpeg.draft("L", (1, 1))
                 jpeg.load()
         except reading.READ_ERRORS as error:
@@ -104,8 +102,12 @@ def unreadable(what: str, path: str, why="damaged, or no image") -> Problem:
 
 
 def _header(what: str, path: str, problems: List[Problem]) -> Optional[reading.Header]:
-    if not os.path.isfile(path):
+    if not os.path.exists(path):
         problems.append(Problem("missing", path, f"{what} {path} is not there."))
+        return None
+    fault = reading.name_fault(path) if what == "image" else None
+    if fault:
+        problems.append(Problem("unreadable", path, fault))
         return None
     try:
         return reading.header(path)

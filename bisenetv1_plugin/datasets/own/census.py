@@ -7,7 +7,6 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from bisenetv1_plugin.datasets import reading
 from bisenetv1_plugin.datasets.check import THREADS
@@ -106,7 +105,7 @@ def _look(pair: Pair) -> Tuple[Seen, List[Problem]]:
             )
             problems.append(Problem("size", str(pair.label), sentence))
     if image.mode.startswith("I;16"):
-        seen.brightest = int(cv2.imread(str(pair.image), cv2.IMREAD_UNCHANGED).max())
+        seen.brightest = int(reading.decode_file(pair.image, cv2.IMREAD_UNCHANGED).max())
     return seen, problems
 
 
@@ -150,7 +149,7 @@ def read_label(path) -> Tuple[Optional[np.ndarray], Optional[List[RGB]]]:
     Raises:
         READ_ERRORS: the file cannot be read.
     """
-    with Image.open(path) as image:
+    with reading.open_image(path) as image:
         palette = None
         if image.mode == "P":
             flat = image.getpalette() or []

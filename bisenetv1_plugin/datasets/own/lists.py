@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import List, NamedTuple, Optional
 
 from bisenetv1_plugin.datasets.own import walk
+from bisenetv1_plugin.datasets.text import numbered_lines, shown
 from bisenetv1_plugin.errors import InputError
 
 _SEPARATORS = "\t,; "
+_MOST_PARTS = 64  # of a line that are tried as names with separators in them: each try asks the disk
 
 
 class Pair(NamedTuple):
@@ -40,35 +42,34 @@ def read_list(path: Path, root: Path):
     Raises:
         InputError: the list is empty or no text, or a line names files that are not there.
     """
-    try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the list {path} cannot be read as UTF-8 text ({error}): save it as such.") from error
-    numbered = [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
+    numbered = numbered_lines(path, "list")
     if not numbered:
         raise InputError(f"the list {path} is empty: write a line `image label` for each pair, or remove the list.")
-    pairs = [_divide(line, root) for _, line in numbered]
-    if not any(pairs):
-        if not any(_columns(line) for _, line in numbered):
-            return Names(walk.stem(Path(line.split("/")[-1])) for _, line in numbered)
-        pairs = [None]  # which names the first line
-    for (number, line), pair in zip(numbered, pairs):
+    if not any(_columns(line) or _divide(line, root) for _, line in numbered):
+        return Names(walk.stem(Path(line.split("/")[-1])) for _, line in numbered)
+    pairs = []
+    for number, line in numbered:
+        pair = _divide(line, root)
         if pair is None:
             raise InputError(
-                f"{path}, line {number}: '{line}' names no image and label that are there, seen from {root}: "
+                f"{path}, line {number}: '{shown(line)}' names no image and label that are there, seen from {root}: "
                 "correct the line or remove it."
             )
-    return Pairs([pair for pair in pairs if pair])
+        pairs.append(pair)
+    return Pairs(pairs)
 
 
 def _divide(line: str, root: Path) -> Optional[Pair]:
     for separator in _SEPARATORS:
         parts = line.split(separator)
+        if len(parts) > _MOST_PARTS:
+            continue
         for cut in range(1, len(parts)):
             image, label = (separator.join(half).strip(" \t\"'") for half in (parts[:cut], parts[cut:]))
-            paths = [_inside(root, name) for name in (image, label) if name]
-            if len(paths) == 2 and all(path.is_file() for path in paths):
-                return Pair(*paths)
+            if image and label:
+                paths = [_inside(root, name) for name in (image, label)]
+                if all(path.is_file() for path in paths):
+                    return Pair(*paths)
     return None
 
 

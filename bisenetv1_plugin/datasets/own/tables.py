@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+from bisenetv1_plugin.datasets.text import numbered_lines, shown
 from bisenetv1_plugin.errors import InputError
 
 RGB = Tuple[int, int, int]
@@ -112,7 +113,9 @@ def read(path: Path) -> Table:
         if parsed is None:
             if number == 1 and not re.search(r"\d", line):
                 continue  # a header
-            raise InputError(f"{path}, line {number}: '{line}' is no class and colour: write `name red green blue`.")
+            raise InputError(
+                f"{path}, line {number}: '{shown(line)}' is no class and colour: write `name red green blue`."
+            )
         name, color = parsed
         if code(color) in codes:
             raise InputError(f"{path}, line {number}: the colour {color} is there twice: give each class its own.")
@@ -137,26 +140,46 @@ def names_in_folder(root: Path, files: Sequence[Path]) -> Optional[List[str]]:
         return [line for _, line in _lines(root / "classes.txt")]
     for path in files:
         if path.name.lower() in _VALUE_FILES:
-            rows = [line.split(",", 1) for _, line in _lines(root / path)]
-            named = {int(row[0]): row[1].strip() for row in rows if len(row) == 2 and row[0].strip().isdecimal()}
-            if sorted(named) == list(range(len(named))) and named:
-                return [named[value] for value in range(len(named))]
+            return _names_by_value(root / path)
     return None
 
 
+def _names_by_value(path: Path) -> List[str]:
+    """The names of lines `value, name`, whose first may be a header."""
+    names: Dict[int, str] = {}
+    lines = _lines(path)
+    for number, line in lines:
+        value, _, name = (part.strip() for part in line.partition(","))
+        if not (value.isdecimal() and len(value) < 4 and name):
+            if number == lines[0][0]:
+                continue
+            raise InputError(
+                f"the table {path}, line {number}: '{shown(line)}' is no value and name: write `value, name`."
+            )
+        if int(value) in names:
+            raise InputError(f"the table {path}, line {number}: the value {value} is there twice: give each one name.")
+        names[int(value)] = name
+    if sorted(names) != list(range(len(names))) or not names:
+        raise InputError(f"the table {path} has {len(names)} names, and not for the values from 0 on: add the others.")
+    return [names[value] for value in range(len(names))]
+
+
 def _lines(path: Path) -> List[Tuple[int, str]]:
-    try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the table {path} cannot be read as UTF-8 text ({error}).") from error
-    numbered = enumerate((line.strip() for line in lines), start=1)
-    return [(number, line) for number, line in numbered if line and not line.startswith("#")]
+    return [(number, line) for number, line in numbered_lines(path, "table") if not line.startswith("#")]
 
 
 def _color_line(line: str) -> Optional[Tuple[str, RGB]]:
     words = [word for word in re.split(r"[\s,;:]+", line) if word]
     for place, rest in ((slice(-3, None), slice(0, -3)), (slice(0, 3), slice(3, None))):
         channels, name = words[place], words[rest]
-        if len(channels) == 3 and name and all(word.isdecimal() and int(word) < 256 for word in channels):
+        if (
+            len(channels) == 3
+            and name
+            and all(word.isdecimal() and len(word) < 4 and int(word) < 256 for word in channels)
+        ):
             return " ".join(name), (int(channels[0]), int(channels[1]), int(channels[2]))
     return None
+
+
+def _is_channel(word: str) -> bool:
+    return word.isdecimal() and len(word) < 4 and int(word) < 256

@@ -64,10 +64,10 @@ def files_under(root: Path) -> List[Path]:
             else:
                 found.append(Path(entry.path).relative_to(root))
     for path in found:
-        strange = any(0xD800 <= ord(character) < 0xE000 for character in str(path))  # bytes that are no text
-        if strange and path.suffix.lower() in SUFFIXES:
-            shown = os.fsencode(root / path).decode("utf-8", "backslashreplace")
-            raise InputError(f"the name of {shown} is not UTF-8, and PaddleSeg's lists are: rename the file.")
+        if path.suffix.lower() in SUFFIXES:
+            fault = reading.text_fault(root / path)
+            if fault:
+                raise InputError(fault)
     return sorted(found)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from bisenetv1_plugin.datasets.classes import IGNORE_INDEX
 from bisenetv1_plugin.datasets.prepare import files
+from bisenetv1_plugin.datasets.text import numbered_lines
 
 CAMVID_CLASSES = (
     "Sky",
@@ -81,15 +82,15 @@ def prepare_camvid(src, dst, progress: files.Progress = None) -> files.Prepared:
         (work / "labels").mkdir()
         for split, image, label in files.each_pair(splits, progress):
             try:
+                lines[split].append(files.list_line(f"images/{image.name}", f"labels/{image.stem}.png"))
                 indices = _class_indices(label, files.image_size(image))
             except ValueError as error:
                 problems.append(str(error))
             else:
                 shutil.copyfile(image, work / "images" / image.name)
                 files.write_png(work / "labels" / f"{image.stem}.png", indices)
-            lines[split].append(f"images/{image.name} labels/{image.stem}.png")
-        files.write_lists(work, lines, CAMVID_CLASSES)
         files.raise_together(problems, f"CamVid in {src} is not complete")
+        files.write_lists(work, lines, CAMVID_CLASSES)
     return files.Prepared(dst, {split: len(pairs) for split, pairs in splits.items()}, CAMVID_CLASSES)
 
 
@@ -110,7 +111,7 @@ def _pairs(src: Path) -> Tuple[files.Splits, List[str]]:
             if (root / images).is_dir() and (root / labels).is_dir():
                 names = {s: _listed(root / f"{s}.txt") for s in ("train", "val", "test")}
                 names = {s: stems for s, stems in names.items() if stems}
-                names = names or _official_split(_by_stem(root / images))
+                names = names or _official_split(_by_stem(root / images, []))
                 return _pair_splits({s: (root / images, root / labels, stems) for s, stems in names.items()})
     raise FileNotFoundError(
         f"{src} is no CamVid that is known here: expected train and trainannot, train/images and train/labels, "
@@ -144,7 +145,7 @@ def _pair_splits(splits) -> Tuple[files.Splits, List[str]]:
     problems = [f"there is no {split} split" for split in ("train", "val") if split not in splits]
     seen: Dict[str, str] = {}
     for split, (image_dir, label_dir, stems) in splits.items():
-        images, labels = _by_stem(image_dir), _by_stem(label_dir)
+        images, labels = _by_stem(image_dir, problems), _by_stem(label_dir, problems)
         pairs[split] = []
         for stem in sorted(images.keys() | labels.keys()) if stems is None else stems:
             if stem in seen:
@@ -162,17 +163,25 @@ def _pair_splits(splits) -> Tuple[files.Splits, List[str]]:
     return pairs, problems
 
 
-def _by_stem(folder: Path) -> Dict[str, Path]:
-    """The image files of a folder by the frame they belong to: `NAME.png` and `NAME_L.png` both by `NAME`."""
-    paths = [path for path in folder.iterdir() if path.suffix.lower() in _IMAGE_SUFFIXES]
-    return {path.stem[:-2] if path.stem.endswith("_L") else path.stem: path for path in paths}
+def _by_stem(folder: Path, problems: List[str]) -> Dict[str, Path]:
+    """The image files of a folder by the frame they belong to: `NAME.png` and `NAME_L.png` both by `NAME`.
+
+    A sentence for every two that belong to one frame.
+    """
+    found: Dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in _IMAGE_SUFFIXES:
+            stem = path.stem[:-2] if path.stem.endswith("_L") else path.stem
+            if found.setdefault(stem, path) != path:
+                problems.append(f"{found[stem]} and {path} are of one frame")
+    return found
 
 
 def _listed(path: Path) -> Optional[List[str]]:
     """The image stems a list file names in its first column, whatever folder it gives them; None without the file."""
     if not path.is_file():
         return None
-    return [Path(line.split()[0]).stem for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [Path(line.split()[0]).stem for _, line in numbered_lines(path, "list")]
 
 
 def _class_indices(path: Path, size: Tuple[int, int]) -> np.ndarray:

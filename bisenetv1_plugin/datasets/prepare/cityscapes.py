@@ -3,15 +3,18 @@
 import re
 import shutil
 from pathlib import Path
-from typing import Dict, List, Tuple
+from typing import Dict, Iterable, List, Tuple
 
 import numpy as np
 
+from bisenetv1_plugin.datasets import reading
 from bisenetv1_plugin.datasets.classes import CLASS_NAMES, IGNORE_INDEX
 from bisenetv1_plugin.datasets.prepare import files
+from bisenetv1_plugin.files import check_outputs
 
 # The label id of each train id 0..18 (cityscapesScripts, helpers/labels.py); ids 0..33 exist, and -1, stored as 255.
 CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+_IDS, _TRAIN_IDS = "_labelIds.png", "_labelTrainIds.png"
 
 
 def prepare_cityscapes(src, dst=None, progress: files.Progress = None) -> files.Prepared:
@@ -27,12 +30,14 @@ def prepare_cityscapes(src, dst=None, progress: files.Progress = None) -> files.
         src: the folder with `leftImg8bit/{train,val}/CITY/*_leftImg8bit.png` and
             `gtFine/{train,val}/CITY/*_gtFine_labelIds.png` or `*_gtFine_labelTrainIds.png`; where both are there,
             labelTrainIds is taken as it is.
-        dst: None, `src`, or a folder that does not exist or is empty.
+        dst: None, `src`, or a folder that does not exist or is empty. In `src`, lists and names that say something
+            else than these would stay, and are refused.
         progress: called with (files done, files in all).
 
     Raises:
         FileNotFoundError: `src` has no `leftImg8bit/train`, `gtFine/train`, or the same of val.
         FileExistsError: `dst` is not empty.
+        InputError: in place, a list or `classes.txt` is there that no such run wrote.
         OSError: the link cannot be made (some Windows accounts may not); prepare in place there.
         ValueError: images or labels are missing, unreadable, of different sizes, or labels have values that are
             no label id; one message names them all (the first 20 in full).
@@ -60,9 +65,9 @@ def _pairs(src: Path) -> Tuple[files.Splits, List[str]]:
     splits: files.Splits = {}
     problems = []
     for split in ("train", "val"):
-        images = {_frame(path): path for path in (src / "leftImg8bit" / split).glob("*/*_leftImg8bit.png")}
-        labels = {_frame(path): path for path in (src / "gtFine" / split).glob("*/*_gtFine_labelIds.png")}
-        labels.update({_frame(path): path for path in (src / "gtFine" / split).glob("*/*_gtFine_labelTrainIds.png")})
+        images = _by_frame((src / "leftImg8bit" / split).glob("*/*_leftImg8bit.png"), problems)
+        labels = _by_frame((src / "gtFine" / split).glob("*/*_gtFine_labelIds.png"), problems)
+        labels.update(_by_frame((src / "gtFine" / split).glob("*/*_gtFine_labelTrainIds.png"), problems))
         for frame in sorted(images.keys() - labels.keys()):
             problems.append(f"image {images[frame]} has no label *_gtFine_labelIds.png")
         for frame in sorted(labels.keys() - images.keys()):
@@ -71,6 +76,17 @@ def _pairs(src: Path) -> Tuple[files.Splits, List[str]]:
             problems.append(f"{src / 'leftImg8bit' / split} has no CITY/*_leftImg8bit.png")
         splits[split] = [(images[frame], labels[frame]) for frame in sorted(images.keys() & labels.keys())]
     return splits, problems
+
+
+def _by_frame(paths: Iterable[Path], problems: List[str]) -> Dict[Tuple[str, str], Path]:
+    """The files by frame, and a sentence for every one that cannot be read or whose frame another has."""
+    found: Dict[Tuple[str, str], Path] = {}
+    for path in sorted(paths):
+        if not reading.is_regular(path):
+            problems.append(f"{path} is no file that can be read")
+        elif found.setdefault(_frame(path), path) != path:
+            problems.append(f"{found[_frame(path)]} and {path} are of one frame")
+    return found
 
 
 def _frame(path: Path) -> Tuple[str, str]:
@@ -86,12 +102,22 @@ def _fill(src: Path, root: Path, splits: files.Splits, progress: files.Progress)
     table[list(CITYSCAPES_IDS)] = range(len(CITYSCAPES_IDS))
 
     problems: List[str] = []
+    targets = {label: _target(root / label.relative_to(src)) for pairs in splits.values() for _, label in pairs}
     lines: Dict[str, List[str]] = {split: [] for split in splits}
-    for split, image, label in files.each_pair(splits, progress):
-        target = root / label.relative_to(src)
-        target = target.with_name(target.name.replace("_labelIds", "_labelTrainIds"))
+    for split, image, label in files.each_pair(splits, None):
         try:
-            if label.name.endswith("_labelIds.png"):
+            names = image.relative_to(src).as_posix(), targets[label].relative_to(root).as_posix()
+            lines[split].append(files.list_line(*names))
+        except ValueError as error:
+            problems.append(str(error))
+    files.raise_together(problems, f"Cityscapes in {src} has names that no list can hold")
+    files.check_lists(root, lines, CLASS_NAMES)
+    check_outputs([str(target) for label, target in targets.items() if target != label])
+
+    for _, image, label in files.each_pair(splits, progress):
+        target = targets[label]
+        try:
+            if label.name.endswith(_IDS):
                 ids = files.read_label(label, files.image_size(image, whole=False))
                 ids = files.look_up(table, ids, label, "0..33")
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -101,6 +127,10 @@ def _fill(src: Path, root: Path, splits: files.Splits, progress: files.Progress)
                 shutil.copyfile(label, target)
         except ValueError as error:
             problems.append(str(error))
-        lines[split].append(f"{image.relative_to(src).as_posix()} {target.relative_to(root).as_posix()}")
     files.raise_together(problems, f"Cityscapes in {src} has labels that cannot be converted")
     files.write_lists(root, lines, CLASS_NAMES)
+
+
+def _target(label: Path) -> Path:
+    """Where the train ids of a label are or will be."""
+    return label.with_name(label.name[: -len(_IDS)] + _TRAIN_IDS) if label.name.endswith(_IDS) else label

@@ -1,6 +1,6 @@
 """What the preparations share: labels read and looked up, files whole or not at all, problems told together."""
 
-import os
+import secrets
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,9 +8,11 @@ from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequenc
 
 import cv2
 import numpy as np
-from PIL import Image
 
+from bisenetv1_plugin import files
+from bisenetv1_plugin.datasets import reading
 from bisenetv1_plugin.datasets.reading import READ_ERRORS
+from bisenetv1_plugin.errors import InputError
 
 Splits = Dict[str, List[Tuple[Path, Path]]]  # (image, label) by split
 Progress = Optional[Callable[[int, int], None]]  # called with (files done, files in all)
@@ -39,7 +41,8 @@ def all_or_nothing(dst: Path) -> Iterator[Path]:
     """A new folder beside `dst` to fill: it becomes `dst` when the block ends, and is removed when the block raises."""
     if dst.exists() and (not dst.is_dir() or any(dst.iterdir())):
         raise FileExistsError(f"{dst} exists and is not an empty folder: name another one, or remove it first.")
-    work = dst.with_name(f".{dst.name}.{os.getpid()}.part")
+    # A name that nobody has: what is there already is another's. A short one: that of `dst` may be as long as can be.
+    work = dst.with_name(f".part-{secrets.token_hex(8)}")
     work.mkdir(parents=True)
     try:
         yield work
@@ -60,7 +63,7 @@ def raise_together(problems: Sequence[str], summary: str, shown: int = 20) -> No
 def image_size(path: Path, whole: bool = True) -> Tuple[int, int]:
     """(width, height); with `whole`, every byte is decoded, so that a file that was cut short is found."""
     try:
-        with Image.open(path) as image:
+        with reading.open_image(path) as image:
             if whole:
                 image.load()
             return image.size
@@ -71,7 +74,7 @@ def image_size(path: Path, whole: bool = True) -> Tuple[int, int]:
 def read_label(path: Path, size: Tuple[int, int]) -> np.ndarray:
     """uint8 [H, W] for indices (also of a palette PNG) or [H, W, 3 or 4] for colours; ValueError for anything else."""
     try:
-        with Image.open(path) as image:
+        with reading.open_image(path) as image:
             label = np.array(image)
     except READ_ERRORS as error:
         raise ValueError(f"label {path} cannot be read ({error})") from error
@@ -95,20 +98,50 @@ def look_up(table: np.ndarray, label: np.ndarray, path: Path, allowed: str) -> n
 
 
 def write_png(path: Path, label: np.ndarray) -> None:
-    _write_whole(path, cv2.imencode(".png", label)[1].tobytes())
+    files.write(path, cv2.imencode(".png", label)[1].tobytes())
 
 
 def write_lists(root: Path, lines: Dict[str, List[str]], classes: Sequence[str]) -> None:
     """Writes `SPLIT.txt` for every split, and `classes.txt`, in UTF-8 with a line feed after every line."""
-    for name, content in {**lines, "classes": classes}.items():
-        _write_whole(root / f"{name}.txt", "".join(f"{line}\n" for line in content).encode("utf-8"))
+    for path, content in _lists(root, lines, classes).items():
+        files.write(path, content)
 
 
-def _write_whole(path: Path, data: bytes) -> None:
-    """Writes a file under another name first: under its own it is whole or not there."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_bytes(data)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+def check_lists(root: Path, lines: Dict[str, List[str]], classes: Sequence[str]) -> None:
+    """Refuses, before any work, to put what `write_lists` would write over files that say something else.
+
+    Raises:
+        InputError: a file is there, and not what an earlier run wrote.
+    """
+    for path, content in _lists(root, lines, classes).items():
+        try:
+            with reading.open_regular(path) as file:
+                same = file.read(len(content) + 1) == content
+        except FileNotFoundError:
+            same = not path.is_symlink()  # one that leads nowhere would be written to where it leads
+        except OSError:
+            same = False
+        if not same:
+            raise InputError(
+                f"{path} exists, and is not what would be written there: move it away, or name another folder."
+            )
+
+
+def list_line(image: str, label: str) -> str:
+    """A line of a list whose columns a space divides.
+
+    Raises:
+        ValueError: a name is none that such a list can hold.
+    """
+    for name in (image, label):
+        fault = reading.text_fault(name)
+        if fault:
+            raise ValueError(fault.rstrip("."))
+        if len(name.split()) != 1 or name != name.strip():
+            raise ValueError(f"the name of {name!r} has a space in it, and these lists cannot: rename it")
+    return f"{image} {label}"
+
+
+def _lists(root: Path, lines: Dict[str, List[str]], classes: Sequence[str]) -> Dict[Path, bytes]:
+    content = {**lines, "classes": classes}
+    return {root / f"{name}.txt": "".join(f"{line}\n" for line in of).encode("utf-8") for name, of in content.items()}

@@ -42,7 +42,7 @@ def render_scene(seed: int, width: int, height: int) -> Tuple[np.ndarray, np.nda
         width, height: Size in pixels, 16 or more each. Made for pictures about twice as wide as high.
 
     Returns:
-        image: uint8 `[height, width, 3]`, BGR as `cv2.imwrite` wants it.
+        image: uint8 `[height, width, 3]`, BGR as OpenCV writes it.
         label: uint8 `[height, width]`, Cityscapes train ids 0..18, or 255 (ignore).
 
     Raises:

@@ -1,0 +1,48 @@
+"""Names for labels that are written: below one folder, no two alike."""
+
+import os
+import unicodedata
+from pathlib import Path, PurePath
+
+from bisenetv1_plugin import files
+
+_LONGEST = 255  # bytes of a name, on usual file systems
+
+
+class LabelNames:
+    """Gives every label a name of its own below a folder, from the one that it would have.
+
+    Names that a file system may take for one are told apart: those that differ in case, or in how Unicode writes an
+    accent; and a file that would have the name of a folder.
+    """
+
+    def __init__(self) -> None:
+        self._files: set = set()
+        self._folders: set = set()
+
+    def of(self, wanted: PurePath) -> Path:
+        """`wanted` with the ending .png, or, where that name is taken, with a number before it.
+
+        Raises:
+            InputError: `wanted` leads out of its folder.
+        """
+        files.below(os.curdir, str(wanted))
+        parent = Path(wanted).parent
+        stem = wanted.stem if len(os.fsencode(wanted.stem)) + len(".png") <= _LONGEST else "label"
+        name, number = parent / f"{stem}.png", 0
+        while self._is_taken(name):
+            number += 1
+            name = parent / f"{stem}.{number}.png"
+            if len(os.fsencode(name.name)) > _LONGEST:
+                stem, number = "label", 0
+                name = parent / "label.png"
+        self._files.add(_key(name))
+        self._folders.update(map(_key, name.parents))
+        return name
+
+    def _is_taken(self, name: Path) -> bool:
+        return _key(name) in self._files | self._folders or any(_key(parent) in self._files for parent in name.parents)
+
+
+def _key(path: PurePath) -> str:
+    return unicodedata.normalize("NFC", str(path)).casefold()

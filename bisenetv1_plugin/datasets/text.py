@@ -1,0 +1,49 @@
+"""Lines of text files that users write: lists, names, tables of colours."""
+
+from pathlib import Path
+from typing import List, Tuple
+
+from bisenetv1_plugin.datasets import reading
+from bisenetv1_plugin.errors import InputError
+
+_MOST_BYTES = 1 << 28  # a list of a million images has less
+_LONGEST = 10_000  # characters of a line: two paths have 8192 at most
+_SHOWN = 300  # characters of a line in a sentence
+
+
+def numbered_lines(path, what: str) -> List[Tuple[int, str]]:
+    """The lines of a file that are not empty, without spaces around them, each with its number from 1 on.
+
+    Args:
+        path: a regular file of UTF-8, with or without a byte order mark, whatever ends its lines.
+        what: it is, for the sentence: `list`, `table`, ...
+
+    Raises:
+        InputError: it cannot be read, or is no text; the sentence names the file and the line.
+    """
+    path = Path(path)
+    try:
+        content = reading.read_bytes(path, _MOST_BYTES).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        why = f"byte {error.start} is 0x{error.object[error.start]:02x}"
+        raise InputError(f"the {what} {path} is no text in UTF-8 ({why}): save it as that.") from error
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"the {what} {path} cannot be read ({why}): save it as UTF-8 text.") from error
+    # Not splitlines(), which also divides where a name has one of Unicode's rarer separators
+    lines = content.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    for number, line in enumerate(lines, start=1):
+        if "\0" in line:
+            raise InputError(f"the {what} {path}, line {number} has a NUL in it: save it as UTF-8 text.")
+        if len(line) > _LONGEST:
+            raise InputError(
+                f"the {what} {path}, line {number} has {len(line)} characters, and {_LONGEST} are the most: "
+                "is it a text, with a line for each entry?"
+            )
+    numbered = enumerate((line.strip() for line in lines), start=1)
+    return [(number, line) for number, line in numbered if line]
+
+
+def shown(line: str) -> str:
+    """A line for a sentence: cut where it is long."""
+    return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."
