@@ -5,7 +5,9 @@ import glob
 import os
 
 from bisenetv1_plugin.errors import InputError
-from bisenetv1_plugin.files import whole_file
+from bisenetv1_plugin.files import check_outputs, made_by, whole_file
+
+MADE_BY = "figure"  # see `whole_file`
 
 
 def palette(num_classes, colors=()):
@@ -112,8 +114,11 @@ def draw_curves(save_dir):
     """Write `curves.png` into `save_dir`; returns its path.
 
     Raises:
-        InputError: the folder holds no VisualDL record of a training, or an empty one.
+        InputError: the folder holds no VisualDL record of a training, or an empty one; or its `curves.png` is none of
+            a training.
     """
+    path = os.path.join(save_dir, "curves.png")
+    check_outputs([path], is_ours=made_by(MADE_BY))
     import matplotlib
 
     matplotlib.use("Agg")
@@ -132,7 +137,6 @@ def draw_curves(save_dir):
         right.plot(*zip(*miou), color="tab:orange", marker="o", markersize=3, label="validation mIoU")
         right.set(ylabel="mIoU", ylim=(0, 1))
     figure.legend(loc="outside upper center", ncols=2, frameon=False)
-    path = os.path.join(save_dir, "curves.png")
     _save(figure, path, dpi=120)
     return path
 
@@ -142,7 +146,7 @@ def _save(figure, path, dpi):
 
     try:
         # Where the name has no ending, matplotlib would add one, and write beside the file that becomes `path`.
-        with whole_file(path) as beside:
+        with whole_file(path, MADE_BY) as beside:
             figure.savefig(beside, dpi=dpi, format=os.path.splitext(path)[1][1:] or "png")
     finally:
         plt.close(figure)

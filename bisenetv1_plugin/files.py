@@ -90,13 +90,17 @@ def check_outputs(
             continue
         if os.pardir in target.split(os.sep):  # of a folder that is made on the way, for one
             target = os.path.realpath(target)
-        if os.path.exists(target):
-            if os.path.isdir(target):
+        try:
+            state = os.stat(target)
+        except FileNotFoundError:
+            state = None
+        if state is not None:
+            if stat.S_ISDIR(state.st_mode):
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), target)
-            key: object = _identity(target)
+            key: object = state.st_dev, state.st_ino
             if key in read:
                 raise InputError(f"{target} would be written, and it is read: name another place for the results.")
-            if os.path.getsize(target) and not is_ours(target):
+            if state.st_size and not is_ours(target):
                 raise InputError(
                     f"{target} exists, and no earlier run of this command made it: move it away, or name another place "
                     "for the results."
@@ -117,6 +121,20 @@ def is_stream(path: str | os.PathLike[str]) -> bool:
     except (OSError, ValueError):
         return False
     return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+def for_libraries(path: str) -> str:
+    """The path, for a library in C++ that opens it.
+
+    Raises:
+        InputError: its name is not UTF-8; such libraries crash on what Python has for it.
+    """
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError as error:
+        shown = path.encode("utf-8", "backslashreplace").decode("utf-8")
+        raise InputError(f"the name of {shown} is not UTF-8, and what opens it takes no other: rename it.") from error
+    return path
 
 
 def below(folder: str | os.PathLike[str], name: str) -> str:

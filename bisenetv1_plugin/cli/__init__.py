@@ -33,6 +33,9 @@ def parser():
 
 def main(argv=None):
     """Run one command; returns the exit code: 0 done, 1 done with faults that were named, 2 refused, 130 stopped."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a name that it cannot write is no reason to end
+            stream.reconfigure(errors="backslashreplace")
     args = parser().parse_args(argv)
     use_all_cores()
     use_amd_vectors()

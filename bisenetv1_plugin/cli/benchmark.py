@@ -46,9 +46,10 @@ def add_arguments(parser):
 
 
 def run(args):
-    results.check(args.json)
-    results.check_picture(args.picture)
     terminal.load_paddle()
+    reads = _files(args.export)
+    results.check(args.json, "what" if args.export == "loss" else "milliseconds", reads)
+    results.check_picture(args.picture, reads)
     if args.export == "loss":
         return _loss(args)
     from bisenetv1_plugin import figures
@@ -68,6 +69,14 @@ def run(args):
         bars = [(_label(one), one.median) for one in measured if not one.fault]
         figures.bars(args.picture, bars, "milliseconds a run, median")
     return 0
+
+
+def _files(exported):
+    from bisenetv1_plugin.deploy.exported import Export
+
+    if exported in (None, "loss"):
+        return []
+    return Export(os.path.join(exported, "deploy.yaml") if os.path.isdir(exported) else exported).files
 
 
 def _given(exported):

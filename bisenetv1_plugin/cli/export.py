@@ -26,6 +26,7 @@ def run(args):
     from bisenetv1_plugin import project
     from bisenetv1_plugin.deploy import export
 
+    export.check(args.save_dir, [args.config, args.model_path])
     cfg = project.load_config(args.config, needs=["val_dataset"])  # its transforms are the deployed model's
     classes = flags.classes_of(args, cfg)
     project.set_device(args.device)

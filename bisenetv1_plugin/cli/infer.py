@@ -69,10 +69,11 @@ def run(args):
     from bisenetv1_plugin.deploy.images import Source
     from bisenetv1_plugin.deploy.inference import infer
 
-    results.check(args.json)
-    source = Source(args.image_path)
+    results.check(args.json, "faults")
+    source = Source(args.image_path, skip=args.save_dir)
     _check_outputs(args, source)
     export = Export(args.config)
+    _refuse_overwriting(args, source, export)
     most = export.input_shape[0]
     if most and most != args.batch_size:
         raise InputError(
@@ -127,6 +128,31 @@ def _check_outputs(args, source):
         raise InputError(f"--save_video and --show are for a video or a camera, and {args.image_path} is neither.")
     if not (args.save_video or args.show or _saves_masks(args, source)):
         raise InputError("nothing would come of this: give --show, --save_video or --save_masks True.")
+
+
+def _refuse_overwriting(args, source, export):
+    from bisenetv1_plugin import files
+    from bisenetv1_plugin.deploy import masks
+
+    def is_ours(path):
+        if path == args.json:
+            return results.is_ours(path, "faults")
+        if path == args.auto_tuned_shape_file:
+            with open(path, "rb") as file:
+                return file.read(16) == b"shape_range_info"
+        return files.made_by(masks.MADE_BY)(path)
+
+    targets = [args.json] if args.json else []
+    if args.save_video:
+        targets.append(_video_path(args, source))
+    if args.use_trt and args.enable_auto_tune:
+        targets.append(args.auto_tuned_shape_file)
+    for folder in masks.folders(args.save_dir, args.overlay).values() if _saves_masks(args, source) else ():
+        if source.frames:
+            targets += source.frames_in(folder)
+        else:
+            targets += [os.path.join(folder, f"{name}.png") for name in source.names()]
+    files.check_outputs(targets, [*source.paths, *export.files], is_ours)
 
 
 def _outputs(args, source, export):

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from bisenetv1_plugin import __version__, files
+from bisenetv1_plugin.errors import InputError
 
 
 class Log:
@@ -60,9 +61,11 @@ class Log:
         try:
             with files.naming(str(self.path), str(self.path)):
                 if self._file is None:
-                    self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+                    self._file = _open(self.path)
                     self._held.insert(0, _header())
-                _append(self._file, self.held.encode("utf-8", "replace"))
+                _append(self._file, self.held.encode("utf-8", "backslashreplace"))
+        except InputError as error:
+            self.fault = str(error)
         except OSError as error:
             self.fault = files.refusal(error) or f"{self.path}: {error}."
             if self._file is not None and os.path.getsize(self.path) == 0:
@@ -70,6 +73,22 @@ class Log:
                     os.unlink(self.path)
         else:
             self._held.clear()
+
+
+def _open(path: Path) -> int:
+    """A log of this package, or a new one; nothing is added to another file that has this name.
+
+    Raises:
+        InputError: there is one.
+    """
+    if path.is_symlink() or (path.exists() and (files.is_stream(path) or not _is_log(path))):
+        raise InputError(f"{path} exists and is no log of this command: move it away.")
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+
+
+def _is_log(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(4) in (b"", b"=== ")
 
 
 def _append(file: int, content: bytes) -> None:

@@ -1,5 +1,7 @@
 """Predict images with trained weights, as PaddleSeg's tools/predict.py does: masks and overlays as pictures."""
 
+import os
+
 from bisenetv1_plugin.cli import flags, terminal
 from bisenetv1_plugin.errors import InputError
 
@@ -26,9 +28,10 @@ def run(args):
     cfg = project.load_config(args.config)
     options = flags.test_config(cfg, args, "aug_pred")
     options.pop("auc_roc", None)
-    source = Source(args.image_path, keep_folders=True)
+    source = Source(args.image_path, keep_folders=True, skip=args.save_dir)
     if source.frames and source.frames.live:
         raise InputError("predict takes no camera: export the model, and give the camera to bisenetv1 infer.")
+    _refuse_overwriting(args, source)
     project.set_device(args.device)
     build = project.Builder(cfg)
     model = project.trained_model(build, args.model_path)
@@ -38,3 +41,14 @@ def run(args):
         predict(model, prepare, source, args.save_dir, args.custom_color, step, **options)
     print(f"The masks are in {args.save_dir}")
     return flags.report(source.faults)
+
+
+def _refuse_overwriting(args, source):
+    from bisenetv1_plugin import files
+    from bisenetv1_plugin.deploy.prediction import MADE_BY, results
+
+    is_frame = source.frames is not None
+    targets = [path for name in source.names() for path in results(args.save_dir, name, is_frame)]
+    if is_frame:
+        targets = [frame for path in targets for frame in source.frames_in(os.path.dirname(path))]
+    files.check_outputs(targets, [*source.paths, args.config, args.model_path], files.made_by(MADE_BY))

@@ -40,8 +40,9 @@ def run(args):
         os.environ.update(FLAGS_enable_pir_api="0")
     terminal.load_paddle()
     from bisenetv1_plugin import project
-    from bisenetv1_plugin.deploy import quantize
+    from bisenetv1_plugin.deploy import export, quantize
 
+    export.check(args.save_dir, [args.config, args.model_path])
     # Images to calibrate with, and the transforms of the deployed model.
     cfg = project.load_config(args.config, needs=["train_dataset", "val_dataset"])
     transforms = cfg.val_dataset_cfg.get("transforms")

@@ -1,10 +1,11 @@
 """What --json writes, for other programs; docs/training.md and docs/deployment.md describe the shapes."""
 
+import functools
 import json
 import math
 import os
 
-from bisenetv1_plugin import files
+from bisenetv1_plugin import figures, files
 from bisenetv1_plugin.errors import InputError
 
 
@@ -12,18 +13,44 @@ def add_argument(parser):
     parser.add_argument("--json", metavar="FILE", help="also write the figures here")
 
 
-def check_picture(path):
+def check_picture(path, reads=()):
     """As `check`, for the PNG of --picture."""
     if path is not None and os.path.splitext(path)[1].lower() not in ("", ".png"):
         raise InputError(f"--picture {path}: it is a PNG; end its name with .png.")
-    check(path, "--picture")
+    _check_place(path, "--picture")
+    files.check_outputs([path] if path else [], reads, files.made_by(figures.MADE_BY))
 
 
-def check(path, flag="--json"):
-    """Raise before the work is done what would be raised after it: InputError where no such file can be written."""
-    if path is None:
+def check(path, key, reads=()):
+    """Raise before the work is done what would be raised after it.
+
+    Args:
+        path (str, optional): of --json.
+        key (str): see `is_ours`.
+        reads (sequence[str]): the files that the command reads.
+
+    Raises:
+        InputError: no such file can be written, or it would replace one that an earlier run did not make.
+    """
+    _check_place(path, "--json")
+    files.check_outputs([path] if path else [], reads, functools.partial(is_ours, key=key))
+
+
+def is_ours(path, key):
+    """Whether a file holds JSON of the kind of which each, or each of a list, has this key."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file)
+    except (ValueError, RecursionError):
+        return False
+    first = content[0] if isinstance(content, list) and content else content
+    return isinstance(first, dict) and key in first
+
+
+def _check_place(path, flag):
+    if path is None or files.is_stream(path):
         return
-    folder = os.path.dirname(os.path.abspath(path))
+    folder = os.path.dirname(os.path.realpath(path))
     while not os.path.lexists(folder):  # it is made, with those above it
         folder = os.path.dirname(folder)
     if os.path.isdir(path) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):

@@ -22,7 +22,7 @@ def run(args):
     from bisenetv1_plugin.cli.training_view import EvaluationView
     from bisenetv1_plugin.datasets.classes import named_classes
 
-    results.check(args.json)
+    results.check(args.json, "class_iou", [args.config, args.model_path])
     cfg = project.load_config(args.config, args.opts, needs=["val_dataset"])
     options = flags.test_config(cfg, args, "aug_eval")
     if args.auc_roc:

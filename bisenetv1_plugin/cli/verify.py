@@ -43,8 +43,6 @@ def run(args):
     from bisenetv1_plugin.datasets.classes import named_classes
     from bisenetv1_plugin.deploy.verify import verify
 
-    results.check(args.json)
-    results.check_picture(args.picture)
     data = []
     if args.data:
         if not os.path.isfile(args.data):
@@ -53,6 +51,9 @@ def run(args):
         data = [f"val_dataset.val_path={args.data}", f"val_dataset.dataset_root={root}"]
     cfg = project.load_config(args.config, data, needs=["val_dataset"])
     export = _export(args, cfg.val_dataset_cfg)
+    reads = [args.config, args.weights, *export.files, *filter(None, [args.data])]
+    results.check(args.json, "predicted_classes", reads)
+    results.check_picture(args.picture, reads)
     project.set_device(args.device)
     build = project.Builder(cfg)
     dataset = build.val_dataset

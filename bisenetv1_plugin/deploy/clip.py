@@ -15,7 +15,8 @@ from typing import Any, Iterator
 import cv2
 import numpy as np
 
-from bisenetv1_plugin.deploy.masks import Painter
+from bisenetv1_plugin import files
+from bisenetv1_plugin.deploy.masks import MADE_BY, Painter
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.files import whole_file
 
@@ -88,7 +89,7 @@ class Clip:
         self.frames += 1
 
     def _begin(self) -> None:
-        beside = self._open.enter_context(whole_file(self._path))
+        beside = self._open.enter_context(whole_file(files.for_libraries(self._path), MADE_BY))
         size = self._width + self._width % 2, self._height + self._height % 2
         self._encoder: _H264 | _MPEG4 = (_H264 if av else _MPEG4)(beside, size, self._rate)
         self._open.push(lambda kind, *_: self._encoder.end() if kind is None else self._encoder.abandon())

@@ -92,9 +92,41 @@ def save(
     return reason
 
 
+# All names that `save` and `quantize.save` give.
+_NAMES = (
+    *("deploy.yaml", "probe.npz", "model.json", "model.pdmodel", "model.pdiparams"),
+    *("model.onnx", "model.xml", "model.bin"),
+)
+
+
+def check(save_dir: str, reads: Sequence[str] = ()) -> None:
+    """Refuse a folder where an export would replace what is none; to be called before any work.
+
+    Args:
+        save_dir (str): the folder.
+        reads (sequence[str]): the files that the export is made from.
+
+    Raises:
+        InputError: a file of one of an export's names is there, and no `deploy.yaml`; or it is one of `reads`.
+        OSError: the folder cannot be looked into.
+    """
+    files.for_libraries(save_dir)
+    targets = [os.path.join(save_dir, name) for name in _NAMES]
+    files.check_outputs(targets, reads, lambda path: _is_export(save_dir))
+
+
+def _is_export(folder: str) -> bool:
+    try:
+        with open(os.path.join(folder, "deploy.yaml"), encoding="utf-8") as file:
+            return any(line.startswith("Deploy:") for line in file)
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
 @contextmanager
 def beside(save_dir: str) -> Iterator[str]:
     """A passing folder inside `save_dir`, to write an export into and `move` it from; errors there name `save_dir`."""
+    check(save_dir)
     os.makedirs(save_dir, exist_ok=True)
     hidden = os.path.join(os.path.abspath(save_dir), ".export-")
     with files.naming(save_dir, hidden), tempfile.TemporaryDirectory(

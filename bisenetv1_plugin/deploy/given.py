@@ -66,7 +66,8 @@ def _of_pillow(image: Image.Image) -> np.ndarray:
     if 0 in image.size:
         raise InputError(f"the PIL image has the size {image.size}: it has no pixels.")
     try:
-        image = ImageOps.exif_transpose(image)
+        if image.format != "WEBP":  # whose orientation OpenCV, and so PaddleSeg, does not look at
+            image = ImageOps.exif_transpose(image)
         if image.mode.startswith("I"):
             gray = np.asarray(image).clip(0, 65535) >> 8
             image = Image.fromarray(gray.astype("uint8"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import warnings
 from typing import Iterator
 
@@ -11,9 +12,10 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from bisenetv1_plugin.datasets.reading import READ_ERRORS
+from bisenetv1_plugin.datasets.reading import READ_ERRORS, decode_file, has_reader, is_regular
 from bisenetv1_plugin.deploy.frames import VIDEOS, Frames, is_camera
 from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.files import is_stream
 
 _IMAGES = (".jpeg", ".jpg", ".bmp", ".png")  # upstream's
 _CUT_OFF = "copy or download it again"
@@ -23,18 +25,22 @@ _NO_READER = "OpenCV does not read this kind: save it as PNG or JPEG"
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
-def listed(image_path: str) -> list[str]:
+def listed(image_path: str, skip: str | None = None) -> list[str]:
     """The files behind a path: an image, a list of images (one a line, what follows it is ignored), or a folder.
+
+    Args:
+        image_path (str): the path.
+        skip (str, optional): a folder inside of that folder which is left out, such as that of the results.
 
     Raises:
         InputError: nothing is there, or no image is named.
         OSError: a list cannot be read.
     """
     if os.path.isdir(image_path):
-        paths = _of_folder(image_path)
-    elif not os.path.isfile(image_path):
+        paths = _of_folder(image_path, skip)
+    elif not is_regular(image_path):
         raise InputError(f"there is no {image_path}: name an image, a list of images or a folder of them.")
-    elif image_path.lower().endswith(_IMAGES) or cv2.haveImageReader(image_path):
+    elif image_path.lower().endswith(_IMAGES) or has_reader(image_path):
         paths = [image_path]
     else:
         paths = _of_list(image_path)
@@ -49,10 +55,12 @@ class Source:
     Args:
         image_path (str): an image, a list of images, a folder of them, a video, or the number of a camera.
         keep_folders (bool): a picture's name is its path from that folder on, with its ending; else the name alone.
+        skip (str, optional): see `listed`.
 
     Attributes:
         frames (Frames, optional): the video or camera, if it is one.
         total (int, optional): how many there are; None for a camera and for a video that does not say.
+        paths (list[str]): the files: of the pictures, of their list, or of the video.
         done (int): how many were read or found unreadable so far.
         faults (list[str]): a sentence for each that was left out.
 
@@ -60,24 +68,36 @@ class Source:
         InputError: nothing is there or can be read, or two results would have the same name.
     """
 
-    def __init__(self, image_path: str, keep_folders: bool = False) -> None:
+    def __init__(self, image_path: str, keep_folders: bool = False, skip: str | None = None) -> None:
         is_video = is_camera(image_path) or (image_path.lower().endswith(VIDEOS) and not os.path.isdir(image_path))
         self.frames = Frames(image_path) if is_video else None
         self._unreadable: list[str] = []
         self._root = _root(image_path) if keep_folders else None
         self.total: int | None
+        self.paths = [] if os.path.isdir(image_path) or (self.frames and self.frames.live) else [image_path]
         if self.frames:
             self.total = self.frames.total
         else:
-            found = listed(image_path)
+            found = listed(image_path, skip)
             self.total = len(found)
-            self._paths = [path for path in found if cv2.haveImageReader(path)]
+            self._paths = [path for path in found if has_reader(path)]
+            self.paths += self._paths
             readable = set(self._paths)
             self._unreadable = [left_out(path) for path in found if path not in readable]
             if not self._paths:
                 raise InputError(f"None of the {len(found)} images of {image_path} can be read: {self._unreadable[0]}")
             self._check_names()
         self.rewind()
+
+    def names(self) -> list[str]:
+        """What the pictures are called; of a video or camera, the name that its frames' begin with."""
+        return [self.frames.name] if self.frames else [self._name(path) for path in self._paths]
+
+    def frames_in(self, folder: str) -> list[str]:
+        """The files of a folder that are called as frames of this video: nobody knows how many there will be."""
+        frame = re.compile(re.escape(self.names()[0]) + r"_\d{6,}\.png")
+        there = os.listdir(folder) if os.path.isdir(folder) else []
+        return [os.path.join(folder, name) for name in there if frame.fullmatch(name)]
 
     def rewind(self) -> None:
         """Start again."""
@@ -92,10 +112,10 @@ class Source:
     def _images(self) -> Iterator[tuple[str, np.ndarray]]:
         for path in self._paths:
             self.done += 1
-            # OpenCV fills the lost part of a cut-off image without a word; Pillow says so.
-            pixels = None if _damage(path) else cv2.imread(path)
-            if pixels is None:
-                self.faults.append(left_out(path))
+            try:
+                pixels = decode(path)
+            except InputError as error:
+                self.faults.append(f"{path} cannot be read and was left out ({error}).")
             else:
                 yield self._name(path), pixels
 
@@ -133,13 +153,11 @@ def decode(file: str | bytes) -> np.ndarray:
     Raises:
         InputError: it cannot be read; the message is the reason.
     """
+    # OpenCV fills the lost part of a cut-off image without a word; Pillow says so.
     why = _damage(file)
     if why:
         raise InputError(why)
-    if isinstance(file, bytes):
-        pixels = cv2.imdecode(np.frombuffer(file, "uint8"), cv2.IMREAD_COLOR)
-    else:
-        pixels = cv2.imread(file)
+    pixels = _decoded(file) if isinstance(file, bytes) else decode_file(file)
     if pixels is None:
         raise InputError(_NO_READER)
     return pixels
@@ -148,6 +166,8 @@ def decode(file: str | bytes) -> np.ndarray:
 def _damage(file: str | bytes) -> str:
     """What Pillow or the system says against a file, and the cure; nothing if it is whole."""
     try:
+        if isinstance(file, str) and is_stream(file):
+            return "it is no regular file: give a copy of what it holds"
         if not (len(file) if isinstance(file, bytes) else os.path.getsize(file)):
             return f"it is empty: {_CUT_OFF}"
         with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
@@ -166,10 +186,19 @@ def _damage(file: str | bytes) -> str:
     return ""
 
 
-def _of_folder(folder: str) -> list[str]:
+def _decoded(content: bytes) -> np.ndarray | None:
+    try:
+        return cv2.imdecode(np.frombuffer(content, "uint8"), cv2.IMREAD_COLOR)
+    except cv2.error:  # more pixels than it takes, for one
+        return None
+
+
+def _of_folder(folder: str, skip: str | None) -> list[str]:
     found: list[str] = []
     # A folder that may not be looked into is left out by name, as an image is.
-    for inner, _, names in os.walk(folder, onerror=lambda error: found.append(error.filename)):
+    for inner, folders, names in os.walk(folder, onerror=lambda error: found.append(error.filename)):
+        if skip and os.path.isdir(skip):
+            folders[:] = [name for name in folders if not os.path.samefile(os.path.join(inner, name), skip)]
         if ".ipynb_checkpoints" not in inner:
             images = (name for name in names if name.lower().endswith(_IMAGES) and not name.startswith("."))
             found.extend(os.path.join(inner, name) for name in images)

@@ -12,7 +12,7 @@ import numpy as np
 
 from bisenetv1_plugin.deploy.exported import Export
 from bisenetv1_plugin.deploy.images import Source
-from bisenetv1_plugin.deploy.masks import restore
+from bisenetv1_plugin.deploy.masks import of_output, restore
 from bisenetv1_plugin.deploy.pipeline import Behind, ahead
 from bisenetv1_plugin.deploy.preparing import Prepared
 from bisenetv1_plugin.deploy.runtimes import Runtime
@@ -54,9 +54,8 @@ def infer(
     """
 
     def write(batch: list[Picture], output: np.ndarray) -> None:
-        masks = output.argmax(axis=1) if output.ndim == 4 else output
-        for picture, mask in zip(batch, masks):
-            restored = restore(mask.astype("uint8"), picture.prepared.trans_info)
+        for picture, mask in zip(batch, of_output(output)):
+            restored = restore(mask, picture.prepared.trans_info)
             for writer in writers:
                 writer.write(picture.name, restored, picture.pixels, picture.seconds)
 
@@ -111,15 +110,19 @@ def _outputs(
 def naming_memory() -> Iterator[None]:
     """Turn what Paddle, NumPy, OpenCV and OpenVINO say where the memory does not suffice into one sentence.
 
+    And what a runtime says of a model that it has loaded and cannot run.
+
     Raises:
-        InputError: it does not suffice.
+        InputError: it does not suffice, or the model cannot be run.
     """
     try:
         yield
     except (MemoryError, RuntimeError, cv2.error) as error:
-        if not (isinstance(error, MemoryError) or re.search(_NO_MEMORY, str(error))):
+        if isinstance(error, MemoryError) or re.search(_NO_MEMORY, str(error)):
+            raise InputError("it needs more memory than there is; make it smaller, or cut it into tiles.") from error
+        if not isinstance(error, RuntimeError):
             raise
-        raise InputError("it needs more memory than there is; make it smaller, or cut it into tiles.") from error
+        raise InputError(f"the runtime cannot run it ({' '.join(str(error).split())[:300]}).") from error
 
 
 class Picture(NamedTuple):

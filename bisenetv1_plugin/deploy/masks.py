@@ -12,7 +12,34 @@ import cv2
 import numpy as np
 
 from bisenetv1_plugin import figures
+from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.files import write
+
+MADE_BY = "infer"  # see `files.whole_file`
+_MOST = 256  # classes, of a mask of 8 bits
+
+
+def of_output(output: np.ndarray) -> np.ndarray:
+    """The masks of what a runtime gives, `[N, classes, H, W]` or integer `[N, H, W]`: uint8 `[N, H, W]`.
+
+    Raises:
+        InputError: there are more classes than a mask has numbers.
+    """
+    if output.ndim == 4:
+        check_classes(output.shape[1])
+        output = output.argmax(axis=1)
+    elif output.size:
+        check_classes(int(output.max()) + 1)
+    return output.astype("uint8")
+
+
+def check_classes(count: int) -> None:
+    """
+    Raises:
+        InputError: a mask of 8 bits has no number for so many classes.
+    """
+    if count > _MOST:
+        raise InputError(f"the network has {count} classes or more, and a mask of 8 bits has numbers for {_MOST}.")
 
 
 def restore(mask: np.ndarray, trans_info: list[Any]) -> np.ndarray:
@@ -79,7 +106,7 @@ class Writer:
 
     def __init__(self, save_dir: str, overlay: bool = False, painter: Painter | None = None) -> None:
         self._painter = painter or Painter()
-        self._folders = {kind: os.path.join(save_dir, kind) for kind in ("", "color", *(["overlay"] * overlay))}
+        self._folders = folders(save_dir, overlay)
         for folder in self._folders.values():
             os.makedirs(folder, exist_ok=True)
 
@@ -91,21 +118,27 @@ class Writer:
         """
         paths = {kind: os.path.join(folder, f"{name}.png") for kind, folder in self._folders.items()}
         png = _encoded(".png", mask)
-        write(paths[""], png)
-        write(paths["color"], self._painter.indexed(png))
+        write(paths[""], png, MADE_BY)
+        write(paths["color"], self._painter.indexed(png), MADE_BY)
         if "overlay" in paths:
-            write_picture(paths["overlay"], self._painter.with_legend(self._painter.overlay(mask, pixels), mask))
+            picture = self._painter.with_legend(self._painter.overlay(mask, pixels), mask)
+            write_picture(paths["overlay"], picture, MADE_BY)
 
 
-def write_picture(path: str, picture: np.ndarray) -> None:
-    """Write uint8 `[H, W]` or BGR `[H, W, 3]` in the format of the path's ending.
+def folders(save_dir: str, overlay: bool) -> dict[str, str]:
+    """The folders that a `Writer` writes NAME.png into, by what they hold."""
+    return {kind: os.path.join(save_dir, kind) for kind in ("", "color", *(["overlay"] * overlay))}
+
+
+def write_picture(path: str, picture: np.ndarray, kind: str) -> None:
+    """Write uint8 `[H, W]` or BGR `[H, W, 3]` in the format of the path's ending; `kind`: see `files.whole_file`.
 
     Not by `cv2.imwrite`, which reports success for what a full disk has swallowed.
 
     Raises:
         OSError: the file cannot be written; it is not there then.
     """
-    write(path, _encoded(os.path.splitext(path)[1], picture))
+    write(path, _encoded(os.path.splitext(path)[1], picture), kind)
 
 
 def _encoded(ending: str, picture: np.ndarray) -> bytes:

@@ -86,4 +86,4 @@ def _run(session: Any, images: np.ndarray) -> np.ndarray:
     except Exception as error:
         if "Failed to allocate memory" in str(error):  # a class of its own, which says no more than that a run failed
             raise MemoryError(str(error)) from error
-        raise
+        raise RuntimeError(f"ONNX Runtime cannot run it: {error}") from error

@@ -21,9 +21,11 @@ from paddleseg.utils import visualize
 from bisenetv1_plugin import files
 from bisenetv1_plugin.deploy.images import Source
 from bisenetv1_plugin.deploy.inference import naming_memory
-from bisenetv1_plugin.deploy.masks import write_picture
+from bisenetv1_plugin.deploy.masks import check_classes, write_picture
 from bisenetv1_plugin.deploy.preparing import Preparation
 from bisenetv1_plugin.errors import InputError
+
+MADE_BY = "predict"  # see `files.whole_file`
 
 
 def predict(
@@ -57,18 +59,26 @@ def predict(
         except InputError as error:
             source.faults.append(f"{name} was left out: {error}")
             continue
-        overlay = cv2.addWeighted(pixels, 0.6, bgr[mask], 0.4, 0)
-        stem, ending = (name, "") if source.frames else os.path.splitext(name)  # a frame's name may have dots
-        ending = ending if ending and _takes_colours(ending) else ".png"
-        write_picture(os.path.join(save_dir, "added_prediction", f"{stem}{ending}"), overlay)
+        added, pseudo_color = results(save_dir, name, is_frame=source.frames is not None)
+        write_picture(added, cv2.addWeighted(pixels, 0.6, bgr[mask], 0.4, 0), MADE_BY)
         encoded = io.BytesIO()
         visualize.get_pseudo_color_map(mask, colors).save(encoded, format="PNG")
-        files.write(os.path.join(save_dir, "pseudo_color_prediction", f"{stem}.png"), encoded.getvalue())
+        files.write(pseudo_color, encoded.getvalue(), MADE_BY)
         step()
 
 
+def results(save_dir: str, name: str, is_frame: bool) -> tuple[str, str]:
+    """The paths that the picture of this name is written to, overlay and mask."""
+    stem, ending = (name, "") if is_frame else os.path.splitext(name)  # a frame's name may have dots
+    ending = ending if ending and _takes_colours(ending) else ".png"
+    return (
+        files.below(os.path.join(save_dir, "added_prediction"), f"{stem}{ending}"),
+        files.below(os.path.join(save_dir, "pseudo_color_prediction"), f"{stem}.png"),
+    )
+
+
 def _takes_colours(ending: str) -> bool:
-    return ending.lower() not in (".pgm", ".pbm") and cv2.haveImageWriter(f"x{ending}")
+    return ending.isascii() and ending.lower() not in (".pgm", ".pbm") and cv2.haveImageWriter(f"x{ending}")
 
 
 def segment(
@@ -95,6 +105,7 @@ def segment(
             prepared = prepare(pixels)
             image = paddle.to_tensor(prepared.image[np.newaxis])
             mask, logits = run(model, image, trans_info=prepared.trans_info, **options)
+            check_classes(logits.shape[1])
             return mask.numpy()[0, 0].astype("uint8"), logits
     except (ValueError, RuntimeError) as error:
         paddle_says = re.search(r"\(InvalidArgument\) (.*)", str(error))  # of another number of channels, for one

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from paddleseg.transforms import Compose, Normalize
+
+from bisenetv1_plugin.errors import InputError
+
+# What PaddleSeg's transforms raise for a picture, or a value of theirs, that they cannot use.
+_REFUSALS = (cv2.error, AssertionError, IndexError, KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError)
 
 
 class Prepared(NamedTuple):
@@ -31,17 +37,23 @@ class Preparation:
         self._tables: np.ndarray | None = None
         if transforms.img_channels == 3 and all(type(transform) is Normalize for transform in transforms.transforms):
             ramp = np.arange(256, dtype="float32")[:, np.newaxis, np.newaxis].repeat(3, axis=2)
-            self._tables = np.ascontiguousarray(transforms({"img": ramp})["img"][..., 0])
+            with suppress(*_REFUSALS):  # it refuses every picture, which is said then
+                self._tables = np.ascontiguousarray(transforms({"img": ramp})["img"][..., 0])
         self._order = (2, 1, 0) if transforms.to_rgb else (0, 1, 2)
 
     def __call__(self, pixels: np.ndarray) -> Prepared:
         """`pixels`, uint8 BGR `[H, W, 3]`, as the network takes them.
 
         Raises:
-            ValueError: the transforms refuse them.
+            InputError: the transforms refuse them.
         """
         if self._tables is None:
-            sample = self._transforms({"img": pixels.astype("float32")})
+            try:
+                sample = self._transforms({"img": pixels.astype("float32")})
+            except _REFUSALS as error:
+                if isinstance(error, cv2.error) and "Insufficient memory" in str(error):
+                    raise
+                raise InputError(f"the transforms cannot take it: {' '.join(str(error).split())}") from error
             return Prepared(sample["img"], sample["trans_info"])
         image = np.empty((3, *pixels.shape[:2]), self._tables.dtype)
         for plane, table, channel in zip(image, self._tables, self._order):

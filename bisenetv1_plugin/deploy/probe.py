@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import struct
 import zipfile
 import zlib
 from typing import Sequence
@@ -15,6 +17,8 @@ from bisenetv1_plugin.errors import InputError
 
 NAME = "probe.npz"
 _SIZE = (64, 96)
+_LARGEST = 1 << 28  # values of a probe's picture
+_DAMAGE = (zipfile.BadZipFile, zlib.error, NotImplementedError, struct.error)  # of a zip
 _MARGIN = 1e-3  # as in `parity`: a pixel may differ where the two best classes are this close
 
 
@@ -63,9 +67,17 @@ def is_right(runtime: Runtime, folder: str) -> bool | None:
         return None
     try:
         with np.load(path) as kept:
-            (batch, channels, height, width), mask, clear = kept["shape"].tolist(), kept["mask"], kept["clear"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            shape, mask, clear = kept["shape"], kept["mask"], kept["clear"]
+    except (OSError, ValueError, KeyError, EOFError, MemoryError, *_DAMAGE) as error:
         raise InputError(f"{path} cannot be read ({error}): export again, or remove it.") from error
+    sizes = shape.ravel().tolist()
+    if shape.shape != (4,) or shape.dtype.kind not in "iu" or min(sizes) < 1 or math.prod(sizes) > _LARGEST:
+        raise InputError(f"{path}: its picture has the shape {sizes[:9]}: export again, or remove it.")
+    batch, channels, height, width = sizes
+    if mask.shape != (batch, height, width) or clear.shape != mask.shape or clear.dtype != bool:
+        raise InputError(f"{path}: its mask does not fit its picture: export again, or remove it.")
     output = runtime.run(picture((batch, channels, height, width)))
     found = output.argmax(axis=1) if output.ndim == 4 else output
+    if found.size != mask.size:
+        return False
     return bool((found.reshape(mask.shape) == mask)[clear].all()) if clear.any() else None

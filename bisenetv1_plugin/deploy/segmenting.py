@@ -20,7 +20,7 @@ from bisenetv1_plugin.deploy.choice import select
 from bisenetv1_plugin.deploy.exported import Export
 from bisenetv1_plugin.deploy.inference import naming_memory
 from bisenetv1_plugin.deploy.libraries import optional_library
-from bisenetv1_plugin.deploy.masks import restore
+from bisenetv1_plugin.deploy.masks import of_output, restore
 from bisenetv1_plugin.deploy.preparing import Preparation
 from bisenetv1_plugin.deploy.runtimes import RUNTIMES, Runtime
 from bisenetv1_plugin.errors import InputError
@@ -101,8 +101,7 @@ class Exported:
                 yield self._result(output[0], *begun.popleft(), scores)
 
     def _result(self, output: np.ndarray, pixels: np.ndarray, trans_info: list[Any], scores: bool) -> Segmented:
-        mask = output.argmax(axis=0) if output.ndim == 3 else output
-        mask = restore(mask.astype("uint8"), trans_info)
+        mask = restore(of_output(output[np.newaxis])[0], trans_info)
         if not scores:
             return Segmented(pixels, mask, None)
         shares = output if self._export.output_op == "softmax" else _softmax(output)
