@@ -3,6 +3,7 @@
 import cv2
 
 from bisenetv1_plugin.deploy.clip import check_written
+from bisenetv1_plugin.deploy.frames import opened
 from bisenetv1_plugin.errors import InputError
 
 
@@ -15,14 +16,17 @@ class Film:
 
     Attributes:
         path (str): the file.
-        width, height (int): of a frame; 0 where OpenCV cannot read that video.
+        width, height (int): of a frame.
         total (int): frames that the video says it has; 0 or less where it says nothing.
         frames (int): written so far.
+
+    Raises:
+        InputError: OpenCV cannot read that video.
     """
 
     def __init__(self, path, like):
         self.path, self.frames = path, 0
-        video = cv2.VideoCapture(like)
+        video = opened(like)
         self.width, self.height = (int(video.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
         self.total = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
         rate = video.get(cv2.CAP_PROP_FPS)

@@ -5,19 +5,16 @@ import os
 import tempfile
 import time
 import uuid
-from dataclasses import dataclass
 
 import gradio
 import numpy as np
 from PIL import Image
 
 from bisenetv1_plugin.app.film import Film
-from bisenetv1_plugin.datasets.reading import READ_ERRORS, header
+from bisenetv1_plugin.app.limits import KEPT_SECONDS
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.files import refusal
 
-# What was given and what was made of it is removed when it is so old.
-KEPT_SECONDS = 600
 _SWEEP_SECONDS = 60
 # Visitors whose last result is kept for the opacity slider; a result takes four bytes a pixel.
 _REMEMBERED = 16
@@ -38,50 +35,21 @@ _STYLE = """<style>
 </style>"""
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What the page takes.
-
-    Attributes:
-        megabytes (int): of a file.
-        megapixels (int): of a picture, or of a video's frame.
-    """
-
-    megabytes: int
-    megapixels: int
-
-    @property
-    def bytes(self):
-        """Of a file."""
-        return self.megabytes << 20
-
-    def check(self, name, width, height):
-        """Refuse what is too large, before it is decoded.
-
-        Raises:
-            InputError: so many pixels are not taken.
-        """
-        if width * height > self.megapixels * 1e6:
-            raise InputError(
-                f"{name} has {width} x {height} pixels, and this page takes {self.megapixels} million at most: make it "
-                "smaller."
-            )
-
-
-def build(title, segmenters, limits, words, ending):
+def build(title, segmenters, limits, uploads, words, ending):
     """The page.
 
     Args:
         title (str): of the page, such as the export's folder.
         segmenters (Segmenters): to choose among.
         limits (Limits): what is taken.
+        uploads (Uploads): the files of visitors.
         words (gradio.I18n): see `words.py`.
         ending (threading.Event): set when the server ends; a video that is under way stops then.
 
     Returns:
         gradio.Blocks: not launched.
     """
-    work = _Work(segmenters, limits, ending)
+    work = _Work(segmenters, limits, uploads, ending)
     runtime = gradio.Dropdown(segmenters.names, value=segmenters.names[0], label=words("runtime"), render=False)
     opacity = gradio.Slider(0, 1, value=0.5, step=0.05, label=words("opacity"), render=False)
     with gradio.Blocks(
@@ -146,8 +114,8 @@ def build(title, segmenters, limits, words, ending):
 class _Work:
     """What the page's events call. A sentence takes the place of what could not be made."""
 
-    def __init__(self, segmenters, limits, ending):
-        self._segmenters, self._limits, self._ending = segmenters, limits, ending
+    def __init__(self, segmenters, limits, uploads, ending):
+        self._segmenters, self._limits, self._uploads, self._ending = segmenters, limits, uploads, ending
 
     def picture(self, upload, runtime, opacity):
         """Gradio's description of a file, or None -> the overlay, the table, and what `paint` needs."""
@@ -155,8 +123,8 @@ class _Work:
             return None, "", None
         path, name = upload["path"], upload.get("orig_name") or "the picture"
         try:
-            self._limits.check(name, *_size_of(path))
-            segmenter = self._segmenters[runtime]
+            segmenter = self._checked(path, runtime, opacity)
+            self._limits.check_picture(path, name)
             began = time.perf_counter()
             result = segmenter(path)
             milliseconds = (time.perf_counter() - began) * 1000
@@ -170,27 +138,49 @@ class _Work:
         """The overlay of the last result once more."""
         return None if result is None else _shown(result, opacity)
 
+    def _checked(self, path, runtime, opacity):
+        """The segmenter, where a call's values can be used. A call may have waited since it came.
+
+        Raises:
+            InputError: they cannot.
+        """
+        self._uploads.own(path)
+        self._uploads.check_room()
+        if opacity is None or not 0 <= opacity <= 1:
+            raise InputError(f"opacity is {opacity}; it must be from 0 to 1.")
+        return self._segmenters[runtime]
+
     def video(self, upload, runtime, opacity):
         """Gradio's description of a file, or None -> now and then the table so far, and at the end the film with it."""
         if upload is None:
             yield None, ""
             return
         path, name = upload["path"], upload.get("orig_name") or "the video"
+        film = None
+        began = said = time.perf_counter()
+
+        def check_time():
+            if self._ending.is_set():
+                raise InputError("the server ends.")
+            if time.perf_counter() - began > KEPT_SECONDS:
+                raise InputError(
+                    f"{name} takes longer than {KEPT_SECONDS // 60} minutes: give a shorter or smaller one."
+                )
+
         with tempfile.TemporaryDirectory() as folder:
-            film = Film(os.path.join(folder, "segmented.webm"), like=path)
             try:
-                self._limits.check(name, film.width, film.height)
-                segmenter = self._segmenters[runtime]
+                segmenter = self._checked(path, runtime, opacity)
+                self._limits.check_video(path, name, check_time)
+                film = Film(os.path.join(folder, "segmented.webm"), like=path)
                 counts, table = 0, ""
-                began = said = time.perf_counter()
+                computing = time.perf_counter()
                 for result in segmenter.video(path):
-                    if self._ending.is_set():
-                        return
+                    check_time()
                     film.write(result.overlay(opacity, legend=False))
                     counts += _counts(result)
                     now = time.perf_counter()
                     facts = (
-                        f"{runtime} · {(now - began) * 1000 / film.frames:.0f} ms · {film.width} × {film.height} · "
+                        f"{runtime} · {(now - computing) * 1000 / film.frames:.0f} ms · {film.width} × {film.height} · "
                         f"{film.frames} / {film.total if film.total > 0 else '?'}"
                     )
                     table = _table(facts, segmenter, counts)
@@ -199,20 +189,12 @@ class _Work:
                         yield gradio.skip(), table
                 yield film.end(), table
             except InputError as error:
-                yield film.end(), _fault(error, path, name)
+                yield film and film.end(), _fault(error, path, name)
             except OSError as error:  # of the film's end
                 sentence = refusal(error)
                 if sentence is None:
                     raise
                 yield None, _fault(sentence, path, name)
-
-
-def _size_of(path):
-    """(width, height) of a picture; (0, 0) where it is none, which the segmenter says better."""
-    try:
-        return header(path).seen
-    except READ_ERRORS:
-        return 0, 0
 
 
 def _shown(result, opacity):

@@ -6,16 +6,25 @@ import shutil
 import signal
 import socket
 import tempfile
+import threading
 import time
 from contextlib import contextmanager, suppress
 
+from bisenetv1_plugin.app.guard import Guard, names_of
+from bisenetv1_plugin.app.limits import Uploads
 from bisenetv1_plugin.errors import InputError
 
 FIRST_PORT, LAST_PORT = 7860, 7959
 # A page that is open somewhere holds a connection; who ends the server does not wait for that.
 _SECONDS_TO_FINISH = 2
+# After a signal; what hangs in a library then is left to the system.
+_SECONDS_TO_END = 10
 # Of a request, beside the file that is in it.
 _ENVELOPE = 1 << 20
+# Connections; a browser holds two or three. Files may be open as well, and 1024 are usual for both together.
+_CONNECTIONS = 512
+_SWEEP_SECONDS = 60
+_folders = []  # those that go when the process ends
 
 
 def listen(host, port=None):
@@ -57,14 +66,55 @@ def address(listening):
 
 @contextmanager
 def until_told():
-    """Ctrl-C, SIGTERM and the end of the terminal end this block, all as a KeyboardInterrupt that goes no further."""
+    """Ctrl-C, SIGTERM and the end of the terminal end this block, all as a KeyboardInterrupt that goes no further.
+
+    Where the block has not ended ten seconds later, since the thread that signals come to is inside of a library that
+    hangs, the temporary files are removed and the process ends.
+    """
     import paddle  # noqa: F401 - takes SIGTERM for itself when it is imported
 
+    ends = {signal.SIGINT, signal.SIGTERM}
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # nohup ignores it
-        signal.signal(signal.SIGHUP, signal.default_int_handler)
-    with suppress(KeyboardInterrupt):
-        yield
+    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
+    if hangup and signal.getsignal(hangup) == signal.SIG_DFL:  # nohup ignores it
+        signal.signal(hangup, signal.default_int_handler)
+        ends.add(hangup)
+    # The system writes the signal's number here at once, whatever this thread is doing.
+    heard, told = socket.socketpair()
+    told.setblocking(False)
+    before = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+    threading.Thread(target=_end_in_time, args=(heard, ends), daemon=True).start()
+    try:
+        with suppress(KeyboardInterrupt):
+            yield
+    finally:
+        signal.set_wakeup_fd(before)
+        told.close()  # which ends the thread
+
+
+def _end_in_time(heard, ends):
+    while True:
+        numbers = heard.recv(1)
+        if not numbers:
+            return
+        if numbers[0] in ends:
+            break
+    heard.settimeout(_SECONDS_TO_END)
+    try:
+        while heard.recv(64):
+            pass
+    except socket.timeout:
+        for folder in _folders:
+            _remove(folder)
+        os._exit(0)
+
+
+def _remove(folder):
+    for _ in range(50):  # a thread that has not ended yet may write while we remove
+        shutil.rmtree(folder, ignore_errors=True)
+        if not os.path.exists(folder):
+            break
+        time.sleep(0.1)
 
 
 @contextmanager
@@ -74,6 +124,7 @@ def passing_folder():
     To be entered before Gradio is imported: it looks up its folder then, and whether it may telephone.
     """
     folder = tempfile.mkdtemp(prefix="bisenetv1-app-")
+    _folders.append(folder)
     tempfile.tempdir = folder
     os.environ.update(
         TMPDIR=folder,  # of libraries in C++
@@ -84,20 +135,37 @@ def passing_folder():
     try:
         yield folder
     finally:
-        for _ in range(50):  # a thread that has not ended yet may write while we remove
-            shutil.rmtree(folder, ignore_errors=True)
-            if not os.path.exists(folder):
-                break
-            time.sleep(0.1)
+        _remove(folder)
 
 
-def serve(page, words, listening, max_bytes):
+def uploads_in(folder, max_bytes):
+    """The files of visitors below a `passing_folder`; what is old is removed every minute.
+
+    Args:
+        folder (str): the folder.
+        max_bytes (int): of all files that may lie there at a time.
+    """
+    uploads = Uploads(os.path.join(folder, "gradio"), max_bytes)
+
+    def sweep():
+        while os.path.exists(folder):
+            time.sleep(_SWEEP_SECONDS)
+            uploads.sweep()
+
+    threading.Thread(target=sweep, daemon=True).start()
+    return uploads
+
+
+def serve(page, words, listening, host, allowed, uploads, max_bytes):
     """Answer until a signal ends it, as a KeyboardInterrupt.
 
     Args:
         page (gradio.Blocks): what to show.
         words (gradio.I18n): its texts.
         listening (socket.socket): from `listen`; it is closed.
+        host (str): what it listens on, as `listen` took it.
+        allowed (list[str]): more names by which it may be called.
+        uploads (Uploads): the files of visitors.
         max_bytes (int): of an upload.
 
     Raises:
@@ -106,6 +174,8 @@ def serve(page, words, listening, max_bytes):
     import fastapi
     import gradio
     import uvicorn
+
+    from bisenetv1_plugin.app.routes import Routes, takes_upload
 
     # Mounted, not launched: `launch` asks for its own address through the user's proxy, if there is one, and gives up.
     app = gradio.mount_gradio_app(
@@ -123,25 +193,18 @@ def serve(page, words, listening, max_bytes):
         ssr_mode=False,
         pwa=False,
     )
-    app.add_middleware(_Limit, max_bytes=max_bytes + _ENVELOPE)
-    config = uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=_SECONDS_TO_FINISH)
+    guarded = Guard(
+        Routes(app, page, uploads), names_of(host, allowed), allowed, uploads, max_bytes + _ENVELOPE, takes_upload
+    )
+    config = uvicorn.Config(
+        guarded,
+        loop="asyncio",  # uvloop would take the signals' socket for itself
+        ws="none",
+        log_level="critical",
+        limit_concurrency=_CONNECTIONS,
+        timeout_graceful_shutdown=_SECONDS_TO_FINISH,
+    )
     server = uvicorn.Server(config)
     server.run(sockets=[listening])
     if not server.started:
         raise InputError("the page's server did not start: is Gradio whole? pip install --force-reinstall gradio.")
-
-
-class _Limit:
-    """Refuses a request that is longer than it may be, or does not say how long it is, before it is read."""
-
-    def __init__(self, app, max_bytes):
-        self._app, self._max_bytes = app, max_bytes
-
-    async def __call__(self, scope, receive, send):
-        from starlette.responses import PlainTextResponse
-
-        headers = dict(scope.get("headers", ()))
-        answer = self._app
-        if int(headers.get(b"content-length", 0)) > self._max_bytes or b"transfer-encoding" in headers:
-            answer = PlainTextResponse(f"More than {self._max_bytes} bytes are not taken.", status_code=413)
-        await answer(scope, receive, send)

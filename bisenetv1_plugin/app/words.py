@@ -4,7 +4,7 @@ import gradio
 
 _ENGLISH = {
     "intro": "Drop a picture or a video, or use the camera. The files stay on this server and are removed after "
-    "{minutes} minutes. At most {megabytes} MB a file, and {megapixels} million pixels.",
+    "{minutes} minutes. At most {megabytes} MB a file, {megapixels} million pixels, and {seconds} seconds of video.",
     "runtime": "Runtime and precision",
     "opacity": "Opacity of the colours",
     "picture": "Picture",
@@ -16,7 +16,7 @@ _ENGLISH = {
 
 _CHINESE = {
     "intro": "拖入图片或视频，或使用摄像头。文件只保存在这台服务器上，{minutes} 分钟后删除。"
-    "每个文件最大 {megabytes} MB，{megapixels} 百万像素。",
+    "每个文件最大 {megabytes} MB，{megapixels} 百万像素，视频最长 {seconds} 秒。",
     "runtime": "运行时与精度",
     "opacity": "颜色不透明度",
     "picture": "图片",

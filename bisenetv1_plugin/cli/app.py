@@ -18,6 +18,10 @@ def add_arguments(parser):
     parser.add_argument("--port", type=int, help="default: the first free one from 7860 to 7959")
     parser.add_argument("--max_megabytes", type=int, default=16, help="of a file that is given to it, default 16")
     parser.add_argument("--max_megapixels", type=int, default=16, help="million pixels of a picture, default 16")
+    parser.add_argument("--max_seconds", type=int, default=120, help="of a video, default 120")
+    parser.add_argument(
+        "--allowed_hosts", nargs="+", default=[], metavar="NAME", help="more names of this server, as of one before it"
+    )
     parser.add_argument("--device", choices=["gpu", "cpu"], help="default: both, if there is a GPU")
     flags.add_cpu_threads_argument(parser)
 
@@ -25,24 +29,25 @@ def add_arguments(parser):
 def run(args):
     from bisenetv1_plugin.app import server
 
-    for name in ("max_megabytes", "max_megapixels"):
+    for name in ("max_megabytes", "max_megapixels", "max_seconds"):
         if getattr(args, name) < 1:
             raise InputError(f"--{name} is {getattr(args, name)}; it must be 1 or more.")
     terminal.load_paddle()
-    with server.listen(args.host, args.port) as listening, server.until_told(), server.passing_folder():
-        _show(args, server, listening)
+    with server.listen(args.host, args.port) as listening, server.until_told(), server.passing_folder() as folder:
+        _show(args, server, listening, folder)
     print("Ended; no file is left.", flush=True)
     # A picture that is still being computed would hold the process, and nobody waits for it.
     os._exit(0)
 
 
-def _show(args, server, listening):
+def _show(args, server, listening, folder):
     import threading
 
     from bisenetv1_plugin.deploy.libraries import optional_library
 
     optional_library("gradio", "app")
-    from bisenetv1_plugin.app.page import KEPT_SECONDS, Limits, build
+    from bisenetv1_plugin.app.limits import KEPT_SECONDS, Limits
+    from bisenetv1_plugin.app.page import build
     from bisenetv1_plugin.app.runtimes import Segmenters
     from bisenetv1_plugin.app.words import words
 
@@ -50,13 +55,14 @@ def _show(args, server, listening):
     with terminal.quiet():
         segmenters = Segmenters(path, args.device, args.cpu_threads)
     print(f"{', '.join(segmenters.names)}; {args.cpu_threads} threads")
-    limits = Limits(args.max_megabytes, args.max_megapixels)
-    texts = words(minutes=KEPT_SECONDS // 60, megabytes=limits.megabytes, megapixels=limits.megapixels)
+    limits = Limits(args.max_megabytes, args.max_megapixels, args.max_seconds)
+    uploads = server.uploads_in(folder, limits.kept_bytes)
+    texts = words(minutes=KEPT_SECONDS // 60, **vars(limits))
     title = os.path.basename(os.path.dirname(os.path.abspath(path)))
     ending = threading.Event()
-    page = build(title, segmenters, limits, texts, ending)
+    page = build(title, segmenters, limits, uploads, texts, ending)
     print(f"Open {server.address(listening)} in a browser; Ctrl-C ends this.", flush=True)
     try:
-        server.serve(page, texts, listening, limits.bytes)
+        server.serve(page, texts, listening, args.host, args.allowed_hosts, uploads, limits.bytes)
     finally:
         ending.set()

@@ -1,4 +1,4 @@
-"""Whether a video file is whole, by its container.
+"""Whether a file is a video at all, and a whole one, by its container.
 
 OpenCV's number of frames does not say so for these: MP4 counts the frames that an edit list leaves out; of a fragmented
 MP4, of Matroska and WebM it is made of the duration, sound included.
@@ -10,6 +10,19 @@ import os
 from typing import BinaryIO
 
 BOXES, ELEMENTS = (".mp4", ".mov"), (".mkv", ".webm")
+# FFmpeg goes by what is in a file: a playlist, or a list to concatenate, would open the files and addresses in it,
+# whatever its own name ends with. These hold their own frames. For OpenCV and for PyAV, in FFmpeg's words.
+FFMPEG_OPTIONS = {"format_whitelist": "mov,matroska,avi", "protocol_whitelist": "file"}
+_FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"udta", b"uuid", b"junk")
+
+
+def is_video(head: bytes) -> bool:
+    """Whether a file that begins so (12 bytes) is MP4, MOV, Matroska, WebM or AVI."""
+    return (
+        head[4:8] in _FIRST_BOXES
+        or head.startswith(b"\x1a\x45\xdf\xa3")  # EBML
+        or (head.startswith(b"RIFF") and head[8:11] == b"AVI")
+    )
 
 
 def is_cut(path: str) -> bool:

@@ -3,17 +3,74 @@
 from __future__ import annotations
 
 import os
+import tempfile
+import threading
 import time
+from contextlib import contextmanager
 from typing import Iterator
 
 import cv2
 import numpy as np
 
+from bisenetv1_plugin.datasets.reading import is_regular, open_regular
 from bisenetv1_plugin.deploy import containers
 from bisenetv1_plugin.errors import InputError
 
 VIDEOS = (".avi", ".mkv", ".mov", ".mp4", ".webm")
 _USUAL_RATE = 25.0
+_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+_OPENING = threading.Lock()
+
+
+def opened(path: str) -> cv2.VideoCapture:
+    """A video file, opened: MP4, MOV, Matroska, WebM or AVI inside, whatever its name, and no other file with it.
+
+    Raises:
+        InputError: it is not there, is none of these, or OpenCV cannot open it.
+    """
+    if not is_regular(path):
+        raise InputError(f"there is no video {path}.")
+    with open_regular(path) as file:
+        head = file.read(12)
+    why = "cut off or damaged: copy or download it again" if head else "it is empty"
+    if head and not containers.is_video(head):
+        why = "it is no MP4, MOV, MKV, WebM or AVI, whatever its name says: convert it"
+    else:
+        with _OPENING, _ffmpeg_told(), _spelt(path) as name:
+            video = cv2.VideoCapture(name)
+        if video.isOpened():
+            return video
+    raise InputError(f"{path} is a video that OpenCV cannot open ({why}).")
+
+
+@contextmanager
+def _ffmpeg_told() -> Iterator[None]:
+    """OpenCV's FFmpeg knows no formats and protocols but ours while a file is opened; what else was set stays so."""
+    before = os.environ.get(_OPTIONS)
+    ours = [f"{key};{value}" for key, value in containers.FFMPEG_OPTIONS.items()]
+    os.environ[_OPTIONS] = "|".join([before, *ours] if before else ours)  # of a key that is there twice, the latter
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_OPTIONS]
+        else:
+            os.environ[_OPTIONS] = before
+
+
+@contextmanager
+def _spelt(path: str) -> Iterator[str]:
+    """The path, or a link to it for a while: one that is no text kills the process in OpenCV."""
+    whole = os.path.abspath(path)  # which begins with no protocol, as a relative path may
+    try:
+        whole.encode()
+    except UnicodeEncodeError:
+        with tempfile.TemporaryDirectory() as folder:
+            link = os.path.join(folder, "video")
+            os.symlink(whole, link)
+            yield link
+    else:
+        yield whole
 
 
 def is_camera(path: str) -> bool:
@@ -46,15 +103,11 @@ class Frames:
         self._times: list[float] = []
         self._camera: cv2.VideoCapture | None = None
         if self.live:
-            self._camera = cv2.VideoCapture(int(path))
-            video, refusal = self._camera, f"there is no camera {path} that OpenCV can open, and no file of that name."
-        elif not os.path.isfile(path):
-            raise InputError(f"there is no video {path}.")
+            video = self._camera = cv2.VideoCapture(int(path))
+            if not video.isOpened():
+                raise InputError(f"there is no camera {path} that OpenCV can open, and no file of that name.")
         else:
-            why = "cut off or damaged: copy or download it again" if os.path.getsize(path) else "it is empty"
-            video, refusal = cv2.VideoCapture(path), f"{path} is a video that OpenCV cannot open ({why})."
-        if not video.isOpened():
-            raise InputError(refusal)
+            video = opened(path)
         count, rate = video.get(cv2.CAP_PROP_FRAME_COUNT), video.get(cv2.CAP_PROP_FPS)
         self.total = int(count) if count > 0 and not self.live else None
         self.rate = rate if 0 < rate <= 1000 else _USUAL_RATE
@@ -74,7 +127,7 @@ class Frames:
         self._times = times
 
     def __iter__(self) -> Iterator[tuple[str, np.ndarray]]:
-        video = self._camera or cv2.VideoCapture(self._path)
+        video = self._camera or opened(self._path)
         begin, done = 0.0, 0
         while not self._stopped:
             more, pixels = video.read()

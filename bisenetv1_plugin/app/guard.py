@@ -1,0 +1,167 @@
+"""What every request has to pass before a server answers it: ASGI, whatever answers behind it."""
+
+import asyncio
+import re
+import socket
+from contextlib import suppress
+
+from bisenetv1_plugin.errors import InputError
+
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+# Of a request that is no upload.
+_SHORT = 1 << 16
+# Of uploads at a time, and for how long each.
+_UPLOADS, _UPLOAD_SECONDS = 8, 120
+_HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[^:/@\[\]\s]+)(?::\d{1,5})?", re.IGNORECASE)
+_SAFE = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"same-origin"))
+
+
+def names_of(host, allowed=()):
+    """The names by which a server that listens on `host` may be called; the address of a connection is one more.
+
+    Args:
+        host (str): as `server.listen` takes it.
+        allowed (list[str]): more names, of a web server that stands before it.
+    """
+    names = {host, *allowed}
+    if host in ("0.0.0.0", "::"):
+        own = socket.gethostname()
+        names |= {own, socket.getfqdn(), f"{own}.local", *_LOOPBACK}
+    elif host in _LOOPBACK or host.startswith("127."):
+        names |= set(_LOOPBACK)
+    return frozenset(name.lower() for name in names)
+
+
+class Refused(Exception):
+    """A request that is not answered: an HTTP status and a sentence."""
+
+    def __init__(self, status, sentence):
+        super().__init__(sentence)
+        self.status = status
+
+
+class Guard:
+    """Lets through what is asked under one of the server's own names, is short enough and has room.
+
+    A page elsewhere whose name leads here (DNS rebinding) gives itself away by `Host`, one that only sends by `Origin`.
+    Starlette's TrustedHostMiddleware knows a fixed list of hosts, and no origins.
+
+    Args:
+        app: ASGI, which answers.
+        names (frozenset[str]): see `names_of`.
+        allowed (list[str]): those of them that may be an origin though `Host` is another.
+        uploads (Uploads): what must have room.
+        max_bytes (int): of an upload.
+        is_upload (callable): whether a path of the server takes uploads.
+    """
+
+    def __init__(self, app, names, allowed, uploads, max_bytes, is_upload):
+        self._app, self._names, self._uploads = app, names, uploads
+        self._allowed = frozenset(name.lower() for name in allowed)
+        self._max_bytes, self._is_upload = max_bytes, is_upload
+        self._coming = []
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] == "lifespan":
+            return await self._app(scope, receive, send)
+        if scope["type"] != "http":  # no server here speaks through websockets
+            return await send({"type": "websocket.close", "code": 1008})
+        answer = _Answer(send)
+        try:
+            self._check_names(scope)
+            length = self._length(scope)
+            if scope["method"] != "POST":
+                return await self._app(scope, receive, answer)
+            if not self._is_upload(scope["path"]):
+                length = 0
+            elif len(self._coming) >= _UPLOADS:
+                raise Refused(503, f"{_UPLOADS} files are being uploaded; try again.")
+            self._coming.append(length)
+            try:
+                try:
+                    await asyncio.to_thread(self._uploads.check_room, sum(self._coming))
+                except InputError as error:
+                    raise Refused(507, str(error)) from error
+                await self._app(scope, _in_time(receive), answer)
+            finally:
+                self._coming.remove(length)
+        except Refused as error:
+            await answer.instead(error.status, str(error))
+        except Exception:  # of the server behind: a request that it was not made for
+            if answer.begun:
+                raise
+            await answer.instead(400, "This request cannot be answered.")
+
+    def _check_names(self, scope):
+        headers = scope["headers"]
+        hosts = [value.decode("latin-1").lower() for key, value in headers if key == b"host"]
+        forwarded = [value.decode("latin-1").lower() for key, value in headers if key == b"x-forwarded-host"]
+        here = (scope.get("server") or ("",))[0]
+        names = {*self._names, here} if here else self._names
+        if len(hosts) != 1 or not {_name(host) for host in (*hosts, *forwarded)} <= names:
+            raise Refused(421, "This server has no such name; if it should, start it with --allowed_hosts.")
+        for key, value in headers:
+            if key == b"origin":
+                origin = value.decode("latin-1").lower().partition("://")[2]
+                if origin != hosts[0] and _name(origin) not in self._allowed:
+                    raise Refused(403, "Pages of other servers are not answered.")
+
+    def _length(self, scope):
+        """Bytes of the request's body."""
+        headers = dict(scope["headers"])
+        given = headers.get(b"content-length", b"0")
+        most = self._max_bytes if self._is_upload(scope["path"]) else _SHORT
+        if b"transfer-encoding" in headers or not given.isdigit():
+            raise Refused(411, "A request has to say how many bytes it has.")
+        if len(given) > 18 or int(given) > most:
+            raise Refused(413, f"More than {most} bytes are not taken.")
+        return int(given)
+
+
+class _Answer:
+    """`send` of ASGI, with headers that keep a browser from taking an answer for something else."""
+
+    def __init__(self, send):
+        self._send, self.begun = send, False
+
+    async def __call__(self, message):
+        if message["type"] == "http.response.start":
+            self.begun = True
+            message = {**message, "headers": [*message.get("headers", ()), *_SAFE]}
+        await self._send(message)
+
+    async def instead(self, status, sentence):
+        """Answer with a sentence."""
+        if not self.begun:
+            content = sentence.encode()
+            # Closed: who was refused may have sent more than is read.
+            headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
+            headers.append((b"content-length", str(len(content)).encode()))
+            await self({"type": "http.response.start", "status": status, "headers": headers})
+            await self({"type": "http.response.body", "body": content})
+
+
+def _in_time(receive):
+    """`receive` of ASGI, for a body that has to come within its time."""
+    end, whole = asyncio.get_running_loop().time() + _UPLOAD_SECONDS, False
+
+    async def receive_in_time():
+        nonlocal whole
+        if whole:
+            return await receive()
+        left = end - asyncio.get_running_loop().time()
+        message = None
+        with suppress(asyncio.TimeoutError):
+            message = await asyncio.wait_for(receive(), max(left, 0))
+        if message is None:
+            raise Refused(408, f"An upload may take {_UPLOAD_SECONDS} seconds.")
+        whole = not message.get("more_body", False)
+        return message
+
+    return receive_in_time
+
+
+def _name(host):
+    """The name in `NAME:PORT`, or None where it is none."""
+    match = _HOST.fullmatch(host)
+    return match["name"].strip("[]") if match else None

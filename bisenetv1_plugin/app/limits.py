@@ -1,0 +1,176 @@
+"""What a server takes of its visitors: only files that were uploaded to it, and none that takes too much to open."""
+
+import os
+import re
+import time
+from dataclasses import dataclass
+
+import cv2
+from PIL import Image
+
+from bisenetv1_plugin.datasets.reading import JPEG_FORMATS, READ_ERRORS, is_regular
+from bisenetv1_plugin.deploy.frames import opened
+from bisenetv1_plugin.errors import InputError
+
+# What was given and what was made of it is removed when it is so old.
+KEPT_SECONDS = 600
+# Of visitors' files and results that lie there at a time, in files of the largest size that is taken.
+_KEPT_FILES = 64
+# A file takes a place in its folder, however short it is.
+_LEAST_BYTES = 1 << 16
+# Other formats have had more faults in their decoders than photographs need.
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+# Every scan of a progressive JPEG goes over all pixels, and may be a few bytes long. Writers of JPEG make about ten.
+_MOST_SCANS, _SCAN = 100, b"\xff\xda"
+_MOST_FRAMES_A_SECOND = 60
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Of what is given to the server.
+
+    Attributes:
+        megabytes (int): of a file.
+        megapixels (int): of a picture, or of a video's frame.
+        seconds (int): of a video, at up to 60 frames a second.
+    """
+
+    megabytes: int
+    megapixels: int
+    seconds: int
+
+    @property
+    def bytes(self):
+        """Of a file."""
+        return self.megabytes << 20
+
+    @property
+    def kept_bytes(self):
+        """Of all files that lie there at a time."""
+        return self.bytes * _KEPT_FILES
+
+    def check_picture(self, path, name):
+        """Refuse a picture before a pixel is decoded.
+
+        Args:
+            path (str): where it is.
+            name (str): the visitor's name for it, for the message.
+
+        Raises:
+            InputError: it is none that is taken, or has too many pixels.
+        """
+        try:
+            with Image.open(path, formats=_FORMATS) as image:
+                (width, height), format = image.size, image.format
+        except READ_ERRORS as error:
+            raise InputError(
+                f"{name} cannot be read: it is no image that is taken here; save it as PNG, JPEG, WebP or BMP."
+            ) from error
+        self._check_pixels(name, width, height)
+        if format in JPEG_FORMATS:
+            with open(path, "rb") as file:
+                scans = file.read().count(_SCAN)
+            if scans > _MOST_SCANS:
+                raise InputError(f"{name} has {scans} scans, and {_MOST_SCANS} are taken at most: save it anew.")
+
+    def check_video(self, path, name, until):
+        """Refuse a video before it is computed: it is read once, to its end.
+
+        OpenCV tells the size of a frame when it has decoded it, and every frame may have its own.
+
+        Args:
+            path, name: as `check_picture`.
+            until (callable): asked now and then; it ends the reading by raising.
+
+        Raises:
+            InputError: it cannot be read, or is too large, too long or of more than one size.
+        """
+        video = opened(path)
+        size = (int(video.get(cv2.CAP_PROP_FRAME_WIDTH)), int(video.get(cv2.CAP_PROP_FRAME_HEIGHT)))
+        self._check_pixels(name, *size)
+        rate = video.get(cv2.CAP_PROP_FPS)
+        rate = rate if 0 < rate < _MOST_FRAMES_A_SECOND else _MOST_FRAMES_A_SECOND
+        most, frames = self.seconds * rate, 0
+        while True:
+            more, frame = video.read()
+            if not more:
+                return
+            until()
+            frames += 1
+            if frames > max(most, 1):
+                raise InputError(
+                    f"{name} is longer than {self.seconds} seconds, or has more than {int(most)} frames: cut it."
+                )
+            height, width = frame.shape[:2]
+            self._check_pixels(name, width, height)
+            if (width, height) != size:
+                raise InputError(
+                    f"{name} changes its size at frame {frames}, from {size[0]} x {size[1]} to {width} x {height} "
+                    "pixels: convert it to one size."
+                )
+
+    def _check_pixels(self, name, width, height):
+        if width * height > self.megapixels * 1e6:
+            raise InputError(
+                f"{name} has {width} x {height} pixels, and this page takes {self.megapixels} million at most: make it "
+                "smaller."
+            )
+
+
+class Uploads:
+    """The folder of what visitors gave and of what was made of it, a folder each: FOLDER/HASH/NAME.
+
+    Args:
+        folder (str): the folder.
+        max_bytes (int): of all that may lie there at a time.
+    """
+
+    def __init__(self, folder, max_bytes):
+        self.folder, self._max_bytes = os.path.realpath(folder), max_bytes
+
+    def own(self, path):
+        """The real path of a file that was uploaded, or made here.
+
+        Raises:
+            InputError: it is none: a path of anything else, a link, a device, an address, or removed already.
+        """
+        real = os.path.realpath(path) if isinstance(path, str) and "\0" not in path else ""
+        inside = os.path.relpath(real, self.folder) if real else ""
+        if not re.fullmatch(r"[0-9a-f]{64}[/\\][^/\\]+", inside) or not is_regular(real):
+            raise InputError("this file was not uploaded, or is no longer here: upload it again.")
+        return real
+
+    def check_room(self, coming=0):
+        """Refuse what would not have room.
+
+        Args:
+            coming (int): bytes.
+
+        Raises:
+            InputError: there are too many files, for now.
+        """
+        if sum(max(size, _LEAST_BYTES) for _, size, _ in self._files()) + coming > self._max_bytes:
+            raise InputError(
+                "this server holds as many files as it may; they are removed after "
+                f"{KEPT_SECONDS // 60} minutes: come back then."
+            )
+
+    def sweep(self, seconds=KEPT_SECONDS):
+        """Remove what is older, be it whole or of an upload that was broken off."""
+        for path, _, changed in self._files():
+            if time.time() - changed > seconds:
+                try:
+                    os.unlink(path)
+                except OSError:  # somebody else was quicker, or has it open (Windows)
+                    continue
+
+    def _files(self):
+        """(path, bytes, seconds since 1970) of every file."""
+        for inner, _, names in os.walk(self.folder):
+            for name in names:
+                path = os.path.join(inner, name)
+                try:
+                    state = os.stat(path, follow_symlinks=False)
+                except OSError:
+                    continue
+                yield path, state.st_size, state.st_mtime

@@ -1,0 +1,154 @@
+"""What may be asked of Gradio: the routes that the page needs, and calls whose data is of the kinds that it takes.
+
+Gradio looks at a request's paths when a page is launched, but this one is mounted. All else that it answers (a proxy,
+addresses that it fetches, recordings, code of components, old ways to call) is not reached.
+"""
+
+import json
+import mimetypes
+import re
+
+import gradio
+
+from bisenetv1_plugin.app.guard import Refused
+from bisenetv1_plugin.errors import InputError
+
+_API = "/gradio_api"
+_FILE = f"{_API}/file="
+_READ = re.compile(
+    r"/|/(assets|static|svelte)/.+|/(favicon\.ico|theme\.css|robots\.txt|manifest\.json|config)|"
+    rf"{_API}/(info|theme\.css|startup-events|upload_progress|queue/data|heartbeat/[\w-]{{1,64}}|call/\w+/\w+|file=.+)"
+)
+_CALL = re.compile(rf"{_API}/(call/(?P<name>\w+)|queue/join)")
+_SENT = re.compile(rf"{_API}/(upload|cancel|reset)")
+_KEYS = {"data", "fn_index", "session_hash", "event_data", "trigger_id", "event_id", "simple_format"}
+_KINDS = {gradio.Image: "file", gradio.Video: "file", gradio.Dropdown: "text", gradio.Slider: "number"}
+# A visitor's file is data, whatever is in it.
+_INERT = (
+    (b"content-security-policy", b"sandbox; default-src 'none'"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+
+
+def takes_upload(path):
+    """Whether a request to this path brings a file."""
+    return path == f"{_API}/upload"
+
+
+class Routes:
+    """ASGI: passes on to Gradio what it is meant for.
+
+    Args:
+        app: Gradio's.
+        page (gradio.Blocks): whose events may be called.
+        uploads (Uploads): whose files may be named.
+    """
+
+    def __init__(self, app, page, uploads):
+        self._app, self._uploads = app, uploads
+        self._inputs = {}  # kinds by number and by name of an event
+        for event in page.fns.values():
+            kinds = [_KINDS.get(type(block), "none") for block in event.inputs]
+            self._inputs[event._id] = kinds
+            if event.api_visibility == "public":
+                self._inputs[event.api_name] = kinds
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] == "http":
+            method, path = scope["method"], scope["path"]
+            call = _CALL.fullmatch(path) if method == "POST" else None
+            if call:
+                scope, receive = await self._checked_call(scope, receive, call["name"])
+            elif not (_SENT if method == "POST" else _READ).fullmatch(path) or method not in ("GET", "HEAD", "POST"):
+                raise Refused(404, "There is nothing here.")
+            elif path.startswith(_FILE):
+                try:
+                    self._uploads.own(path[len(_FILE) :])
+                except InputError as error:
+                    raise Refused(403, str(error)) from error
+                send = _inert(send)
+        await self._app(scope, receive, send)
+
+    async def _checked_call(self, scope, receive, name):
+        """The scope and `receive` of a call, its body written anew: nothing reads it differently from this check."""
+        body = b""
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] != "http.request":
+                raise Refused(400, "The request was broken off.")
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        try:
+            content = json.dumps(self._checked(json.loads(body), name)).encode()
+        except InputError as error:
+            raise Refused(422, str(error)) from error
+        except (ValueError, RecursionError) as error:
+            raise Refused(400, "The body of a call is JSON.") from error
+        headers = [pair for pair in scope["headers"] if pair[0] not in (b"content-length", b"content-type")]
+        headers += [(b"content-length", str(len(content)).encode()), (b"content-type", b"application/json")]
+        read = False
+
+        async def receive_content():
+            nonlocal read
+            if read:
+                return await receive()
+            read = True
+            return {"type": "http.request", "body": content, "more_body": False}
+
+        return {**scope, "headers": headers}, receive_content
+
+    def _checked(self, body, name):
+        """The body of a call, where it is of the right kinds."""
+        if not isinstance(body, dict) or not body.keys() <= _KEYS or not isinstance(body.get("data"), list):
+            raise InputError(f"a call has the keys {', '.join(sorted(_KEYS))}, and its data is a list.")
+        for key in ("session_hash", "event_id"):
+            value = body.get(key)
+            if value is not None and not (isinstance(value, str) and re.fullmatch(r"[\w-]{1,64}", value)):
+                raise InputError(f"{key} is up to 64 letters and digits.")
+        for key in ("fn_index", "trigger_id"):
+            if type(body.get(key)) not in (int, type(None)):
+                raise InputError(f"{key} is a number.")
+        event = name or body.get("fn_index")
+        if event not in self._inputs or (name is None and not body.get("session_hash")):
+            raise InputError("there is no such call.")
+        kinds, data = self._inputs[event], body["data"]
+        if name and len(data) < len(kinds):  # from a program: without what only the page knows
+            kinds = [kind for kind in kinds if kind != "none"]
+        if len(data) != len(kinds):
+            raise InputError(f"this call takes {len(kinds)} values; there are {len(data)}.")
+        checked = [self._value(kind, value) for kind, value in zip(kinds, data)]
+        return {**body, "data": checked, "simple_format": body.get("simple_format") is True, "event_id": None}
+
+    def _value(self, kind, value):
+        if kind == "none" or value is None:
+            return None
+        if kind == "file":
+            return self._file(value)
+        if isinstance(value, bool) or not isinstance(value, str if kind == "text" else (int, float)):
+            raise InputError(f"{json.dumps(value)[:80]} is no {kind}.")
+        return value
+
+    def _file(self, value):
+        """Gradio's description of a file, of an upload's alone and with nothing in it that leads elsewhere."""
+        if not isinstance(value, dict):
+            raise InputError("a file is what /upload said of it.")
+        if isinstance(value.get("video"), dict):  # of older clients, with subtitles
+            value = value["video"]
+        path, name = self._uploads.own(value.get("path")), value.get("orig_name")
+        if mimetypes.guess_type(path)[0] == "image/svg+xml":  # Gradio would show its script to a browser
+            raise InputError("an SVG is no image that is taken here; save it as PNG.")
+        return {
+            "path": path,
+            "orig_name": name[:255] if isinstance(name, str) else None,
+            "meta": {"_type": "gradio.FileData"},
+        }
+
+
+def _inert(send):
+    async def send_inert(message):
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), *_INERT]}
+        await send(message)
+
+    return send_inert
