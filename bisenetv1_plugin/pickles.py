@@ -152,8 +152,8 @@ class _Dtype:
     def build(self, _, version, order, subarray, names, fields, size, alignment, flags):
         if not (subarray is names is fields is None):
             raise Refused("numpy.dtype of a structure")
-        if type(order) is not str or order not in ("<", ">", "|", "="):
-            raise pickle.UnpicklingError("a dtype has no byte order")
+        if (version, size, alignment, flags) != (3, -1, -1, 0) or type(order) is not str or order not in _ORDERS:
+            raise pickle.UnpicklingError("a dtype is not as NumPy writes it")
         self.numpy = self.numpy.newbyteorder(order)
 
 
@@ -163,8 +163,8 @@ class _Array:
     values = None
 
     def build(self, machine, version, shape, dtype, fortran, content):
-        if self.values is not None:
-            raise pickle.UnpicklingError("an array is filled twice")
+        if self.values is not None or version != 1:
+            raise pickle.UnpicklingError("an array is not as NumPy writes it")
         _is(fortran, bool)
         self.values = _values(machine, shape, dtype, content, "F" if fortran else "C")
 
@@ -197,7 +197,7 @@ def _values(machine, shape, dtype, content, order="C"):
 
 
 def _reconstruct(machine, kind, shape, code):
-    if type(kind) is not _Global or kind.key != _NDARRAY or type(shape) is not tuple or shape != (0,):
+    if type(kind) is not _Global or (kind.key, shape) != (_NDARRAY, (0,)) or code not in (b"b", "b"):
         raise Refused(f"numpy.core.multiarray._reconstruct for {_kind(kind)}")
     return _Array()
 
@@ -239,6 +239,7 @@ def _encode(machine, text, encoding):
 
 _NDARRAY = ("numpy", "ndarray")
 _CODES = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "f16", "c8", "c16", "c32")
+_ORDERS = ("<", ">", "|", "=")
 _CALLS = {
     _NDARRAY: None,  # only named, for `_reconstruct`
     ("numpy", "dtype"): lambda machine, code, align=False, copy=True: _Dtype(code),
