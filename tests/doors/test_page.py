@@ -1,0 +1,629 @@
+"""The door of `bisenetv1 app`: requests, the bodies of calls, the files that visitors give, and who may ask."""
+
+import asyncio
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import cv2
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from PIL import Image
+
+from bisenetv1_plugin.app import server
+from bisenetv1_plugin.app.guard import Guard, Refused, names_of
+from bisenetv1_plugin.app.limits import Limits, Uploads
+from bisenetv1_plugin.datasets.reading import decode_file
+from bisenetv1_plugin.deploy import containers, frames
+from bisenetv1_plugin.errors import InputError
+
+LIMITS = Limits(megabytes=1, megapixels=1, seconds=10)
+HASH = "0123456789abcdef" * 4
+
+
+def video(path, count=4, size=(96, 64), fourcc="MJPG"):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*fourcc), 10, size)
+    for i in range(count):
+        writer.write(np.full((size[1], size[0], 3), 40 * i, "uint8"))
+    writer.release()
+    return path
+
+
+def encoded(format, size=(48, 32), **options):
+    scene = np.arange(size[0] * size[1] * 3, dtype="uint8").reshape(size[1], size[0], 3)
+    content = io.BytesIO()
+    Image.fromarray(scene).save(content, format, **options)
+    return content.getvalue()
+
+
+@st.composite
+def damaged(draw, contents):
+    """A file as another program could have left it: some bytes changed, a part cut out, doubled or of another file."""
+    content = bytearray(draw(st.sampled_from(contents)))
+    for _ in range(draw(st.integers(0, 4))):
+        at = draw(st.integers(0, max(len(content) - 1, 0)))
+        # Heads of files and of their parts are short, and say most.
+        at = at % 200 if draw(st.booleans()) else at
+        end = at + draw(st.sampled_from([1, 2, 4, 8, 64]))
+        how = draw(st.sampled_from(["flip", "cut", "end", "double", "splice", "number"]))
+        if how == "flip" and at < len(content):
+            content[at] ^= 1 << draw(st.integers(0, 7))
+        elif how == "cut":
+            del content[at:end]
+        elif how == "end":
+            del content[at:]
+        elif how == "double":
+            content[at:at] = content[at:end]
+        elif how == "splice":
+            other = draw(st.sampled_from(contents))
+            content[at:end] = other[at : at + draw(st.integers(0, 400))]
+        elif how == "number":
+            numbers = [
+                bytes(4),
+                b"\xff" * 4,
+                b"\x7f\xff\xff\xff",
+                b"\0\0\xff\xff",
+                b"\xff\xff\0\0",
+                b"\1" * 8,
+                b"\xff" * 8,
+            ]
+            value = draw(st.sampled_from(numbers))
+            content[at : at + len(value)] = value
+    return bytes(content)
+
+
+# ---------------------------------------------------------------------------------------------------------- files
+
+
+PICTURES = [
+    encoded("PNG"),
+    encoded("JPEG"),
+    encoded("JPEG", progressive=True),
+    encoded("WEBP"),
+    encoded("BMP"),
+    encoded("GIF"),
+    encoded("TIFF"),
+]
+
+
+@hypothesis.given(damaged(PICTURES))
+@hypothesis.example(PICTURES[0])
+def test_a_picture_is_checked_or_refused(door, tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "picture"
+    path.write_bytes(content)
+    with door.in_seconds(20):
+        try:
+            LIMITS.check_picture(str(path), "a name")
+        except InputError as error:
+            hypothesis.event("refused")
+            assert "a name" in str(error) and "\n" not in str(error)
+        else:
+            hypothesis.event("taken")
+            pixels = decode_file(path)
+            assert pixels is None or pixels.shape[0] * pixels.shape[1] <= 1e6
+
+
+@pytest.fixture(scope="session")
+def films(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("films")
+    kinds = (("a.avi", "MJPG"), ("a.mp4", "mp4v"), ("a.webm", "VP80"), ("a.mkv", "mp4v"))
+    return [video(folder / name, fourcc=fourcc).read_bytes() for name, fourcc in kinds]
+
+
+@hypothesis.given(st.data())
+def test_a_video_is_checked_or_refused(door, films, tmp_path_factory, data):
+    path = tmp_path_factory.getbasetemp() / data.draw(st.sampled_from(["v.mp4", "v.avi", "v.webm", "v.mkv"]))
+    path.write_bytes(data.draw(damaged(films)))
+    with door.in_seconds(30):
+        try:
+            LIMITS.check_video(str(path), "a name", lambda: None)
+            found = frames.Frames(str(path))
+            assert all(picture.shape[0] * picture.shape[1] <= 1e6 for _, picture in found)
+        except InputError as error:
+            hypothesis.event("refused")
+            assert "\n" not in str(error)
+        else:
+            hypothesis.event("taken")
+
+
+def test_whole_files_are_taken(films, tmp_path):
+    for number, content in enumerate([*PICTURES[:5], *films]):
+        path = tmp_path / f"{number}.mp4"
+        path.write_bytes(content)
+        check = LIMITS.check_picture if number < 5 else lambda path, name: LIMITS.check_video(path, name, lambda: None)
+        check(str(path), "a name")
+
+
+HLS = "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{}\n#EXT-X-ENDLIST\n"
+
+
+class TestListsOfFiles:
+    """FFmpeg would open what they name."""
+
+    @pytest.fixture
+    def secret(self, tmp_path):
+        (tmp_path / "elsewhere").mkdir()
+        return video(tmp_path / "elsewhere" / "secret.mp4", fourcc="mp4v")
+
+    @pytest.mark.parametrize("ending", frames.VIDEOS)
+    @pytest.mark.parametrize(
+        "text",
+        [
+            HLS.format("file://{0}"),
+            HLS.format("{0}"),
+            HLS.format("elsewhere/secret.mp4"),
+            "ffconcat version 1.0\nfile elsewhere/secret.mp4\n",
+        ],
+    )
+    def test_they_are_no_videos(self, secret, tmp_path, text, ending):
+        path = tmp_path / f"list{ending}"
+        path.write_text(text.format(secret))
+        with pytest.raises(InputError, match="no MP4, MOV, MKV, WebM or AVI"):
+            frames.Frames(str(path))
+        with pytest.raises(InputError, match="no MP4, MOV, MKV, WebM or AVI"):
+            LIMITS.check_video(str(path), "a name", lambda: None)
+
+    def test_nor_where_they_begin_as_one(self, secret, tmp_path, monkeypatch):
+        """FFmpeg itself knows no other formats."""
+        monkeypatch.setattr(containers, "is_video", lambda head: True)
+        (tmp_path / "list.mp4").write_text(HLS.format(secret))
+        with pytest.raises(InputError):
+            frames.Frames(str(tmp_path / "list.mp4"))
+        assert len(list(frames.Frames(str(secret)))) == 4
+
+    def test_a_quicktime_file_whose_frames_are_in_another(self, secret, tmp_path):
+        content = secret.read_bytes()
+        # `url ` with flag 1: the frames are in this file. Without: in the file of that name.
+        at = content.index(b"url \0\0\0\1")
+        assert len(list(frames.Frames(str(secret)))) == 4
+        name = b"file://" + str(secret).encode() + b"\0"
+        entry = (12 + len(name)).to_bytes(4, "big") + b"url \0\0\0\0" + name
+        grown = bytearray(content[: at - 4] + entry + content[at + 8 :])
+        more = len(entry) - 12
+        for kind in (b"dref", b"dinf", b"minf", b"mdia", b"trak", b"moov"):
+            where = content.rindex(kind, 0, at) - 4
+            grown[where : where + 4] = (int.from_bytes(content[where : where + 4], "big") + more).to_bytes(4, "big")
+        hollow = bytes(grown)
+        start = hollow.index(b"mdat") + 4
+        hollow = hollow[:start] + bytes(hollow.index(b"moov") - 4 - start) + hollow[hollow.index(b"moov") - 4 :]
+        (tmp_path / "outer.mov").write_bytes(hollow)
+        try:
+            shown = [picture for _, picture in frames.Frames(str(tmp_path / "outer.mov"))]
+        except InputError:
+            shown = []
+        assert not any((picture > 60).any() for picture in shown), "the other file's frames"
+
+    def test_what_else_was_set_for_ffmpeg_stays(self, secret, monkeypatch):
+        for before in (None, "hwaccel;none"):
+            if before:
+                monkeypatch.setenv("OPENCV_FFMPEG_CAPTURE_OPTIONS", before)
+            frames.Frames(str(secret))
+            assert os.environ.get("OPENCV_FFMPEG_CAPTURE_OPTIONS") == before
+
+
+class TestVideosThatAreTooMuch:
+    def refused(self, path):
+        with pytest.raises(InputError) as refusal:
+            LIMITS.check_video(str(path), "a name", lambda: None)
+        return str(refusal.value)
+
+    def test_of_many_pixels(self, tmp_path):
+        assert "1280 x 800 pixels" in self.refused(video(tmp_path / "a.avi", size=(1280, 800)))
+
+    @pytest.mark.parametrize("size", [(1280, 800), (64, 48)])
+    def test_that_change_their_size(self, tmp_path, size):
+        av = pytest.importorskip("av")
+        with av.open(str(tmp_path / "a.avi"), "w") as container:
+            stream = container.add_stream("mjpeg", 10)
+            stream.width, stream.height, stream.pix_fmt = 96, 64, "yuvj420p"
+            for time, (width, height) in enumerate([(96, 64)] * 3 + [size] * 3):
+                content = io.BytesIO()
+                Image.new("RGB", (width, height)).save(content, "JPEG")
+                packet = av.Packet(content.getvalue())
+                packet.stream, packet.pts, packet.dts = stream, time, time
+                container.mux(packet)
+        assert f"{size[0]} x {size[1]}" in self.refused(tmp_path / "a.avi")
+
+    def test_that_are_long(self, tmp_path):
+        assert "longer than 10 seconds" in self.refused(video(tmp_path / "a.avi", count=101))
+        LIMITS.check_video(str(video(tmp_path / "b.avi", count=100)), "a name", lambda: None)
+
+    def test_a_name_that_is_no_text(self, tmp_path):
+        """It kills the process in OpenCV."""
+        folder = os.path.join(os.fsencode(tmp_path), b"\xff\xe9")
+        try:
+            os.mkdir(folder)
+        except OSError:
+            pytest.skip("this file system takes text alone")
+        path = os.path.join(os.fsdecode(folder), "a.mp4")
+        os.rename(video(tmp_path / "a.mp4", fourcc="mp4v"), path)
+        code = "import sys; from bisenetv1_plugin.deploy.frames import Frames; print(len(list(Frames(sys.argv[1]))))"
+        done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, timeout=120)
+        assert (done.returncode, done.stdout) == (0, "4\n")
+
+
+def test_a_jpeg_of_many_scans(tmp_path):
+    content = encoded("JPEG", progressive=True)
+    (tmp_path / "a.jpg").write_bytes(content + b"\xff\xda" * 200)
+    with pytest.raises(InputError, match="scans"):
+        LIMITS.check_picture(str(tmp_path / "a.jpg"), "a name")
+
+
+# -------------------------------------------------------------------------------------------- what was uploaded
+
+
+@pytest.fixture(scope="session")
+def uploads(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("passing") / "gradio"
+    (folder / HASH).mkdir(parents=True)
+    (folder / HASH / "a.png").write_bytes(PICTURES[0])
+    (folder / "tmp123").write_bytes(b"an upload that is under way")
+    (folder.parent / "secret.png").write_bytes(PICTURES[0])
+    for name, target in (("link.png", "../../secret.png"), ("zero.png", "/dev/zero")):
+        os.symlink(target, folder / HASH / name)
+    os.mkfifo(folder / HASH / "pipe.png")
+    return Uploads(str(folder), 1 << 20)
+
+
+def hostile_paths(uploads):
+    own = os.path.join(uploads.folder, HASH, "a.png")
+    parts = [
+        *(own, uploads.folder, HASH, "a.png", "link.png", "zero.png", "pipe.png", "tmp123", "..", ".", "", "/", "//"),
+        *(
+            "/dev/zero",
+            "/etc/passwd",
+            "file://",
+            "http://127.0.0.1:7999/",
+            "\0",
+            "\udcff",
+            "%2e%2e",
+            "\\",
+            "concat:",
+            "|",
+        ),
+        *("~", "CON", "a" * 300, "/proc/self/fd/0", "secret.png"),
+    ]
+    return st.lists(st.sampled_from(parts), max_size=5).map("/".join) | st.lists(st.sampled_from(parts)).map("".join)
+
+
+@hypothesis.given(st.data())
+def test_only_uploads_are_opened(door, uploads, data):
+    path = data.draw(hostile_paths(uploads) | st.none() | st.integers() | st.lists(st.text()))
+    with door.in_seconds(5):
+        try:
+            found = uploads.own(path)
+        except InputError:
+            hypothesis.event("refused")
+        else:
+            hypothesis.event("taken")
+            assert found == os.path.join(uploads.folder, HASH, "a.png")
+
+
+def test_an_upload_is_opened(uploads):
+    own = os.path.join(uploads.folder, HASH, "a.png")
+    assert uploads.own(own) == own
+
+
+def test_there_is_room_until_there_is_none(tmp_path):
+    own = Uploads(str(tmp_path), 1 << 20)
+    own.check_room(1 << 20)
+    for number in range(16):
+        (tmp_path / str(number)).write_bytes(b"short")
+    with pytest.raises(InputError, match="as many files as it may"):
+        own.check_room(1)
+    os.utime(tmp_path / "0", (0, 0))
+    own.sweep()
+    own.check_room(1)
+    assert len(os.listdir(tmp_path)) == 15
+
+
+# ------------------------------------------------------------------------------------------------------- requests
+
+
+def ask(app, method="GET", path="/", headers=(), body=b""):
+    """(status, text) of an ASGI application."""
+    sent, parts = [], [body[:7], body[7:]]
+
+    async def receive():
+        return {"type": "http.request", "body": parts.pop(0), "more_body": bool(parts)}
+
+    async def send(message):
+        sent.append(message)
+
+    headers = [*headers, (b"content-length", str(len(body)).encode())]
+    scope = {"type": "http", "method": method, "path": path, "headers": headers, "server": ("127.0.0.1", 7860)}
+    scope = {**scope, "query_string": b"", "raw_path": path.encode("utf-8", "replace"), "http_version": "1.1"}
+    asyncio.run(app({**scope, "scheme": "http", "root_path": "", "client": ("127.0.0.1", 1)}, receive, send))
+    text = b"".join(message.get("body", b"") for message in sent[1:]).decode("utf-8", "replace")
+    return sent[0]["status"], text
+
+
+async def echo(scope, receive, send):
+    """Answers with the body that it was sent."""
+    body, more = b"", scope["method"] == "POST"
+    while more:
+        message = await receive()
+        body, more = body + message["body"], message["more_body"]
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": body})
+
+
+OURS, PROXY = b"127.0.0.1:7860", b"demo.example.org"
+NAMES = [
+    OURS,
+    b"localhost:7860",
+    b"[::1]:7860",
+    PROXY,
+    b"evil.example",
+    b"evil.example:7860",
+    b"null",
+    b"",
+    b":",
+    b"127.0.0.1",
+]
+
+
+@pytest.fixture(scope="session")
+def guard(uploads):
+    return Guard(
+        echo, names_of("127.0.0.1", [PROXY.decode()]), [PROXY.decode()], uploads, 1 << 20, lambda path: path == "/up"
+    )
+
+
+@hypothesis.given(
+    hosts=st.lists(st.sampled_from(NAMES) | st.binary(max_size=8), max_size=2),
+    origins=st.lists(
+        st.sampled_from([b"http://", b"https://", b"", b"file://"]).flatmap(
+            lambda scheme: st.sampled_from(NAMES).map(lambda name: scheme + name)
+        ),
+        max_size=2,
+    ),
+    forwarded=st.lists(st.sampled_from(NAMES), max_size=1),
+    more=st.lists(
+        st.tuples(
+            st.sampled_from([b"content-length", b"transfer-encoding"]),
+            st.sampled_from([b"-1", b"1e3", b"9" * 30, b"chunked", b"", b"99999999"]),
+        ),
+        max_size=1,
+    ),
+    method=st.sampled_from(["GET", "POST"]),
+)
+def test_who_may_ask(guard, hosts, origins, forwarded, more, method):
+    headers = [(b"host", host) for host in hosts] + [(b"origin", origin) for origin in origins]
+    headers += [(b"x-forwarded-host", name) for name in forwarded] + more
+    status, text = ask(guard, method, "/up", headers, b"x")
+    hypothesis.event(str(status))
+    assert status in (200, 403, 411, 413, 421) and (status == 200 or text.endswith("."))
+    if status == 200:
+        assert len(hosts) == 1 and b"evil" not in b"".join([*hosts, *origins, *forwarded]) and b"null" not in origins
+
+
+@pytest.mark.parametrize(
+    "host, origin, status",
+    [
+        *(
+            (host, None, 200)
+            for host in ("127.0.0.1:7860", "localhost:7860", "[::1]:7860", "LOCALHOST", "demo.example.org")
+        ),
+        ("127.0.0.1:7860", "http://127.0.0.1:7860", 200),
+        ("127.0.0.1:7860", "https://demo.example.org", 200),
+        ("127.0.0.1:7860", "http://127.0.0.1:8000", 403),  # another server on this machine
+        ("127.0.0.1:7860", "null", 403),
+        ("127.0.0.1:7860", "http://evil.example", 403),
+        ("evil.example:7860", "http://evil.example:7860", 421),
+        ("127.0.0.1.evil.example", None, 421),
+        ("127.0.0.1@evil.example", None, 421),
+        ("", None, 421),
+    ],
+)
+def test_names_of_this_server(guard, host, origin, status):
+    headers = [(b"host", host.encode())] + ([(b"origin", origin.encode())] if origin else [])
+    assert ask(guard, "GET", "/", headers)[0] == status
+
+
+def test_all_addresses_of_this_machine():
+    assert {"localhost", "127.0.0.1"} <= names_of("0.0.0.0") and "evil.example" not in names_of("0.0.0.0")
+    assert names_of("192.0.2.7", ["Demo"]) == {"192.0.2.7", "demo"}
+
+
+def test_a_server_that_fails_says_a_sentence(uploads):
+    async def failing(scope, receive, send):
+        raise KeyError("x")
+
+    guard = Guard(failing, names_of("127.0.0.1"), [], uploads, 1, lambda path: False)
+    assert ask(guard, headers=[(b"host", OURS)]) == (400, "This request cannot be answered.")
+
+
+def test_an_upload_without_room_is_refused(tmp_path):
+    guard = Guard(echo, names_of("127.0.0.1"), [], Uploads(str(tmp_path), 100), 1000, lambda path: True)
+    assert ask(guard, "POST", "/", [(b"host", OURS)], b"x" * 100)[0] == 200
+    status, text = ask(guard, "POST", "/", [(b"host", OURS)], b"x" * 101)
+    assert status == 507 and "come back" in text
+
+
+# ----------------------------------------------------------------------------------------------------------- calls
+
+
+@pytest.fixture(scope="session")
+def routes(uploads):
+    pytest.importorskip("gradio", reason="pip install '.[app]'")
+    import threading
+
+    from bisenetv1_plugin.app.page import build
+    from bisenetv1_plugin.app.routes import Routes
+    from bisenetv1_plugin.app.words import words
+
+    texts = words(minutes=10, **vars(LIMITS))
+    page = build("a", SimpleNamespace(names=["onnxruntime fp32"]), LIMITS, uploads, texts, threading.Event())
+    guard = Guard(Routes(echo, page, uploads), names_of("127.0.0.1"), [], uploads, 1 << 20, lambda path: False)
+    numbers = {event.api_name: event._id for event in page.fns.values()}
+
+    def call(method, path, body=b""):
+        return ask(guard, method, path, [(b"host", OURS)], body)
+
+    return SimpleNamespace(ask=call, own=os.path.join(uploads.folder, HASH, "a.png"), numbers=numbers)
+
+
+def replaced(value, draw, hostile):
+    """A JSON value, some part of which is another."""
+    if isinstance(value, dict) and value and draw(st.integers(0, 4)):
+        value, key = dict(value), draw(st.sampled_from(sorted(value)))
+        value[key] = replaced(value[key], draw, hostile)
+        if not draw(st.integers(0, 3)):
+            value[draw(st.sampled_from(["path", "url", "is_stream", "batched", "video", "x", "oauth_token"]))] = draw(
+                hostile
+            )
+        return value
+    if isinstance(value, list) and value and draw(st.integers(0, 4)):
+        value, at = list(value), draw(st.integers(0, len(value) - 1))
+        value[at] = replaced(value[at], draw, hostile)
+        return value + ([draw(hostile)] if not draw(st.integers(0, 5)) else [])
+    return draw(hostile)
+
+
+@hypothesis.given(st.data())
+def test_calls(routes, uploads, data):
+    file = {"path": routes.own, "orig_name": "a.png", "meta": {"_type": "gradio.FileData"}}
+    body = {"data": [file, "onnxruntime fp32", 0.5], "session_hash": "abc", "fn_index": routes.numbers["picture"]}
+    scalar = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | hostile_paths(uploads)
+    hostile = scalar | st.lists(scalar, max_size=2) | st.dictionaries(st.text(max_size=3), scalar, max_size=2)
+    hostile |= hostile_paths(uploads).map(lambda path: {"path": path, "is_stream": True, "meta": file["meta"]})
+    for _ in range(data.draw(st.integers(0, 3))):
+        body = replaced(body, data.draw, hostile)
+    content = json.dumps(body).encode()
+    if data.draw(st.booleans()):
+        content = data.draw(damaged([content]))
+    path = data.draw(st.sampled_from(["/gradio_api/queue/join", "/gradio_api/call/picture", "/gradio_api/call/video"]))
+    status, text = routes.ask("POST", path, content)
+    hypothesis.event(str(status))
+    assert status in (200, 400, 413, 422) and (status == 200 or text.endswith("."))
+    if status == 200:
+        passed = json.loads(text)
+        given = passed["data"][0] if passed["data"] else None
+        assert given is None or (isinstance(given, dict) and given["path"] == routes.own and "url" not in given)
+        assert not passed.keys() & {"batched", "oauth_token"} and "is_stream" not in json.dumps(passed["data"])
+
+
+def test_an_ordinary_call(routes):
+    file = {
+        "path": routes.own,
+        "url": "http://127.0.0.1:7860/x",
+        "is_stream": True,
+        "meta": {"_type": "gradio.FileData"},
+    }
+    for path, more in (
+        ("call/picture", {}),
+        ("queue/join", {"fn_index": routes.numbers["picture"], "session_hash": "a"}),
+    ):
+        body = {"data": [file, "onnxruntime fp32", 0.5], **more}
+        status, text = routes.ask("POST", f"/gradio_api/{path}", json.dumps(body).encode())
+        clean = {"path": routes.own, "orig_name": None, "meta": {"_type": "gradio.FileData"}}
+        assert status == 200 and json.loads(text)["data"] == [clean, "onnxruntime fp32", 0.5]
+    for path in ("/etc/passwd", "/dev/zero", "http://127.0.0.1:7999/x.mp4", routes.own.replace("a.png", "link.png")):
+        body = {"data": [{**file, "path": path}, "onnxruntime fp32", 0.5]}
+        assert routes.ask("POST", "/gradio_api/call/video", json.dumps(body).encode())[0] == 422
+
+
+OPEN = ["/", "/config", "/theme.css", "/assets/index.js", "/gradio_api/info", "/gradio_api/queue/data"]
+SHUT = [
+    *(
+        "/gradio_api/proxy=http://127.0.0.1:7999/",
+        "/gradio_api/stream/a/b/1/playlist-file",
+        "/gradio_api/file/etc/passwd",
+    ),
+    *(
+        "/gradio_api/component_server",
+        "/gradio_api/process_recording",
+        "/gradio_api/vibe-edit",
+        "/gradio_api/app_id",
+    ),
+    *(
+        "/gradio_api/run/picture",
+        "/gradio_api/api/picture",
+        "/gradio_api/login",
+        "/monitoring",
+        "/gradio_api/deep_link",
+    ),
+    *("/gradio_api/dev/reload", "/gradio_api/custom_component/1/client/component/a", "/pwa_icon/1", "/gradio_api/runs"),
+    *("/gradio_api/openapi.json", "/gradio_api/token", "/gradio_api/queue/join/../../proxy=x", "//gradio_api/upload"),
+]
+
+
+def test_routes(routes):
+    own = f"/gradio_api/file={routes.own}"
+    assert [routes.ask("GET", path)[0] for path in [*OPEN, own]] == [200] * (len(OPEN) + 1)
+    assert {routes.ask(method, path)[0] for path in SHUT for method in ("GET", "POST", "PUT", "DELETE")} <= {
+        404,
+        411,
+        422,
+    }
+    for path in (
+        "/etc/passwd",
+        "http://127.0.0.1:7999/",
+        f"{routes.own}/../link.png",
+        f"{routes.own}/../../tmp123",
+        "",
+    ):
+        assert routes.ask("GET", f"/gradio_api/file={path}")[0] in (403, 404)
+
+
+@hypothesis.given(st.data())
+def test_paths_of_requests(routes, uploads, data):
+    start = data.draw(st.sampled_from([*OPEN, *SHUT, "/gradio_api/file="]))
+    path = start + data.draw(hostile_paths(uploads))
+    status, text = routes.ask(data.draw(st.sampled_from(["GET", "HEAD", "POST", "PUT", "OPTIONS"])), path, b"")
+    hypothesis.event(str(status))
+    assert status in (200, 400, 403, 404, 422)
+    if status == 200 and path.startswith("/gradio_api/file="):
+        assert uploads.own(path[len("/gradio_api/file=") :]) == routes.own
+
+
+# --------------------------------------------------------------------------------------------------------- the end
+
+
+HANGS = """
+import ctypes, sys, threading
+from bisenetv1_plugin.app import server
+server._SECONDS_TO_END = 1
+with server.until_told(), server.passing_folder() as folder:
+    print(folder, flush=True)
+    lock = ctypes.create_string_buffer(64)
+    libc = ctypes.CDLL(None)
+    libc.pthread_mutex_lock(lock)
+    libc.pthread_mutex_lock(lock)  # for ever, and no signal ends it
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a call that hangs")
+@pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGINT", marks=pytest.mark.slow)])
+def test_a_signal_ends_what_hangs(tmp_path, name):
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    process = subprocess.Popen([sys.executable, "-c", HANGS], stdout=subprocess.PIPE, text=True, env=env)
+    try:
+        assert process.stdout.readline().startswith(str(tmp_path))
+        process.send_signal(getattr(signal, name))
+        assert process.wait(20) == 0 and list(tmp_path.iterdir()) == []
+    finally:
+        process.kill()
+
+
+def test_where_there_is_no_hangup(monkeypatch):
+    """Windows."""
+    monkeypatch.delattr(signal, "SIGHUP")
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with server.until_told():
+            pass
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def test_a_refusal_is_a_sentence():
+    assert str(Refused(404, "There is nothing here.")) == "There is nothing here."
