@@ -167,13 +167,15 @@ def text_fault(path) -> Optional[str]:
     path = os.fspath(path)
     try:
         path.encode("utf-8")
+        return None
     except UnicodeEncodeError:
+        pass
+    try:
         name = os.fsencode(path)
-        shown = name.decode("utf-8", "backslashreplace")
-        try:
-            name.decode("utf-8")
-        except UnicodeDecodeError:
-            return f"the name of {shown} is not UTF-8, and PaddleSeg's lists are: rename it."
-        used = sys.getfilesystemencoding()
-        return f"the name of {shown} cannot be used where names are {used}: set LC_ALL=C.UTF-8 and PYTHONUTF8=1."
-    return None
+    except UnicodeEncodeError:  # surrogates that no file name has, but a JSON may
+        name = path.encode("utf-8", "surrogatepass")
+    shown = name.decode("utf-8", "backslashreplace")
+    if "\\x" in shown:
+        return f"the name of {shown} is not UTF-8, and PaddleSeg's lists are: rename it."
+    used = sys.getfilesystemencoding()
+    return f"the name of {shown} cannot be used where names are {used}: set LC_ALL=C.UTF-8 and PYTHONUTF8=1."

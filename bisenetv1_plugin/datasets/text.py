@@ -12,7 +12,12 @@ _SHOWN = 300  # characters of a line in a sentence
 
 
 def numbered_lines(path, what: str) -> List[Tuple[int, str]]:
-    """The lines of a file that are not empty, without spaces around them, each with its number from 1 on.
+    """The lines of a file that are not empty, each with its number from 1 on; see `all_lines`."""
+    return [(number, line) for number, line in enumerate(all_lines(path, what), start=1) if line]
+
+
+def all_lines(path, what: str) -> List[str]:
+    """The lines of a file, without spaces around them; a line feed at its end begins no further one.
 
     Args:
         path: a regular file of UTF-8, with or without a byte order mark, whatever ends its lines.
@@ -32,6 +37,7 @@ def numbered_lines(path, what: str) -> List[Tuple[int, str]]:
         raise InputError(f"the {what} {path} cannot be read ({why}): save it as UTF-8 text.") from error
     # Not splitlines(), which also divides where a name has one of Unicode's rarer separators
     lines = content.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    lines = lines[:-1] if lines[-1] == "" else lines
     for number, line in enumerate(lines, start=1):
         if "\0" in line:
             raise InputError(f"the {what} {path}, line {number} has a NUL in it: save it as UTF-8 text.")
@@ -40,8 +46,7 @@ def numbered_lines(path, what: str) -> List[Tuple[int, str]]:
                 f"the {what} {path}, line {number} has {len(line)} characters, and {_LONGEST} are the most: "
                 "is it a text, with a line for each entry?"
             )
-    numbered = enumerate((line.strip() for line in lines), start=1)
-    return [(number, line) for number, line in numbered if line]
+    return [line.strip() for line in lines]
 
 
 def shown(line: str) -> str:

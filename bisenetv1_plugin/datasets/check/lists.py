@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import List, NamedTuple, Optional, Tuple
 
 from bisenetv1_plugin.datasets.check.report import Problem, Report, count_of
+from bisenetv1_plugin.datasets.text import all_lines
+from bisenetv1_plugin.errors import InputError
 
 
 class Split(NamedTuple):
@@ -19,27 +21,21 @@ def read_config(path):
     """PaddleSeg's `Config` of a file; FileNotFoundError without the file, ValueError where PaddleSeg refuses it."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no config file {path}")
-    import yaml
     from paddleseg.cvlibs import Config
 
     try:
         return Config(str(path))
-    except (
-        AssertionError,
-        AttributeError,
-        KeyError,
-        OSError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-        yaml.YAMLError,
-    ) as error:
+    except Exception as error:  # whatever a file makes PaddleSeg and its reader of YAML stumble over
         raise ValueError(f"PaddleSeg does not accept {path}: {error}") from error
 
 
 def split_of(name: str, config, report: Report) -> Optional[Split]:
     """The files of `train` or `val`; None, and a note or problem in the report, where there are none to look at."""
     cfg = config.dic.get(f"{name}_dataset")
+    if cfg and not isinstance(cfg, dict):
+        sentence = f"{name}_dataset of {report.config} is {cfg!r}: it has keys, such as type and dataset_root."
+        report.problems.append(Problem("config", report.config, sentence))
+        return None
     if not cfg:
         report.notes.append(f"no {name}_dataset in the config: nothing to check for {name}.")
         return None
@@ -63,31 +59,43 @@ def _listed_files(name: str, cfg: dict, report: Report) -> Optional[Split]:
     where = f"{name}_dataset of {report.config}"
     list_path, root, separator = cfg.get(key), cfg.get("dataset_root"), cfg.get("separator", " ")
     complaint = None
+    numbers = {wanted: cfg.get(wanted, 255) for wanted in ("num_classes", "ignore_index")}
+    wrong = [wanted for wanted, value in numbers.items() if isinstance(value, bool) or not isinstance(value, int)]
+    texts = {"dataset_root": root, key: list_path, "separator": separator}
     if mode not in ("train", "val"):
         complaint = f"{where} has mode {cfg.get('mode')!r}: set mode to train or val."
+    elif any(not isinstance(text, (str, type(None))) for text in texts.values()) or not separator:
+        complaint = f"{where}: dataset_root, {key} and separator are texts, not {', '.join(map(repr, texts.values()))}."
     elif not root or not os.path.isdir(root):
         complaint = f"{where}: dataset_root {root!r} is no folder (seen from {os.getcwd()})."
     elif not list_path or not os.path.isfile(list_path):
         complaint = f"{where}: {key} {list_path!r} is no file (seen from {os.getcwd()}, not from dataset_root)."
     elif "num_classes" not in cfg:
         complaint = f"{where} has no num_classes: set it to the number of classes."
+    elif wrong or not 1 <= cfg["num_classes"] <= 256:
+        key = wrong[0] if wrong else "num_classes"
+        complaint = f"{where}: {key} is {numbers[key]!r}: it must be a whole number, and num_classes 1 to 256."
     if complaint:
         report.problems.append(Problem("config", report.config, complaint))
         return None
 
     pairs: List[Tuple[str, Optional[str]]] = []
-    with open(list_path, encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            items = line.strip().split(separator)
-            if len(items) == 2:
-                pairs.append((os.path.join(root, items[0]), os.path.join(root, items[1])))
-            else:
-                found = count_of(len(items), "column") if line.strip() else "nothing"
-                message = (
-                    f"{list_path}, line {number} has {found}: PaddleSeg wants an image and a label in every line, "
-                    f"with {separator!r} between them (key separator)."
-                )
-                report.problems.append(Problem("list", list_path, message))
+    try:
+        lines = all_lines(list_path, "list")
+    except InputError as error:
+        report.problems.append(Problem("list", list_path, str(error)))
+        return None
+    for number, line in enumerate(lines, start=1):
+        items = line.split(separator)
+        if len(items) == 2:
+            pairs.append((os.path.join(root, items[0]), os.path.join(root, items[1])))
+        else:
+            found = count_of(len(items), "column") if line else "nothing"
+            message = (
+                f"{list_path}, line {number} has {found}: PaddleSeg wants an image and a label in every line, "
+                f"with {separator!r} between them (key separator)."
+            )
+            report.problems.append(Problem("list", list_path, message))
     if not pairs:
         report.problems.append(Problem("empty", list_path, f"{list_path} lists no images for {name}."))
     return Split(pairs, cfg["num_classes"], cfg.get("ignore_index", 255))
@@ -102,13 +110,13 @@ def _built_files(name: str, config, report: Report) -> Optional[Split]:
     kind = cfg.get("type")
     try:
         dataset = SegBuilder(config).build_component(cfg)
-    except RuntimeError as error:
+    except Exception as error:  # noqa: BLE001 - of a class that is not ours
         message = f"{name}_dataset of {report.config} cannot be made: {' '.join(str(error).split())}"
         report.problems.append(Problem("config", report.config, message))
         return None
 
     pairs = getattr(dataset, "file_list", None)
-    if pairs is None or not all(isinstance(pair, (list, tuple)) and isinstance(pair[0], str) for pair in pairs):
+    if pairs is None or not all(map(_is_pair, pairs)):
         report.notes.append(f"{name}: the images of {kind} are generated, nothing to check on disk.")
         return None
     if not pairs:
@@ -121,6 +129,10 @@ def _built_files(name: str, config, report: Report) -> Optional[Split]:
         num_classes = None
         report.notes.append(f"{name}: {kind} changes labels as it reads them, so their values were not judged.")
     return Split([tuple(pair) for pair in pairs], num_classes, getattr(dataset, "ignore_index", 255))
+
+
+def _is_pair(pair) -> bool:
+    return isinstance(pair, (list, tuple)) and len(pair) == 2 and isinstance(pair[0], str)
 
 
 def _mispaired(pairs) -> List[Problem]:

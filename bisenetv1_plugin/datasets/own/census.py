@@ -151,6 +151,7 @@ def read_label(path) -> Tuple[Optional[np.ndarray], Optional[List[RGB]]]:
     """
     with reading.open_image(path) as image:
         palette = None
+        deep = ";16" in str(image.tile)  # of several channels of 16 bits Pillow gives the upper 8: class 1 becomes 0
         if image.mode == "P":
             flat = image.getpalette() or []
             palette = [(flat[i], flat[i + 1], flat[i + 2]) for i in range(0, len(flat) - 2, 3)]
@@ -158,9 +159,9 @@ def read_label(path) -> Tuple[Optional[np.ndarray], Optional[List[RGB]]]:
             return np.asarray(image).astype(np.uint8), None
         if image.mode in ("L", "P") or image.mode == "I" or image.mode.startswith("I;16"):
             return np.asarray(image), palette
-        if image.mode == "LA":
+        if image.mode == "LA" and not deep:
             return np.asarray(image)[..., 0], None
-        if image.mode in ("RGB", "RGBA"):
+        if image.mode in ("RGB", "RGBA") and not deep:
             return np.asarray(image)[..., :3], None
         return None, None
 

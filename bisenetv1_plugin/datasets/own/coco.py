@@ -1,20 +1,23 @@
 """Labels from COCO's annotations: instances with polygons or RLE, and panoptic segmentations."""
 
-import json
-from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-import cv2
 import numpy as np
-from PIL import Image
 
 from bisenetv1_plugin.datasets import reading
 from bisenetv1_plugin.datasets.classes import IGNORE_INDEX
+from bisenetv1_plugin.datasets.own import coco_json, coco_rle, walk
 from bisenetv1_plugin.datasets.own.layouts import Layout
 from bisenetv1_plugin.datasets.own.lists import Pair
+from bisenetv1_plugin.datasets.own.naming import LabelNames
+from bisenetv1_plugin.datasets.prepare.files import write_png
+from bisenetv1_plugin.datasets.text import shown
 from bisenetv1_plugin.errors import InputError
 
 _MANY = 20  # with more JSON files than this, only those that are called like COCO's are opened
+_MOST_PIXELS = 1 << 27  # of a label whose image cannot be read
+_FARTHEST = 16  # times the longer side: how far outside of its image a polygon may lead
 _SPLIT_WORDS = (("train", "train"), ("val", "val"))
 
 
@@ -27,24 +30,38 @@ class Annotations(NamedTuple):
     split: str
 
 
-def find(root: Path, files: Sequence[Path]) -> List[Annotations]:
-    """The annotations of a folder, one for each split; of several for a split, panoptic, then instances come first."""
+class _Entry(NamedTuple):
+    """An annotation, and where it stands, for sentences."""
+
+    where: str
+    annotation: Dict[str, Any]
+
+
+def find(root: Path, files: Sequence[Path]) -> Tuple[List[Annotations], List[str]]:
+    """The annotations of a folder, one for each split; of several for a split, panoptic, then instances come first.
+
+    And sentences on files that are annotations and cannot be used: whoever needs none has no harm of them.
+    """
     candidates = [path for path in files if path.suffix.lower() == ".json"]
     if len(candidates) > _MANY:
         candidates = [p for p in candidates if any(w in p.name.lower() for w in ("instances", "panoptic", "coco"))]
     found: Dict[str, Annotations] = {}
+    faults: List[str] = []
     for path in sorted(candidates, key=lambda path: ("panoptic" not in path.name, "instances" not in path.name, path)):
-        content = _read(root / path)
+        if "test" in path.name.lower():
+            continue
+        split = next((split for word, split in _SPLIT_WORDS if word in path.as_posix().lower()), "")
+        try:
+            content = coco_json.read(root / path)
+        except InputError as error:
+            faults.append(str(error))
+            continue
         if content is not None:
-            split = next((split for word, split in _SPLIT_WORDS if word in path.as_posix().lower()), "")
-            if "test" in path.name.lower():
-                continue
-            annotations = content["annotations"]
-            panoptic = bool(annotations) and "segments_info" in annotations[0]
+            panoptic = coco_json.is_panoptic(content)
             found.setdefault(split, Annotations(root / path, content, panoptic, split))
     if len({annotations.panoptic for annotations in found.values()}) > 1:
         found = {split: one for split, one in found.items() if one.panoptic}
-    return list(found.values())
+    return list(found.values()), faults
 
 
 def write_labels(found: Sequence[Annotations], root: Path, files: Sequence[Path], folder: Path, progress=None):
@@ -67,38 +84,46 @@ def write_labels(found: Sequence[Annotations], root: Path, files: Sequence[Path]
     """
     if not any(annotations.panoptic for annotations in found):
         _masks()  # before anything is drawn
-    categories = sorted({(int(c["id"]), str(c["name"])) for one in found for c in one.content["categories"]})
+    names_of: Dict[int, str] = {}
+    for one in found:
+        for category in one.content["categories"]:
+            number, name = int(category["id"]), str(category["name"])
+            if names_of.setdefault(number, name) != name:
+                raise InputError(f"{one.path}: category {number} is {name}, and {names_of[number]} in {found[0].path}.")
     panoptic = found[0].panoptic
-    names = ([] if panoptic else ["background"]) + [name for _, name in categories]
+    numbers = sorted(names_of)
+    names = ([] if panoptic else ["background"]) + [names_of[number] for number in numbers]
     if len(names) > IGNORE_INDEX:
         raise InputError(f"{found[0].path} has {len(names)} categories, and a label of one byte has 255: choose fewer.")
-    index_of = {number: index + (not panoptic) for index, (number, _) in enumerate(categories)}
-    places = _Places(root, files)
+    index_of = {number: index + (not panoptic) for index, number in enumerate(numbers)}
+    places, label_names = _Places(root, files), LabelNames()
     pairs: Dict[str, List[Pair]] = {}
     missing: List[str] = []
     total, done = sum(len(one.content["images"]) for one in found), 0
     for one in found:
-        of_image: Dict[Any, List[Dict[str, Any]]] = {}
-        for annotation in one.content["annotations"]:
-            of_image.setdefault(annotation["image_id"], []).append(annotation)
+        of_image: Dict[Any, List[_Entry]] = {}
+        for index, annotation in enumerate(one.content["annotations"]):
+            entry = _Entry(f"{one.path}: annotations[{index}]", annotation)
+            of_image.setdefault(annotation["image_id"], []).append(entry)
         pairs[one.split] = []
-        for image in one.content["images"]:
-            path = places.of(image["file_name"])
+        drawn: Dict[Path, int] = {}
+        for index, image in enumerate(one.content["images"]):
+            where, name = f"{one.path}: images[{index}]", image["file_name"]
+            path = places.of(name)
             if path is None:
-                missing.append(image["file_name"])
+                missing.append(shown(name))
             elif image["id"] in of_image or not panoptic:
-                try:
-                    draw = _draw_panoptic if panoptic else _draw_instances
-                    label = draw(one, image, of_image.get(image["id"], []), index_of, places)
-                except (IndexError, KeyError, TypeError, ValueError) as error:
-                    raise InputError(f"{one.path}: image {image['file_name']} cannot be drawn ({error}).") from error
-                target = (
-                    folder
-                    / Path(one.split)
-                    / Path(image["file_name"].lstrip("/").replace("..", "_")).with_suffix(".png")
-                )
+                if drawn.setdefault(path, index) != index:
+                    raise InputError(f"{where} is {shown(name)} as images[{drawn[path]}] is: keep one of them.")
+                entries = of_image.get(image["id"], [])
+                if panoptic:
+                    label = _draw_panoptic(one, entries[0], index_of, places)
+                else:
+                    label = _draw_instances(entries, _size(where, image, root / path), index_of)
+                wanted = PurePosixPath(one.split, name.lstrip("/"))
+                target = folder / label_names.of(wanted.with_name(walk.stem(Path(wanted.name)) + ".png"))
                 target.parent.mkdir(parents=True, exist_ok=True)
-                cv2.imencode(".png", label)[1].tofile(str(target))
+                write_png(target, label)
                 pairs[one.split].append(Pair(root / path, target))
             done += 1
             if progress:
@@ -131,18 +156,6 @@ class _Places:
         return found[0] if found else None
 
 
-def _read(path: Path) -> Optional[Dict[str, Any]]:
-    """The JSON of a file where it has images, annotations with segmentations and categories; None otherwise."""
-    try:
-        content = json.loads(path.read_text("utf-8-sig"))
-        annotations = content["annotations"]
-        content["images"], content["categories"]
-        drawn = not annotations or any("segmentation" in a or "segments_info" in a for a in annotations[:100])
-    except (KeyError, OSError, TypeError, ValueError):  # ValueError: no JSON, or no text
-        return None
-    return content if drawn else None
-
-
 def _masks():
     try:
         from pycocotools import mask
@@ -153,46 +166,87 @@ def _masks():
     return mask
 
 
-def _draw_instances(one: Annotations, image, annotations, index_of, places) -> np.ndarray:
+def _size(where: str, image: Dict[str, Any], path: Path) -> Tuple[int, int]:
+    """(width, height) of a label: as the annotations say, which must be what the image file says."""
+    size = coco_json.size_of(where, image)
+    try:
+        head = reading.header(path)
+    except reading.READ_ERRORS:  # who looks at the images says so
+        if size[0] * size[1] > _MOST_PIXELS:
+            raise InputError(
+                f"{where} has {size[0]}x{size[1]} pixels: more than {_MOST_PIXELS} are not read."
+            ) from None
+        return size
+    if size not in (head.stored, head.seen):
+        raise InputError(
+            f"{where} is {size[0]}x{size[1]}, its file {path} {head.seen[0]}x{head.seen[1]}: both must have one size."
+        )
+    return size
+
+
+def _draw_instances(entries: Sequence[_Entry], size: Tuple[int, int], index_of: Dict[int, int]) -> np.ndarray:
     """uint8 [H, W]: 0, and the class of every object."""
-    mask = _masks()
-    height, width = int(image["height"]), int(image["width"])
+    width, height = size
     label = np.zeros((height, width), np.uint8)
 
-    def area(annotation) -> float:
-        return float(annotation.get("area") or 0)
+    def area(entry: _Entry) -> float:
+        value = entry.annotation.get("area") or 0
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise InputError(f"{entry.where}.area is {coco_json.describe(value)}: it must be a number.")
+        return value
 
-    for annotation in sorted(annotations, key=area, reverse=True):
-        shape = annotation.get("segmentation")
+    for entry in sorted(entries, key=area, reverse=True):
+        shape = entry.annotation.get("segmentation")
+        where = f"{entry.where}.segmentation"
         if not shape:
             continue
         if isinstance(shape, list):
-            rle = mask.merge(mask.frPyObjects(shape, height, width))
-        elif isinstance(shape["counts"], list):
-            rle = mask.frPyObjects(shape, height, width)
+            mask = _polygons(where, shape, height, width)
+        elif isinstance(shape, dict):
+            mask = coco_rle.decode(where, shape, height, width)
         else:
-            rle = shape
-        label[mask.decode(rle).astype(bool)] = index_of[int(annotation["category_id"])]
+            raise InputError(f"{where} is {coco_json.describe(shape)}: it must be polygons or RLE.")
+        if mask is not None:
+            label[mask] = index_of[int(entry.annotation["category_id"])]
     return label
 
 
-def _draw_panoptic(one: Annotations, image, annotations, index_of, places: _Places) -> np.ndarray:
+def _polygons(where: str, shapes: List[Any], height: int, width: int) -> Optional[np.ndarray]:
+    """bool [H, W], True inside of any; None where none has an inside."""
+    mask = _masks()
+    rings = []
+    for index, shape in enumerate(shapes):
+        try:
+            ring = np.array(shape, float)
+        except (OverflowError, TypeError, ValueError):
+            ring = np.zeros(1)
+        # pycocotools walks along every edge, however far it leads
+        if ring.ndim != 1 or len(ring) % 2 or not (np.abs(ring) <= _FARTHEST * max(height, width)).all():
+            raise InputError(f"{where}[{index}] is no polygon: it must be a list of x, y, x, y, ... in pixels.")
+        if len(ring) >= 6:  # two points have no inside; pycocotools would take their four numbers for a box
+            rings.append(ring.tolist())
+    return mask.decode(mask.merge(mask.frPyObjects(rings, height, width))).astype(bool) if rings else None
+
+
+def _draw_panoptic(one: Annotations, entry: _Entry, index_of: Dict[int, int], places: _Places) -> np.ndarray:
     """uint8 [H, W]: the class of every segment, 255 where there is none."""
-    name = annotations[0]["file_name"]
+    name = entry.annotation["file_name"]
     path = places.of(name, within=one.path.stem) or places.of(name)
     try:
-        with Image.open(places.root / (path or name)) as png:
+        if path is None:
+            raise FileNotFoundError("it is not there")
+        with reading.open_image(places.root / path) as png:
             segments = np.asarray(png.convert("RGB"))
     except reading.READ_ERRORS as error:
         raise InputError(
-            f"{one.path} names {name}, which cannot be read ({error}): unpack it beside the JSON."
+            f"{entry.where} names {shown(name)}, which cannot be read ({error}): unpack it beside the JSON."
         ) from error
     ids = (
         segments[..., 0].astype(np.uint32)
         | segments[..., 1].astype(np.uint32) << 8
         | segments[..., 2].astype(np.uint32) << 16
     )
-    known = {int(s["id"]): index_of[int(s["category_id"])] for s in annotations[0]["segments_info"]}
+    known = {int(s["id"]): index_of[int(s["category_id"])] for s in entry.annotation["segments_info"]}
     values, places_of = np.unique(ids, return_inverse=True)
     table = np.array([known.get(int(value), IGNORE_INDEX) for value in values], np.uint8)
     return table[places_of].reshape(ids.shape)

@@ -1,5 +1,6 @@
 """From a folder of images and labels to lists, labels of class numbers, names and a configuration."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 from PIL import Image
 
+from bisenetv1_plugin import files
+from bisenetv1_plugin.datasets import reading
 from bisenetv1_plugin.datasets.check import THREADS, Problem, Report
 from bisenetv1_plugin.datasets.check.lists import leaks
 from bisenetv1_plugin.datasets.classes import CLASS_NAMES, class_colors
@@ -15,10 +18,10 @@ from bisenetv1_plugin.datasets.own import census, coco, encoding, layouts, recip
 from bisenetv1_plugin.datasets.own.census import Seen
 from bisenetv1_plugin.datasets.own.choices import Choices
 from bisenetv1_plugin.datasets.own.lists import Pair, Pairs, read_list
+from bisenetv1_plugin.datasets.own.naming import LabelNames
 from bisenetv1_plugin.datasets.prepare import prepare_cityscapes
 from bisenetv1_plugin.datasets.prepare.files import all_or_nothing, write_lists, write_png
 from bisenetv1_plugin.errors import InputError
-from bisenetv1_plugin.files import whole_file
 
 Progress = Optional[Callable[[str, int, int], None]]  # called with (what is done, how many are done, in all)
 _SHOWN = 3
@@ -86,35 +89,40 @@ def configure(source, config, folder=None, choices: Choices = _NOTHING_SAID, pro
     """
     source, config = Path(source), Path(config)
     folder = Path(folder) if folder else config.with_name(f"{config.stem}_data")
-    _check_arguments(config, folder, choices)
-    files = walk.files_under(source)
+    _check_arguments(source, config, folder, choices)
+    found = walk.files_under(source)
     folder = folder.resolve()
     step = progress or (lambda *_: None)
     try:
         with all_or_nothing(folder) as work:
-            summary, content = _fill(source.resolve(), files, config, folder, work, choices, step)
+            summary, content = _fill(source.resolve(), found, config, folder, work, choices, step)
     except FileExistsError as error:
         raise InputError(str(error)) from error
-    with whole_file(config) as beside:
-        Path(beside).write_text(content, encoding="utf-8")
+    files.write(config, content.encode("utf-8"))
     return summary
 
 
-def _check_arguments(config: Path, folder: Path, choices: Choices) -> None:
+def _check_arguments(source: Path, config: Path, folder: Path, choices: Choices) -> None:
+    for path in (source, config, folder):
+        fault = reading.text_fault(os.path.abspath(path))  # the lists have the folders' whole names
+        if fault:
+            raise InputError(fault)
     if config.suffix not in (".yml", ".yaml"):
         raise InputError(f"{config}: PaddleSeg wants the name of a configuration to end in .yml.")
     if config.exists():
         raise InputError(f"{config} exists: name another file, or remove it.")
+    if os.path.abspath(config) == os.path.abspath(folder):
+        raise InputError(f"{config} cannot be both the configuration and the folder: name another file.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} exists and is not empty: name another configuration, or remove it.")
     if choices.max_size is not None and choices.max_size != 0 and choices.max_size < 32:
         raise InputError(f"--max_size is {choices.max_size}: give 32 pixels or more, or 0 for no limit.")
 
 
-def _fill(source, files, config, folder, work, choices: Choices, step) -> Tuple[Summary, str]:
+def _fill(source, found, config, folder, work, choices: Choices, step) -> Tuple[Summary, str]:
     """Writes everything into `work`, which will become `folder`; the Summary and the configuration's text."""
-    found = _source(source, files, work, step)
-    layout, notes = found.layout, list(found.layout.notes)
+    start = _source(source, found, work, step)
+    layout, notes = start.layout, list(start.layout.notes)
     pairs = [pair._replace(split=name) for name, of_split in layout.pairs.items() for pair in of_split]
     if not pairs:
         raise InputError(
@@ -126,11 +134,11 @@ def _fill(source, files, config, folder, work, choices: Choices, step) -> Tuple[
     if len(looked.seen) < 2:
         usable = "one usable image with a label" if looked.seen else "no usable image with a label"
         raise InputError(f"{source} has {usable}: two are the least, one trains and one validates. Add more.")
-    own_table = tables.read(Path(choices.colors)) if choices.colors else tables.in_folder(source, files)
-    names = found.names or tables.names_in_folder(source, files)
+    own_table = tables.read(Path(choices.colors)) if choices.colors else tables.in_folder(source, found)
+    names = start.names or tables.names_in_folder(source, found)
     meaning = encoding.decide(looked.seen, choices, own_table, names)
     notes += meaning.notes
-    colors = list(found.colors) if len(found.colors) == len(meaning.names) else meaning.colors
+    colors = list(start.colors) if len(start.colors) == len(meaning.names) else meaning.colors
     _note_images(looked.seen, notes)
 
     counts = np.stack([meaning.classes(one.values) for one in looked.seen])
@@ -170,9 +178,9 @@ def _fill(source, files, config, folder, work, choices: Choices, step) -> Tuple[
     return summary, content
 
 
-def _source(source: Path, files, work: Path, step) -> _Source:
+def _source(source: Path, found, work: Path, step) -> _Source:
     """Finds out what a folder is; labels that have to be drawn first go into `work`."""
-    top = {path.parts[0] for path in files}
+    top = {path.parts[0] for path in found}
     if {"leftImg8bit", "gtFine"} <= top:
         try:
             prepared = prepare_cityscapes(source, work / "cityscapes", lambda *done: step("prepare", *done))
@@ -185,12 +193,14 @@ def _source(source: Path, files, work: Path, step) -> _Source:
             pairs[name] = [Pair(source / pair.image.relative_to(prepared.root), pair.label) for pair in listed.pairs]
         return _Source(layouts.Layout("Cityscapes", pairs), CLASS_NAMES, class_colors())
 
-    annotated = coco.find(source, files)
+    annotated, faults = coco.find(source, found)
     if not any(one.panoptic for one in annotated):
-        layout = layouts.find(source, files)
-        if any(layout.pairs.values()) or not annotated:
+        layout = layouts.find(source, found)
+        if any(layout.pairs.values()) or not (annotated or faults):
             return _Source(layout)
-    layout, names = coco.write_labels(annotated, source, files, work / "labels", lambda *done: step("draw", *done))
+    if faults:
+        raise InputError(faults[0])
+    layout, names = coco.write_labels(annotated, source, found, work / "labels", lambda *done: step("draw", *done))
     return _Source(layout, names)
 
 
@@ -250,29 +260,27 @@ def _splits(seen: Sequence[Seen], present: np.ndarray, notes: List[str]) -> Dict
 
 def _convert(seen: Sequence[Seen], meaning, source: Path, folder: Path, work: Path, step) -> List[Path]:
     """Writes the labels that cannot stay as they are; the path that every label has in the end."""
-    jobs, paths, taken = [], [], set()
-    for index, one in enumerate(seen):
+    jobs, paths, names = [], [], LabelNames()
+    for one in seen:
         label = one.pair.label
         drawn = work in label.parents
         if not (meaning.changes(one.values) or one.turn != 1 or not one.plain):
             paths.append(folder / label.relative_to(work) if drawn else label)
             continue
-        inside = source in label.parents
-        name = label.relative_to(work if drawn else source) if drawn or inside else Path(label.name)
-        if not drawn:
-            name = Path("labels", *name.parts[name.parts[0] == "labels" :])
-        name = name.with_suffix(".png")
-        if name in taken:
-            name = name.with_name(f"{name.stem}.{index}.png")
-        taken.add(name)
-        jobs.append((one, work / name))
+        if drawn:
+            name = label.relative_to(work)  # it is overwritten, and nobody else's
+        else:
+            place = Path(os.path.normpath(label))  # a list may lead through `..` to anywhere
+            inside = place.relative_to(source) if source in place.parents else Path(place.name)
+            name = names.of(Path("labels", *inside.parts[inside.parts[0] == "labels" :]))
+        jobs.append((one, Path(files.below(work, str(name)))))
         paths.append(folder / name)
 
     def write(job: Tuple[Seen, Path]) -> None:
         one, target = job
         array, _ = census.read_label(one.pair.label)
         if meaning.of_colors and array.ndim == 2:  # a palette, whose colours count
-            with Image.open(one.pair.label) as image:
+            with reading.open_image(one.pair.label) as image:
                 array = np.asarray(image.convert("RGB"))
         label = meaning.apply(array)
         if one.turn != 1:
@@ -295,10 +303,15 @@ def _write_lists(work: Path, folder: Path, pairs, names: Sequence[str], colors: 
             for image, label in of_split
         ]
     everything = [path for columns in lines.values() for line in columns for path in line]
-    odd = [path for path in everything if any(character in path for character in "\t\n\r")]
-    if odd:
-        raise InputError(f"the name of {odd[0]!r} has a tab or the end of a line in it, and lists cannot: rename it.")
-    tab = any(" " in path or path != path.strip() for path in everything)
+    for path in everything:
+        fault = reading.text_fault(path)
+        if fault:
+            raise InputError(fault)
+        if any(character in path for character in "\t\n\r"):
+            raise InputError(f"the name of {path!r} has a tab or the end of a line in it, and lists cannot: rename it.")
+        if path != path.strip():
+            raise InputError(f"the name of {path!r} begins or ends with a space, and lists lose it: rename it.")
+    tab = any(" " in path for path in everything)
     content = {name: [("\t" if tab else " ").join(line) for line in columns] for name, columns in lines.items()}
     if colors:
         content["colors"] = [f"{name} {r} {g} {b}" for name, (r, g, b) in zip(names, colors)]

@@ -6,6 +6,7 @@ from typing import Dict, List, Optional, Sequence
 
 import numpy as np
 
+from bisenetv1_plugin.datasets import reading
 from bisenetv1_plugin.datasets.classes import IGNORE_INDEX
 from bisenetv1_plugin.datasets.own import tables
 from bisenetv1_plugin.datasets.own.census import Seen, codes_of
@@ -101,10 +102,11 @@ def decide(seen: Sequence[Seen], choices: Choices, table: Optional[Table], names
 def _of_numbers(seen, choices: Choices, table, names, palette, notes) -> Encoding:
     values = _total(seen)
     used = sorted(set(values) - {IGNORE_INDEX})
-    if used and used[-1] > 255:
-        path, count = _most(seen, used[-1])
+    if used and not 0 <= used[0] <= used[-1] <= 255:
+        beyond = used[-1] if used[-1] > 255 else used[0]
+        path, count = _most(seen, beyond)
         raise InputError(
-            f"label {path} has {_pixels(count)} of {used[-1]}, and classes are 0..254: these may be objects' numbers. "
+            f"label {path} has {_pixels(count)} of {beyond}, and classes are 0..254: these may be objects' numbers. "
             "Export labels of class numbers."
         )
     names = list(choices.classes or names or _names_of(table, palette, notes))
@@ -240,6 +242,12 @@ def _checked(encoding: Encoding) -> Encoding:
             f"the labels have {len(encoding.names)} class{'es' * (len(encoding.names) != 1)} beside 255 (ignored): "
             "with fewer than two there is nothing to tell apart."
         )
+    for name in encoding.names:
+        if not name.strip() or any(end in name for end in "\n\r\0"):
+            raise InputError(f"a class is called {name!r}, and lists of names cannot: give it a name of one line.")
+        fault = reading.text_fault(name)
+        if fault:
+            raise InputError(fault)
     if len(set(encoding.names)) < len(encoding.names):
         twice = next(name for name in encoding.names if encoding.names.count(name) > 1)
         raise InputError(f"two classes are called {twice}: give each its own name.")

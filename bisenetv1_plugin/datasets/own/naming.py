@@ -2,11 +2,12 @@
 
 import os
 import unicodedata
+from collections import Counter
 from pathlib import Path, PurePath
 
 from bisenetv1_plugin import files
 
-_LONGEST = 255  # bytes of a name, on usual file systems
+_LONGEST_STEM = 240  # bytes: usual file systems have 255 for a name, with a number and an ending
 
 
 class LabelNames:
@@ -19,6 +20,7 @@ class LabelNames:
     def __init__(self) -> None:
         self._files: set = set()
         self._folders: set = set()
+        self._numbers: Counter = Counter()
 
     def of(self, wanted: PurePath) -> Path:
         """`wanted` with the ending .png, or, where that name is taken, with a number before it.
@@ -28,20 +30,19 @@ class LabelNames:
         """
         files.below(os.curdir, str(wanted))
         parent = Path(wanted).parent
-        stem = wanted.stem if len(os.fsencode(wanted.stem)) + len(".png") <= _LONGEST else "label"
-        name, number = parent / f"{stem}.png", 0
+        stem = wanted.stem if len(os.fsencode(wanted.stem)) <= _LONGEST_STEM else "label"
+        first = name = parent / f"{stem}.png"
         while self._is_taken(name):
-            number += 1
-            name = parent / f"{stem}.{number}.png"
-            if len(os.fsencode(name.name)) > _LONGEST:
-                stem, number = "label", 0
-                name = parent / "label.png"
+            self._numbers[first] += 1
+            name = parent / f"{stem}.{self._numbers[first]}.png"
         self._files.add(_key(name))
         self._folders.update(map(_key, name.parents))
         return name
 
     def _is_taken(self, name: Path) -> bool:
-        return _key(name) in self._files | self._folders or any(_key(parent) in self._files for parent in name.parents)
+        if _key(name) in self._files or _key(name) in self._folders:
+            return True
+        return any(_key(parent) in self._files for parent in name.parents)
 
 
 def _key(path: PurePath) -> str:

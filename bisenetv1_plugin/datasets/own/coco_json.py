@@ -1,0 +1,166 @@
+"""COCO's annotations as a JSON file has them: what must be in it, and what is wrong where it is not."""
+
+import json
+from collections import Counter
+from pathlib import Path, PurePosixPath
+from typing import Any, Dict, List, Optional, Tuple
+
+from bisenetv1_plugin.datasets import reading
+from bisenetv1_plugin.datasets.text import shown
+from bisenetv1_plugin.errors import InputError
+
+_KEYS = ("images", "categories", "annotations")
+_LONGEST_NUMBER = 20  # digits; Python before 3.11 takes minutes for a million of them
+_LONGEST_SIDE = 1 << 20  # pixels, OpenCV's own limit
+_LOOKED_AT = 100  # annotations, to tell objects from captions and key points
+
+
+def read(path: Path) -> Optional[Dict[str, Any]]:
+    """The content of a file of COCO's form, with segmentations; None for any other.
+
+    `images` have an `id` and a `file_name`, `categories` an `id` and a `name`, `annotations` an `image_id` and what
+    belongs to it; more is left for whoever draws it.
+
+    Raises:
+        InputError: it is of that form and cannot be used; the sentence names the file and the key.
+    """
+    try:
+        raw = reading.read_bytes(path)
+    except (OSError, ValueError):
+        return None
+    try:
+        content = json.loads(raw.decode("utf-8-sig"), object_pairs_hook=_once, parse_constant=_none, parse_int=_integer)
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
+        if not any(f'"{key}"'.encode() in raw for key in _KEYS):
+            return None
+        why = "it is nested too deep" if isinstance(error, RecursionError) else error
+        raise InputError(f"{path} is no JSON that can be read ({why}): export the annotations again.") from error
+    if not isinstance(content, dict) or not all(key in content for key in _KEYS):
+        return None
+    some = content["annotations"][:_LOOKED_AT] if isinstance(content["annotations"], list) else ()
+    if some and not any(isinstance(a, dict) and ("segmentation" in a or "segments_info" in a) for a in some):
+        return None
+    _check(path, content)
+    return content
+
+
+def is_panoptic(content: Dict[str, Any]) -> bool:
+    return bool(content["annotations"]) and "segments_info" in content["annotations"][0]
+
+
+def size_of(where: str, image: Dict[str, Any]) -> Tuple[int, int]:
+    """(width, height) of an image's entry.
+
+    Raises:
+        InputError: they are no whole numbers that an image can have.
+    """
+    sides = []
+    for key in ("width", "height"):
+        value = image.get(key)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 1 <= value <= _LONGEST_SIDE:
+            raise _wrong(f"{where}.{key}", value, "the pixels of the image")
+        sides.append(int(value))
+    return sides[0], sides[1]
+
+
+def number_of(where: str, entry: Dict[str, Any], key: str) -> int:
+    """A whole number, also one that is written as text, as some tools do.
+
+    Raises:
+        InputError: it is none.
+    """
+    value = entry.get(key)
+    if isinstance(value, str) and value.isdecimal() and len(value) <= _LONGEST_NUMBER:
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise _wrong(f"{where}.{key}", value, "a whole number")
+    return value
+
+
+def objects(where: str, parent: Dict[str, Any], key: str) -> List[Dict[str, Any]]:
+    """A list of objects.
+
+    Raises:
+        InputError: it is none.
+    """
+    value = parent.get(key)
+    if not isinstance(value, list):
+        raise _wrong(f"{where}{key}", value, "a list")
+    for index, entry in enumerate(value):
+        if not isinstance(entry, dict):
+            raise _wrong(f"{where}{key}[{index}]", entry, "an object")
+    return value
+
+
+def describe(value: Any) -> str:
+    """A value for a sentence, which may be anything of any depth."""
+    if isinstance(value, (list, dict)):
+        return "a list" if isinstance(value, list) else "an object"
+    return "missing" if value is None else shown(repr(value))
+
+
+def _check(path: Path, content: Dict[str, Any]) -> None:
+    where = f"{path}: "
+    seen: Dict[Any, int] = {}
+    for index, image in enumerate(objects(where, content, "images")):
+        place = f"{where}images[{index}]"
+        if seen.setdefault(_id(place, image, "id"), index) != index:
+            raise InputError(f"{place} has the id of images[{seen[image['id']]}], {image['id']!r}: give each its own.")
+        name = image.get("file_name")
+        if not isinstance(name, str) or not PurePosixPath(name.lstrip("/")).parts:
+            raise _wrong(f"{place}.file_name", name, "the name of a file")
+    names: Dict[int, str] = {}
+    for index, category in enumerate(objects(where, content, "categories")):
+        place = f"{where}categories[{index}]"
+        number = number_of(place, category, "id")
+        if not isinstance(category.get("name"), (str, int)):
+            raise _wrong(f"{place}.name", category.get("name"), "a text")
+        if names.setdefault(number, str(category["name"])) != str(category["name"]):
+            raise InputError(f"{place} has the id {number} of another category, {names[number]}: give each its own.")
+    annotations = objects(where, content, "annotations")
+    panoptic = is_panoptic(content)
+    for index, annotation in enumerate(annotations):
+        place = f"{where}annotations[{index}]"
+        _id(place, annotation, "image_id")
+        for key, segment in enumerate(objects(f"{place}.", annotation, "segments_info")) if panoptic else ():
+            number_of(f"{place}.segments_info[{key}]", segment, "id")
+            _check_category(f"{place}.segments_info[{key}]", segment, names)
+        if panoptic and not (isinstance(annotation.get("file_name"), str) and annotation["file_name"].strip("/.")):
+            raise _wrong(f"{place}.file_name", annotation.get("file_name"), "the name of a file")
+        if not panoptic and annotation.get("segmentation"):
+            _check_category(place, annotation, names)
+
+
+def _check_category(place: str, entry: Dict[str, Any], names: Dict[int, str]) -> None:
+    if number_of(place, entry, "category_id") not in names:
+        raise InputError(f"{place}.category_id is {entry['category_id']!r}, and categories have no such id: add it.")
+
+
+def _id(place: str, entry: Dict[str, Any], key: str):
+    value = entry.get(key)
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise _wrong(f"{place}.{key}", value, "a number")
+    return value
+
+
+def _wrong(where: str, value: Any, wanted: str) -> InputError:
+    return InputError(f"{where} is {describe(value)}: it must be {wanted}.")
+
+
+def _once(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
+    """An object whose keys are there once: of two, every program takes another."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"the key {shown(twice)!r} is there twice in an object")
+    return found
+
+
+def _none(name: str):
+    raise ValueError(f"{name} is no number")
+
+
+def _integer(text: str) -> int:
+    if len(text) > _LONGEST_NUMBER:
+        raise ValueError(f"a number has {len(text)} digits")
+    return int(text)
