@@ -170,13 +170,17 @@ HARMLESS = {
     "a thousand scalars of text",
 }
 
+EMPTY = b"ccollections\nOrderedDict\n)R"
 FORGED = {
-    "a dtype of objects": state(
+    "a dtype of objects": state(  # whose pointers are the file's: before, the process died of it
         text("a"),
         array(
             b"K\x01\x85",
-            b"ccollections\nOrderedDict\n)R}" + text("numpy") + text("O") + b"sb",
-            data(b"\x41" * 8),
+            EMPTY
+            + (b"}" + text("numpy") + EMPTY)
+            + (text("names") + b"]" + text("x") + b"as" + text("formats") + b"]" + text("O") + b"as")
+            + (b"}" + text("isnative") + b"\x88sbsb"),
+            data(b"A" * 8),
         ),
     ),
     "an array": state(text("a"), b"ccollections\nOrderedDict\n)R}" + text("values") + b"K\x01sb"),
