@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from bisenetv1_plugin.errors import InputError
-from bisenetv1_plugin.files import write
+from bisenetv1_plugin.files import check_outputs, write
 
 _COLUMNS = "configuration", "backbone", "data", "crop", "images x iterations", "parameters", "GMACs", "published mIoU"
 _MEASURED = "measured here"
@@ -43,9 +43,8 @@ def copy(name, directory):
     """
     sources = _with_bases(path_of(name))
     targets = [Path(directory) / os.path.relpath(source, folder()) for source in sources]
-    for target in targets:
-        if target.exists() and target.read_bytes() != sources[targets.index(target)].read_bytes():
-            raise InputError(f"{target} exists and differs: choose another folder, or remove it.")
+    copies = dict(zip(map(str, targets), sources))
+    check_outputs(copies, is_ours=lambda path: Path(path).read_bytes() == copies[path].read_bytes())
     for source, target in reversed([*zip(sources, targets)]):  # what it is based on comes first: it is never alone
         write(target, source.read_bytes())
     return targets[0]

@@ -69,8 +69,8 @@ def run(args):
     from bisenetv1_plugin.deploy.images import Source
     from bisenetv1_plugin.deploy.inference import infer
 
-    results.check(args.json, "faults")
-    source = Source(args.image_path, skip=args.save_dir)
+    results.check_place(args.json)
+    source = Source(args.image_path, skip=[args.save_dir])
     _check_outputs(args, source)
     export = Export(args.config)
     _refuse_overwriting(args, source, export)

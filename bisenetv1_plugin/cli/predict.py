@@ -22,13 +22,13 @@ def run(args):
     from bisenetv1_plugin import project
     from bisenetv1_plugin.cli import progress
     from bisenetv1_plugin.deploy.images import Source
-    from bisenetv1_plugin.deploy.prediction import predict
+    from bisenetv1_plugin.deploy.prediction import folders, predict
     from bisenetv1_plugin.deploy.preparing import Preparation
 
     cfg = project.load_config(args.config)
     options = flags.test_config(cfg, args, "aug_pred")
     options.pop("auc_roc", None)
-    source = Source(args.image_path, keep_folders=True, skip=args.save_dir)
+    source = Source(args.image_path, keep_folders=True, skip=[args.save_dir, *folders(args.save_dir)])
     if source.frames and source.frames.live:
         raise InputError("predict takes no camera: export the model, and give the camera to bisenetv1 infer.")
     _refuse_overwriting(args, source)

@@ -17,7 +17,7 @@ def check_picture(path, reads=()):
     """As `check`, for the PNG of --picture."""
     if path is not None and os.path.splitext(path)[1].lower() not in ("", ".png"):
         raise InputError(f"--picture {path}: it is a PNG; end its name with .png.")
-    _check_place(path, "--picture")
+    check_place(path, "--picture")
     files.check_outputs([path] if path else [], reads, files.made_by(figures.MADE_BY))
 
 
@@ -32,7 +32,7 @@ def check(path, key, reads=()):
     Raises:
         InputError: no such file can be written, or it would replace one that an earlier run did not make.
     """
-    _check_place(path, "--json")
+    check_place(path, "--json")
     files.check_outputs([path] if path else [], reads, functools.partial(is_ours, key=key))
 
 
@@ -47,7 +47,8 @@ def is_ours(path, key):
     return isinstance(first, dict) and key in first
 
 
-def _check_place(path, flag):
+def check_place(path, flag="--json"):
+    """As `check`, where it is not known yet what is read."""
     if path is None or files.is_stream(path):
         return
     folder = os.path.dirname(os.path.realpath(path))

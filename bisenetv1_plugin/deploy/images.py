@@ -6,7 +6,7 @@ import io
 import os
 import re
 import warnings
-from typing import Iterator
+from typing import Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -25,12 +25,12 @@ _NO_READER = "OpenCV does not read this kind: save it as PNG or JPEG"
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
-def listed(image_path: str, skip: str | None = None) -> list[str]:
+def listed(image_path: str, skip: Sequence[str] = ()) -> list[str]:
     """The files behind a path: an image, a list of images (one a line, what follows it is ignored), or a folder.
 
     Args:
         image_path (str): the path.
-        skip (str, optional): a folder inside of that folder which is left out, such as that of the results.
+        skip (sequence[str]): folders inside of that folder which are left out, such as those of the results.
 
     Raises:
         InputError: nothing is there, or no image is named.
@@ -55,7 +55,7 @@ class Source:
     Args:
         image_path (str): an image, a list of images, a folder of them, a video, or the number of a camera.
         keep_folders (bool): a picture's name is its path from that folder on, with its ending; else the name alone.
-        skip (str, optional): see `listed`.
+        skip (sequence[str]): see `listed`.
 
     Attributes:
         frames (Frames, optional): the video or camera, if it is one.
@@ -68,7 +68,7 @@ class Source:
         InputError: nothing is there or can be read, or two results would have the same name.
     """
 
-    def __init__(self, image_path: str, keep_folders: bool = False, skip: str | None = None) -> None:
+    def __init__(self, image_path: str, keep_folders: bool = False, skip: Sequence[str] = ()) -> None:
         is_video = is_camera(image_path) or (image_path.lower().endswith(VIDEOS) and not os.path.isdir(image_path))
         self.frames = Frames(image_path) if is_video else None
         self._unreadable: list[str] = []
@@ -193,12 +193,12 @@ def _decoded(content: bytes) -> np.ndarray | None:
         return None
 
 
-def _of_folder(folder: str, skip: str | None) -> list[str]:
+def _of_folder(folder: str, skip: Sequence[str]) -> list[str]:
     found: list[str] = []
     # A folder that may not be looked into is left out by name, as an image is.
     for inner, folders, names in os.walk(folder, onerror=lambda error: found.append(error.filename)):
-        if skip and os.path.isdir(skip):
-            folders[:] = [name for name in folders if not os.path.samefile(os.path.join(inner, name), skip)]
+        for left_out in filter(os.path.isdir, skip):
+            folders[:] = [name for name in folders if not os.path.samefile(os.path.join(inner, name), left_out)]
         if ".ipynb_checkpoints" not in inner:
             images = (name for name in names if name.lower().endswith(_IMAGES) and not name.startswith("."))
             found.extend(os.path.join(inner, name) for name in images)

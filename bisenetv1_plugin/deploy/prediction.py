@@ -69,12 +69,15 @@ def predict(
 
 def results(save_dir: str, name: str, is_frame: bool) -> tuple[str, str]:
     """The paths that the picture of this name is written to, overlay and mask."""
+    added, pseudo_color = folders(save_dir)
     stem, ending = (name, "") if is_frame else os.path.splitext(name)  # a frame's name may have dots
     ending = ending if ending and _takes_colours(ending) else ".png"
-    return (
-        files.below(os.path.join(save_dir, "added_prediction"), f"{stem}{ending}"),
-        files.below(os.path.join(save_dir, "pseudo_color_prediction"), f"{stem}.png"),
-    )
+    return files.below(added, f"{stem}{ending}"), files.below(pseudo_color, f"{stem}.png")
+
+
+def folders(save_dir: str) -> tuple[str, str]:
+    """The folders of overlays and of masks, which have upstream's names."""
+    return os.path.join(save_dir, "added_prediction"), os.path.join(save_dir, "pseudo_color_prediction")
 
 
 def _takes_colours(ending: str) -> bool:

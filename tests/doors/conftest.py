@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from small_network import dynamic, export, logits, small  # noqa: F401 - fixtures
 
 hypothesis = pytest.importorskip("hypothesis")
 

@@ -1,0 +1,235 @@
+"""Input and output in one place: whatever a command does, nothing of what was there before has changed."""
+
+import json
+import os
+import shutil
+
+import pytest
+import yaml
+from PIL import Image
+
+from bisenetv1_plugin.cli import main
+from bisenetv1_plugin.cli.log import Log
+
+
+def contents(folder):
+    """The bytes of every file in a folder, and where links lead."""
+    found = {}
+    for inner, folders, names in os.walk(folder):
+        for path in (os.path.join(inner, name) for name in [*folders, *names]):
+            if os.path.islink(path):
+                found[path] = os.readlink(path)
+            elif os.path.isfile(path):
+                with open(path, "rb") as file:
+                    found[path] = file.read()
+    return found
+
+
+@pytest.fixture
+def place(tmp_path, small):
+    """Three pictures as a user has them, in `photos`; the tests may write beside."""
+    (tmp_path / "photos").mkdir()
+    for path in sorted(small.images.iterdir()):
+        shutil.copy(path, tmp_path / "photos")
+    return tmp_path
+
+
+def same(place):
+    return place / "photos", place / "photos"
+
+
+def output_inside_input(place):
+    return place / "photos", place / "photos" / "out"
+
+
+def input_inside_output(place):
+    return place / "photos", place
+
+
+def through_a_link(place):
+    (place / "link").symlink_to("photos")
+    return place / "photos", place / "link"
+
+
+def hard_links(place):
+    """Those of the pictures under the names of the results."""
+    for folder in ("out", "out/color", "out/overlay", "out/added_prediction", "out/pseudo_color_prediction"):
+        (place / folder).mkdir()
+        for path in (place / "photos").iterdir():
+            os.link(path, place / folder / path.name)
+    return place / "photos", place / "out"
+
+
+def another_users_results(place):
+    """Pictures of the names of the results which no command has made."""
+    for folder in ("out", "out/color", "out/added_prediction"):
+        (place / folder).mkdir()
+        for path in (place / "photos").iterdir():
+            Image.open(path).convert("L").save(place / folder / path.name)
+    return place / "photos", place / "out"
+
+
+PLACES = [same, output_inside_input, input_inside_output, through_a_link, hard_links, another_users_results]
+REFUSED = {  # where a command's results would be other files: `predict` has folders of its own
+    "infer": {same, through_a_link, hard_links, another_users_results},
+    "predict": {hard_links, another_users_results},
+}
+
+
+@pytest.mark.parametrize("where", PLACES)
+@pytest.mark.parametrize("command", ["infer", "predict"])
+def test_pictures(command, where, place, small, dynamic, capsys):
+    images, save_dir = where(place)
+    flags = ["--config", small.config, "--model_path", small.weights]
+    if command == "infer":
+        flags = ["--config", dynamic / "deploy.yaml", "--overlay"]
+    argv = [command, *map(str, [*flags, "--device", "cpu", "--image_path", images, "--save_dir", save_dir])]
+    before = contents(place)
+    for _ in range(2):  # the second run finds the results of the first
+        code = main(argv)
+        after = contents(place)
+        assert {path: after.get(path) for path in before} == before
+        assert code == (2 if where in REFUSED[command] else 0)
+        said = capsys.readouterr().err.strip()
+        assert not code or (len(said.splitlines()) == 1 and "name another place" in said)
+        if code:
+            assert after == before
+    if not code and command == "infer":
+        assert (
+            sorted(path.name for path in save_dir.glob("*.png"))
+            == sorted(path.name for path in images.iterdir())[: len(list(save_dir.glob("*.png")))]
+        )
+
+
+def test_results_that_were_corrected_by_hand_stay(place, dynamic, capsys):
+    argv = ["infer", "--config", dynamic / "deploy.yaml", "--image_path", place / "photos", "--save_dir", place / "out"]
+    argv = [*map(str, argv), "--device", "cpu"]
+    assert main(argv) == 0 and main(argv) == 0
+    corrected = place / "out" / "00001.png"
+    with Image.open(corrected) as mask:
+        mask.load()
+    mask.putpixel((0, 0), 3)
+    mask.save(corrected)
+    content = corrected.read_bytes()
+    assert main(argv) == 2 and "00001.png exists, and no earlier run" in capsys.readouterr().err
+    assert corrected.read_bytes() == content
+
+
+class TestVideo:
+    @pytest.fixture
+    def video(self, place):
+        cv2 = pytest.importorskip("cv2")
+        writer = cv2.VideoWriter(str(place / "drive.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (96, 64))
+        for path in sorted((place / "photos").iterdir()):
+            writer.write(cv2.imread(str(path)))
+        writer.release()
+        return place / "drive.avi"
+
+    def run(self, dynamic, video, *flags):
+        argv = ["infer", "--config", dynamic / "deploy.yaml", "--image_path", video, "--device", "cpu", *flags]
+        return main([str(word) for word in argv])
+
+    def test_once_more(self, place, video, dynamic):
+        for _ in range(2):
+            assert self.run(dynamic, video, "--save_dir", place, "--save_video") == 0
+            assert self.run(dynamic, video, "--save_dir", place / "out") == 0
+        cv2 = pytest.importorskip("cv2")
+        assert cv2.VideoCapture(str(place / "drive_overlay.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 3
+
+    def test_another_video_of_that_name(self, place, video, dynamic, capsys):
+        (place / "drive_overlay.mp4").write_bytes(b"mine")
+        assert self.run(dynamic, video, "--save_dir", place, "--save_video") == 2
+        assert "drive_overlay.mp4 exists" in capsys.readouterr().err
+        assert (place / "drive_overlay.mp4").read_bytes() == b"mine"
+
+    def test_pictures_called_as_frames(self, place, video, dynamic, capsys):
+        shutil.copy(place / "photos" / "00000.png", place / "drive_000002.png")
+        before = contents(place)
+        assert self.run(dynamic, video, "--save_dir", place) == 2
+        assert "drive_000002.png exists" in capsys.readouterr().err
+        assert contents(place) == before
+
+
+def in_the_place_of(path, kind):
+    """The path itself, or a link to it, or a hard link."""
+    other = path.with_name(f"other{path.suffix}")
+    if kind == "link":
+        other.symlink_to(path.name)
+    elif kind == "hard link":
+        os.link(path, other)
+    return path if kind == "itself" else other
+
+
+@pytest.mark.parametrize("kind", ["itself", "link", "hard link"])
+@pytest.mark.parametrize("command", ["infer", "val", "verify", "benchmark"])
+def test_json_over_what_is_read(command, kind, tmp_path, small, dynamic, capsys):
+    exported = tmp_path / "exported"
+    shutil.copytree(dynamic, exported)
+    config = tmp_path / "config.yml"
+    shutil.copy(small.config, config)
+    flags, read = {
+        "infer": (["--config", exported / "deploy.yaml", "--image_path", small.images], exported / "deploy.yaml"),
+        "val": (["--config", config, "--model_path", small.weights], config),
+        "verify": ([config, small.weights, exported], exported / "model.onnx"),
+        "benchmark": ([exported], exported / "model.onnx"),
+    }[command]
+    before = contents(tmp_path)
+    target = in_the_place_of(read, kind)
+    argv = [command, *flags, "--json", target, *(["--device", "cpu"] if command != "benchmark" else [])]
+    assert main([*map(str, argv)]) == 2
+    assert "it is read" in capsys.readouterr().err
+    assert before.items() <= contents(tmp_path).items()
+
+
+class TestExport:
+    def run(self, small, save_dir, *flags):
+        argv = ["export", "--config", small.config, "--model_path", small.weights, "--save_dir", save_dir, *flags]
+        return main([*map(str, argv), "--device", "cpu"])
+
+    @pytest.mark.parametrize("name", ["model.onnx", "deploy.yaml", "probe.npz", "model.pdiparams"])
+    def test_a_file_of_such_a_name_that_is_none_of_an_export(self, name, tmp_path, small, capsys):
+        (tmp_path / name).write_text("mine")
+        assert self.run(small, tmp_path) == 2
+        said = capsys.readouterr().err
+        assert f"{name} exists, and no earlier run" in said and "Traceback" not in said
+        assert contents(tmp_path) == {str(tmp_path / name): b"mine"}
+
+    def test_an_earlier_export_is_replaced(self, tmp_path, small, dynamic):
+        shutil.copytree(dynamic, tmp_path / "exported")
+        assert self.run(small, tmp_path / "exported", "--output_op", "none") == 0
+        deploy = yaml.safe_load((tmp_path / "exported" / "deploy.yaml").read_text())["Deploy"]
+        assert deploy["output_op"] == "none"
+
+    def test_weights_of_such_a_name(self, tmp_path, small, dynamic, capsys):
+        shutil.copytree(dynamic, tmp_path / "exported")
+        shutil.copy(small.weights, tmp_path / "exported" / "model.pdiparams")
+        argv = ["export", "--config", small.config, "--model_path", tmp_path / "exported" / "model.pdiparams"]
+        before = contents(tmp_path)
+        assert main([*map(str, argv), "--save_dir", str(tmp_path / "exported"), "--device", "cpu"]) == 2
+        assert "it is read" in capsys.readouterr().err and contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_a_log_of_another_is_left_alone(kind, tmp_path):
+    (tmp_path / "notes").write_text("mine")
+    path = tmp_path / "infer.log"
+    if kind == "link":
+        path.symlink_to("notes")
+    else:
+        path.write_text("mine")
+    log = Log(path)
+    log.add("said")
+    log.close(keep=True)
+    assert log.fault == f"{path} exists and is no log of this command: move it away." and not log.is_written
+    assert path.read_text() == "mine" and (tmp_path / "notes").read_text() == "mine"
+
+
+def test_json_goes_into_a_pipe_or_a_link(place, dynamic):
+    (place / "real.json").touch()
+    (place / "link.json").symlink_to("real.json")
+    argv = ["infer", "--config", dynamic / "deploy.yaml", "--image_path", place / "photos", "--device", "cpu"]
+    argv = [*map(str, argv), "--save_dir", str(place / "out")]
+    for _ in range(2):
+        assert main([*argv, "--json", str(place / "link.json")]) == 0
+        assert (place / "link.json").is_symlink() and len(json.loads((place / "real.json").read_text())["images"]) == 3
+    assert main([*argv, "--json", "/dev/null"]) == 0 and not os.path.isfile("/dev/null")
