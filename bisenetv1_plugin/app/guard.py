@@ -91,6 +91,9 @@ class Guard:
             if answer.begun:
                 raise
             await answer.instead(400, "This request cannot be answered.")
+        else:
+            if not answer.begun:
+                await answer.instead(500, "This request cannot be answered.")
 
     def _check_names(self, scope):
         headers = scope["headers"]
@@ -119,16 +122,20 @@ class Guard:
 
 
 class _Answer:
-    """`send` of ASGI, with headers that keep a browser from taking an answer for something else."""
+    """`send` of ASGI, with headers that keep a browser from taking an answer for something else.
+
+    An answer of status 500 is not sent: it is Starlette's for an exception, and no sentence.
+    """
 
     def __init__(self, send):
         self._send, self.begun = send, False
 
     async def __call__(self, message):
-        if message["type"] == "http.response.start":
+        if message["type"] == "http.response.start" and message["status"] != 500:
             self.begun = True
             message = {**message, "headers": [*message.get("headers", ()), *_SAFE]}
-        await self._send(message)
+        if self.begun:
+            await self._send(message)
 
     async def instead(self, status, sentence):
         """Answer with a sentence."""

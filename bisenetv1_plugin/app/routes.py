@@ -5,7 +5,6 @@ addresses that it fetches, recordings, code of components, old ways to call) is 
 """
 
 import json
-import mimetypes
 import re
 
 import gradio
@@ -136,8 +135,6 @@ class Routes:
         if isinstance(value.get("video"), dict):  # of older clients, with subtitles
             value = value["video"]
         path, name = self._uploads.own(value.get("path")), value.get("orig_name")
-        if mimetypes.guess_type(path)[0] == "image/svg+xml":  # Gradio would show its script to a browser
-            raise InputError("an SVG is no image that is taken here; save it as PNG.")
         return {
             "path": path,
             "orig_name": name[:255] if isinstance(name, str) else None,

@@ -1,6 +1,7 @@
 """The page of `bisenetv1 app`, served by a process of its own: asked as a program, and in a browser where one is."""
 
 import contextlib
+import http.server
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -167,6 +169,113 @@ class TestVideo:
         (tmp_path / "text.mp4").write_text("no video")
         film, sentence = ask(server, tmp_path, "video", tmp_path / "text.mp4")
         assert film is None and "text.mp4" in sentence and str(server.folder) not in sentence
+
+
+@pytest.fixture
+def neighbour():
+    """A server of somebody else on this machine: (its address, what it was asked for)."""
+    asked = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{other.server_port}", asked
+        other.shutdown()
+
+
+@pytest.mark.slow
+class TestAttacks:
+    @pytest.fixture
+    def http(self, server):
+        with httpx.Client(base_url=server.url, trust_env=False, timeout=20) as client:
+            yield client
+
+    def call(self, http, name, path, **more):
+        """The answer to a call that names a file."""
+        file = {"path": str(path), "meta": {"_type": "gradio.FileData"}, **more}
+        sent = http.post(f"/gradio_api/call/{name}", json={"data": [file, RUNTIME, 0.5]})
+        if sent.status_code != 200:
+            return sent.text
+        return http.get(f"/gradio_api/call/{name}/{sent.json()['event_id']}").text
+
+    def upload(self, http, name, content):
+        return http.post("/gradio_api/upload", files={"files": (name, content)}).json()[0]
+
+    @pytest.mark.parametrize("name", ["picture", "video"])
+    def test_files_of_the_server(self, http, scene, name):
+        for path in (scene, "/dev/zero", "/dev/stdin", f"/proc/self/cwd/{scene.name}", "/etc/passwd"):
+            assert "was not uploaded" in self.call(http, name, path)
+        own = self.upload(http, "a.png", scene.read_bytes())
+        assert "was not uploaded" in self.call(http, name, f"{own}/../../../../../..{scene}")
+        assert "image.jpeg" in self.call(http, "picture", own)  # and it still answers
+
+    @pytest.mark.parametrize("name", ["picture", "video"])
+    def test_addresses(self, http, neighbour, name):
+        address, asked = neighbour
+        for is_stream in (False, True):
+            assert "was not uploaded" in self.call(http, name, f"{address}/a.mp4", is_stream=is_stream, url=address)
+        for path in (f"proxy={address}/a", f"file={address}/a", f"stream/{address}/a"):
+            assert http.get(f"/gradio_api/{path}").status_code in (403, 404)
+        assert asked == []
+
+    def test_names_of_other_servers(self, http):
+        evil = "evil.example:7860"
+        for headers in ({"Host": evil}, {"Origin": f"http://{evil}"}, {"Origin": "null"}, {"X-Forwarded-Host": evil}):
+            done = http.get("/config", headers=headers)
+            assert done.status_code in (403, 421) and "evil" not in done.text
+        assert http.get("/config", headers={"Origin": str(http.base_url).rstrip("/")}).status_code == 200
+
+    def test_a_playlist_by_another_name(self, http, server, scene, tmp_path):
+        video = cv2.VideoWriter(str(tmp_path / "secret.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 10, (96, 64))
+        video.write(cv2.imread(str(scene)))
+        video.release()
+        lines = ["#EXTM3U", "#EXT-X-TARGETDURATION:9", "#EXTINF:9,", f"file://{tmp_path}/secret.mp4", "#EXT-X-ENDLIST"]
+        answer = self.call(http, "video", self.upload(http, "a.mp4", "\n".join(lines).encode()))
+        assert "no MP4, MOV, MKV, WebM or AVI" in answer and ".webm" not in answer
+
+    def test_a_visitors_file_runs_nothing(self, http):
+        for name in ("a.svg", "a.html", "a.js", "a.xhtml"):
+            path = self.upload(http, name, b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>")
+            self.call(http, "picture", path)
+            headers = http.get(f"/gradio_api/file={path}").headers
+            assert headers["content-disposition"].startswith("attachment")
+            assert (
+                headers["content-security-policy"].startswith("sandbox")
+                and headers["x-content-type-options"] == "nosniff"
+            )
+
+    def test_requests_that_gradio_was_not_made_for(self, http, server):
+        own = self.upload(http, "a.png", b"x")
+        for done in (
+            http.post("/gradio_api/upload?upload_id=x", files={"x": (None, "v")}),
+            http.post("/gradio_api/queue/join", json={"data": [1], "fn_index": 99, "session_hash": "a"}),
+            http.get(f"/gradio_api/file={own}", headers={"Range": "bytes=1-2-3"}),
+            http.post("/gradio_api/cancel", json=[]),
+            http.request("PATCH", "/config"),
+        ):
+            assert 400 <= done.status_code < 500 and "Traceback" not in done.text
+        assert "Traceback" not in server.said()
+
+
+@pytest.mark.slow
+def test_an_upload_that_is_under_way_keeps_nobody(exported, tmp_path):
+    with serving(exported, tmp_path / "tmp") as server:
+        port = int(server.url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port)) as sender:
+            head = f"POST /gradio_api/upload HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 900000\r\n"
+            head += "Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
+            head += 'Content-Disposition: form-data; name="files"; filename="a"\r\n\r\n'
+            sender.sendall(head.encode() + bytes(100000))
+            wait(lambda: [path for path in server.folder.rglob("tmp*") if path.is_file()], 20)
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(20) == 0 and list(server.folder.iterdir()) == []
 
 
 @pytest.mark.slow
@@ -331,6 +440,25 @@ class TestBrowser:
         page = browser(server.url, "en")
         give(page, tmp_path / "large.jpg")
         wait(lambda: "maximum allowed size" in shown(page, ".toast-body"), 60)
+
+    def test_a_video_and_its_end(self, server, browser, scene, tmp_path):
+        video = cv2.VideoWriter(str(tmp_path / "drive.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (96, 64))
+        for _ in range(300):
+            video.write(cv2.imread(str(scene)))
+        video.release()
+        page = browser(server.url, "en")
+        next(tab for tab in page.find_elements("css selector", "button") if "Video" in tab.text).click()
+        wait(lambda: len(page.find_elements("css selector", "input[type=file]")) > 1, 60)
+        page.find_elements("css selector", "input[type=file]")[-1].send_keys(str(tmp_path / "drive.avi"))
+        time.sleep(2)
+        click(page, "Segment the video")
+        wait(lambda: "/ 300" in shown(page, "body"), 60)
+        click(page, "Stop")
+        wait(lambda: "processing" not in page.page_source, 60)
+        time.sleep(2)
+        before = shown(page, ".shares")
+        time.sleep(2)
+        assert before and shown(page, ".shares") == before and "Traceback" not in server.said()
 
     def test_chinese(self, server, browser):
         page = browser(server.url, "zh-CN")

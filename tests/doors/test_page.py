@@ -432,12 +432,16 @@ def test_all_addresses_of_this_machine():
     assert names_of("192.0.2.7", ["Demo"]) == {"192.0.2.7", "demo"}
 
 
-def test_a_server_that_fails_says_a_sentence(uploads):
+@pytest.mark.parametrize("answers, status", [(False, 400), (True, 500)])
+def test_a_server_that_fails_says_a_sentence(uploads, answers, status):
     async def failing(scope, receive, send):
-        raise KeyError("x")
+        await send({"type": "http.response.start", "status": 500, "headers": []})
+        await send({"type": "http.response.body", "body": b"Internal Server Error"})
+        if not answers:
+            raise KeyError("x")
 
     guard = Guard(failing, names_of("127.0.0.1"), [], uploads, 1, lambda path: False)
-    assert ask(guard, headers=[(b"host", OURS)]) == (400, "This request cannot be answered.")
+    assert ask(guard, headers=[(b"host", OURS)]) == (status, "This request cannot be answered.")
 
 
 def test_an_upload_without_room_is_refused(tmp_path):
@@ -563,6 +567,7 @@ def test_routes(routes):
         411,
         422,
     }
+    assert routes.ask("POST", "/gradio_api/call/v2/picture", b"{}")[0] == 404
     for path in (
         "/etc/passwd",
         "http://127.0.0.1:7999/",
