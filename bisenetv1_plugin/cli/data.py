@@ -8,6 +8,7 @@ scenes DST                          write synthetic street scenes with their lab
 
 from pathlib import Path
 
+from bisenetv1_plugin import files
 from bisenetv1_plugin.cli import flags, terminal
 from bisenetv1_plugin.errors import InputError
 
@@ -107,7 +108,9 @@ def run(args):
         return args.action(args)
     except InputError:
         raise
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise InputError(files.refusal(error) or str(error)) from error
+    except ValueError as error:
         raise InputError(str(error)) from error
 
 
