@@ -3,15 +3,16 @@
 import os
 
 import paddleseg  # noqa: F401 - the start-up hook registers the plugin at this import
-import yaml
-from paddleseg.cvlibs import Config, SegBuilder
+from paddleseg.cvlibs import SegBuilder
 from paddleseg.utils import utils
 
-from bisenetv1_plugin import plugin
+from bisenetv1_plugin import configuration, plugin
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.weights import load_trained
 
 set_device = utils.set_device
+
+_TOLD = 600  # characters of upstream's words
 
 
 def load_config(path, opts=None, needs=(), **overrides):
@@ -24,12 +25,13 @@ def load_config(path, opts=None, needs=(), **overrides):
         **overrides: `learning_rate`, `iters` and `batch_size` over the file's, where not None.
 
     Raises:
-        InputError: there is no such file, PaddleSeg refuses what is in it, or it lacks a part.
+        InputError: there is no such file, it is no YAML of plain values, a value of those that every command reads is
+            of the wrong kind, PaddleSeg refuses what is in it, or it lacks a part.
     """
     plugin.register()  # for interpreters that run no start-up files; where they ran, it does nothing
     if not os.path.isfile(path):
         raise InputError(f"there is no configuration {path}. `bisenetv1 configs` lists ready ones.")
-    cfg = _refusing(f"{path} cannot be used", Config, path, opts=opts, **overrides)
+    cfg = _refusing(f"{path} cannot be used", configuration.Configuration, path, opts=opts, **overrides)
     for part in needs:
         if not getattr(cfg, f"{part}_cfg"):
             raise InputError(f"{path} has no {part}, and this needs one.")
@@ -43,7 +45,13 @@ class Builder:
         self._builder = SegBuilder(cfg)
 
     def __getattr__(self, part):
-        return _refusing(f"the configuration's {part} cannot be built", getattr, self._builder, part)
+        if not hasattr(SegBuilder, part):
+            raise AttributeError(part)
+        built = _refusing(f"the configuration's {part} cannot be built", getattr, self._builder, part)
+        if part in ("train_dataset", "val_dataset"):  # which may say it in its class alone
+            classes = getattr(built, "num_classes", 1)
+            _refusing(f"the configuration's {part} cannot be used", configuration.check_classes, "num_classes", classes)
+        return built
 
 
 def trained_model(build, path):
@@ -59,11 +67,18 @@ def trained_model(build, path):
 
 
 def _refusing(what, function, *arguments, **keywords):
+    """Call it; whatever it raises of what stands in a file becomes a sentence."""
     try:
         return function(*arguments, **keywords)
     except InputError:
         raise
-    except (AssertionError, KeyError, OSError, RuntimeError, TypeError, ValueError, yaml.YAMLError) as error:
-        if isinstance(error.__context__, InputError):  # in upstream's words, which would be three lines
-            raise error.__context__ from error
-        raise InputError(f"{what}: {error}") from error
+    except Exception as error:  # a component may raise anything of arguments that it does not expect
+        cause = error
+        while cause is not None and not isinstance(cause, InputError):
+            cause = cause.__context__
+        if cause is not None:  # in upstream's words, which would be three lines
+            raise cause from error
+        words = " ".join(str(error).split()) or "no reason was given"
+        if isinstance(error, KeyError):
+            words = f"the key {words} is missing"
+        raise InputError(f"{what}: {words if len(words) <= _TOLD else words[:_TOLD] + ' ...'}") from error

@@ -11,14 +11,15 @@ from pathlib import Path
 import numpy as np
 import paddle
 from paddleseg import core
-from paddleseg.utils import logger, utils
+from paddleseg.utils import logger, train_profiler, utils
 
-from bisenetv1_plugin import files, project, watch
+from bisenetv1_plugin import files, project, training_folder, watch
 from bisenetv1_plugin.datasets.check import before_training
 from bisenetv1_plugin.errors import InputError
 
 LATEST = "latest"
-_CHECKPOINT = ("model.pdparams", "model.pdopt")
+_HEADS = 3  # outputs of BiSeNetV1 in training
+_ENTRIES = 10**7  # of a data set's list, with --repeats
 _TOLD = 3  # problems of the data; `bisenetv1 data check` tells all
 
 
@@ -66,80 +67,111 @@ def train(
         watcher (watch.Watcher, optional): is told how far the training is.
 
     Raises:
-        InputError: something is wrong with the data, a part of the configuration cannot be built, the data are fewer
+        InputError: another training writes into the folder, this one would write over what it reads or what no training
+            made, something is wrong with the data, a part of the configuration cannot be built, the data are fewer
             than one batch, the checkpoint cannot be resumed, or this PaddleSeg lacks what is asked; later, a sample
             cannot be read, the network becomes NaN, or the disk is full.
     """
-    if resume_model == LATEST:
-        resume_model = newest_checkpoint(save_dir)
-    elif resume_model:
-        _refuse_a_broken_one(resume_model)
-    if resume_model and _iteration(resume_model) >= cfg.iters:
-        logger.info(f"Nothing is left to do: {resume_model} has all of the {cfg.iters} iterations.")
-        return
-    later_options = _later_options(early_stop_intervals)
-    if tensorboard:
-        watch.check_tensorboard()
+    _check_loss(cfg)
+    _check_profiler(profiler_options)
+    is_first = paddle.distributed.get_rank() == 0
+    with training_folder.alone(save_dir, is_first):
+        if resume_model == LATEST:
+            resume_model = newest_checkpoint(save_dir, tidy=is_first)
+        elif resume_model:
+            _refuse_a_broken_one(resume_model)
+        if resume_model and training_folder.iteration(resume_model) >= cfg.iters:
+            logger.info(f"Nothing is left to do: {resume_model} has all of the {cfg.iters} iterations.")
+            return
+        if is_first:
+            training_folder.check_outputs(cfg.dic, cfg.iters, save_dir, resume_model, save_interval, do_eval, use_ema)
+        later_options = _later_options(early_stop_intervals)
+        if tensorboard:
+            watch.check_tensorboard()
 
-    utils.show_env_info()
-    utils.show_cfg_info(cfg)
-    utils.set_seed(seed)
-    project.set_device(device)
-    if paddle.distributed.get_rank() == 0:
-        _doubt_the_data(cfg, do_eval)
-    utils.set_cv2_num_threads(num_workers)
+        utils.show_env_info()
+        utils.show_cfg_info(cfg)
+        utils.set_seed(seed)
+        project.set_device(device)
+        if is_first:
+            _doubt_the_data(cfg, do_eval)
+        utils.set_cv2_num_threads(num_workers)
 
-    build = project.Builder(cfg)
-    train_dataset = build.train_dataset  # data first: what is wrong there shows before a network is built
-    val_dataset = build.val_dataset if do_eval else None
-    if repeats > 1:
-        train_dataset.file_list *= repeats
-    if len(train_dataset) < cfg.batch_size:
-        raise InputError(
-            f"train_dataset has {len(train_dataset)} images, fewer than one batch of {cfg.batch_size}: "
-            "lower batch_size or give --repeats."
-        )
-    model = utils.convert_sync_batchnorm(build.model, device)
-    optimizer, losses = build.optimizer, build.loss
-    if watcher:
-        watcher.started(_iteration(resume_model) if resume_model else 0, cfg.iters)
-    tensorboard = tensorboard and paddle.distributed.get_rank() == 0
-    try:
-        with watch.training(watcher, use_vdl, tensorboard) as records:
-            core.train(
-                model,
-                train_dataset,
-                val_dataset=val_dataset,
-                optimizer=optimizer,
-                losses=losses,
-                iters=cfg.iters,
-                batch_size=cfg.batch_size,
-                test_config=cfg.test_config,
-                to_static_training=cfg.to_static_training,
-                save_dir=save_dir,
-                resume_model=resume_model,
-                save_interval=save_interval,
-                log_iters=min(log_iters, cfg.iters),  # at least one line and one point of the curve
-                num_workers=num_workers,
-                use_vdl=records,
-                use_ema=use_ema,
-                keep_checkpoint_max=keep_checkpoint_max,
-                precision=precision,
-                amp_level=amp_level,
-                profiler_options=profiler_options,
-                **later_options,
+        build = project.Builder(cfg)
+        train_dataset = build.train_dataset  # data first: what is wrong there shows before a network is built
+        val_dataset = build.val_dataset if do_eval else None
+        if len(train_dataset) * repeats > _ENTRIES:
+            raise InputError(f"--repeats {repeats} makes a list of more than {_ENTRIES} images: give fewer.")
+        if repeats > 1:
+            train_dataset.file_list *= repeats
+        if len(train_dataset) < cfg.batch_size:
+            raise InputError(
+                f"train_dataset has {len(train_dataset)} images, fewer than one batch of {cfg.batch_size}: "
+                "lower batch_size or give --repeats."
             )
-    except OSError as error:
-        refusal = files.refusal(error)
-        if refusal is None:
-            raise
-        raise InputError(
-            f"{refusal} The checkpoints before it are whole: go on with --resume_model {LATEST}."
-        ) from error
+        model = utils.convert_sync_batchnorm(build.model, device)
+        optimizer, losses = build.optimizer, build.loss
+        if watcher:
+            watcher.started(training_folder.iteration(resume_model) if resume_model else 0, cfg.iters)
+        tensorboard = tensorboard and is_first
+        try:
+            with watch.training(watcher, use_vdl, tensorboard) as records:
+                core.train(
+                    model,
+                    train_dataset,
+                    val_dataset=val_dataset,
+                    optimizer=optimizer,
+                    losses=losses,
+                    iters=cfg.iters,
+                    batch_size=cfg.batch_size,
+                    test_config=cfg.test_config,
+                    to_static_training=cfg.to_static_training,
+                    save_dir=save_dir,
+                    resume_model=resume_model,
+                    save_interval=save_interval,
+                    log_iters=min(log_iters, cfg.iters),  # at least one line and one point of the curve
+                    num_workers=num_workers,
+                    use_vdl=records,
+                    use_ema=use_ema,
+                    keep_checkpoint_max=keep_checkpoint_max,
+                    precision=precision,
+                    amp_level=amp_level,
+                    profiler_options=profiler_options,
+                    **later_options,
+                )
+        except RuntimeError as error:
+            if "The length of logits_list" not in str(error):
+                raise
+            raise InputError(f"loss.coef needs a number for each output of the network: {error}") from error
+        except OSError as error:
+            refusal = files.refusal(error)
+            if refusal is None:
+                raise
+            raise InputError(
+                f"{refusal} The checkpoints before it are whole: go on with --resume_model {LATEST}."
+            ) from error
 
 
 # What `train` takes beside the configuration, the folder and the watcher; the command's flags have the same names.
 OPTIONS = tuple(inspect.signature(train).parameters)[2:-1]
+
+
+def _check_loss(cfg):
+    given = len(cfg.loss_cfg.get("coef", ()))
+    if cfg.model_cfg.get("type") == "BiSeNetV1" and given != _HEADS:
+        raise InputError(
+            f"loss.coef has {given} numbers, and BiSeNetV1 has {_HEADS} outputs in training: give it {_HEADS}, for the "
+            "auxiliary ones at 1/16 and 1/8 and the principal one."
+        )
+
+
+def _check_profiler(options):
+    try:
+        train_profiler.ProfilerOptions(options or "")
+    except Exception as error:  # upstream parses as it goes
+        raise InputError(
+            f"--profiler_options {options!r}: {error}; see PaddleSeg's utils/train_profiler.py."
+        ) from error
 
 
 def _doubt_the_data(cfg, do_eval):
@@ -170,18 +202,22 @@ def _later_options(early_stop_intervals):
     return {"early_stop_intervals": early_stop_intervals}
 
 
-def newest_checkpoint(save_dir):
+def newest_checkpoint(save_dir, tidy=True):
     """The newest whole checkpoint of a folder; the log says which it is, and which newer ones are no good and why.
 
-    What a killed training had begun to write there is removed: nobody else may be training into this folder.
+    With `tidy`, what a killed training had begun to write there is removed: nobody else may be training into this
+    folder.
 
     Returns:
         str: the folder iter_N of most iterations whose files can be read and are finite; None if there is none.
     """
-    for part in Path(save_dir).glob("*/part-*.pd*"):
-        part.unlink(missing_ok=True)  # another process of this training may have been quicker
-    found = [folder for folder in Path(save_dir).glob("iter_*") if _iteration(folder) is not None]
-    for folder in sorted(found, key=_iteration, reverse=True):
+    if tidy:
+        for folder in ("iter_*", "best_model", "ema_best_model"):
+            for part in Path(save_dir).glob(f"{folder}/part-*"):
+                if part.suffix in (".pdparams", ".pdopt") and part.is_file():
+                    part.unlink()
+    found = [folder for folder in Path(save_dir).glob("iter_*") if training_folder.iteration(folder) is not None]
+    for folder in sorted(found, key=training_folder.iteration, reverse=True):
         fault = _fault(folder)
         if fault is None:
             logger.info(f"Going on from {folder}, the newest whole checkpoint in {save_dir}.")
@@ -193,22 +229,16 @@ def newest_checkpoint(save_dir):
 
 def _refuse_a_broken_one(folder):
     """A checkpoint that cannot be resumed is refused before anything starts."""
-    if _iteration(folder) is None:
+    if training_folder.iteration(folder) is None:
         raise InputError(f"{folder} is no checkpoint to resume from: it must be a folder called iter_N, or {LATEST}.")
     fault = _fault(folder)
     if fault is not None:
         raise InputError(f"{folder}: {fault}; resume from the checkpoint before it, or from `{LATEST}`.")
 
 
-def _iteration(folder):
-    """N of a folder iter_N, from which upstream takes it as well; None of any other."""
-    number = Path(folder).name.rpartition("_")[2]
-    return int(number) if number.isdigit() else None
-
-
 def _fault(folder):
     """Why a checkpoint cannot be resumed from; None if it can."""
-    for name in _CHECKPOINT:
+    for name in training_folder.CHECKPOINT:
         path = Path(folder, name)
         if not path.is_file():
             return f"it has no {name}"

@@ -271,6 +271,129 @@ class TestNewest:
             training._refuse_a_broken_one(str(out))
 
 
+class TestTheFolder:
+    @pytest.mark.slow
+    @pytest.mark.parametrize("num_workers", [0, 2])
+    def test_has_one_training_at_a_time(self, project, num_workers):
+        """Which is over as soon as it is killed, whatever becomes of the processes that load its data."""
+        options = ["--save_interval", 2, "--num_workers", num_workers, "--resume_model", "latest"]
+        running = Running(project, "--iters", 1000, *options)
+        running.wait_for_checkpoint(2)
+        part = project / "out/iter_2/part-abc.pdparams"
+        part.touch()
+        before = len(logged(project))
+        done = train(project, "--iters", 1, *options)
+        assert done.returncode == 2 and "another training writes into out: wait for its end" in refused(done.stderr)
+        assert part.exists() and logged(project, before) != "" and running.process.poll() is None
+        running.process.send_signal(signal.SIGKILL)
+        running.process.wait()
+        done = train(project, "--iters", 1, *options)
+        assert done.returncode == 0 and "Nothing is left to do" in done.stdout, done.stderr
+        assert not part.exists()
+
+    def test_is_shared_by_the_processes_of_one_training(self, tmp_path):
+        alone = training.training_folder.alone
+        with alone(str(tmp_path), True), alone(str(tmp_path), False):
+            pass
+
+    def test_that_was_made_for_nothing_is_gone(self, tmp_path):
+        with pytest.raises(InputError, match="no reason"), training.training_folder.alone(str(tmp_path / "out"), True):
+            assert (tmp_path / "out").is_dir()
+            raise InputError("no reason")
+        assert not (tmp_path / "out").exists()
+
+    def test_is_no_file(self, tmp_path):
+        """Which PaddleSeg would remove."""
+        (tmp_path / "out").write_text("mine")
+        with pytest.raises(InputError, match="out is no folder"), training.training_folder.alone(
+            str(tmp_path / "out"), True
+        ):
+            pass
+        assert (tmp_path / "out").read_text() == "mine"
+
+    def test_other_files_that_are_called_parts_stay(self, tmp_path):
+        (tmp_path / "book").mkdir()
+        mine = [tmp_path / "book/part-1.pdf", tmp_path / "book/part-1.pdparams"]
+        for path in mine:
+            path.touch()
+        assert training.newest_checkpoint(str(tmp_path)) is None
+        assert all(path.exists() for path in mine)
+
+
+class TestWritesOverNothing:
+    """Whatever a training reads, or did not make."""
+
+    @staticmethod
+    def check(out, reads="none", iters=10, do_eval=True, resume_model=None):
+        values = {"model": {"backbone": {"pretrained": str(reads)}}}
+        training.training_folder.check_outputs(values, iters, str(out), resume_model, 5, do_eval, False)
+
+    @pytest.fixture
+    def out(self, tmp_path):
+        for name in ("iter_5", "iter_7", "iter_10", "best_model"):
+            (tmp_path / "out" / name).mkdir(parents=True)
+            for file in FILES if name != "best_model" else FILES[:1]:
+                (tmp_path / "out" / name / file).write_text(name)
+        return tmp_path / "out"
+
+    def test_an_earlier_training_is_gone_over(self, out):
+        self.check(out)
+        self.check(out, resume_model=str(out / "iter_5"))
+        (out / "iter_10" / "part-abc.pdparams").touch()
+        (out / "iter_10" / FILES[1]).unlink()
+        self.check(out)
+
+    @pytest.mark.parametrize("name", ["best_model", "iter_5", "iter_10"])
+    @pytest.mark.parametrize("link", [None, os.symlink, os.link])
+    def test_what_it_reads(self, out, tmp_path, name, link):
+        read = out / name / FILES[0]
+        if link:
+            link(read, tmp_path / "mine.pdparams")
+            read = tmp_path / "mine.pdparams"
+        with pytest.raises(InputError, match=f"{name}/model.pdparams would be written, and it is read"):
+            self.check(out, read)
+
+    def test_what_it_reads_and_does_not_write(self, out):
+        self.check(out, out / "iter_7" / FILES[0])
+        self.check(out, out / "best_model" / FILES[0], do_eval=False)
+        self.check(out, out / "iter_10" / FILES[0], iters=9)
+        self.check(out, out / "iter_5" / FILES[0], resume_model=str(out / "iter_5"))
+
+    def test_what_no_training_made(self, out, tmp_path):
+        shutil.rmtree(out / "iter_10")
+        (out / "iter_10").write_text("mine")
+        with pytest.raises(InputError, match="iter_10 is no folder, and a checkpoint of this training would be"):
+            self.check(out)
+        (out / "iter_10").unlink()
+        (out / "iter_10").mkdir()
+        (out / "iter_10" / "notes.txt").write_text("mine")
+        with pytest.raises(InputError, match="iter_10 holds what no training wrote: move it away"):
+            self.check(out)
+        shutil.rmtree(out / "iter_10")
+        (tmp_path / "elsewhere").mkdir()
+        (out / "iter_10").symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(InputError, match="iter_10 leads out of"):
+            self.check(out)
+        (out / "iter_10").unlink()
+        (tmp_path / "mine.pdparams").write_text("mine")
+        (out / "best_model" / FILES[0]).unlink()
+        (out / "best_model" / FILES[0]).symlink_to(tmp_path / "mine.pdparams")
+        with pytest.raises(InputError, match="best_model/model.pdparams leads out of"):
+            self.check(out)
+
+    @pytest.mark.slow
+    def test_in_a_training(self, project):
+        assert train(project, "--iters", 1).returncode == 0
+        config = yaml.safe_load((project / "config.yml").read_text())
+        config["model"]["pretrained"] = "out/iter_1/model.pdparams"
+        (project / "config.yml").write_text(yaml.safe_dump(config))
+        before = (project / "out/iter_1/model.pdparams").read_bytes()
+        done = train(project, "--iters", 1)
+        assert done.returncode == 2
+        assert "out/iter_1/model.pdparams would be written, and it is read" in refused(done.stderr)
+        assert (project / "out/iter_1/model.pdparams").read_bytes() == before
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits another process")
 def test_a_disk_that_is_full(project):

@@ -1,5 +1,7 @@
 """Train a configuration, as PaddleSeg's tools/train.py does."""
 
+import math
+
 from bisenetv1_plugin.cli import flags, terminal
 from bisenetv1_plugin.errors import InputError
 
@@ -12,7 +14,7 @@ def add_arguments(parser):
     parser.add_argument("--do_eval", action="store_true", help="evaluate at every checkpoint and keep the best")
     parser.add_argument("--iters", type=flags.positive, help="iterations, over the configuration's")
     parser.add_argument("--batch_size", type=flags.positive, help="images per device, over the configuration's")
-    parser.add_argument("--learning_rate", type=float, help="over the configuration's")
+    parser.add_argument("--learning_rate", type=_rate, help="over the configuration's")
     parser.add_argument("--opts", nargs="+", help="other values of the configuration, as key.key=value")
     parser.add_argument("--num_workers", type=flags.not_negative, default=0, help="processes that load data")
     parser.add_argument(
@@ -33,7 +35,23 @@ def add_arguments(parser):
     parser.add_argument("--to_static_training", action="store_true", default=None, help="train the static graph")
     parser.add_argument("--profiler_options", help="see PaddleSeg's utils/train_profiler.py")
     parser.add_argument("--repeats", type=flags.positive, default=1, help="times that an epoch goes through the data")
-    parser.add_argument("--seed", type=int, help="seed of all random numbers")
+    parser.add_argument("--seed", type=_seed, help="seed of all random numbers")
+
+
+def _rate(text):
+    if not 0 < float(text) < math.inf:  # NaN is not
+        raise ValueError(text)
+    return float(text)
+
+
+def _seed(text):
+    if not 0 <= int(text) < 2**32:  # NumPy's
+        raise ValueError(text)
+    return int(text)
+
+
+# argparse's words for what it refuses
+_rate.__name__, _seed.__name__ = "number above 0", "whole number from 0 to 4294967295"
 
 
 def run(args):

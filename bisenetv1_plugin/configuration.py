@@ -1,0 +1,300 @@
+"""The file of a configuration: read as plain values, and looked at before PaddleSeg's own rules are.
+
+PaddleSeg fails at a wrong value where it first uses it, often with a traceback; the commands refuse it before any
+work. What is refused is a ValueError with a sentence that names the key; `project.load_config` adds the file's name.
+"""
+
+import datetime
+import inspect
+import itertools
+import math
+import os
+
+import yaml
+from paddleseg import core
+from paddleseg.cvlibs import Config
+from paddleseg.cvlibs.config import merge_config_dicts
+
+CLASSES = 256  # at most: labels and masks have 8 bits
+_BYTES, _FILES, _VALUES = 1 << 18, 100, 100_000  # of a file; `_base_` in all; with its aliases spelt out
+_CHANNELS = 4096
+_SHOWN = 80  # characters of a value
+
+
+class Configuration(Config):
+    """PaddleSeg's `Config`, whose files and values are looked at first."""
+
+    @classmethod
+    def _parse_from_yaml(cls, path, *args, **kwargs):
+        return _read(path, (), [])
+
+    @classmethod
+    def update_config_dict(cls, dic, *args, opts=None, **kwargs):
+        if kwargs.get("learning_rate") and not isinstance(dic.get("lr_scheduler"), dict):
+            raise ValueError("it has no lr_scheduler to put the learning rate into.")
+        for item in opts or ():
+            _check_option(item, dic)
+        dic = super().update_config_dict(dic, *args, opts=opts, **kwargs)
+        _check_plain("it", dic)
+        _check(dic)
+        return dic
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain values, and tuples, which PaddleSeg's configurations may have."""
+
+
+_Loader.add_constructor(
+    "tag:yaml.org,2002:python/tuple", lambda loader, node: tuple(loader.construct_sequence(node, deep=True))
+)
+
+
+def _read(path, above, read):
+    """A file's values over those of its `_base_`; `above` are the files that name it, `read` all that were read."""
+    file = os.path.realpath(path)
+    if file in above:
+        raise ValueError(f"{path} is a _base_ of itself.")
+    read.append(file)
+    if len(read) > _FILES:
+        raise ValueError(f"its _base_ are more than {_FILES} files.")
+    dic = _parse(path)
+    if not isinstance(dic, dict):
+        raise ValueError(f"{path} must hold keys with values, not {_shown(dic)}.")
+    bases = dic.pop("_base_", [])
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, (list, tuple)) or not all(isinstance(base, str) for base in bases):
+        raise ValueError(f"_base_ in {path} must be a path or a list of paths, not {_shown(bases)}.")
+    for base in bases:
+        base = os.path.join(os.path.dirname(path), base)
+        if not os.path.isfile(base):
+            raise ValueError(f"there is no file {base}, which {path} names as its _base_.")
+        try:
+            dic = merge_config_dicts(dic, _read(base, (*above, file), read))
+        except (AttributeError, TypeError) as error:
+            raise ValueError(f"a key has values of its own in {path} and none in {base}, its _base_.") from error
+    return dic
+
+
+def _parse(path):
+    with open(path, "rb") as file:
+        content = file.read(_BYTES + 1)
+    if len(content) > _BYTES:
+        raise ValueError(f"{path} is larger than {_BYTES} bytes, which no configuration is.")
+    try:
+        loader = _Loader(content.decode("utf-8"))
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _count(node, {})
+        return loader.construct_document(node)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 from byte {error.start} on: save it as UTF-8.") from error
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is no YAML of plain values: {error}.") from error
+    except RecursionError as error:
+        raise ValueError(f"{path} nests its values too deeply.") from error
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is no YAML of plain values: {error}.") from error
+
+
+def _count(node, counts):
+    """How many values a node of YAML is once every alias is spelt out, as PaddleSeg does when it prints them."""
+    if id(node) in counts:
+        if counts[id(node)] is None:
+            raise ValueError("an alias stands inside of what it names")
+        return counts[id(node)]
+    counts[id(node)] = None
+    inner = {yaml.SequenceNode: node.value, yaml.MappingNode: itertools.chain.from_iterable(node.value)}
+    total = 1 + sum(_count(child, counts) for child in inner.get(type(node), ()))
+    if total > _VALUES:
+        raise ValueError(f"its aliases make more than {_VALUES} values")
+    counts[id(node)] = total
+    return total
+
+
+# The values
+
+
+def _check_option(item, dic):
+    """Of --opts, before PaddleSeg puts it in."""
+    keys = item.split("=")[0].split(".")
+    if item.count("=") != 1 or not all(keys):
+        raise ValueError(f"--opts takes key.key=value, such as iters=1000, not {_shown(item)}.")
+    for key in keys[:-1]:
+        dic = dic.get(key)
+        if not isinstance(dic, dict):
+            raise ValueError(f"--opts {_shown(item)}: there are no keys under {'.'.join(keys[:-1])}.")
+
+
+def _check_plain(key, value):
+    """Values as they are in any YAML; from --opts, or of a tag, they may be others."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            _check_plain(name if key == "it" else f"{key}.{name}", item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _check_plain(key, item)
+    elif isinstance(value, str):
+        if any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise ValueError(f"{_shown(key)} must be text, not {value!a:.{_SHOWN}}.")
+    elif isinstance(value, int):
+        if not -(2**63) <= value < 2**63:
+            raise ValueError(f"{_shown(key)} is a number of more than 64 bits.")
+    elif not (value is None or isinstance(value, (float, datetime.date))):
+        raise ValueError(f"{_shown(key)} must be a plain value, not {_shown(value)}.")
+
+
+def _check(dic):
+    """Raise ValueError with a sentence for what PaddleSeg would fail at later, or never notice."""
+    for key in ("batch_size", "iters"):
+        if key in dic:
+            _check_whole(key, dic[key], 1)
+    for key in ("model", "train_dataset", "optimizer", "lr_scheduler"):
+        if key in dic:
+            _check_component(key, dic[key])
+    for key in ("loss", "distill_loss"):
+        if dic.get(key, {}) != {}:
+            _check_loss(key, dic[key])
+    for key in ("train_dataset", "val_dataset"):
+        if dic.get(key, {}) != {}:
+            _check_dataset(key, dic[key])
+    _check_model(dic.get("model", {}))
+    for key in ("optimizer", "lr_scheduler"):
+        for name, value in dic.get(key, {}).items():
+            _check_finite(f"{key}.{name}", value)
+    if "learning_rate" in dic.get("lr_scheduler", {}):
+        _check_number("lr_scheduler.learning_rate", dic["lr_scheduler"]["learning_rate"])
+    if "warmup_iters" in dic.get("lr_scheduler", {}):
+        _check_whole("lr_scheduler.warmup_iters", dic["lr_scheduler"]["warmup_iters"], 0)
+    _check_test_config(dic.get("test_config", {}))
+    if not isinstance(dic.get("to_static_training", False), (bool, int)):
+        raise ValueError(f"to_static_training must be true or false, not {_shown(dic['to_static_training'])}.")
+
+
+def _check_model(model):
+    for key, part in (("model", model), ("model.backbone", model.get("backbone", {}))):
+        if key == "model.backbone" and part != {}:
+            _check_component(key, part)
+        if "num_classes" in part:
+            check_classes(f"{key}.num_classes", part["num_classes"])
+        if part.get("in_channels") is not None:
+            _check_whole(f"{key}.in_channels", part["in_channels"], 1, _CHANNELS)
+        _check_file(f"{key}.pretrained", part.get("pretrained"))
+
+
+def _check_dataset(key, dataset):
+    _check_component(key, dataset)
+    for name in ("dataset_root", "mode"):
+        if not isinstance(dataset.get(name, ""), (str, type(None))):
+            raise ValueError(f"{key}.{name} must be text, not {_shown(dataset[name])}.")
+    for name in ("train_path", "val_path", "test_path"):
+        _check_file(f"{key}.{name}", dataset.get(name))
+    if "num_classes" in dataset:
+        check_classes(f"{key}.num_classes", dataset["num_classes"])
+    for name in ("ignore_index", "img_channels"):
+        if name in dataset:
+            _check_whole(f"{key}.{name}", dataset[name], -(2**31) if name == "ignore_index" else 1)
+    if "transforms" in dataset:
+        _check_components(f"{key}.transforms", dataset["transforms"])
+
+
+def _check_loss(key, loss):
+    if not isinstance(loss, dict):
+        raise ValueError(f"{key} must have types and coef, not be {_shown(loss)}.")
+    coef = loss.get("coef", [1])
+    if not isinstance(coef, (list, tuple)) or not coef:
+        raise ValueError(
+            f"{key}.coef must be a list of numbers, one for each output of the network, not {_shown(coef)}."
+        )
+    for value in coef:
+        _check_number(f"{key}.coef", value, -math.inf)
+    types = loss.get("types", [{"type": ""}])
+    if not types:
+        raise ValueError(f"{key}.types must be a list of losses, not {_shown(types)}.")
+    _check_components(f"{key}.types", types)
+    for item in types:
+        _check_finite(f"{key}.types", list(item.values()))
+        if item["type"] == "MixedLoss":
+            _check_components(f"{key}.types.losses", item.get("losses"))
+
+
+def _check_test_config(test):
+    if not isinstance(test, dict):
+        raise ValueError(f"test_config must hold keys with values, not {_shown(test)}.")
+    known = {*inspect.signature(core.evaluate).parameters, *inspect.signature(core.predict).parameters, "aug_eval"}
+    for key in test:
+        if key not in known:
+            raise ValueError(f"test_config.{_shown(key)} is nothing that PaddleSeg's evaluation knows: leave it out.")
+    for key in ("crop_size", "stride"):
+        value = test.get(key)
+        if value is not None and not (isinstance(value, (list, tuple)) and len(value) == 2):
+            raise ValueError(f"test_config.{key} must be a width and a height, not {_shown(value)}.")
+        for number in value or ():
+            _check_whole(f"test_config.{key}", number, 1)
+    if test.get("is_slide") and not (test.get("crop_size") and test.get("stride")):
+        raise ValueError("test_config.is_slide needs crop_size and stride, a width and a height each.")
+    scales = test.get("scales", 1.0)
+    for scale in scales if isinstance(scales, (list, tuple)) and scales else [scales]:
+        _check_number("test_config.scales", scale)
+        if scale == 0:
+            raise ValueError("test_config.scales must be above 0, not 0.")
+
+
+def _check_component(key, value):
+    if not isinstance(value, dict) or not isinstance(value.get("type"), str):
+        raise ValueError(f"{key} must have a type, which names a component, not be {_shown(value)}.")
+
+
+def _check_components(key, value):
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(f"{key} must be a list of components, not {_shown(value)}.")
+    for item in value:
+        _check_component(key, item)
+
+
+def check_classes(key, value):
+    if isinstance(value, int) and value > CLASSES:
+        raise ValueError(f"{key} is {_shown(value)}; labels and masks have 8 bits: {CLASSES} classes at most.")
+    _check_whole(key, value, 1, CLASSES)
+    if not isinstance(value, int):
+        raise ValueError(f"{key} must be written as {int(value)}, not {value}.")
+
+
+def _check_whole(key, value, least, most=2**31 - 1):
+    """A whole number; one written as 80000.0 is as good, where nothing is counted by it."""
+    whole = isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most
+    if not whole or value != int(value):
+        end = f" to {most}" if most < 2**31 - 1 else " on"
+        raise ValueError(f"{key} must be a whole number from {least}{end}, not {_shown(value)}.")
+
+
+def _check_number(key, value, least=0):
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value < least:
+        above = "" if least == -math.inf else f" from {least} on"
+        hint = "; YAML takes 1.0e-3 or 0.001 for a number, and 1e-3 for text" if isinstance(value, str) else ""
+        raise ValueError(f"{key} must be a number{above}, not {_shown(value)}{hint}.")
+
+
+def _check_finite(key, value):
+    """No NaN and no infinity, however deep."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            _check_finite(key, item)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{key} must be a finite number, not {value}.")
+
+
+def _check_file(key, value):
+    """A path may name nothing yet; it names no folder, device or pipe, where a read would wait for ever."""
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{key} must be the path of a file, not {_shown(value)}.")
+    if value and os.path.exists(value) and not os.path.isfile(value):
+        raise ValueError(f"{key} must be the path of a file, and {_shown(value)} is none.")
+
+
+def _shown(value):
+    text = repr(value) if not isinstance(value, str) else value if value.isidentifier() else repr(value)
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + " ..."

@@ -1,0 +1,118 @@
+"""The folder that a training writes into: nobody else does meanwhile, and nothing of the user's is lost in it."""
+
+import os
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from bisenetv1_plugin import files
+from bisenetv1_plugin.errors import InputError
+
+try:
+    import fcntl
+except ImportError:  # Windows: two trainings in one folder are not noticed there
+    fcntl = None
+
+CHECKPOINT = ("model.pdparams", "model.pdopt")
+_WRITTEN = {*CHECKPOINT, "ema_model.pdparams"}  # in a folder iter_N, best_model or ema_best_model
+
+# Descriptors of the folders that this process trains into. A process that loads data would keep its copy, and with it
+# the lock, for seconds after this one is killed.
+_held = set()
+
+
+def _let_go():
+    while _held:
+        os.close(_held.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
+
+
+@contextmanager
+def alone(save_dir, is_first):
+    """Keep other trainings out of the folder, as long as the block or this process lasts.
+
+    Of a training in several processes only the first does, and all of them may be in.
+    """
+    if os.path.lexists(save_dir) and not os.path.isdir(save_dir):
+        raise InputError(f"--save_dir {save_dir} is no folder: choose another.")
+    made = is_first and not os.path.isdir(save_dir)
+    if is_first:
+        os.makedirs(save_dir, exist_ok=True)
+        _lock(save_dir)
+    try:
+        yield
+    finally:
+        _let_go()
+        if made:
+            with suppress(OSError):  # there is something in it, as there should be
+                os.rmdir(save_dir)
+
+
+def _lock(save_dir):
+    """The system gives the lock back, however this process ends."""
+    if fcntl is None:
+        return
+    folder = os.open(save_dir, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(folder)
+        raise InputError(
+            f"another training writes into {save_dir}: wait for its end, or choose another --save_dir."
+        ) from error
+    except OSError:  # some network file systems have no locks
+        os.close(folder)
+    else:
+        _held.add(folder)
+
+
+def check_outputs(values, iters, save_dir, resume_model, save_interval, do_eval, use_ema):
+    """Refuse to write over what is read, outside of the folder, or over what no training made.
+
+    Args:
+        values (dict): the configuration's, some of which name files.
+        iters (int): the training's last iteration.
+        save_dir, resume_model, save_interval, do_eval, use_ema: of `training.train`.
+
+    Raises:
+        InputError: the training would do so.
+    """
+    reads = [path for path in _texts(values) if os.path.isfile(path)]
+    reads += [os.path.join(resume_model, name) for name in CHECKPOINT] if resume_model else []
+    best = {"best_model": do_eval, "ema_best_model": do_eval and use_ema}
+    root, start = os.path.realpath(save_dir), iteration(resume_model) if resume_model else 0
+    for name in sorted(os.listdir(save_dir)):
+        number = iteration(name) if name.startswith("iter_") else None
+        later = number is not None and start < number <= iters
+        if not (best.get(name) or (later and (number % save_interval == 0 or number == iters))):
+            continue
+        folder = os.path.join(save_dir, name)
+        if not os.path.isdir(folder):
+            raise InputError(f"{folder} is no folder, and a checkpoint of this training would be: move it away.")
+        there = [file for file in os.listdir(folder) if not file.startswith("part-")]
+        if name not in best and not set(CHECKPOINT) <= set(there) and set(there) - _WRITTEN:
+            raise InputError(f"{folder} holds what no training wrote: move it away, or choose another --save_dir.")
+        targets = [os.path.join(folder, file) for file in there if file in _WRITTEN]
+        for path in (folder, *targets):
+            if os.path.commonpath([root, os.path.realpath(path)]) != root:
+                raise InputError(f"{path} leads out of {save_dir}: move it away, or choose another --save_dir.")
+        files.check_outputs(targets, reads, is_ours=lambda path: True)
+
+
+def _texts(value):
+    """Every text in a configuration's values."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _texts(item)
+    elif isinstance(value, str):
+        yield value
+
+
+def iteration(folder):
+    """N of a folder iter_N, from which upstream takes it as well; None of any other."""
+    number = Path(folder).name.rpartition("_")[2]
+    return int(number) if number.isdecimal() else None

@@ -1,0 +1,339 @@
+"""The door of configurations: whatever stands in the file or in --opts, a sentence, before any work."""
+
+import copy
+import functools
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import event, given
+from hypothesis import strategies as st
+from paddleseg.cvlibs import manager
+
+from bisenetv1_plugin import project, zoo
+from bisenetv1_plugin.cli import main
+from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
+from bisenetv1_plugin.datasets.synthetic import write_scenes
+from bisenetv1_plugin.errors import InputError
+
+DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # which is ten times as fast
+PARTS = ("train_dataset", "val_dataset", "loss", "lr_scheduler", "model", "optimizer")
+SHIPPED = sorted(path.stem for path in zoo.folder().glob("*.yml"))
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory):
+    """A folder with a few scenes, the configuration `config.yml` of them, and what no configuration may read."""
+    folder = tmp_path_factory.mktemp("config")
+    write_scenes(folder / "data", train=4, val=2, size=(48, 32), classes=DEMO_CLASSES)
+    (folder / "config.yml").write_text(yaml.safe_dump(small(folder)))
+    os.mkfifo(folder / "pipe.yml")
+    (folder / "folder.yml").mkdir()
+    return folder
+
+
+def small(folder):
+    """The demo's configuration with those scenes, and a backbone that is built at once."""
+    dic = yaml.safe_load(zoo.path_of("bisenetv1_demo_256x128").read_text(encoding="utf-8"))
+    dic["model"]["backbone"] = {"type": TinyBackbone.__name__, "in_channels": 3}
+    dic["train_dataset"].update(dataset_root=str(folder / "data"), train_path=str(folder / "data/train.txt"))
+    dic["val_dataset"].update(dataset_root=str(folder / "data"), val_path=str(folder / "data/val.txt"))
+    dic["test_config"] = {"is_slide": True, "crop_size": [32, 32], "stride": [32, 32]}
+    return dic
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny_backbone():
+    manager.BACKBONES.add_component(TinyBackbone)
+    yield
+    del manager.BACKBONES.components_dict[TinyBackbone.__name__]
+
+
+def _tiny_backbone():
+    import paddle
+
+    class TinyBackbone(paddle.nn.Layer):
+        feat_channels = [4, 4, 4]
+
+        def __init__(self, in_channels=3, pretrained=None):
+            super().__init__()
+            strides = (8, 2, 2)
+            self.convs = paddle.nn.LayerList(
+                [paddle.nn.Conv2D(in_channels if s == 8 else 4, 4, 3, s, 1) for s in strides]
+            )
+
+        def forward(self, x):
+            features = []
+            for conv in self.convs:
+                x = conv(x)
+                features.append(x)
+            return features
+
+    return TinyBackbone
+
+
+TinyBackbone = _tiny_backbone()
+
+
+def opened(path, opts=None):
+    """What every command does with a configuration, as far as it goes without training."""
+    build = project.Builder(project.load_config(str(path), opts, needs=["train_dataset", "val_dataset"]))
+    for part in PARTS:
+        getattr(build, part)
+
+
+def test_the_real_one_is_taken(sandbox):
+    opened(sandbox / "config.yml")
+    opened(sandbox / "config.yml", ["batch_size=2", "test_config.scales=0.75,1.0", "lr_scheduler.learning_rate=0.1"])
+    for name in SHIPPED:
+        project.load_config(str(zoo.path_of(name)))
+
+
+@functools.lru_cache(maxsize=None)
+def shipped(name):
+    return project.load_config(str(zoo.path_of(name))).dic
+
+
+HOSTILE = st.one_of(
+    st.sampled_from(
+        [
+            *(None, True, 0, -1, 1, 2, 255, 256, 257, 10**9, 2**63, -(2**70), 0.5, 1e308, -0.0, 80000.0),
+            *(float("nan"), float("inf"), "", "abc", "2", "1e-3", "a\0b", "\ud800", "/dev/zero", "..", "中" * 90),
+            *([], [1], [1, 1], [[]], {}, {"type": "Normalize"}, {"type": None}, {"type": "Nothing"}, {"a": {"b": []}}),
+            *("SGD", "BiSeNetV1", "BiSeNetV1Loss", "Dataset", "Cityscapes", "MixedLoss", "ResNet18_v1b", "numpy"),
+        ]
+    ),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=8),
+)
+SEEDS = st.integers(0, 2**32)
+
+
+def places(value, above=()):
+    """Where a value is in a configuration, and where those inside of it are."""
+    yield above
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield from places(item, (*above, key))
+
+
+@st.composite
+def mutations(draw, dic):
+    """The configuration with some values replaced, dropped, added or moved."""
+    dic = copy.deepcopy(dic)
+    for _ in range(draw(st.integers(1, 3))):
+        place = draw(st.sampled_from(list(places(dic))[1:] or [("a",)]))
+        inner = dic
+        for key in place[:-1]:
+            inner = inner[key]
+        how = draw(st.sampled_from(["replace", "replace", "replace", "drop", "add", "copy"]))
+        if how == "replace":
+            inner[place[-1]] = draw(HOSTILE)
+        elif how == "drop" and place[-1] in (inner if isinstance(inner, dict) else range(len(inner))):
+            del inner[place[-1]]
+        elif how == "add" and isinstance(inner, dict):
+            inner[
+                draw(st.one_of(st.text(max_size=6), st.sampled_from(["num_classes", "pretrained", "_inherited_"])))
+            ] = draw(HOSTILE)
+        elif how == "copy":
+            other = draw(st.sampled_from(list(places(dic))))
+            found = dic
+            for key in other:
+                found = found[key]
+            inner[place[-1]] = copy.deepcopy(found)
+    return dic
+
+
+@st.composite
+def broken_text(draw, text):
+    """The file's bytes cut, flipped or spliced with what YAML may hold."""
+    content = bytearray(text.encode())
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(0, len(content)))
+        how = draw(st.sampled_from(["cut", "flip", "splice", "splice"]))
+        if how == "cut":
+            content = content[:at]
+        elif how == "flip" and at < len(content):
+            content[at] = draw(st.integers(0, 255))
+        else:
+            content[at:at] = draw(st.sampled_from(PIECES))
+    return bytes(content)
+
+
+PIECES = [
+    *(b"\0", b"\xff", b"\t", b": ", b"- ", b"\n", b"{", b"]", b"&a ", b"*a ", b"<<: *a\n", b"!!python/name:os.system "),
+    *(b"!!python/object/apply:os.system [true]\n", b"!!binary aGk=", b"? [a]\n", b"!!set {a}", b"---\n", b"2001-13-45"),
+    *(
+        b"_base_: config.yml\n",
+        b"_base_: [pipe.yml]\n",
+        b"_base_: folder.yml\n",
+        b"_base_: /dev/zero\n",
+        b"_base_: 3\n",
+    ),
+    *(b"[" * 3000, b"0x" + b"f" * 9000, b"9" * 5000, b'"\\ud800"', b"\xef\xbb\xbf", b"iters: &a [*a]\n", b"1:" * 500),
+    b"x: &x [0,0]\ny: &y [*x,*x,*x,*x,*x,*x]\nz: &z [*y,*y,*y,*y,*y,*y]\nq: [*z,*z,*z]\n",
+]
+
+
+def survives(sandbox, door, run):
+    """Done, or refused in one sentence; in time, and with nothing changed."""
+    before = door.contents(sandbox)
+    with door.in_seconds(20):
+        try:
+            run()
+            event("done")
+        except InputError as error:
+            event("refused")
+            sentence = str(error)
+            assert sentence and "\n" not in sentence and "Traceback" not in sentence
+            sentence.encode("utf-8")
+    assert door.contents(sandbox) == before
+
+
+@given(st.data())
+def test_values(sandbox, door, data):
+    dic = data.draw(mutations(small(sandbox)))
+    path = sandbox.parent / "values.yml"
+    path.write_text(yaml.dump(dic, Dumper=DUMPER))
+    survives(sandbox, door, lambda: opened(path))
+
+
+@given(st.data())
+def test_text(sandbox, door, data):
+    path = sandbox / "text.yml"
+    path.write_bytes(data.draw(broken_text((sandbox / "config.yml").read_text())))
+    survives(sandbox, door, lambda: opened(path))
+
+
+@given(name=st.sampled_from(SHIPPED), data=st.data())
+def test_shipped(sandbox, door, name, data):
+    """With their `_base_` below the mutation, or not, as far as they go without their data."""
+    dic = data.draw(mutations(shipped(name)))
+    path = sandbox.parent / "shipped.yml"
+    path.write_text(
+        yaml.dump({**data.draw(st.sampled_from([{"_base_": str(zoo.path_of(name))}, {}])), **dic}, Dumper=DUMPER)
+    )
+    survives(sandbox, door, lambda: project.load_config(str(path)))
+
+
+@given(st.data())
+def test_opts(sandbox, door, data):
+    keys = st.one_of(st.sampled_from([".".join(map(str, place)) for place in places(small(sandbox))]), st.text())
+    items = st.tuples(keys, st.one_of(HOSTILE.map(repr), st.text(), st.sampled_from(["(" * 300, "-" * 9000 + "1"])))
+    opts = data.draw(st.lists(st.one_of(items.map("=".join), st.text()), min_size=1, max_size=3))
+    survives(sandbox, door, lambda: opened(sandbox / "config.yml", opts))
+
+
+# Each of these was a traceback, or went on.
+WRONG = [
+    ("iters: 0", "iters must be a whole number from 1 on, not 0"),
+    ("iters: abc", "iters must be a whole number from 1 on, not abc"),
+    ("iters: .nan", "iters must be a whole number from 1 on, not nan"),
+    ("batch_size: 0", "batch_size must be a whole number"),
+    ("batch_size: [4]", r"batch_size must be a whole number from 1 on, not \[4\]"),
+    ("model: []", r"model must have a type, which names a component, not be \[\]"),
+    ("model: {type: BiSeNetV1, num_classes: 5, backbone: x}", "model.backbone must have a type"),
+    ("model: {num_classes: 0}", "model.num_classes must be a whole number from 1 to 256, not 0"),
+    ("model: {num_classes: -1}", "model.num_classes must be a whole number"),
+    ("model: {num_classes: '2'}", "model.num_classes must be a whole number from 1 to 256, not '2'"),
+    ("model: {num_classes: 1000000000}", "labels and masks have 8 bits: 256 classes at most"),
+    ("model: {num_classes: 300}", "model.num_classes is 300; labels and masks have 8 bits"),
+    ("model: {backbone: {in_channels: 1000000000}}", "model.backbone.in_channels must be a whole number from 1 to"),
+    ("model: {backbone: {pretrained: pipe.yml}}", "model.backbone.pretrained must be the path of a file, and"),
+    ("loss: 3", "loss must have types and coef, not be 3"),
+    ("loss: {coef: [a, b, c]}", "loss.coef must be a number, not a"),
+    ("loss: {coef: [1, .nan, 1]}", "loss.coef must be a number, not nan"),
+    ("loss: {coef: 3}", "loss.coef must be a list of numbers"),
+    ("loss: {types: [BiSeNetV1Loss]}", "loss.types must have a type"),
+    ("train_dataset: x", "train_dataset must have a type"),
+    ("val_dataset: null", "val_dataset must have a type"),
+    ("train_dataset: {train_path: pipe.yml}", "train_dataset.train_path must be the path of a file"),
+    ("val_dataset: {val_path: /dev/zero}", "val_dataset.val_path must be the path of a file"),
+    ("train_dataset: {transforms: Normalize}", "train_dataset.transforms must be a list of components"),
+    ("lr_scheduler: {learning_rate: .nan}", "lr_scheduler.learning_rate must be a finite number, not nan"),
+    ("lr_scheduler: {learning_rate: 1e-3}", "YAML takes 1.0e-3 or 0.001 for a number, and 1e-3 for text"),
+    ("lr_scheduler: {learning_rate: -1}", "lr_scheduler.learning_rate must be a number from 0 on"),
+    ("optimizer: {weight_decay: .inf}", "optimizer.weight_decay must be a finite number"),
+    ("test_config: {crop_size: 3}", "test_config.crop_size must be a width and a height"),
+    ("test_config: {sclaes: [1]}", "test_config.sclaes is nothing that PaddleSeg's evaluation knows"),
+    ("test_config: null", "test_config must hold keys with values"),
+    ("_base_: wrong.yml", "wrong.yml is a _base_ of itself"),
+    ("_base_: folder.yml", "there is no file .*folder.yml, which .*wrong.yml names as its _base_"),
+    ("_base_: pipe.yml", "there is no file .*pipe.yml"),
+    ("_base_: 3", "must be a path or a list of paths, not 3"),
+    ("_base_: config.yml\nbatch_size: {a: 1}", "a key has values of its own in .*wrong.yml and none in .*config.yml"),
+    ("a: &a [&b [0, 0], *b]\nb: &c [*a, *a]\n" + "".join(f"k{n}: &k{n} [{f'*k{n - 1}, ' * 9}]\n" if n else "k0: &k0 [0]\n"
+     for n in range(9)), "its aliases make more than 100000 values"),
+    ("a: &a [*a]", "an alias stands inside of what it names"),
+    ("a: !!python/object/apply:os.system [id]", "is no YAML of plain values"),
+    ("a: !!python/name:os.system", "is no YAML of plain values"),
+    ("a: " + "[" * 5000, "nests its values too deeply|is no YAML"),
+    ("a: 0x" + "f" * 40, "a is a number of more than 64 bits"),
+    ("- 1", r"wrong.yml must hold keys with values, not \[1\]"),
+    ("", "wrong.yml must hold keys with values, not None"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text, sentence", WRONG, ids=[text[:40] for text, _ in WRONG])
+def test_wrong_values(sandbox, monkeypatch, door, text, sentence):
+    """Over the small configuration; the file is named, and the key."""
+    monkeypatch.chdir(sandbox)
+    own = yaml.safe_load(text) if text.partition(":")[0] in PARTS + ("iters", "batch_size", "test_config") else None
+    text = text if own is None else yaml.safe_dump({"_base_": "config.yml", **own})
+    Path("wrong.yml").write_text(text)
+    with door.in_seconds(10), pytest.raises(InputError, match=sentence) as caught:
+        opened("wrong.yml")
+    assert "wrong.yml" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_files_that_are_none(sandbox, door):
+    for path in (sandbox / "folder.yml", sandbox / "pipe.yml", "/dev/zero", sandbox / "absent.yml"):
+        with door.in_seconds(5), pytest.raises(InputError, match="there is no configuration"):
+            opened(path)
+    path = sandbox.parent / "bytes.yml"
+    path.write_bytes(b"iters: 3\nname: \xe4\n")
+    with pytest.raises(InputError, match="bytes.yml is not UTF-8 from byte 15 on: save it as UTF-8"):
+        opened(path)
+    path.write_bytes(b"# a\n" * 100_000)
+    with pytest.raises(InputError, match="is larger than 262144 bytes"):
+        opened(path)
+
+
+@pytest.mark.parametrize("name", ["train", "val", "predict", "export", "quantize"])
+def test_every_command_refuses_in_a_sentence(sandbox, monkeypatch, capsys, name):
+    monkeypatch.chdir(sandbox)
+    Path("wrong.yml").write_text("_base_: config.yml\niters: 0\n")
+    image = next(Path("data/images/val").iterdir())
+    more = {"train": [], "predict": ["--model_path", "none", "--image_path", str(image)]}
+    arguments = more.get(name, ["--model_path", "none"])
+    assert main([name, "--config", "wrong.yml", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert "Traceback" not in said and "wrong.yml cannot be used: iters must be" in said
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(["--learning_rate", "nan"], ["--learning_rate", "0"], ["--learning_rate", "-1"], ["--learning_rate", "inf"]),
+        *(["--seed", "-1"], ["--seed", str(2**32)], ["--seed", "x"], ["--iters", "0"], ["--batch_size", "0"]),
+        *(["--save_interval", "0"], ["--early_stop_intervals", "0"], ["--opts", "batch_size=0"], ["--opts", "iters"]),
+        *(["--opts", "a.b=1"], ["--opts", "=1"], ["--opts", "iters.a=1"], ["--opts", "loss.coef=[1,1]"]),
+        *(["--opts", "model.num_classes=300"], ["--opts", "loss.coef=[nan]"], ["--opts", "iters=" + "(" * 300]),
+        *(["--profiler_options", "x"], ["--resume_model", "/dev/zero"], ["--save_dir", "config.yml"]),
+        *(["--early_stop_intervals", "1"], ["--num_workers", "-1"], ["--keep_checkpoint_max", "0"]),
+    ],
+    ids=lambda arguments: " ".join(arguments)[:40],
+)
+def test_train_refuses_before_any_work(sandbox, monkeypatch, capsys, door, arguments):
+    monkeypatch.chdir(sandbox)
+    before = door.contents(sandbox)
+    words = ["train", "--config", "config.yml", "--device", "cpu", "--iters", "1", "--save_dir", "refused", *arguments]
+    try:
+        code = main(words)
+    except SystemExit as end:  # argparse's
+        code = end.code
+    said = capsys.readouterr().err
+    assert code == 2 and "Traceback" not in said and ("bisenetv1 train: " in said or "bisenetv1: " in said)
+    assert door.contents(sandbox) == before and not Path("refused").exists()
