@@ -15,7 +15,8 @@ from paddleseg import core
 from paddleseg.cvlibs import Config
 from paddleseg.cvlibs.config import merge_config_dicts
 
-CLASSES = 256  # at most: labels and masks have 8 bits
+CLASSES = 256  # at most: masks have 8 bits, and the labels that PaddleSeg's `Dataset` reads
+_CLASSES_ELSEWHERE = 1 << 16  # of a type that reads its labels itself, such as upstream's PSSLDataset
 _BYTES, _FILES, _VALUES = 1 << 18, 100, 100_000  # of a file; `_base_` in all; with its aliases spelt out
 _CHANNELS = 4096
 _SHOWN = 80  # characters of a value
@@ -158,7 +159,7 @@ def _check(dic):
     for key in ("train_dataset", "val_dataset"):
         if dic.get(key, {}) != {}:
             _check_dataset(key, dic[key])
-    _check_model(dic.get("model", {}))
+    _check_model(dic.get("model", {}), dic.get("train_dataset", {}).get("type"))
     for key in ("optimizer", "lr_scheduler"):
         for name, value in dic.get(key, {}).items():
             _check_finite(f"{key}.{name}", value)
@@ -171,12 +172,13 @@ def _check(dic):
         raise ValueError(f"to_static_training must be true or false, not {_shown(dic['to_static_training'])}.")
 
 
-def _check_model(model):
+def _check_model(model, type_of_data):
+    most = CLASSES if type_of_data == "Dataset" else _CLASSES_ELSEWHERE
     for key, part in (("model", model), ("model.backbone", model.get("backbone", {}))):
         if key == "model.backbone" and part != {}:
             _check_component(key, part)
         if "num_classes" in part:
-            check_classes(f"{key}.num_classes", part["num_classes"])
+            check_classes(f"{key}.num_classes", part["num_classes"], most)
         if part.get("in_channels") is not None:
             _check_whole(f"{key}.in_channels", part["in_channels"], 1, _CHANNELS)
         _check_file(f"{key}.pretrained", part.get("pretrained"))
@@ -252,12 +254,15 @@ def _check_components(key, value):
         _check_component(key, item)
 
 
-def check_classes(key, value):
-    if isinstance(value, int) and value > CLASSES:
-        raise ValueError(f"{key} is {_shown(value)}; labels and masks have 8 bits: {CLASSES} classes at most.")
-    _check_whole(key, value, 1, CLASSES)
-    if not isinstance(value, int):
-        raise ValueError(f"{key} must be written as {int(value)}, not {value}.")
+def check_classes(key, value, most=CLASSES):
+    """Raise ValueError for a number of classes that is none, or more than labels and masks can hold."""
+    if isinstance(value, int) and value > most:
+        raise ValueError(
+            f"{key} is {_shown(value)}; labels and masks have {most.bit_length() - 1} bits: {most} classes at most."
+        )
+    if isinstance(value, (float, bool)):
+        raise ValueError(f"{key} must be a whole number from 1 to {most}, not {_shown(value)}.")
+    _check_whole(key, value, 1, most)
 
 
 def _check_whole(key, value, least, most=2**31 - 1):

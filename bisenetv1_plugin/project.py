@@ -42,15 +42,15 @@ class Builder:
     """PaddleSeg's `SegBuilder`; a part that cannot be built raises `InputError`."""
 
     def __init__(self, cfg):
+        self.config = cfg
         self._builder = SegBuilder(cfg)
 
     def __getattr__(self, part):
         if not hasattr(SegBuilder, part):
             raise AttributeError(part)
         built = _refusing(f"the configuration's {part} cannot be built", getattr, self._builder, part)
-        if part in ("train_dataset", "val_dataset"):  # which may say it in its class alone
-            classes = getattr(built, "num_classes", 1)
-            _refusing(f"the configuration's {part} cannot be used", configuration.check_classes, "num_classes", classes)
+        if part == "val_dataset":  # whose class may say it alone
+            _check_classes(getattr(built, "num_classes", 1))
         return built
 
 
@@ -58,12 +58,18 @@ def trained_model(build, path):
     """The configuration's model in evaluation mode with the weights of `path`.
 
     Raises:
-        InputError: the weights cannot be read, or do not account for every tensor.
+        InputError: the weights cannot be read, or do not account for every tensor; or there are more classes than a
+            mask can hold.
     """
+    _check_classes(build.config.model_cfg.get("num_classes", 1))
     model = build.model
     _refusing(f"the weights {path} cannot be used", load_trained, model, path)
     model.eval()
     return model
+
+
+def _check_classes(number):
+    _refusing("the configuration cannot be used", configuration.check_classes, "num_classes", number)
 
 
 def _refusing(what, function, *arguments, **keywords):
