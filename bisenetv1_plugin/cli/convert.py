@@ -90,7 +90,7 @@ def _to_torch(args):
     terminal.load_paddle()
     from bisenetv1_plugin.weights import load_state
 
-    state = {name: np.asarray(value) for name, value in load_state(args.src).items()}
+    state = {name: value for name, value in load_state(args.src).items() if isinstance(value, np.ndarray)}
     tensors = conversion.to_torch(state, args.family)
     checkpoint.write(tensors, args.dst)
     print(f"{len(tensors)} tensors are in {args.dst}")

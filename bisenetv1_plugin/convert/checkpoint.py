@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import os
 import re
+import zipfile
 from collections.abc import Mapping
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +20,10 @@ _SAFE_TORCH = (2, 6)
 # What training tools wrap a state dict in, and what they put before its names.
 _WRAPPERS = ("state_dict", "model", "model_state", "net")
 _PARALLEL = "module."
+
+_NAME = 1000  # characters of a tensor's name
+_TOLD = 300  # characters of a library's words
+_TIMES = 4  # as large as its file are the tensors of one at most: some are in it once and have two names
 
 
 def read(path: str) -> dict[str, np.ndarray]:
@@ -37,6 +43,10 @@ def read(path: str) -> dict[str, np.ndarray]:
     if not os.path.isfile(path):
         raise FileNotFoundError(f"There is no checkpoint at {path}.")
     tensors = _read_safetensors(path) if path.endswith(".safetensors") else _read_torch(path)
+    for name in tensors:
+        if not isinstance(name, str) or len(name) > _NAME or not name.isprintable():
+            shown = repr(name[:40]) if isinstance(name, str) else type(name).__name__
+            raise ValueError(f"{path} holds no state dict: {shown} is no tensor's name.")
     prefix = _PARALLEL if all(name.startswith(_PARALLEL) for name in tensors) else ""
     return {name[len(prefix) :]: values for name, values in tensors.items()}
 
@@ -69,32 +79,54 @@ def _read_safetensors(path: str) -> dict[str, np.ndarray]:
     try:
         tensors = load_file(path)
     except Exception as error:
-        raise ValueError(f"{path} cannot be read as safetensors: {error}.") from error
+        raise ValueError(f"{path} cannot be read as safetensors: {_words(error)}.") from error
     return {name: _float32(values) for name, values in tensors.items()}
 
 
 def _read_torch(path: str) -> dict[str, np.ndarray]:
     torch = _torch()
+    size = os.path.getsize(path)
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if sum(part.file_size for part in archive.infolist()) > size:
+                    raise ValueError("it is compressed, which PyTorch's own files are not.")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = re.sub(r"\x1b\[\d+m", "", str(error)).strip().splitlines() or [type(error).__name__]
         raise ValueError(
             f"{path} cannot be read as a PyTorch checkpoint of plain tensors, and nothing in it was executed: "
-            f"{reason[0]} It is damaged or holds more than tensors. If you trust its source, write its tensors alone "
-            "to another file: torch.save(torch.load(SRC, weights_only=False)['state_dict'], DST)"
+            f"{_words(error)} It is damaged or holds more than tensors. If you trust its source, write its tensors "
+            "alone to another file: torch.save(torch.load(SRC, weights_only=False)['state_dict'], DST)"
         ) from error
     for wrapper in _WRAPPERS:
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
     if not isinstance(state, dict) or not state or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise ValueError(f"{path} holds no state dict: it must be a dictionary of named tensors.")
-    return {name: _float32(value.float() if value.is_floating_point() else value) for name, value in state.items()}
+    try:
+        if sum(value.numel() * value.element_size() for value in state.values()) > _TIMES * size:
+            raise ValueError("They are larger than the file.")
+        return {name: _float32(_plain(value)) for name, value in state.items()}
+    except Exception as error:  # sparse, quantized, without values, ...
+        raise ValueError(f"{path} holds tensors that are no plain arrays of numbers. {_words(error)}") from error
+
+
+def _plain(tensor: Any) -> Any:
+    """A tensor that NumPy knows: without a gradient, and of no precision below float32."""
+    tensor = tensor.detach()
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
+def _words(error: Exception) -> str:
+    """The first line of a library's message, without what a terminal would obey."""
+    lines = re.sub(r"\x1b\[\d+m", "", str(error)).strip().splitlines() or [type(error).__name__]
+    line = lines[0] if len(lines[0]) <= _TOLD else lines[0][:_TOLD] + " ..."
+    return line if line.isprintable() else repr(line)
 
 
 def _float32(values: object) -> np.ndarray:
     values = np.asarray(values)
-    return values.astype("float32") if np.issubdtype(values.dtype, np.floating) else values
+    return values.astype("float32", copy=False) if np.issubdtype(values.dtype, np.floating) else values
 
 
 def _torch() -> ModuleType:

@@ -29,6 +29,7 @@ _COUNTER = ".num_batches_tracked"
 _CLASSIFIER = ("fc.weight", "fc.bias")  # of an ImageNet network: a backbone ends before it
 
 _SHOWN = 6
+_MOST_CLASSES = 65536
 
 
 @dataclass
@@ -148,7 +149,7 @@ def _variant(family: Family, backbone: str, shapes: Mapping[str, tuple[int, ...]
         published = ", ".join(dict.fromkeys(name for name, _ in family.variants))
         raise ValueError(f"Its backbone is {backbone or 'unknown'}; {family.name} was published with {published} only.")
     auxiliary = family.their_name("heads.0.conv_1x1.weight")
-    hidden_channels = shapes[auxiliary][1] if auxiliary in shapes else 0
+    hidden_channels = shapes[auxiliary][1] if len(shapes.get(auxiliary, ())) == 4 else 0
     return family.variants.get((backbone, hidden_channels), variants[0])
 
 
@@ -156,7 +157,10 @@ def _num_classes(family: Family, shapes: Mapping[str, tuple[int, ...]]) -> int:
     classifier = family.their_name("heads.2.conv_1x1.weight")
     if classifier not in shapes:
         raise ValueError(f"The principal head is missing: there is no {classifier}.")
-    return shapes[classifier][0]
+    shape = shapes[classifier]
+    if len(shape) != 4 or not 1 <= shape[0] <= _MOST_CLASSES:  # a network of so many is built below
+        raise ValueError(f"The principal head {classifier} is {_shape(shape)}, which is no classifier's.")
+    return shape[0]
 
 
 def _names(
@@ -197,4 +201,4 @@ def _shape(shape: Iterable[int]) -> str:
 def _some(names: Iterable[str]) -> str:
     names = list(names)
     more = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(repr(name)[1:-1] for name in names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -71,6 +71,8 @@ def backbone_type(shapes: Mapping[str, tuple[int, ...]], prefix: str) -> str:
     blocks = len({name.split(".")[1] for name in own if name.startswith("layer3.")})
     bottleneck = "layer1.0.conv3.weight" in own
     depth = {(2, False): 18, (6, False): 34, (6, True): 50, (23, True): 101}.get((blocks, bottleneck))
-    stems = [own[name][0] for name in ("conv1.0.weight", "stem.0.weight", "conv1.conv1.weight") if name in own]
+    stems = [
+        next(iter(own[name]), 0) for name in ("conv1.0.weight", "stem.0.weight", "conv1.conv1.weight") if name in own
+    ]
     stem = {32: "v1c", 64: "v1s"}.get(stems[0]) if stems else "v1b"
     return f"ResNet{depth}_{stem}" if depth and stem else ""

@@ -1,16 +1,18 @@
 """Weights that somebody else has made: they give arrays or a sentence, in the time and memory of the file's size."""
 
+import io
 import pickle
 import pickletools
 import struct
 import tracemalloc
 import warnings
+import zipfile
 from collections import OrderedDict
 
 import numpy as np
 import pytest
 
-from bisenetv1_plugin import weights
+from bisenetv1_plugin import pickles, weights
 
 hypothesis = pytest.importorskip("hypothesis")
 from hypothesis import event, given  # noqa: E402
@@ -63,7 +65,7 @@ BOMBS = {
     "such a tuple in a message": state(text("a"), NESTED + b"cnumpy.core.multiarray\n_reconstruct\nh\x00)K\x00\x87R"),
     "such a tuple in a set": state(text("a"), b"c__builtin__\nset\n]" + NESTED + b"a\x85R"),
     "a list in itself": state(text("a"), b"]q\x00h\x00ah\x00a"),
-    "a deep list": state(text("a"), b"])" + b"\x85" * 100000 + b"a"),
+    "a deep list": state(text("a"), b"])" + b"\x85" * 20000 + b"a"),
     "a large number in the memo": state(text("a"), b"N" + put(2**31 - 1)),
     "bytes of no file's length": b"\x80\x04\x8e" + struct.pack("<Q", 2**62),
     "text of no file's length": b"\x80\x04\x8d" + struct.pack("<Q", 2**40) + b"a",
@@ -71,7 +73,6 @@ BOMBS = {
     "an integer of a megabyte": state(text("a"), b"\x8b" + struct.pack("<I", MEBIBYTE) + b"\x7f" * MEBIBYTE),
     "digits": state(text("a"), b"L" + b"9" * MEBIBYTE + b"L\n"),
     "a name without end": b"c" + b"a" * MEBIBYTE + b"\nb\n.",
-    "opcodes without end": b"\x80\x02(" + b"N" * 2_000_001 + b"t.",
     "two equal long names": (
         b"\x80\x02}"
         + text("a" * MEBIBYTE)
@@ -88,10 +89,10 @@ BOMBS = {
         text("a"),
         b"(" + text("a" * MEBIBYTE) + b"q\x00" + b"c_codecs\nencode\nh\x00X\x06\x00\x00\x00latin1\x86R" * 1000 + b"t",
     ),
-    "one list, in a thousand sets": state(
-        text("a"), b"(](" + text("a") * 100000 + b"eq\x00" + b"c__builtin__\nset\nh\x00\x85R" * 1000 + b"t"
+    "one list, in many sets": state(
+        text("a"), b"(](" + text("a") * 20000 + b"eq\x00" + b"c__builtin__\nset\nh\x00\x85R" * 1000 + b"t"
     ),
-    "one list, in a thousand ordered dictionaries": state(
+    "one list, in many ordered dictionaries": state(
         text("a"),
         b"(]("
         + (b"](" + text("a") + b"Ne") * 10000
@@ -113,7 +114,7 @@ BOMBS = {
     ),
     "a state of many parts": state(
         text("a"),
-        b"((" + b"N" * 500000 + b"tq\x00" + (b"cnumpy\ndtype\n" + text("f4") + b"\x89\x88\x87Rh\x00b") * 5000 + b"t",
+        b"((" + b"N" * 100000 + b"tq\x00" + (b"cnumpy\ndtype\n" + text("f4") + b"\x89\x88\x87Rh\x00b") * 5000 + b"t",
     ),
     "one part, named again and again": state(
         text("p0"),
@@ -236,13 +237,18 @@ def load(door, tmp_path):
 
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_bombs(load, bomb):
-    found = load(BOMBS[bomb], memory=200 * MEBIBYTE)
+    found = load(BOMBS[bomb], seconds=30, memory=200 * MEBIBYTE)
     assert isinstance(found, dict) == (bomb in HARMLESS), found if isinstance(found, str) else bomb
 
 
 @pytest.mark.parametrize("name", FORGED)
 def test_nothing_poses_as_a_tensor(load, name):
     assert isinstance(load(FORGED[name]), str)
+
+
+def test_opcodes_without_end(load, monkeypatch):
+    monkeypatch.setattr(pickles, "_STEPS", 10000)
+    assert "10000 opcodes" in load(b"\x80\x02(" + b"N" * 10000 + b"t.")
 
 
 def test_a_length_is_not_believed(load):
@@ -341,13 +347,9 @@ HOSTILE = [
 
 
 @st.composite
-def mutated(draw):
-    """A real file with bytes changed, or with opcodes left out, doubled, moved or exchanged for others."""
-    content = draw(st.sampled_from(FILES))
-    if draw(st.booleans()):
-        parts, pool = [bytes([byte]) for byte in content], [bytes([byte]) for byte in range(256)]
-    else:
-        parts, pool = opcodes(content), HOSTILE + opcodes(draw(st.sampled_from(FILES)))
+def changed(draw, content, pool):
+    """A file with bytes changed; with a pool of opcodes, with some left out, doubled, moved or exchanged for others."""
+    parts, pool = (opcodes(content), pool) if pool else ([bytes([byte]) for byte in content], BYTES)
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(0, len(parts) - 1))
         end = at + draw(st.integers(0, 3))
@@ -356,6 +358,15 @@ def mutated(draw):
         )
         parts = parts or [b"."]
     return b"".join(parts)
+
+
+BYTES = [bytes([byte]) for byte in range(256)]
+
+
+@st.composite
+def mutated(draw):
+    pool = draw(st.sampled_from([None, HOSTILE + opcodes(draw(st.sampled_from(FILES)))]))
+    return draw(changed(draw(st.sampled_from(FILES)), pool))
 
 
 @pytest.mark.parametrize("content", FILES)
@@ -395,3 +406,109 @@ def size(value, seen):
         return 0
     seen.add(id(value))
     return sum(size(item, seen) for item in (value.values() if isinstance(value, dict) else value))
+
+
+# The second door: PyTorch's and safetensors' checkpoints, which `bisenetv1 convert` reads.
+
+
+def torch_file(make, **keywords):
+    torch = pytest.importorskip("torch")
+    content = io.BytesIO()
+    torch.save(make(torch), content, **keywords)
+    return content.getvalue()
+
+
+def repacked(content, change=lambda name, part: part, compression=zipfile.ZIP_STORED):
+    """An archive of PyTorch's with its parts changed."""
+    changed = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(changed, "w", compression) as new:
+        for name in old.namelist():
+            new.writestr(name, change(name, old.read(name)))
+    return changed.getvalue()
+
+
+def ordinary(torch):
+    weights = {"module.conv.weight": torch.ones(2, 3), "module.bn.num_batches_tracked": torch.tensor(3)}
+    return {"state_dict": {**weights, "module.half": torch.ones(2).half()}, "epoch": 3}
+
+
+CHECKPOINTS = {
+    "parameters": lambda: torch_file(lambda torch: {"a": torch.nn.Parameter(torch.ones(2))}),
+    "sparse": lambda: torch_file(lambda torch: {"a": torch.eye(2).to_sparse()}),
+    "without values": lambda: torch_file(lambda torch: {"a": torch.ones(2, device="meta")}),
+    "quantized": lambda: torch_file(lambda torch: {"a": torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8)}),
+    "conjugate": lambda: torch_file(lambda torch: {"a": torch.ones(2, dtype=torch.complex64).conj()}),
+    "nested": lambda: torch_file(lambda torch: {"a": torch.nested.nested_tensor([torch.ones(2)])}),
+    "one value, expanded": lambda: torch_file(lambda torch: {"a": torch.ones(1).expand(20000, 20000)}),
+    "one tensor, a thousand names": lambda: torch_file(
+        lambda torch: dict.fromkeys(map(str, range(1000)), torch.ones(10**6))
+    ),
+    "numbers for names": lambda: torch_file(lambda torch: {1: torch.ones(2)}),
+    "a name that a terminal obeys": lambda: torch_file(lambda torch: {"\x1b[2J": torch.ones(2)}),
+    "compressed": lambda: repacked(
+        torch_file(lambda torch: {"a": torch.zeros(10**6)}), compression=zipfile.ZIP_DEFLATED
+    ),
+    "a call": lambda: repacked(
+        torch_file(ordinary),
+        lambda name, part: b"\x80\x02cos\nsystem\nX\x02\x00\x00\x00ls\x85R." if name.endswith("data.pkl") else part,
+    ),
+    "nothing": lambda: b"",
+}
+
+
+@pytest.fixture
+def read(door, tmp_path):
+    """Read bytes as a checkpoint: its arrays or the sentence."""
+    pytest.importorskip("torch")
+    pytest.importorskip("safetensors")
+    from bisenetv1_plugin.convert import checkpoint
+
+    def read(content, name="w.pth"):
+        path = tmp_path / name
+        path.write_bytes(content)
+        before = door.contents(tmp_path)
+        try:
+            with door.in_seconds(10), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of PyTorch's own functions
+                found = checkpoint.read(str(path))
+            assert sum(values.nbytes for values in found.values()) <= 8 * len(content)
+        except ValueError as error:
+            found = str(error)
+            assert len(found) < 1000 and found.isprintable() and str(path) in found
+        assert door.contents(tmp_path) == before
+        return found
+
+    return read
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_checkpoints(read, name):
+    found = read(CHECKPOINTS[name]())
+    assert isinstance(found, dict) == (name == "parameters"), found
+
+
+@st.composite
+def mutated_checkpoints(draw):
+    form = draw(st.sampled_from(["safetensors", "legacy", "archive", "opcodes"]))
+    if form == "safetensors":
+        tensors = {"conv.weight": np.ones((2, 3), "float32"), "half": np.ones(2, "float16")}
+        return "w.safetensors", draw(changed(pytest.importorskip("safetensors.numpy").save(tensors), None))
+    if form == "opcodes":
+        content = torch_file(ordinary)
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            own = opcodes(archive.read("archive/data.pkl"))
+        new = draw(changed(b"".join(own), own + HOSTILE))
+        return "w.pth", repacked(content, lambda name, part: new if name.endswith("data.pkl") else part)
+    return "w.pth", draw(changed(torch_file(ordinary, _use_new_zipfile_serialization=form == "archive"), None))
+
+
+@given(file=mutated_checkpoints())
+def test_mutated_checkpoints(read, file):
+    name, content = file
+    event("read" if isinstance(read(content, name), dict) else "refused")
+
+
+def test_real_checkpoints_are_read(read):
+    for archive in (True, False):
+        found = read(torch_file(ordinary, _use_new_zipfile_serialization=archive))
+        assert list(found) == ["conv.weight", "bn.num_batches_tracked", "half"] and found["half"].dtype == "float32"
