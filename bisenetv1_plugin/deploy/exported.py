@@ -11,7 +11,7 @@ from paddleseg.deploy.infer import DeployConfig
 
 from bisenetv1_plugin import files
 from bisenetv1_plugin.deploy.preparing import Preparation
-from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.errors import InputError, brief
 
 
 class Export:
@@ -123,7 +123,7 @@ def _checked(path: str) -> dict[str, Any]:
         with open(path, "rb") as file:
             content = yaml.safe_load(file.read(_LARGEST))
     except (ValueError, RecursionError, yaml.YAMLError) as error:
-        why = f"it is no YAML ({_first_line(error)})"
+        why = f"it is no YAML ({brief(error)})"
         raise InputError(f"{path} is not the deploy.yaml of an export: {why}.") from error
     values = content.get("Deploy") if isinstance(content, dict) else None
     if not isinstance(values, dict):
@@ -151,7 +151,7 @@ def _build(path: str, transforms: list[dict[str, Any]]) -> None:
         try:
             manager.TRANSFORMS[transform["type"]](**rest)
         except Exception as error:  # whatever a transform raises about its values
-            why = _first_line(error)
+            why = brief(error)
             raise InputError(
                 f"{path}: the transform {transform['type']} does not take {_short(rest)} ({why}). Export again."
             ) from error
@@ -192,7 +192,3 @@ def _is_color(value: Any) -> bool:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:80]} ..."
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

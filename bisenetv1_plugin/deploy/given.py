@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from bisenetv1_plugin.deploy import images
-from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.errors import InputError, brief
 
 KINDS = "a path, the bytes of an image file, a NumPy array, a PIL image, or a list of them"
 
@@ -77,7 +77,7 @@ def _of_pillow(image: Image.Image) -> np.ndarray:
     except images.READ_ERRORS as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"the PIL image cannot be read ({error}).") from error
+        raise InputError(f"the PIL image cannot be read ({brief(error)}).") from error
 
 
 def _of_array(array: np.ndarray, order: str | None) -> np.ndarray:

@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from bisenetv1_plugin.datasets.reading import READ_ERRORS, decode_file, has_reader, is_regular
 from bisenetv1_plugin.deploy.frames import VIDEOS, Frames, is_camera
-from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.errors import InputError, brief
 from bisenetv1_plugin.files import is_stream
 
 _IMAGES = (".jpeg", ".jpg", ".bmp", ".png")  # upstream's
@@ -180,9 +180,9 @@ def _damage(file: str | bytes) -> str:
     except PermissionError:
         return "permission denied: ask for the right to read it"
     except OSError as error:
-        return error.strerror or f"{error}: {_CUT_OFF}"
+        return error.strerror or f"{brief(error)}: {_CUT_OFF}"
     except READ_ERRORS as error:
-        return f"{error}: {_CUT_OFF}"
+        return f"{brief(error)}: {_CUT_OFF}"
     return ""
 
 

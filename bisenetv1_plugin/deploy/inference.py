@@ -16,7 +16,7 @@ from bisenetv1_plugin.deploy.masks import of_output, restore
 from bisenetv1_plugin.deploy.pipeline import Behind, ahead
 from bisenetv1_plugin.deploy.preparing import Prepared
 from bisenetv1_plugin.deploy.runtimes import Runtime
-from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.errors import InputError, brief
 
 
 class Writer(Protocol):
@@ -122,7 +122,7 @@ def naming_memory() -> Iterator[None]:
             raise InputError("it needs more memory than there is; make it smaller, or cut it into tiles.") from error
         if not isinstance(error, RuntimeError):
             raise
-        raise InputError(f"the runtime cannot run it ({' '.join(str(error).split())[:300]}).") from error
+        raise InputError(f"the runtime cannot run it ({brief(error)}).") from error
 
 
 class Picture(NamedTuple):

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from paddleseg.transforms import Compose, Normalize
 
-from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.errors import InputError, brief
 
 # What PaddleSeg's transforms raise for a picture, or a value of theirs, that they cannot use.
 _REFUSALS = (cv2.error, AssertionError, IndexError, KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError)
@@ -53,7 +53,7 @@ class Preparation:
             except _REFUSALS as error:
                 if isinstance(error, cv2.error) and "Insufficient memory" in str(error):
                     raise
-                raise InputError(f"the transforms cannot take it: {' '.join(str(error).split())}") from error
+                raise InputError(f"the transforms cannot take it: {brief(error)}") from error
             return Prepared(sample["img"], sample["trans_info"])
         image = np.empty((3, *pixels.shape[:2]), self._tables.dtype)
         for plane, table, channel in zip(image, self._tables, self._order):

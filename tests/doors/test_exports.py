@@ -1,0 +1,228 @@
+"""The door of exported folders: `deploy.yaml`, the probe, and the pictures that are given to them."""
+
+import io
+import os
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from hypothesis import event, given
+from hypothesis import strategies as st
+from PIL import Image
+
+from bisenetv1_plugin.deploy import given as pictures
+from bisenetv1_plugin.deploy import images, probe
+from bisenetv1_plugin.deploy.exported import Export
+from bisenetv1_plugin.errors import InputError
+
+SECONDS = 20
+
+hostile = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**70), 2**70),
+    st.integers(-2, 300),
+    st.floats(),
+    st.text(max_size=8),
+    st.sampled_from(
+        [
+            *("../deploy.yaml", "/etc/passwd", "model.onnx/../..", "", ".", "..", "a/b", "a\0b", "C:\\x", "abc" * 200),
+            *("probe.npz", "softmax", "int8", "Normalize", "Compose", "os.system", "\ud800"),
+            *([], {}, [[]], [1, 3, -1, -1], [None] * 4, [0, 0, 0, 0], [2**40] * 4, ["a"] * 257, [[0, 0, 256]]),
+            *([{"type": "Normalize", "mean": [0.5] * 5}], [{"type": "Normalize", "std": [0, 0, 0]}], [{"type": 3}]),
+            *([{"type": "Resize", "target_size": [0, 0]}], [{"type": "Padding", "target_size": [-1, -1]}], [{}]),
+            *([{"type": "open", "file": "/etc/passwd"}], [{"type": "Resize", "target_size": {"a": 1}}], ["Normalize"]),
+            *([{"type": "LimitLong", "max_long": 0}], [{"type": "ResizeByShort", "short_size": "x"}], [None]),
+        ]
+    ),
+)
+
+
+@st.composite
+def mutations(draw):
+    """What is done to a `deploy.yaml`: values put under keys, and cuts, flips and splices of its text."""
+    values = draw(st.lists(st.tuples(st.sampled_from(KEYS), hostile), max_size=3))
+    edits = draw(st.lists(st.tuples(st.floats(0, 1), st.sampled_from(EDITS)), max_size=draw(st.sampled_from([0, 3]))))
+    return values, edits
+
+
+KEYS = ["model", "params", "onnx", "openvino", "transforms", "input_shape", "output_op", "precision", "classes"]
+KEYS += ["colors", "output_dtype", "Deploy", "new"]
+EDITS = [
+    b"",
+    b"\0",
+    b"\xff",
+    b"!!python/object/apply:os.system ['true']",
+    b"&a [*a, *a]",
+    b"- - - " * 3000,
+    b"{",
+    b"\t",
+]
+EDITS += [b"'", b": ", b"\n", b"[" * 9999, b"<<: *x\n", b"1e999", b".nan", b"Deploy:\n", b"\xef\xbb\xbf", b"%TAG ! a"]
+
+
+def changed(content, edits):
+    """Bytes with others in their place, or cut off there."""
+    for place, edit in edits:
+        at = int(place * len(content))
+        content = content[:at] + edit + content[at + len(edit) :] if edit else content[:at]
+    return content
+
+
+@pytest.fixture(scope="module")
+def folder(dynamic, tmp_path_factory):
+    """An export to be spoilt, its models empty."""
+    copy = tmp_path_factory.mktemp("door") / "exported"
+    copy.mkdir()
+    for path in dynamic.iterdir():
+        (copy / path.name).touch()
+    shutil.copy(dynamic / "deploy.yaml", copy)
+    return copy
+
+
+def one_sentence(error):
+    said = str(error)
+    assert said and "\n" not in said and len(said) < 1000, said
+    return type(error).__name__
+
+
+@pytest.fixture(scope="module")
+def original(folder):
+    return (folder / "deploy.yaml").read_bytes()
+
+
+def test_it_opens(folder, original):
+    (folder / "deploy.yaml").write_bytes(original)
+    assert Export(folder / "deploy.yaml").classes
+
+
+PICTURE = np.random.RandomState(0).randint(0, 255, (7, 9, 3)).astype("uint8")
+
+
+@given(mutations())
+def test_deploy_yaml(door, folder, original, mutation):
+    values, edits = mutation
+    content = yaml.safe_load(original)
+    for key, value in values:
+        (content if key == "Deploy" else content["Deploy"] if isinstance(content["Deploy"], dict) else {})[key] = value
+    path = folder / "deploy.yaml"
+    text = yaml.dump(content, allow_unicode=True).encode("utf-8", "surrogatepass")
+    path.write_bytes(changed(text, edits))
+    before = door.contents(folder)
+    with door.in_seconds(SECONDS):
+        try:
+            export = Export(path)
+            assert all(os.path.dirname(named) == str(folder) for named in export.files)
+            event("opened")
+            event(f"prepared {export.prepare(PICTURE).image.ndim}")
+        except InputError as error:
+            event(one_sentence(error))
+    assert door.contents(folder) == before
+
+
+class Runtime:
+    """Gives class 0 everywhere."""
+
+    def run(self, array):
+        assert array.dtype == "float32" and array.ndim == 4
+        return np.zeros((array.shape[0], *array.shape[2:]), "int32")
+
+
+@st.composite
+def probes(draw):
+    """The arrays of a probe's file, right ones and others."""
+    shapes = st.sampled_from([(4,), (1, 4), (64, 96), (1, 64, 96), (3,), (0,), (), (1, 64, 96, 1)])
+    kinds = st.sampled_from(["int64", "uint8", "bool", "float64", "U3", "complex64", "uint64"])
+    arrays = {
+        "shape": np.array([1, 3, 64, 96]),
+        "mask": np.zeros((1, 64, 96), "uint8"),
+        "clear": np.ones((1, 64, 96), bool),
+    }
+    for name in draw(st.sets(st.sampled_from([*arrays]))):
+        if name == "shape" and draw(st.booleans()):
+            arrays[name] = np.array(draw(st.lists(st.integers(-3, 2**62), min_size=4, max_size=4)))
+        else:
+            arrays[name] = np.zeros(draw(shapes), draw(kinds))
+    for name in draw(st.sets(st.sampled_from([*arrays]), max_size=1)):
+        del arrays[name]
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)
+    edits = draw(st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=4)), max_size=draw(st.sampled_from([0, 3]))))
+    return changed(file.getvalue(), edits)
+
+
+@given(probes())
+def test_probe(door, tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / probe.NAME
+    path.write_bytes(content)
+    with door.in_seconds(SECONDS):
+        try:
+            event(str(probe.is_right(Runtime(), path.parent)))
+        except InputError as error:
+            event(one_sentence(error))
+
+
+def encoded():
+    """Pictures in the formats that people have, with and without an orientation."""
+    found = []
+    for kind in ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM"):
+        for mode in ("RGB", "L", "P", "RGBA", "1", "I;16"):
+            file = io.BytesIO()
+            exif = Image.Exif()
+            exif[0x0112] = 6
+            try:
+                Image.fromarray(PICTURE).convert("L" if mode == "I;16" else mode).convert(mode).save(
+                    file, kind, exif=exif
+                )
+            except (OSError, ValueError, TypeError):
+                continue
+            found.append(file.getvalue())
+    return found
+
+
+FILES = encoded()
+
+
+@given(
+    st.sampled_from(FILES),
+    st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=6)), max_size=4),
+    st.sampled_from([".png", ".jpg", ".webp", ".tif", ".bmp"]),
+)
+def test_pictures(door, tmp_path_factory, content, edits, ending):
+    content = changed(content, edits)
+    path = str(tmp_path_factory.getbasetemp() / f"picture{ending}")
+    with open(path, "wb") as file:
+        file.write(content)
+    found = []
+    with door.in_seconds(SECONDS):
+        for given_as in (path, content):
+            try:
+                found.append(images.decode(given_as))
+                assert found[-1].dtype == "uint8" and found[-1].shape[2:] == (3,) and found[-1].size
+            except InputError as error:
+                event(one_sentence(error))
+                found.append(None)
+        assert (found[0] is None) == (found[1] is None)
+        if found[0] is not None:
+            event("decoded")
+            assert np.array_equal(*found)
+        try:
+            pictures.pixels_of(content)
+        except InputError as error:
+            one_sentence(error)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "MPO"])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_a_picture_is_turned_alike_however_it_is_given(kind, orientation, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"picture.{kind.lower()}"
+    Image.fromarray(PICTURE).save(path, kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {}))
+    with Image.open(path) as image:
+        of_pillow = pictures.pixels_of(image)
+    of_path = pictures.pixels_of(path)
+    assert of_pillow.shape == of_path.shape == cv2.imread(str(path)).shape
+    assert np.abs(of_pillow.astype(int) - of_path).max() <= (8 if kind in ("JPEG", "MPO") else 0)
