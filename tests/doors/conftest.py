@@ -30,7 +30,7 @@ hypothesis.settings.load_profile("doors")
 
 
 def contents(folder):
-    """What is in a folder, by path: the bytes of every file (of large ones, what the system notes), and where links lead."""
+    """What is in a folder, by path: where links lead, and the bytes of files; of large ones, what the system notes."""
     found = {}
     for inner, folders, names in os.walk(folder):
         for name in [*folders, *names]:
