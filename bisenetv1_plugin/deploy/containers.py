@@ -12,15 +12,15 @@ from typing import BinaryIO
 BOXES, ELEMENTS = (".mp4", ".mov"), (".mkv", ".webm")
 # FFmpeg goes by what is in a file: a playlist, or a list to concatenate, would open the files and addresses in it,
 # whatever its own name ends with. These hold their own frames. For OpenCV and for PyAV, in FFmpeg's words.
-FFMPEG_OPTIONS = {"format_whitelist": "mov,matroska,avi", "protocol_whitelist": "file"}
+FFMPEG_OPTIONS = {"format_whitelist": "mov,matroska,avi,mjpeg,jpeg_pipe", "protocol_whitelist": "file"}
 _FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"udta", b"uuid", b"junk")
 
 
 def is_video(head: bytes) -> bool:
-    """Whether a file that begins so (12 bytes) is MP4, MOV, Matroska, WebM or AVI."""
+    """Whether a file that begins so (12 bytes) is MP4, MOV, Matroska, WebM, AVI, or JPEGs one after another."""
     return (
         head[4:8] in _FIRST_BOXES
-        or head.startswith(b"\x1a\x45\xdf\xa3")  # EBML
+        or head.startswith((b"\x1a\x45\xdf\xa3", b"\xff\xd8\xff"))  # EBML, JPEG
         or (head.startswith(b"RIFF") and head[8:11] == b"AVI")
     )
 
