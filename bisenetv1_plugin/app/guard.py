@@ -3,7 +3,7 @@
 import asyncio
 import re
 import socket
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 from bisenetv1_plugin.errors import InputError
 
@@ -70,30 +70,34 @@ class Guard:
         try:
             self._check_names(scope)
             length = self._length(scope)
-            if scope["method"] != "POST":
-                return await self._app(scope, receive, answer)
-            if not self._is_upload(scope["path"]):
-                length = 0
-            elif len(self._coming) >= _UPLOADS:
-                raise Refused(503, f"{_UPLOADS} files are being uploaded; try again.")
-            self._coming.append(length)
-            try:
-                try:
-                    await asyncio.to_thread(self._uploads.check_room, sum(self._coming))
-                except InputError as error:
-                    raise Refused(507, str(error)) from error
-                await self._app(scope, _in_time(receive), answer)
-            finally:
-                self._coming.remove(length)
+            if scope["method"] == "POST":
+                with self._room(scope, length) as room:
+                    await asyncio.to_thread(self._uploads.check_room, room)
+                    await self._app(scope, _in_time(receive), answer)
+            else:
+                await self._app(scope, receive, answer)
         except Refused as error:
             await answer.instead(error.status, str(error))
+        except InputError as error:
+            await answer.instead(507, str(error))
         except Exception:  # of the server behind: a request that it was not made for
             if answer.begun:
                 raise
-            await answer.instead(400, "This request cannot be answered.")
-        else:
-            if not answer.begun:
-                await answer.instead(500, "This request cannot be answered.")
+        await answer.instead(400, "This request cannot be answered.")
+
+    @contextmanager
+    def _room(self, scope, length):
+        """Bytes of the uploads that are under way, with this one if it is one."""
+        if not self._is_upload(scope["path"]):
+            yield sum(self._coming)
+            return
+        if len(self._coming) >= _UPLOADS:
+            raise Refused(503, f"{_UPLOADS} files are being uploaded; try again.")
+        self._coming.append(length)
+        try:
+            yield sum(self._coming)
+        finally:
+            self._coming.remove(length)
 
     def _check_names(self, scope):
         headers = scope["headers"]
@@ -138,7 +142,7 @@ class _Answer:
             await self._send(message)
 
     async def instead(self, status, sentence):
-        """Answer with a sentence."""
+        """Answer with a sentence, where there is no answer yet."""
         if not self.begun:
             content = sentence.encode()
             # Closed: who was refused may have sent more than is read.

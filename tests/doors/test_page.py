@@ -432,16 +432,16 @@ def test_all_addresses_of_this_machine():
     assert names_of("192.0.2.7", ["Demo"]) == {"192.0.2.7", "demo"}
 
 
-@pytest.mark.parametrize("answers, status", [(False, 400), (True, 500)])
-def test_a_server_that_fails_says_a_sentence(uploads, answers, status):
+@pytest.mark.parametrize("raises", [True, False])
+def test_a_server_that_fails_says_a_sentence(uploads, raises):
     async def failing(scope, receive, send):
         await send({"type": "http.response.start", "status": 500, "headers": []})
         await send({"type": "http.response.body", "body": b"Internal Server Error"})
-        if not answers:
+        if raises:
             raise KeyError("x")
 
     guard = Guard(failing, names_of("127.0.0.1"), [], uploads, 1, lambda path: False)
-    assert ask(guard, headers=[(b"host", OURS)]) == (status, "This request cannot be answered.")
+    assert ask(guard, headers=[(b"host", OURS)]) == (400, "This request cannot be answered.")
 
 
 def test_an_upload_without_room_is_refused(tmp_path):
@@ -449,6 +449,25 @@ def test_an_upload_without_room_is_refused(tmp_path):
     assert ask(guard, "POST", "/", [(b"host", OURS)], b"x" * 100)[0] == 200
     status, text = ask(guard, "POST", "/", [(b"host", OURS)], b"x" * 101)
     assert status == 507 and "come back" in text
+
+
+def test_uploads_at_a_time(tmp_path, monkeypatch):
+    """The ninth is told to wait, and one that does not come is not waited for."""
+    monkeypatch.setattr("bisenetv1_plugin.app.guard._UPLOAD_SECONDS", 1)
+    guard = Guard(echo, names_of("127.0.0.1"), [], Uploads(str(tmp_path), 1 << 20), 1000, lambda path: True)
+
+    async def asked():
+        statuses = []
+
+        async def send(message):
+            statuses.extend([message["status"]] if "status" in message else [])
+
+        headers = [(b"host", OURS), (b"content-length", b"100")]
+        scope = {"type": "http", "method": "POST", "path": "/", "headers": headers}
+        await asyncio.gather(*(guard(scope, asyncio.Event().wait, send) for _ in range(9)))
+        return statuses
+
+    assert asyncio.run(asked()) == [503] + [408] * 8
 
 
 # ----------------------------------------------------------------------------------------------------------- calls
