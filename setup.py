@@ -17,7 +17,7 @@ STARTUP_FILES = {
 }
 
 CONFIGS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "configs").rglob("*.y*ml"))
-PAGES = ["README_CN.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+PAGES = ["README_CN.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"]
 PAGES += sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))
 
 
