@@ -1,5 +1,6 @@
 """The names and colours of classes: Cityscapes' 19 by train id and choices among them, and those of users' data."""
 
+import os
 from pathlib import Path
 from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, Union
 
@@ -160,7 +161,7 @@ def read_classes(path: Any) -> NamedClasses:
         InputError: there is no such file, it names nothing, or it is no text in UTF-8.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"there is no {path}: name a text file with the name of a class a line, or cityscapes.")
     lines = _lines(path.parent, path.name)
     if not lines:
@@ -183,6 +184,6 @@ def _color(line: str) -> Optional[Tuple[int, int, int]]:
 
 def _lines(root: Any, name: str) -> List[str]:
     """The lines of a file in the folder that are not empty; none without the folder or the file."""
-    if not root or not isinstance(root, (str, Path)) or not (Path(root) / name).is_file():
+    if not root or not isinstance(root, (str, Path)) or not os.path.isfile(Path(root, name)):
         return []
     return [line for _, line in numbered_lines(Path(root) / name, "file")]

@@ -19,7 +19,7 @@ class Split(NamedTuple):
 
 def read_config(path):
     """PaddleSeg's `Config` of a file; FileNotFoundError without the file, ValueError where PaddleSeg refuses it."""
-    if not Path(path).is_file():
+    if not os.path.isfile(path):
         raise FileNotFoundError(f"there is no config file {path}")
     from paddleseg.cvlibs import Config
 

@@ -123,7 +123,9 @@ def _look_at_label(seen: Seen, problems: List[Problem]) -> Optional[Tuple[int, i
         problems.append(unreadable("label", str(path), error))
         return None
     if label is None:
-        sentence = f"label {path} has Pillow's mode {head.mode}: save class numbers as 8-bit PNG, or colours as RGB"
+        deep = " of 16 bits a channel" if head.mode in ("RGB", "RGBA", "LA") else ""
+        cure = "save class numbers as 8-bit PNG, or colours as RGB of 8 bits"
+        sentence = f"label {path} has Pillow's mode {head.mode}{deep}: {cure}"
         problems.append(Problem("label format", str(path), sentence))
         return None
     seen.plain = head.mode in ("L", "P")

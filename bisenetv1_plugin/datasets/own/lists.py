@@ -1,5 +1,6 @@
 """Lists of images, with or without their labels."""
 
+import os
 from pathlib import Path
 from typing import List, NamedTuple, Optional
 
@@ -68,7 +69,7 @@ def _divide(line: str, root: Path) -> Optional[Pair]:
             image, label = (separator.join(half).strip(" \t\"'") for half in (parts[:cut], parts[cut:]))
             if image and label:
                 paths = [_inside(root, name) for name in (image, label)]
-                if all(path.is_file() for path in paths):
+                if all(map(os.path.isfile, paths)):
                     return Pair(*paths)
     return None
 
@@ -76,7 +77,7 @@ def _divide(line: str, root: Path) -> Optional[Pair]:
 def _inside(root: Path, name: str) -> Path:
     """Of a name in a list; some lists let names in the folder begin with a slash."""
     path = root / name
-    return path if path.is_file() else root / name.lstrip("/")
+    return path if os.path.isfile(path) else root / name.lstrip("/")
 
 
 def _columns(line: str) -> bool:

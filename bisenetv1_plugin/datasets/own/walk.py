@@ -41,7 +41,7 @@ def files_under(root: Path) -> List[Path]:
     Raises:
         InputError: `root` is no folder, a folder cannot be listed, or the name of a picture is not UTF-8.
     """
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise InputError(f"{root} is no folder, so it has neither train.txt and val.txt nor images/ and labels/.")
     found: List[Path] = []
     seen = set()
