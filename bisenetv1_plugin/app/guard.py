@@ -11,7 +11,7 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 # Of a request that is no upload.
 _SHORT = 1 << 16
 # Of uploads at a time, and for how long each.
-_UPLOADS, _UPLOAD_SECONDS = 8, 120
+_UPLOADS, _UPLOAD_SECONDS = 32, 120
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[^:/@\[\]\s]+)(?::\d{1,5})?", re.IGNORECASE)
 _SAFE = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"same-origin"))
 

@@ -452,7 +452,7 @@ def test_an_upload_without_room_is_refused(tmp_path):
 
 
 def test_uploads_at_a_time(tmp_path, monkeypatch):
-    """The ninth is told to wait, and one that does not come is not waited for."""
+    """One too many is told to come back, and one that does not come is not waited for."""
     monkeypatch.setattr("bisenetv1_plugin.app.guard._UPLOAD_SECONDS", 1)
     guard = Guard(echo, names_of("127.0.0.1"), [], Uploads(str(tmp_path), 1 << 20), 1000, lambda path: True)
 
@@ -462,12 +462,12 @@ def test_uploads_at_a_time(tmp_path, monkeypatch):
         async def send(message):
             statuses.extend([message["status"]] if "status" in message else [])
 
-        headers = [(b"host", OURS), (b"content-length", b"100")]
+        headers = [(b"host", OURS), (b"content-length", b"9")]
         scope = {"type": "http", "method": "POST", "path": "/", "headers": headers}
-        await asyncio.gather(*(guard(scope, asyncio.Event().wait, send) for _ in range(9)))
+        await asyncio.gather(*(guard(scope, asyncio.Event().wait, send) for _ in range(33)))
         return statuses
 
-    assert asyncio.run(asked()) == [503] + [408] * 8
+    assert asyncio.run(asked()) == [503] + [408] * 32
 
 
 # ----------------------------------------------------------------------------------------------------------- calls
