@@ -10,6 +10,7 @@ import argparse
 import itertools
 import json
 import math
+import os
 import sys
 
 FIGURES = ("images", "predict_miou", "miou", "class_iou", "class_acc")
@@ -36,10 +37,26 @@ def main():
 
 def read(path):
     try:
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise ValueError("no file")
         with open(path, encoding="utf-8") as file:
-            return json.load(file)
+            verdict = json.load(file)
+        for run in verdict["results"]:
+            if not isinstance(run["name"], str) or not all(map(is_figure, (run[figure] for figure in FIGURES))):
+                raise ValueError("figures that are no numbers")
+        return {"passed": verdict["passed"] is True, "results": verdict["results"]}
     except OSError as error:
-        sys.exit(f"{path} cannot be read ({error.strerror}): it is the verdict.json of a chain, or a copy of one.")
+        reason = error.strerror
+    except (KeyError, RecursionError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"
+    sys.exit(f"{path} cannot be read ({reason}): it is the verdict.json of a chain, or a copy of one.")
+
+
+def is_figure(value):
+    """A number, a list of them, or none."""
+    if isinstance(value, list):
+        return all(map(is_figure, value))
+    return value is None or isinstance(value, (int, float))
 
 
 def differences(stored, log, atol, rtol):

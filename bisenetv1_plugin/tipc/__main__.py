@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+from bisenetv1_plugin import files
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.machine import use_all_cores
 from bisenetv1_plugin.tipc.params import BENCHMARK, MODES, PADDLE2ONNX, PTQ, Params, TipcError, header_of
@@ -22,9 +23,17 @@ def main():
     args = parser.parse_args()
     try:
         return _ACTIONS[args.action](args)
-    except (TipcError, InputError) as error:
-        print(f"tipc: {error}", file=sys.stderr)
-        return 2
+    except InputError as error:
+        sentence = str(error)
+    except OSError as error:  # the disk is full, the folder is another user's, ...
+        sentence = files.refusal(error)
+        if sentence is None:
+            raise
+    except KeyboardInterrupt:
+        print("tipc: stopped.", file=sys.stderr)
+        return 130
+    print(f"tipc: {sentence}", file=sys.stderr)
+    return 2
 
 
 def _prepare(args):

@@ -7,7 +7,7 @@ import re
 import numpy as np
 
 from bisenetv1_plugin.tipc.chain import Chain, losses
-from bisenetv1_plugin.tipc.params import BENCHMARK, Params, TipcError
+from bisenetv1_plugin.tipc.params import BENCHMARK, Params, TipcError, check_count, check_name
 
 _WARM_UP = 2  # log lines that do not count
 
@@ -33,6 +33,12 @@ def run(path, case=None):
     missing = [key for key in ("batch_size", "fp_items", "epoch") if not block.get(key)]
     if missing:
         raise TipcError(f"{path} has no {' and no '.join(missing)} in a block train_benchmark_params.")
+    where = f"{path}, block train_benchmark_params"
+    for size in block["batch_size"].split("|"):
+        check_count(size, where)
+    for precision in block["fp_items"].split("|"):
+        check_name(precision, where)
+    check_count(block["epoch"], where)
     cases = {
         f"dynamic_bs{size}_{precision}_DP_N1C{len(gpus.split(','))}": (gpus, precision, size)
         for size in block["batch_size"].split("|")
@@ -43,6 +49,8 @@ def run(path, case=None):
         raise TipcError(f"{path} has no case {case}; it has {', '.join(cases)}.")
     for flag in filter(None, block.get("flags", "").split(";")):
         name, _, value = flag.partition("=")
+        if not name.isidentifier():
+            raise TipcError(f"{where}: flags are NAME=VALUE;NAME=VALUE, not {flag!r}.")
         if name != "null":
             os.environ[name] = value
     well = [_train(Chain(params, name), name, block["epoch"], *cases[name]) for name in ([case] if case else cases)]

@@ -7,12 +7,11 @@ exit code.
 
 import functools
 import re
-import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Dict, List, Optional
 
-from bisenetv1_plugin.tipc.params import BENCHMARK, TipcError
+from bisenetv1_plugin.tipc.params import BENCHMARK, TipcError, words
 from bisenetv1_plugin.tipc.steps import Steps
 
 # The losses of training under to_static against those of dygraph, relative: the two sum in another order.
@@ -20,6 +19,9 @@ LOSSES = 1e-3
 
 # The trainer that the standard calls so: the file's norm_train under to_static.
 STATIC = "to_static_train"
+
+# Lines that name what is read.
+_READ = ("train_images", "infer_weights", "infer_images")
 
 
 @dataclass
@@ -65,12 +67,32 @@ class Chain:
     def __init__(self, params, case=""):
         self.params = params
         self.folder = Path("test_tipc/output") / params.value("model_name") / params.mode / case
-        self.steps = Steps(params.value("model_name"), params.value("python"), self.folder, "results_python.log")
+        if not case:
+            self._check()
+        reads = [params.path, *(path for name in _READ for path in params.values(name))]
+        self.steps = Steps(params.value("model_name"), params.value("python"), self.folder, "results_python.log", reads)
         self.exports = []
 
-    def run(self):
-        if self.params.mode == BENCHMARK:
+    def _check(self):
+        """Refuse what cannot be run, before anything is removed."""
+        params = self.params
+        if params.mode == BENCHMARK:
             raise TipcError(f"{BENCHMARK} is run by test_tipc/benchmark_train.sh.")
+        if params.mode != "whole_infer":
+            exports = [self._trainer(name)[1] for name in params.values("trainers")]
+        else:
+            exports = params.values("infer_export")
+            if len({len(params.values(name)) for name in ("infer_weights", "infer_export", "infer_quantised")}) > 1:
+                raise TipcError(
+                    f"{params.path}: infer_model, infer_export and infer_quant must name as many alternatives."
+                )
+            if "null" in exports:
+                raise TipcError(f"{params.path}: infer_export is null, so there are no weights to compare with.")
+        for command in exports:
+            if command != "null":
+                config_of(command)
+
+    def run(self):
         self.steps.say(f"------------------------ {self.params.mode} ------------------------")
         if self.params.mode == "whole_infer":
             self._export_given()
@@ -81,13 +103,7 @@ class Chain:
         """Modes without training: the weights that prepare.sh has laid."""
         params, images = self.params, Path(self.params.value("infer_images"))
         lines = [params.values(name) for name in ("infer_weights", "infer_export", "infer_quantised")]
-        if len({len(values) for values in lines}) > 1:
-            raise TipcError(f"{params.path}: infer_model, infer_export and infer_quant must name as many alternatives.")
         for number, (weights, export, quantised) in enumerate(zip(*lines)):
-            if export == "null":
-                raise TipcError(
-                    f"{params.path}: infer_export is null, so there are no weights to compare {weights} with."
-                )
             folder = self.folder / f"exported_{number}"
             self._export_and_infer(folder.name, export, Path(weights), folder, images, quantised == "True")
 
@@ -251,7 +267,7 @@ def _standard(on_cpu, accelerated, precision, quantised):
 
 def config_of(command):
     """The configuration that a command names with --config."""
-    arguments = shlex.split(command.replace("=", " "))
+    arguments = words(command.replace("=", " "), "the parameter file")
     if "--config" not in arguments[:-1]:
         raise TipcError(f"`{command}` names no --config, without which nothing can be compared.")
     return arguments[arguments.index("--config") + 1]

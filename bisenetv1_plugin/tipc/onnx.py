@@ -3,6 +3,7 @@
 import functools
 from pathlib import Path
 
+from bisenetv1_plugin.tipc import places
 from bisenetv1_plugin.tipc.chain import Export, Run, config_of, holds_masks
 from bisenetv1_plugin.tipc.params import PADDLE2ONNX, ShortParams
 from bisenetv1_plugin.tipc.steps import Steps
@@ -22,16 +23,17 @@ def run(path):
     """
     params = ShortParams(path, PADDLE2ONNX, _LINES)
     folder = Path("test_tipc/output") / params["model_name"] / "paddle2onnx_infer"
-    steps = Steps(params["model_name"], params["python"], folder, "results_paddle2onnx.log")
     exported = Path(params["save_dir"])
     export = Export("onnx", config_of(params["2onnx"]), Path(params["weights"]), exported, Path(params["images"]))
-    if (exported / "model.onnx").is_file():
-        (exported / "model.onnx").unlink()  # an earlier run's must not stand in
+    model = exported / "model.onnx"
+    places.check_export(model, exported, params.where("save_dir"))
+    reads = [path, export.config, export.weights, export.images]
+    steps = Steps(params["model_name"], params["python"], folder, "results_paddle2onnx.log", reads)
     converted = steps.run(
         params["2onnx"],
         [params.option(name) for name in ("weights", "save_dir", "opset", "checker")],
         folder / "trans_model.log",
-        done=(exported / "model.onnx").is_file,
+        done=places.is_new(model),
     )
     if converted:
         results = folder / "onnxruntime_results"

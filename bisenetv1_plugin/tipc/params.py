@@ -1,6 +1,9 @@
 """TIPC's parameter file, `train_infer_python.txt`, read as the standard's shell functions read it."""
 
+import shlex
 from pathlib import Path
+
+from bisenetv1_plugin.errors import InputError
 
 MODES = ("lite_train_lite_infer", "lite_train_whole_infer", "whole_infer", "whole_train_whole_infer")
 BENCHMARK = "benchmark_train"
@@ -58,7 +61,16 @@ LINES = {
 }
 
 
-class TipcError(Exception):
+# Lines whose alternatives become parts of the names of files and folders.
+_IN_NAMES = (
+    *("gpu_list", "train_device", "precision", "trainers", "infer_device", "mkldnn", "threads", "infer_batch_size"),
+    *("tensorrt", "infer_precision"),
+)
+_COUNTS = ("threads", "infer_batch_size")
+_BYTES = 1 << 20  # of a file; the standard's have 3,000
+
+
+class TipcError(InputError):
     """What is wrong with a TIPC file, its data or a mode, in a sentence that names it."""
 
 
@@ -70,7 +82,7 @@ class Params:
         mode (str): one of `MODES`, or `BENCHMARK`; values may depend on it.
 
     Raises:
-        TipcError: there is no such file or mode, or the file has too few lines.
+        TipcError: there is no such file or mode, or the file has too few lines or a value that cannot be.
     """
 
     def __init__(self, path, mode):
@@ -84,7 +96,20 @@ class Params:
                 f"{path} has {len(self._lines)} lines that are not blank; the standard's format has at least {least}. "
                 "Compare it with test_tipc/configs/bisenetv1/train_infer_python.txt."
             )
-        self._lines.append("")
+        self._lines.append(_Line("", 0))
+        check_name(self.value("model_name"), self.where("model_name"))
+        for name in _IN_NAMES:
+            for value in self.values(name):
+                check_name(value, self.where(name))
+        for name in _COUNTS:
+            for value in self.values(name):
+                check_count(value, self.where(name), or_null=True)
+        for name in ("iters", "train_batch_size"):
+            check_count(self.of_mode(name) or "null", self.where(name), or_null=True)
+
+    def where(self, name):
+        """The file and the number of a line, for a sentence."""
+        return f"{self.path}, line {self._lines[LINES[name]].number}"
 
     def key(self, name):
         """What stands before the first colon of a line."""
@@ -132,7 +157,7 @@ class ShortParams:
         names (sequence[str]): what its lines are for, from the second on.
 
     Raises:
-        TipcError: there is no such file, it is of another form, or has too few lines.
+        TipcError: there is no such file, it is of another form, or has too few lines, or a value that cannot be.
     """
 
     def __init__(self, path, header, names):
@@ -145,6 +170,12 @@ class ShortParams:
                 f"{', '.join(names)} after the first."
             )
         self._pairs = {name: (line.split(":") + [""])[:2] for name, line in zip(names, lines)}
+        self._where = {name: f"{path}, line {line.number}" for name, line in zip(names, lines)}
+        check_name(self["model_name"], self.where("model_name"))
+
+    def where(self, name):
+        """The file and the number of a line, for a sentence."""
+        return self._where[name]
 
     def __getitem__(self, name):
         """What stands between the first and the second colon of a line."""
@@ -161,7 +192,55 @@ def header_of(path):
     return "".join(_lines(Path(path))[:1]).strip("= ")
 
 
+def words(command, where):
+    """A command's words, as a shell has them."""
+    try:
+        return shlex.split(command)
+    except ValueError as error:
+        raise TipcError(f"{where}: `{command}` is no command: {error}.") from error
+
+
+def check_name(value, where):
+    """Refuse what cannot be the name of a file or folder, or a part of one, or would lead elsewhere."""
+    if value.strip() in ("", ".", "..") or any(letter in "/\\" or ord(letter) < 32 for letter in value):
+        raise TipcError(f"{where}: {value!r} is the name of a folder or a part of one: it must be a plain word.")
+    if len(value.encode()) > 100:
+        raise TipcError(f"{where}: {value[:40]!r} ... is the name of a folder or a part of one, and is too long.")
+
+
+def check_count(value, where, or_null=False):
+    """Refuse what is no whole number from 1 on."""
+    number = value.isascii() and value.isdecimal() and len(value) < 10 and int(value) > 0
+    if not (number or (or_null and value == "null")):
+        raise TipcError(f"{where}: {value[:40]!r} must be a whole number from 1 on.")
+
+
+class _Line(str):
+    """A line of a file, which knows its number there."""
+
+    def __new__(cls, text, number):
+        line = super().__new__(cls, text)
+        line.number = number
+        return line
+
+
 def _lines(path):
+    """The lines that are not blank."""
     if not path.is_file():
         raise TipcError(f"there is no TIPC file {path}.")
-    return [line for line in path.read_text(encoding="utf-8").splitlines() if line]
+    with open(path, "rb") as file:
+        content = file.read(_BYTES + 1)
+    if len(content) > _BYTES:
+        raise TipcError(f"{path} is larger than {_BYTES} bytes, which no TIPC file is.")
+    for wrong in (b"\0", b"\x1b"):
+        if wrong in content:
+            raise TipcError(f"{path}, line {_line_of(content, content.index(wrong))}: it is no text.")
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise TipcError(f"{path}, line {_line_of(content, error.start)}: it is not UTF-8.") from error
+    return [_Line(line, number) for number, line in enumerate(text.splitlines(), start=1) if line]
+
+
+def _line_of(content, place):
+    return content[:place].count(b"\n") + 1

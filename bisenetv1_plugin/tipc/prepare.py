@@ -1,16 +1,20 @@
 """What a TIPC chain needs before it runs: data, and weights for the mode without training."""
 
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import numpy as np
 
+from bisenetv1_plugin import files
+from bisenetv1_plugin.tipc import places
 from bisenetv1_plugin.tipc.params import BENCHMARK, TipcError
 
 FOLDER = Path("test_tipc/data/bisenetv1")
@@ -19,6 +23,11 @@ CONFIGS = Path("test_tipc/configs/bisenetv1")
 # The standard's own data, as PaddleSeg's prepare.sh fetches them; the second for whole_train_whole_infer.
 _URL = "https://paddleseg.bj.bcebos.com/tipc/data/cityscapes_20imgs.tar"
 _WHOLE_URL = "https://paddleseg.bj.bcebos.com/dataset/cityscapes.tar"
+
+_SIGN = "# Written by test_tipc/prepare.sh."  # the first line of data.yml: what is beside it is ours
+_DOWNLOADED = "downloaded_from.txt"  # in a folder that was unpacked here
+_LIST_BYTES = 1 << 28
+_CLASSES = 256  # labels have 8 bits
 
 _LITE_TRAIN, _LITE_VAL, _LITE_INFER = 40, 10, 5
 
@@ -33,10 +42,11 @@ def prepare(params, data=None, weights=None):
         weights (str, optional): for `whole_infer`, a .pdparams file. Default: a short training makes some.
 
     Raises:
-        TipcError: the data or the weights cannot be used.
+        TipcError: the data or the weights cannot be used, or something would be lost.
     """
-    source, what = (Path(data), f"the data you named, {data}") if data else _default_data(params.mode)
-    train, val = (listed(source / name) for name in ("train.txt", "val.txt"))
+    _check_places(params, weights)
+    source, what, within = (Path(data), f"the data you named, {data}", None) if data else _default_data(params.mode)
+    train, val = (listed(source / name, within) for name in ("train.txt", "val.txt"))
     lite_train = params.mode.startswith("lite_train") or params.mode in ("whole_infer", BENCHMARK)
     lite_infer = params.mode.endswith("lite_infer")
     lists = {
@@ -45,67 +55,150 @@ def prepare(params, data=None, weights=None):
         "infer.txt": _spread(val, _LITE_INFER) if lite_infer else val,
     }
     classes = _count_classes([label for name in ("train.txt", "val.txt", "infer.txt") for _, label in lists[name]])
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    for name, pairs in lists.items():
-        (FOLDER / name).write_text("".join(f"{image} {label}\n" for image, label in pairs), encoding="utf-8")
-    (FOLDER / "data.yml").write_text(_base(classes), encoding="utf-8")
+    written = {name: "".join(f"{image} {label}\n" for image, label in pairs) for name, pairs in lists.items()}
+    written["data.yml"] = _base(classes)
+    reads = [str(source / name) for name in ("train.txt", "val.txt")]
+    files.check_outputs([str(FOLDER / name) for name in written], reads, is_ours=lambda path: _signed())
+    for name in ("data.yml", *lists):  # the signed one first, so that all are known again if this one is killed
+        files.write(FOLDER / name, written[name].encode())
     print(f"Data: {what}; {classes} classes, " + ", ".join(f"{len(lists[name])} in {name}" for name in lists))
     _lay_configs(params.path.parent)
     if params.mode == "whole_infer":
         _lay_weights(params, weights)
 
 
+def _check_places(params, weights):
+    """Refuse to write anywhere else, or over what is not ours, before any work."""
+    where = f"{params.path}, line infer_model"
+    for place in (FOLDER, CONFIGS):
+        places.check(place, "prepare")
+    copies = _copies(params.path.parent)
+    files.check_outputs(map(str, copies), map(str, copies.values()), is_ours=lambda path: _same(path, copies))
+    if params.mode != "whole_infer":
+        return
+    target = params.value("infer_weights")
+    places.check(target, where)
+    places.check(Path(target).parent / "prepared", where)
+    if weights is not None and not os.path.isfile(weights):
+        raise TipcError(f"there are no weights {weights}.")
+    if not (weights and os.path.exists(target) and _digest(weights) == _digest(target)):
+        files.check_outputs([target], is_ours=_laid)
+
+
+def _signed():
+    path = FOLDER / "data.yml"
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return file.read(len(_SIGN)) == _SIGN.encode()
+
+
 def _default_data(mode):
+    """The folder of the lists, what it is, and the folder that its lists may name files of."""
     url = _WHOLE_URL if mode == "whole_train_whole_infer" else _URL
     folder = FOLDER.parent / Path(url).stem
-    shutil.rmtree(folder, ignore_errors=True)
+    if os.path.lexists(folder) and not (folder / _DOWNLOADED).is_file():
+        raise TipcError(
+            f"{folder} exists, and no earlier prepare has downloaded it: move it away, or name your data (--data)."
+        )
+    places.check(folder, "prepare")
+    FOLDER.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(dir=FOLDER.parent, prefix="part-"))
     try:
-        with urllib.request.urlopen(url, timeout=20) as answer, tarfile.open(fileobj=answer, mode="r|*") as archive:
-            if not hasattr(tarfile, "data_filter"):  # which lets nothing be written outside the folder
-                raise OSError("this Python's tarfile has no filter: take the latest of its patch releases")
-            archive.extractall(folder, filter="data")
-        lists = sorted(folder.rglob("train.txt"))
-        if not lists:
-            raise OSError("there is no train.txt in it")
-        return lists[0].parent, f"the standard's download, {url}"
-    except (OSError, tarfile.TarError) as error:
+        _download(url, part / folder.name)
         shutil.rmtree(folder, ignore_errors=True)
+        (part / folder.name).rename(folder)
+        lists = sorted(folder.rglob("train.txt"))
+        return lists[0].parent, f"the standard's download, {url}", folder
+    except (OSError, tarfile.TarError) as error:
         print(f"{url} cannot be had ({error}).", file=sys.stderr)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return _scenes(), "generated street scenes", None
+
+
+def _download(url, folder):
+    if not hasattr(tarfile, "data_filter"):  # which lets nothing be written outside the folder
+        raise OSError("this Python's tarfile has no filter: take the latest of its patch releases")
+    with urllib.request.urlopen(url, timeout=20) as answer, tarfile.open(fileobj=answer, mode="r|*") as archive:
+        archive.extractall(folder, filter="data")
+    if not any(folder.rglob("train.txt")):
+        raise OSError("there is no train.txt in it")
+    files.write(folder / _DOWNLOADED, f"{url}\n".encode())
+
+
+def _scenes():
     from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
     from bisenetv1_plugin.datasets.synthetic import write_scenes
 
     scenes = FOLDER.parent / "scenes"
-    if not (scenes / "train.txt").is_file():  # they are the same every time
+    if (scenes / "train.txt").is_file():  # they are the same every time
+        return scenes
+    places.check(scenes, "prepare")
+    if os.path.lexists(scenes):
+        raise TipcError(f"{scenes} exists, and it has no train.txt: move it away, or name your data (--data).")
+    part = Path(tempfile.mkdtemp(dir=FOLDER.parent, prefix="part-"))
+    try:
         # Five classes: of 19, a short training finds some in so few pixels that one more shows in the fourth decimal.
-        write_scenes(scenes, train=120, val=20, size=(480, 360), classes=DEMO_CLASSES)
-    return scenes, "generated street scenes"
+        write_scenes(part / scenes.name, train=120, val=20, size=(480, 360), classes=DEMO_CLASSES)
+        (part / scenes.name).rename(scenes)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return scenes
 
 
-def listed(path):
+def listed(path, within=None):
     """Absolute paths of the images and labels of a list of `image label` lines, which are relative to its folder.
 
+    Args:
+        path (Path): the list.
+        within (Path, optional): the folder that the files must be in, of a list that somebody else made.
+
     Raises:
-        TipcError: there is no such list, or it names no image, or one that is not there.
+        TipcError: there is no such list, it is no text, or names no image, or one that is not there.
     """
     if not path.is_file():
         raise TipcError(
             f"there is no list {path}: it has `image label` lines, and test_tipc/prepare.sh writes the chain's."
         )
+    if path.stat().st_size > _LIST_BYTES:
+        raise TipcError(f"{path} is larger than {_LIST_BYTES} bytes, which no list is.")
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise TipcError(f"{path} is not UTF-8, from byte {error.start} on.") from error
     pairs = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for number, line in enumerate(lines, start=1):
         names = line.split()
+        where = f"{path}, line {number}"
         if len(names) != 2:
-            raise TipcError(f"{path}: the line {line!r} is not `image label`, so that nothing can be scored.")
-        for missing in (name for name in names if not (path.parent / name).is_file()):
-            raise TipcError(f"{path} names {missing}, and there is no such file.")
-        pairs.append(tuple((path.parent / name).resolve() for name in names))
+            raise TipcError(f"{where}: {line[:80]!r} is not `image label`, so that nothing can be scored.")
+        pairs.append(tuple(_listed_file(path.parent, name, where, within) for name in names))
     if not pairs:
         raise TipcError(f"{path} names no image.")
-    if " " in str(pairs[0][0]):
-        raise TipcError(
-            f"the path of {pairs[0][0]} has a space, which ends a name in PaddleSeg's lists: move the data."
-        )
     return pairs
+
+
+def _listed_file(folder, name, where, within):
+    found = folder / name
+    if not os.path.isfile(found):
+        raise TipcError(f"{where} names {name[:200]}, and there is no such file.")
+    found = found.resolve()
+    if within is not None and within.resolve() not in found.parents:
+        raise TipcError(f"{where} names {name}, which is not below {within}.")
+    if not _is_utf8(found) or any(letter.isspace() for letter in str(found)):
+        raise TipcError(
+            f"the path of {str(found)!a} has a space, which ends a name in PaddleSeg's lists, or is not UTF-8: move "
+            "the data."
+        )
+    return found
+
+
+def _is_utf8(path):
+    try:
+        return bool(str(path).encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _count_classes(labels):
@@ -116,13 +209,15 @@ def _count_classes(labels):
     for label in tqdm(sorted(set(labels)), unit="label", desc="classes"):
         try:
             pixels = np.asarray(Image.open(label))
-        except OSError as error:
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise TipcError(f"the label {label} is no image ({error}).") from error
         if pixels.ndim != 2:
             raise TipcError(f"the label {label} has colours; a label has one channel, the number of the class.")
         values.update(np.unique(pixels).tolist())
     if not values - {255}:
         raise TipcError("the labels hold no class, only 255.")
+    if not 0 <= min(values) <= max(values) < _CLASSES:
+        raise TipcError(f"the labels hold {min(values)} to {max(values)}: a class is a number from 0 to 255.")
     return int(max(values - {255}) + 1)
 
 
@@ -139,17 +234,27 @@ def _base(classes):
         )
 
     return (
-        "# Written by test_tipc/prepare.sh.\n"
-        f"model:\n  num_classes: {classes}\n{dataset('train_dataset', 'train')}{dataset('val_dataset', 'val')}"
+        f"{_SIGN}\nmodel:\n  num_classes: {classes}\n{dataset('train_dataset', 'train')}{dataset('val_dataset', 'val')}"
     )
+
+
+def _copies(source):
+    """Of a folder's configurations: where each is needed, and where it is; none where that is the same."""
+    if source.resolve() == CONFIGS.resolve():
+        return {}
+    return {CONFIGS / path.name: path for path in sorted(source.glob("*.yml")) if path.is_file()}
+
+
+def _same(target, copies):
+    return Path(target).read_bytes() == copies[Path(target)].read_bytes()
 
 
 def _lay_configs(source):
     """In a PaddleSeg checkout, whose scripts want everything under its own test_tipc: the YAML beside the TIPC file."""
-    if source.resolve() != CONFIGS.resolve():
-        CONFIGS.mkdir(parents=True, exist_ok=True)
-        for path in source.glob("*.yml"):
-            shutil.copyfile(path, CONFIGS / path.name)
+    copies = _copies(source)
+    for target, path in copies.items():
+        files.write(target, path.read_bytes())
+    if copies:
         print(f"Configurations: copied from {source} into {CONFIGS}")
 
 
@@ -169,8 +274,28 @@ def _lay_weights(params, weights):
         weights, what = folder / "best_model" / "model.pdparams", "of a short training"
     else:
         what = f"the ones you named, {weights}"
-        if not os.path.isfile(weights):
-            raise TipcError(f"there are no weights {weights}.")
     if not (target.is_file() and os.path.samefile(weights, target)):
-        shutil.copyfile(weights, target)
+        with files.whole_file(target) as beside:
+            shutil.copyfile(weights, beside)
+        files.write(_note(target), f"{_digest(target)}  {target.name}\n".encode())
     print(f"Weights: {what}, in {target}")
+
+
+def _note(target):
+    """Beside the weights, as sha256sum writes it: by it a later run knows them again."""
+    return f"{os.fspath(target)}.sha256"
+
+
+def _laid(target):
+    if not os.path.isfile(_note(target)):
+        return False
+    with open(_note(target), "rb") as file:
+        return file.read(64) == _digest(target).encode()
+
+
+def _digest(path):
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,13 +1,13 @@
 """One command of a TIPC chain: run, judged and logged as the standard logs it."""
 
 import os
-import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from bisenetv1_plugin.tipc.params import TipcError
+from bisenetv1_plugin.tipc import places
+from bisenetv1_plugin.tipc.params import TipcError, words
 
 # PaddleSeg's scripts, and the command of this package that stands in where there is no checkout.
 _STANDINS = {
@@ -28,25 +28,26 @@ class Steps:
         model_name (str): what the log lines call the model.
         python (str): the interpreter, as the parameter file names it.
         folder (Path): for the logs. What an earlier run left there is removed: it must not stand in for a result.
-        status_log (str): the file there that gets a line for every step.
+        status_log (str): the file there that gets a line for every step; by it a later run knows the folder again.
+        reads (iterable[str | Path]): what the steps will read.
 
     Attributes:
         failed (list[str]): the commands that failed.
 
     Raises:
-        TipcError: there is no such interpreter.
+        TipcError: there is no such interpreter, or the folder is not one of TIPC's.
     """
 
-    def __init__(self, model_name, python, folder, status_log):
+    def __init__(self, model_name, python, folder, status_log, reads=()):
         # This interpreter's folder first: a virtual environment need not be activated.
         self._path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
         self._python = shutil.which(python, path=self._path)
         if self._python is None:
             raise TipcError(f"the parameter file wants {python!r}, which is not on the PATH: edit its third line.")
-        if folder.exists():
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True)
+        places.make_room(folder, reads)
+        folder.mkdir(parents=True, exist_ok=True)
         self._model_name, self._status = model_name, folder / status_log
+        self._status.touch()
         self.failed = []
 
     def run(self, command, options, log, start=(), environment=None, done=lambda: True):
@@ -65,7 +66,7 @@ class Steps:
         """
         if not command.strip():
             raise TipcError("the parameter file has a step without a command; `null` is how to leave one out.")
-        script, *arguments = shlex.split(command)
+        script, *arguments = words(command, "the parameter file")
         arguments += [option for option in options if option]
         if script in _STANDINS and not Path(script).is_file():
             kept = [argument for argument in arguments if argument.split("=")[0] not in _LOG_FLAGS]

@@ -5,12 +5,11 @@ import os
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import List, Optional
 
 import numpy as np
 
-from bisenetv1_plugin import tables
+from bisenetv1_plugin import files, tables
 from bisenetv1_plugin.tipc.params import TipcError
 from bisenetv1_plugin.tipc.prepare import listed
 
@@ -134,9 +133,7 @@ def report(results, failed, path):
         print("nothing was inferred: parity not shown")
     print(f"TIPC verdict: {'pass' if passed else 'FAIL'}", flush=True)
     content = {"passed": passed, "failed": failed, "results": [asdict(result) for result in results]}
-    beside = Path(f"{path}.part")
-    beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    os.replace(beside, path)
+    files.write(path, json.dumps(content, indent=1).encode() + b"\n")
     return passed
 
 
