@@ -123,7 +123,7 @@ class _Work:
             return None, "", None
         path, name = upload["path"], upload.get("orig_name") or "the picture"
         try:
-            segmenter = self._checked(path, runtime, opacity)
+            segmenter = self._checked(path, runtime)
             self._limits.check_picture(path, name)
             began = time.perf_counter()
             result = segmenter(path)
@@ -138,16 +138,14 @@ class _Work:
         """The overlay of the last result once more."""
         return None if result is None else _shown(result, opacity)
 
-    def _checked(self, path, runtime, opacity):
-        """The segmenter, where a call's values can be used. A call may have waited since it came.
+    def _checked(self, path, runtime):
+        """The segmenter, where the file is still there and there is room for a result: a call may have waited.
 
         Raises:
-            InputError: they cannot.
+            InputError: it is not, there is none, or no segmenter has that name.
         """
         self._uploads.own(path)
         self._uploads.check_room()
-        if opacity is None or not 0 <= opacity <= 1:
-            raise InputError(f"opacity is {opacity}; it must be from 0 to 1.")
         return self._segmenters[runtime]
 
     def video(self, upload, runtime, opacity):
@@ -169,7 +167,7 @@ class _Work:
 
         with tempfile.TemporaryDirectory() as folder:
             try:
-                segmenter = self._checked(path, runtime, opacity)
+                segmenter = self._checked(path, runtime)
                 self._limits.check_video(path, name, check_time)
                 film = Film(os.path.join(folder, "segmented.webm"), like=path)
                 counts, table = 0, ""

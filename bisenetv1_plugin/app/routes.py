@@ -120,13 +120,15 @@ class Routes:
         return {**body, "data": checked, "simple_format": body.get("simple_format") is True, "event_id": None}
 
     def _value(self, kind, value):
-        if kind == "none" or value is None:
+        if kind == "none" or (kind == "file" and value is None):
             return None
         if kind == "file":
             return self._file(value)
-        if isinstance(value, bool) or not isinstance(value, str if kind == "text" else (int, float)):
-            raise InputError(f"{json.dumps(value)[:80]} is no {kind}.")
-        return value
+        if kind == "text" and isinstance(value, str):
+            return value
+        if kind == "number" and type(value) in (int, float) and 0 <= value <= 1:
+            return value
+        raise InputError(f"{json.dumps(value)[:80]} is no {'text' if kind == 'text' else 'number from 0 to 1'}.")
 
     def _file(self, value):
         """Gradio's description of a file, of an upload's alone and with nothing in it that leads elsewhere."""

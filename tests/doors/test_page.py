@@ -553,6 +553,14 @@ def test_an_ordinary_call(routes):
         assert routes.ask("POST", "/gradio_api/call/video", json.dumps(body).encode())[0] == 422
 
 
+@pytest.mark.parametrize("value", [None, 7, -1, "0.5", True, [0.5], float("nan"), float("inf")])
+def test_an_opacity_that_is_none(routes, value):
+    for name, first in (("picture", [None, "onnxruntime fp32"]), ("paint", [None])):
+        body = {"data": [*first, value], "fn_index": routes.numbers[name], "session_hash": "a"}
+        status, text = routes.ask("POST", "/gradio_api/queue/join", json.dumps(body).encode())
+        assert status == 422 and "is no number from 0 to 1" in text
+
+
 OPEN = ["/", "/config", "/theme.css", "/assets/index.js", "/gradio_api/info", "/gradio_api/queue/data"]
 SHUT = [
     *(
