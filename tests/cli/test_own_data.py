@@ -266,3 +266,39 @@ def test_demo_with_colors_sizes_and_a_limit(folder):
     out = folder.parent / "output" / "demo"
     for name in ("sheet.png", "data/preview.png", "exported/deploy.yaml", "best_model/model.pdparams"):
         assert (out / name).is_file(), name
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names of bytes")
+@pytest.mark.parametrize("name, code, words", [("中".encode(), 0, ""), (b"\xff", 2, "\\xff.jpg is not UTF-8")])
+def test_names_where_the_locale_is_c(folder, name, code, words):
+    """OpenCV ends the process with a signal where it is given a name that is no text."""
+    for place, ending in ((b"images", b".jpg"), (b"labels", b".png")):
+        place = os.path.join(os.fsencode(folder), place)
+        os.rename(os.path.join(place, b"0" + ending), os.path.join(place, name + ending))
+    (folder / "labels" / os.fsdecode(name + b".png")).exists() or pytest.skip("the file system takes no such name")
+    if code:
+        os.remove(os.path.join(os.fsencode(folder), b"labels", name + b".png"))
+    done = subprocess.run(
+        [sys.executable, "-m", "bisenetv1_plugin", "data", "config", "mine"],
+        env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0"},
+        capture_output=True,
+        cwd=folder.parent,
+    )
+    said = done.stderr.decode("utf-8", "replace")
+    assert done.returncode == code and words in said and "Traceback" not in said, said
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names of bytes")
+def test_the_library_where_the_locale_is_c(folder):
+    """Whoever calls it has the sentence; the process goes on."""
+    (folder / "images/0.jpg").rename(folder / "images/中.jpg")
+    (folder / "labels/0.png").rename(folder / "labels/中.png")
+    code = "from bisenetv1_plugin.datasets.own import configure; configure('mine', 'my.yml')"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0"},
+        capture_output=True,
+        cwd=folder.parent,
+    )
+    said = done.stderr.decode("utf-8", "replace")
+    assert done.returncode == 1 and "InputError" in said and "cannot be used where names are ascii" in said, said

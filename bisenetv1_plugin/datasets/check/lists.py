@@ -1,7 +1,6 @@
 """Which files a configuration's datasets have."""
 
 import os
-from pathlib import Path
 from typing import List, NamedTuple, Optional, Tuple
 
 from bisenetv1_plugin.datasets.check.report import Problem, Report, count_of
