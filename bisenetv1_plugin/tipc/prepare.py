@@ -44,9 +44,9 @@ def prepare(params, data=None, weights=None):
     Raises:
         TipcError: the data or the weights cannot be used, or something would be lost.
     """
-    _check_places(params, weights)
     source, what, within = (Path(data), f"the data you named, {data}", None) if data else _default_data(params.mode)
     train, val = (listed(source / name, within) for name in ("train.txt", "val.txt"))
+    _check_places(params, weights)
     lite_train = params.mode.startswith("lite_train") or params.mode in ("whole_infer", BENCHMARK)
     lite_infer = params.mode.endswith("lite_infer")
     lists = {
@@ -68,7 +68,7 @@ def prepare(params, data=None, weights=None):
 
 
 def _check_places(params, weights):
-    """Refuse to write anywhere else, or over what is not ours, before any work."""
+    """Refuse to write anywhere else, or over what is not ours, before anything is written."""
     where = f"{params.path}, line infer_model"
     for place in (FOLDER, CONFIGS):
         places.check(place, "prepare")

@@ -129,13 +129,12 @@ def mutations(draw, dic):
             inner = inner[key]
         how = draw(st.sampled_from(["replace", "replace", "replace", "drop", "add", "copy"]))
         if how == "replace":
-            inner[place[-1]] = draw(HOSTILE)
+            inner[place[-1]] = copy.deepcopy(draw(HOSTILE))
         elif how == "drop" and place[-1] in (inner if isinstance(inner, dict) else range(len(inner))):
             del inner[place[-1]]
         elif how == "add" and isinstance(inner, dict):
-            inner[
-                draw(st.one_of(st.text(max_size=6), st.sampled_from(["num_classes", "pretrained", "_inherited_"])))
-            ] = draw(HOSTILE)
+            key = draw(st.one_of(st.text(max_size=6), st.sampled_from(["num_classes", "pretrained", "_inherited_"])))
+            inner[key] = copy.deepcopy(draw(HOSTILE))
         elif how == "copy":
             other = draw(st.sampled_from(list(places(dic))))
             found = dic
