@@ -8,7 +8,7 @@ from paddleseg.utils import utils
 
 from bisenetv1_plugin import configuration, plugin
 from bisenetv1_plugin.errors import InputError
-from bisenetv1_plugin.weights import load_trained
+from bisenetv1_plugin.weights import check_pretrained, load_trained
 
 set_device = utils.set_device
 
@@ -48,6 +48,8 @@ class Builder:
     def __getattr__(self, part):
         if not hasattr(SegBuilder, part):
             raise AttributeError(part)
+        if part == "model":
+            _refusing("the configuration's model cannot be built", check_pretrained, self.config.model_cfg)
         built = _refusing(f"the configuration's {part} cannot be built", getattr, self._builder, part)
         if part == "val_dataset":  # whose class may say it alone
             _check_classes(getattr(built, "num_classes", 1))

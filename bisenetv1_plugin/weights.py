@@ -28,10 +28,9 @@ def load_pretrained(layer, source):
         FileNotFoundError: there is no such file.
         ValueError: the file is no dictionary of tensors, wants to run code, or has none of the layer's tensors.
     """
-    from paddleseg.utils import download_pretrained_model, logger
+    from paddleseg.utils import logger
 
-    path = download_pretrained_model(source) if urlparse(source).netloc else source
-    matched, missing, misshapen = _match(layer, path)
+    matched, missing, misshapen = _match(layer, _local(source))
     own = layer.state_dict()
     if not matched:
         raise ValueError(
@@ -65,6 +64,32 @@ def load_trained(model, path):
         )
     model.set_state_dict(matched)
     logger.info(f"Loaded all {len(matched)} tensors of {type(model).__name__} from {path}.")
+
+
+def check_pretrained(values):
+    """Refuse the files that a configuration's components name as `pretrained`, if they want to run code.
+
+    PaddleSeg's own components read theirs with `paddle.load`, which would run it. A file that `load_state` reads has
+    nothing to run for `paddle.load` either.
+
+    Raises:
+        ValueError: as `load_state`.
+    """
+    if isinstance(values, (list, tuple)):
+        values = dict(enumerate(values))
+    for key, value in values.items() if os.environ.get(_TRUST) != "1" else ():
+        if key == "pretrained" and isinstance(value, str):
+            path = _local(value)
+            if os.path.exists(path):  # otherwise the component says so
+                load_state(path)
+        elif isinstance(value, (dict, list, tuple)):
+            check_pretrained(value)
+
+
+def _local(source):
+    from paddleseg.utils import download_pretrained_model
+
+    return download_pretrained_model(source) if urlparse(source).netloc else source
 
 
 def load_state(path):

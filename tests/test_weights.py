@@ -280,6 +280,39 @@ def test_every_command_refuses(hostile, monkeypatch, capsys, command):
     assert not (hostile / "created").exists() and not (hostile / "ex").exists()
 
 
+def test_a_backbone_of_paddleseg_runs_nothing(hostile, monkeypatch, capsys):
+    """Those read `pretrained` with `paddle.load`."""
+    monkeypatch.chdir(hostile)
+    values = yaml.safe_load((hostile / "config.yml").read_text())
+    values["model"]["backbone"] = {"type": "ResNet18_vd", "pretrained": "bad.pdparams"}
+    (hostile / "upstream.yml").write_text(yaml.safe_dump(values))
+    for command in (
+        ["val", "--config", "upstream.yml", "--model_path", "good.pdparams", "--device", "cpu"],
+        ["train", "--config", "upstream.yml", "--iters", "1", "--device", "cpu", "--save_dir", "out"],
+    ):
+        assert main(command) == 2
+        error = capsys.readouterr().err.strip().splitlines()[-1]
+        assert error.startswith("bisenetv1: the weights bad.pdparams want to call posix.mkdir")
+        assert not (hostile / "created").exists()
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_an_ordered_dictionary_of_python_2(tmp_path, protocol):
+    """Which writes its items as a list of lists."""
+    items = [["a", np.ones(2)], ["b", 3]]
+    content = pickle.dumps({"x": Call(OrderedDict, items)}, protocol=protocol)
+    (tmp_path / "w").write_bytes(content)
+    found = weights.load_state(str(tmp_path / "w"))
+    assert same(found, {"x": OrderedDict(a=np.ones(2), b=3)})
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "w.pdparams")
+    with pytest.raises(FileNotFoundError):
+        weights.load_state(str(tmp_path / "w.pdparams"))
+
+
 @pytest.mark.slow
 def test_who_trusts_a_file_may_load_it(hostile, monkeypatch):
     monkeypatch.chdir(hostile)
