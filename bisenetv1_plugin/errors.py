@@ -5,6 +5,12 @@ class InputError(ValueError):
     """What was given (a file, a value, this machine) cannot be used; the message is a sentence that names the cure."""
 
 
+def line(sentence):
+    """A sentence for a terminal: one line, in which a file's name gives the terminal no orders."""
+    words = " ".join(sentence.split("\n"))
+    return "".join(c if c.isprintable() or ord(c) > 0x9F else repr(c)[1:-1] for c in words)
+
+
 def brief(error):
     """What another library's error says, for a sentence: one line, at most 200 characters."""
     said = " ".join(str(error).split()) or type(error).__name__

@@ -6,7 +6,7 @@ import sys
 from bisenetv1_plugin import __version__, files
 from bisenetv1_plugin.cli import flags, terminal
 from bisenetv1_plugin.cli.parser import Parser
-from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.errors import InputError, line
 from bisenetv1_plugin.machine import reuse_memory, use_all_cores, use_amd_vectors
 
 # One module of this folder each, with SUMMARY, add_arguments(parser) and run(args). Only `run` imports Paddle.
@@ -55,5 +55,5 @@ def main(argv=None):
         later = "; the same command with --resume_model latest goes on from the newest checkpoint, if there is one"
         print(f"bisenetv1: stopped{later if args.command == 'train' else ''}.", file=sys.stderr)
         return 130
-    print(f"bisenetv1: {sentence}", file=sys.stderr)
+    print(f"bisenetv1: {line(sentence)}", file=sys.stderr)
     return 2

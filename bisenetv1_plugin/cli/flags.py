@@ -4,7 +4,7 @@ import os
 import sys
 from contextlib import contextmanager
 
-from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.errors import InputError, line
 from bisenetv1_plugin.machine import cores
 
 
@@ -135,5 +135,5 @@ def report(faults):
     """Say what was left out, a sentence each; returns the exit code."""
     faults = list(faults)
     for fault in faults:
-        print(f"bisenetv1: {fault}", file=sys.stderr)
+        print(f"bisenetv1: {line(fault)}", file=sys.stderr)
     return 1 if faults else 0

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from bisenetv1_plugin import files
 from bisenetv1_plugin.cli.log import Log
-from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.errors import InputError, line
 
 # The commands that import Paddle.
 COMMANDS = (
@@ -125,7 +125,7 @@ def say(text=""):
 
 def warn(sentence):
     """What the user should mind; the command goes on."""
-    _write(f"bisenetv1: {sentence}", stderr())
+    _write(f"bisenetv1: {line(str(sentence))}", stderr())
     if _session is not None:
         _session.log.add(f"bisenetv1: {sentence}\n")
 

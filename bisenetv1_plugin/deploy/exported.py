@@ -158,7 +158,7 @@ def _build(path: str, transforms: list[dict[str, Any]]) -> None:
 
 
 def _is_name(text: str) -> bool:
-    return text not in ("", os.curdir, os.pardir) and not set(text) & {"/", "\\", "\0", ":"}
+    return text not in ("", os.curdir, os.pardir) and text.isprintable() and not set(text) & {"/", "\\", ":"}
 
 
 def _is_transform(value: Any) -> bool:

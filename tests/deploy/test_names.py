@@ -66,11 +66,13 @@ def test_an_export_in_a_folder_that_is_no_text(tmp_path, dynamic, capsys):
 def test_pipes_and_devices_are_named(tmp_path, small, dynamic, capsys):
     shutil.copy(small.images / "00000.png", tmp_path)
     os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "\x1b[31m\n.png").write_bytes(b"")
     (tmp_path / "zero.png").symlink_to("/dev/zero")
     (tmp_path / "nowhere.png").symlink_to("nothing")
     argv = ["infer", "--config", dynamic / "deploy.yaml", "--image_path", tmp_path, "--save_dir", tmp_path / "out"]
     assert main([*map(str, argv), "--device", "cpu"]) == 1
     said = capsys.readouterr().err
+    assert len(said.strip().splitlines()) == 4 and "\x1b" not in said
     assert all(f"{name}.png cannot be read and was left out" in said for name in ("pipe", "zero", "nowhere"))
     assert names_in(tmp_path / "out") == [b"00000.png"]
     for path in ("pipe.png", "zero.png"):
