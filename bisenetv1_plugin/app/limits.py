@@ -135,8 +135,8 @@ class Uploads:
             InputError: it is none: a path of anything else, a link, a device, an address, or removed already.
         """
         real = os.path.realpath(path) if isinstance(path, str) and "\0" not in path else ""
-        inside = os.path.relpath(real, self.folder) if real else ""
-        if not re.fullmatch(r"[0-9a-f]{64}[/\\][^/\\]+", inside) or not is_regular(real):
+        start, inside = os.path.join(self.folder, ""), real[len(self.folder) + 1 :]
+        if not (real.startswith(start) and re.fullmatch(r"[0-9a-f]{64}[/\\][^/\\]+", inside) and is_regular(real)):
             raise InputError("this file was not uploaded, or is no longer here: upload it again.")
         return real
 

@@ -123,7 +123,7 @@ def passing_folder():
 
     To be entered before Gradio is imported: it looks up its folder then, and whether it may telephone.
     """
-    folder = tempfile.mkdtemp(prefix="bisenetv1-app-")
+    folder = os.path.realpath(tempfile.mkdtemp(prefix="bisenetv1-app-"))
     _folders.append(folder)
     tempfile.tempdir = folder
     os.environ.update(

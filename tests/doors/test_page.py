@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from bisenetv1_plugin.app import server
-from bisenetv1_plugin.app.guard import Guard, Refused, names_of
+from bisenetv1_plugin.app.guard import Guard, names_of
 from bisenetv1_plugin.app.limits import Limits, Uploads
 from bisenetv1_plugin.datasets.reading import decode_file
 from bisenetv1_plugin.deploy import containers, frames
@@ -655,7 +655,3 @@ def test_where_there_is_no_hangup(monkeypatch):
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def test_a_refusal_is_a_sentence():
-    assert str(Refused(404, "There is nothing here.")) == "There is nothing here."
