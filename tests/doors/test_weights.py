@@ -512,3 +512,26 @@ def test_real_checkpoints_are_read(read):
     for archive in (True, False):
         found = read(torch_file(ordinary, _use_new_zipfile_serialization=archive))
         assert list(found) == ["conv.weight", "bn.num_batches_tracked", "half"] and found["half"].dtype == "float32"
+
+
+HEAD = "heads.2.conv_1x1.weight"
+IMPOSSIBLE = {
+    "a head without dimensions": (HEAD, ()),
+    "more classes than can be": (HEAD, (10**12, 0, 1, 1)),
+    "an auxiliary head without dimensions": ("heads.0.conv_1x1.weight", (1,)),
+    "a stem without dimensions": ("backbone.conv1.conv1.weight", ()),
+}
+
+
+@pytest.mark.parametrize("case", IMPOSSIBLE)
+def test_conversion_of_impossible_shapes(door, case):
+    """Which build no network of their size."""
+    from bisenetv1_plugin.convert import conversion
+
+    name, shape = IMPOSSIBLE[case]
+    # Names alone, as of a network of 18 layers: a file may hold them with any shape.
+    names = ["ffm.channel_attention.3.weight", "spatial_path.conv_7x7._conv.weight", "heads.0.conv_1x1.weight", HEAD]
+    names += [f"backbone.layer3.{block}.conv1.weight" for block in range(2)]
+    state = {**dict.fromkeys(names, np.zeros((1, 1, 1, 1), "float32")), name: np.zeros(shape, "float32")}
+    with door.in_seconds(60), pytest.raises(ValueError):
+        conversion.to_torch(state)
