@@ -15,7 +15,7 @@ _TRUST = "BISENETV1_PLUGIN_TRUST_WEIGHTS"  # `cli` sets it for --trust_weights
 
 
 def load_pretrained(layer, source):
-    """Copy the tensors of a `.pdparams` file into `layer` where name and shape agree, and log what did.
+    """Copy the tensors of a `.pdparams` file into `layer` where name, shape and type agree, and log what did.
 
     Args:
         layer (paddle.nn.Layer): the network or backbone to fill.
@@ -42,16 +42,16 @@ def load_pretrained(layer, source):
     if missing:
         logger.warning(f"{len(missing)} tensors are not in {source} and keep their values: {_some(missing)}")
     if misshapen:
-        logger.warning(f"{len(misshapen)} tensors have another shape in {source}, skipped: {_some(misshapen)}")
+        logger.warning(f"{len(misshapen)} tensors have another shape or type in {source}, skipped: {_some(misshapen)}")
     return len(matched)
 
 
 def load_trained(model, path):
-    """Copy a whole network's weights: every tensor of `model` must be in the `.pdparams` file, in its shape.
+    """Copy a whole network's weights: every tensor of `model` must be in the `.pdparams` file, in its form.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a tensor is missing or has another shape, or the file wants to run code; nothing is loaded then.
+        ValueError: a tensor is missing or of another shape or type, or the file wants to run code; nothing is loaded.
     """
     from paddleseg.utils import logger
 
@@ -59,7 +59,8 @@ def load_trained(model, path):
     if missing or misshapen:
         raise ValueError(
             f"{path} does not fit this {type(model).__name__}: {len(missing)} tensors are missing "
-            f"({_some(missing) or 'none'}), {len(misshapen)} have another shape ({_some(misshapen) or 'none'}). "
+            f"({_some(missing) or 'none'}), {len(misshapen)} have another shape or type "
+            f"({_some(misshapen) or 'none'}). "
             "The weights were trained with another configuration."
         )
     model.set_state_dict(matched)
@@ -122,21 +123,23 @@ def load_state(path):
 
 
 def _match(layer, path):
-    """The file's tensors that fit the layer, and the layer's names that are missing there or have another shape."""
+    """The file's tensors that fit the layer, and the layer's names that are missing there or have another form."""
     state = {name: value for name, value in load_state(path).items() if isinstance(value, np.ndarray)}
     own = layer.state_dict()
     missing = [name for name in own if name not in state]
+    fitting = [name for name in own if name in state and _form(state[name]) == _form(own[name])]
     misshapen = [
-        f"{name} ({_shape(state[name])}, not {_shape(own[name])})"
+        f"{name} ({_form(state[name])}, not {_form(own[name])})"
         for name in own
-        if name in state and list(state[name].shape) != list(own[name].shape)
+        if name in state and name not in fitting
     ]
-    fitting = [name for name in own if name in state and list(state[name].shape) == list(own[name].shape)]
     return {name: paddle.to_tensor(state[name]) for name in fitting}, missing, misshapen
 
 
-def _shape(tensor):
-    return "x".join(map(str, tensor.shape))
+def _form(tensor):
+    """Shape and type of a tensor or an array, as text; Paddle writes bfloat16 as uint16."""
+    kind = str(tensor.dtype).split(".")[-1].replace("bfloat16", "uint16")
+    return "x".join(map(str, tensor.shape)) + ("" if kind == "float32" else f" of {kind}")
 
 
 def _some(names):

@@ -135,6 +135,19 @@ def test_a_network_s_parameters(tmp_path):
         assert (second.weight.astype("float32") == first.weight.astype("float32")).all()
 
 
+@pytest.mark.parametrize("kind", ["bool", "int8", "uint32", "float16", "float64", "longdouble", "complex64"])
+def test_another_type_is_no_assertion_of_paddle_s(tmp_path, kind):
+    layer = paddle.nn.Linear(2, 3)
+    state = {name: np.ones(value.shape, "float32") for name, value in layer.state_dict().items()}
+    state["bias"] = state["bias"].astype(kind)
+    before = layer.weight.numpy()
+    (tmp_path / "w").write_bytes(pickle.dumps(state, protocol=4))
+    with pytest.raises(ValueError, match=r"1 have another shape or type \(bias \(3 of "):
+        weights.load_trained(layer, str(tmp_path / "w"))
+    assert (layer.weight.numpy() == before).all()
+    assert weights.load_pretrained(layer, str(tmp_path / "w")) == 1
+
+
 class Call:
     """Pickles as the call of a function."""
 
