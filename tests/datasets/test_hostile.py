@@ -273,6 +273,13 @@ class TestDeepLabels:
         assert "of 16 bits a channel: save class numbers as 8-bit PNG" in refused(root, keep_rare=True)
 
 
+@pytest.mark.parametrize("kind", ["colors", "numbers"])
+def test_photographs_as_labels_do_not_fill_the_memory(root, kind):
+    random = np.random.default_rng(0).integers(0, 2**31, (300, 300), np.int32)
+    make(root, random if kind == "numbers" else random.view(np.uint8).reshape(300, 300, 4)[..., :3], ending="tif")
+    assert "has more than 65536 values or colours" in refused(root)
+
+
 class TestTexts:
     @pytest.mark.parametrize("name", ["train.txt", "classes.txt", "class_dict.csv", "label_colors.txt", "_classes.csv"])
     @pytest.mark.parametrize(

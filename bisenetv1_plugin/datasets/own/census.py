@@ -17,7 +17,8 @@ from bisenetv1_plugin.datasets.own.tables import RGB
 
 Progress = Optional[Callable[[int, int], None]]
 
-_STRIP = 1 << 22  # pixels whose colours are counted at once
+_STRIP = 1 << 18  # pixels whose colours are counted at once
+_MOST_VALUES = 1 << 16  # or colours of a label: a photograph has millions
 _LOSSY = {
     **dict.fromkeys(reading.JPEG_FORMATS, "JPEG is lossy: it invents class numbers at every edge"),
     "WEBP": "WebP may be lossy, and then invents class numbers at every edge",
@@ -136,7 +137,14 @@ def _look_at_label(seen: Seen, problems: List[Problem]) -> Optional[Tuple[int, i
         seen.values = Counter({int(value): int(counts[value]) for value in np.flatnonzero(counts)})
     else:
         values, counts = np.unique(label, return_counts=True)
-        seen.values = Counter({int(value): int(count) for value, count in zip(values, counts)})
+        some = slice(_MOST_VALUES + 1)
+        seen.values = Counter({int(value): int(count) for value, count in zip(values[some], counts[some])})
+    if len(seen.values) > _MOST_VALUES:
+        sentence = (
+            f"label {path} has more than {_MOST_VALUES} values or colours, as a photograph: export labels of classes"
+        )
+        problems.append(Problem("label format", str(path), sentence))
+        return None
     if palette is not None:
         seen.kind = "palette"
         seen.palette = {value: palette[value] for value in seen.values if value < len(palette)}
@@ -185,4 +193,6 @@ def _count_colors(colors: np.ndarray) -> Counter:
         values, places = np.unique(codes[starts], return_inverse=True)
         counts = np.bincount(places, weights=lengths)
         total.update({int(value): int(count) for value, count in zip(values, counts)})
+        if len(total) > _MOST_VALUES:
+            break  # nobody needs the rest, and it fills the memory
     return total
