@@ -4,17 +4,17 @@ import os
 import sys
 
 
-def main():
+def main(argv=None):
     """`cli.main`, where the names of files are UTF-8.
 
     Under `LC_ALL=C PYTHONUTF8=0` they are ASCII to Python, and the libraries in C++ crash on what it makes of others.
     """
-    if sys.getfilesystemencoding().lower() not in ("utf-8", "utf8"):
+    if argv is None and sys.getfilesystemencoding().lower() not in ("utf-8", "utf8"):
         arguments = [sys.executable, "-X", "utf8", "-m", "bisenetv1_plugin", *sys.argv[1:]]
         os.execv(sys.executable, arguments)
     from bisenetv1_plugin import cli
 
-    return cli.main()
+    return cli.main(argv)
 
 
 if __name__ == "__main__":

@@ -66,11 +66,14 @@ def run(args):
             args.cpu_threads,
             args.enable_mkldnn,
             lambda numbers: progress.bar(numbers, unit="image", desc="verify"),
+            cfg.test_config,
         )
     for sentence in done.left_out:
         print(f"bisenetv1: {sentence}", file=sys.stderr)
     classes = named_classes(cfg, dataset.num_classes)
     print(_table(done, classes.names))
+    if done.otherwise:
+        print(f"infer and predict: {done.otherwise}")
     if args.json:
         _write_json(args.json, done)
     if args.picture:
@@ -99,11 +102,15 @@ _PARITY_ROWS = (
 
 
 def _table(done, names):
-    """Dygraph and the runtimes in columns: parity, then IoU and Acc of every class as `val` has them."""
+    """Dygraph and the runtimes in columns: parity at the size that the network sees, then the masks in their own size.
+
+    Of dygraph as `val` and `predict` have them, of a runtime as `infer` writes them.
+    """
     scores = [done.dygraph, *(verdict.scores for verdict in done.verdicts)]
     lines = [("", "dygraph", *(verdict.name for verdict in done.verdicts))]
     for title, key, form in _PARITY_ROWS:
         lines.append((title, "", *(_form(getattr(verdict.comparison, key), form) for verdict in done.verdicts)))
+    lines.append(("own size, as predict", "", *(f"{verdict.own_size:.4%}" for verdict in done.verdicts)))
     lines.append(("mIoU", *(f"{score.miou:.4f}" for score in scores)))
     lines.append(("Acc", *(f"{score.acc:.4f}" for score in scores)))
     for title, part in (("IoU", 0), ("Acc", 1)):
@@ -134,6 +141,7 @@ def _write_json(path, done):
             "name": verdict.name,
             "verdict": verdict.verdict,
             "reason": verdict.reason,
+            "own_size": verdict.own_size,
             **{key: getattr(verdict.comparison, key) for _, key, _ in _PARITY_ROWS},
             **figures(verdict.scores),
         }
@@ -143,6 +151,7 @@ def _write_json(path, done):
         "paddle": paddle.__version__,
         "images": done.images,
         "predicted_classes": done.classes,
+        "otherwise": done.otherwise,
         "dygraph": figures(done.dygraph),
         "runtimes": entries,
     }

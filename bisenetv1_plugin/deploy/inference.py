@@ -12,7 +12,7 @@ import numpy as np
 
 from bisenetv1_plugin.deploy.exported import Export
 from bisenetv1_plugin.deploy.images import Source
-from bisenetv1_plugin.deploy.masks import of_output, restore
+from bisenetv1_plugin.deploy.masks import logits_of, of_output
 from bisenetv1_plugin.deploy.pipeline import Behind, ahead
 from bisenetv1_plugin.deploy.preparing import Prepared
 from bisenetv1_plugin.deploy.runtimes import Runtime
@@ -54,10 +54,10 @@ def infer(
     """
 
     def write(batch: list[Picture], output: np.ndarray) -> None:
-        for picture, mask in zip(batch, of_output(output)):
-            restored = restore(mask, picture.prepared.trans_info)
+        for picture, found in zip(batch, logits_of(output, export.output_op)):
+            mask = of_output(found, picture.prepared.trans_info)
             for writer in writers:
-                writer.write(picture.name, restored, picture.pixels, picture.seconds)
+                writer.write(picture.name, mask, picture.pixels, picture.seconds)
 
     # A camera's frames have to be quick, each of them, and not many.
     live = source.frames is not None and source.frames.live

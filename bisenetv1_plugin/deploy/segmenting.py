@@ -20,7 +20,7 @@ from bisenetv1_plugin.deploy.choice import select
 from bisenetv1_plugin.deploy.exported import Export
 from bisenetv1_plugin.deploy.inference import naming_memory
 from bisenetv1_plugin.deploy.libraries import optional_library
-from bisenetv1_plugin.deploy.masks import of_output, restore
+from bisenetv1_plugin.deploy.masks import logits_of, of_output, restore_logits
 from bisenetv1_plugin.deploy.preparing import Preparation
 from bisenetv1_plugin.deploy.runtimes import RUNTIMES, Runtime
 from bisenetv1_plugin.errors import InputError
@@ -101,12 +101,9 @@ class Exported:
                 yield self._result(output[0], *begun.popleft(), scores)
 
     def _result(self, output: np.ndarray, pixels: np.ndarray, trans_info: list[Any], scores: bool) -> Segmented:
-        mask = restore(of_output(output[np.newaxis])[0], trans_info)
-        if not scores:
-            return Segmented(pixels, mask, None)
-        shares = output if self._export.output_op == "softmax" else _softmax(output)
-        # As the mask: the nearest pixel, so that the best class is the mask's.
-        return Segmented(pixels, mask, np.stack([restore(share, trans_info) for share in shares]))
+        output = logits_of(output, self._export.output_op)
+        mask = of_output(output, trans_info)
+        return Segmented(pixels, mask, _softmax(restore_logits(output, trans_info)) if scores else None)
 
     def _with_scores(self) -> Runtime:
         """The runtime that tells the probabilities; of an export with argmax, on its ONNX model cut before it."""

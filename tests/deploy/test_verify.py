@@ -11,7 +11,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from bisenetv1_plugin import project
+from bisenetv1_plugin import Segmenter, project
+from bisenetv1_plugin.cli import main
 from bisenetv1_plugin.deploy import parity
 
 pytestmark = pytest.mark.slow
@@ -179,3 +180,71 @@ def test_figures_of_a_class(acc, sentence):
 
     fault = parity.figure_fault(scores(0.370499), scores(acc))
     assert fault is None if sentence is None else sentence in fault
+
+
+class TestOwnSize:
+    """Against PaddleSeg's own `evaluate` and `inference`, in the pictures' own size."""
+
+    @pytest.fixture(scope="class")
+    def resized(self, small, tmp_path_factory):
+        """The configuration with a network that sees half of every side, and its exports by `output_op`."""
+        folder = tmp_path_factory.mktemp("resized")
+        values = yaml.safe_load(small.config.read_text())
+        values["val_dataset"]["transforms"].insert(0, {"type": "Resize", "target_size": [48, 32]})
+        (folder / "config.yml").write_text(yaml.safe_dump(values))
+        for op in ("argmax", "none", "softmax"):
+            argv = ["export", "--config", folder / "config.yml", "--model_path", small.weights, "--output_op", op]
+            assert main([*map(str, argv), "--save_dir", str(folder / op), "--to", "onnx", "--device", "cpu"]) == 0
+        return folder
+
+    def figures(self, config, weights):
+        from paddleseg.core import evaluate
+
+        cfg = project.load_config(str(config))
+        build = project.Builder(cfg)
+        model = project.trained_model(build, str(weights))
+        options = dict(cfg.test_config)
+        return evaluate(model, build.val_dataset, num_workers=0, print_detail=False, **options)[:2]
+
+    @pytest.mark.parametrize("op", ["argmax", "none", "softmax"])
+    def test_resized(self, op, small, resized, tmp_path):
+        config = resized / "config.yml"
+        done = verify(small, resized / op, "--json", tmp_path / "v.json", config=config)
+        assert done.returncode == 0, done.stdout + done.stderr
+        found = json.loads((tmp_path / "v.json").read_text())
+        miou, acc = self.figures(config, small.weights)
+        assert found["dygraph"]["miou"] == pytest.approx(miou, abs=1e-6)
+        assert found["dygraph"]["acc"] == pytest.approx(acc, abs=1e-6)
+        shares = [entry["own_size"] for entry in found["runtimes"]]
+        if op == "argmax":
+            assert max(shares) < 0.999 and "infer enlarges the mask" in done.stdout
+            assert f"{1 - min(shares):.4%} of the pixels differ" in done.stdout
+        else:
+            assert min(shares) >= 0.9999 and found["otherwise"] is None
+            assert all(abs(entry["miou"] - miou) < 1e-4 for entry in found["runtimes"])
+
+    @pytest.mark.parametrize("op", ["none", "softmax"])
+    def test_infer_writes_what_predict_sees(self, op, small, resized, tmp_path):
+        argv = ["infer", "--config", resized / op / "deploy.yaml", "--image_path", small.images, "--with_argmax"]
+        assert main([*map(str, argv), "--save_dir", str(tmp_path / "a"), "--device", "cpu"]) == 0
+        argv = ["predict", "--config", resized / "config.yml", "--model_path", small.weights]
+        argv += ["--image_path", small.images, "--save_dir", tmp_path / "b", "--device", "cpu"]
+        assert main([*map(str, argv)]) == 0
+        segmenter = Segmenter(resized / op)
+        for path in small.images.iterdir():
+            expected = np.asarray(Image.open(tmp_path / "b" / "pseudo_color_prediction" / path.name))
+            assert (np.asarray(Image.open(tmp_path / "a" / path.name)) == expected).mean() > 0.9999
+            result = segmenter(path, scores=True)
+            assert (result.mask == expected).mean() > 0.9999
+            assert np.array_equal(result.scores.argmax(axis=0), result.mask)
+
+    def test_sliding(self, small, dynamic, tmp_path):
+        values = yaml.safe_load(small.config.read_text())
+        values["test_config"] = {"is_slide": True, "crop_size": [48, 32], "stride": [32, 24]}
+        (tmp_path / "config.yml").write_text(yaml.safe_dump(values))
+        done = verify(small, dynamic, "--json", tmp_path / "v.json", config=tmp_path / "config.yml")
+        found = json.loads((tmp_path / "v.json").read_text())
+        miou, acc = self.figures(tmp_path / "config.yml", small.weights)
+        assert found["dygraph"]["miou"] == pytest.approx(miou, abs=1e-6)
+        assert done.returncode == 0 and "val and predict slide a window" in done.stdout
+        assert all(entry["own_size"] < 0.99 for entry in found["runtimes"])
