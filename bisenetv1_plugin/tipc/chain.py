@@ -67,6 +67,8 @@ class Chain:
     def __init__(self, params, case=""):
         self.params = params
         self.folder = Path("test_tipc/output") / params.value("model_name") / params.mode / case
+        if params.mode != "whole_infer" and not params.values("train_device"):
+            raise TipcError(f"{params.where('train_device')}: it names no device, and `null` is how to leave it out.")
         if not case:
             self._check()
         reads = [params.path, *(path for name in _READ for path in params.values(name))]

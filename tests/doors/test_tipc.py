@@ -438,6 +438,12 @@ def test_wrong_values(work, values, sentence):
     assert not (work / "test_tipc/output/bisenetv1/whole_infer").exists()
 
 
+def test_a_training_has_a_device(work):
+    path = laid(work, device="")
+    with pytest.raises(TipcError, match="line 5: it names no device"):
+        Chain(Params(path, "lite_train_lite_infer"))
+
+
 def test_the_command_ends_in_a_sentence(work, monkeypatch, capsys):
     def full(*_, **__):
         raise OSError(28, "No space left on device", "test_tipc/output")
