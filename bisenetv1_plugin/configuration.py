@@ -17,7 +17,7 @@ from paddleseg.cvlibs.config import merge_config_dicts
 
 CLASSES = 256  # at most: masks have 8 bits, and the labels that PaddleSeg's `Dataset` reads
 _CLASSES_ELSEWHERE = 1 << 16  # of a type that reads its labels itself, such as upstream's PSSLDataset
-_BYTES, _FILES, _VALUES = 1 << 18, 100, 100_000  # of a file; `_base_` in all; with its aliases spelt out
+_BYTES, _FILES, _VALUES = 1 << 16, 100, 100_000  # of a file; `_base_` in all; with its aliases spelt out
 _CHANNELS = 4096
 _SHOWN = 80  # characters of a value
 

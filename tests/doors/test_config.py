@@ -313,7 +313,7 @@ def test_files_that_are_none(sandbox, door):
     with pytest.raises(InputError, match="bytes.yml is not UTF-8 from byte 15 on: save it as UTF-8"):
         opened(path)
     path.write_bytes(b"# a\n" * 100_000)
-    with pytest.raises(InputError, match="is larger than 262144 bytes"):
+    with pytest.raises(InputError, match="is larger than 65536 bytes"):
         opened(path)
 
 
