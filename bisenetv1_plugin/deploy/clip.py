@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from bisenetv1_plugin import files
+from bisenetv1_plugin.deploy.containers import FFMPEG_OPTIONS
 from bisenetv1_plugin.deploy.masks import MADE_BY, Painter
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.files import whole_file
@@ -42,7 +43,9 @@ def times_of(path: str) -> list[float]:
     stamps: list[int | None] = []
     tick = Fraction(1)
     if av:
-        with suppress(av.FFmpegError), av.open(path) as container:  # of a file that is cut off: those that are there
+        with suppress(av.FFmpegError), av.open(
+            files.for_libraries(path), container_options=FFMPEG_OPTIONS
+        ) as container:  # of a file that is cut off: those that are there
             stream = container.streams.video[0]
             tick = stream.time_base  # which does not outlive the container
             stamps.extend(packet.pts for packet in container.demux(stream) if packet.size and not packet.is_discard)
