@@ -67,7 +67,7 @@ _IN_NAMES = (
     *("tensorrt", "infer_precision"),
 )
 _COUNTS = ("threads", "infer_batch_size")
-_BYTES = 1 << 20  # of a file; the standard's have 3,000
+_BYTES, _LETTERS = 1 << 20, 10_000  # of a file and of a line; the standard's have 3,000 and 300
 
 
 class TipcError(InputError):
@@ -239,7 +239,11 @@ def _lines(path):
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise TipcError(f"{path}, line {_line_of(content, error.start)}: it is not UTF-8.") from error
-    return [_Line(line, number) for number, line in enumerate(text.splitlines(), start=1) if line]
+    lines = [_Line(line, number) for number, line in enumerate(text.splitlines(), start=1) if line]
+    for line in lines:
+        if len(line) > _LETTERS:
+            raise TipcError(f"{path}, line {line.number}: it has more than {_LETTERS} letters.")
+    return lines
 
 
 def _line_of(content, place):

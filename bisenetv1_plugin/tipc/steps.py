@@ -68,7 +68,7 @@ class Steps:
             raise TipcError("the parameter file has a step without a command; `null` is how to leave one out.")
         script, *arguments = words(command, "the parameter file")
         arguments += [option for option in options if option]
-        if script in _STANDINS and not Path(script).is_file():
+        if script in _STANDINS and not os.path.isfile(script):
             kept = [argument for argument in arguments if argument.split("=")[0] not in _LOG_FLAGS]
             arguments = [_STANDINS[script], "--verbose", *kept]  # PaddleSeg's own lines, which the verdict reads
             script = "bisenetv1"
@@ -76,7 +76,7 @@ class Steps:
             script = shutil.which(script, path=self._path)
             if script is None:
                 raise TipcError("the command bisenetv1 is not on the PATH: pip install this package.")
-        elif script != "-m" and not Path(script).is_file():
+        elif script != "-m" and not os.path.isfile(script):
             raise TipcError(f"there is no {script} here, and no command of this package stands in for it.")
         shown = [self._python, *start, script, *arguments]
         print(" ".join(shown), flush=True)

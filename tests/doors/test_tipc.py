@@ -15,6 +15,7 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
+from bisenetv1_plugin import files
 from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
 from bisenetv1_plugin.datasets.synthetic import write_scenes
 from bisenetv1_plugin.errors import InputError
@@ -200,6 +201,9 @@ def test_texts(sandbox, door, name, mode, data):
         event("refused")
         assert str(error) and "\n" not in str(error) and "Traceback" not in str(error)
         assert "the property" not in str(error)
+    except OSError as error:  # of which the command makes a sentence
+        event("refused by the system")
+        assert files.refusal(error)
     finally:
         for key in set(os.environ) - set(environment):
             del os.environ[key]
@@ -407,6 +411,7 @@ class TestPrepare:
         (b"===train_params===\n\nmodel\0_name:a\n", "line 3: it is no text"),
         (b"\n" * 2_000_000, "is larger than 1048576 bytes"),
         (b"", "has 0 lines"),
+        (b"===train_params===\n" + b"a" * 10_001, "line 2: it has more than 10000 letters"),
     ],
 )
 def test_texts_that_are_none(tmp_path, door, content, sentence):
