@@ -292,11 +292,11 @@ def test_coco(sandbox, content):
 
     def with_annotations(root):
         (root / "images").mkdir()
-        (root / "annotations").mkdir()
+        (root / "coco").mkdir()  # no folder of labels: those would come first
         for name in "abcd":
             (root / f"images/{name}.png").write_bytes(IMAGE)
-            (root / f"annotations/{name}.png").write_bytes(COLORED)
-        (root / "annotations/coco.json").write_bytes(content)
+            (root / f"coco/{name}.png").write_bytes(COLORED)
+        (root / "coco.json").write_bytes(content)
 
     sandbox(with_annotations)
 
