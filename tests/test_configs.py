@@ -1,5 +1,6 @@
 """Every configuration builds; the recipes are what their sources say."""
 
+import math
 import re
 
 import paddle
@@ -130,3 +131,57 @@ def test_copy_takes_the_bases_along(tmp_path):
         zoo.copy("bisenetv1_cityscapes_1024x1024_80k", tmp_path / "mine")
     with pytest.raises(InputError, match="there is no configuration absent; there are bisenetv1_"):
         zoo.copy("absent", tmp_path)
+
+
+def test_the_window_of_the_authors_moves_by_what_they_round_up():
+    """TorchSeg: eval_crop_size 1024, eval_stride_rate 5 / 6, and its evaluator takes `int(np.ceil(crop * rate))`."""
+    for name in NAMES:
+        window = config(name).dic.get("test_config", {})
+        assert not window.get("is_slide") or window == {
+            "is_slide": True,
+            "crop_size": [1024, 1024],
+            "stride": [math.ceil(1024 * 5 / 6)] * 2,
+        }, name
+    assert config("bisenetv1_r101_cityscapes_1024x1024_80k").dic["test_config"]["is_slide"]
+
+
+# MMSegmentation, configs/bisenetv1: learning rate, classes, crop (and its _base_: the rest below)
+MMSEG = {
+    "bisenetv1_mmseg_r18_cityscapes_1024x1024_160k": (0.025, 19, 1024),
+    "bisenetv1_mmseg_r50_cityscapes_1024x1024_160k": (0.05, 19, 1024),
+    "bisenetv1_mmseg_r101_coco_stuff_512x512_160k": (0.005, 171, 512),
+}
+
+
+@pytest.mark.parametrize("name", MMSEG)
+def test_the_recipes_of_mmsegmentation(name):
+    """Number by number: configs/_base_/{models/bisenetv1_r18-d32,datasets/*,schedules/schedule_160k}.py."""
+    rate, classes, crop = MMSEG[name]
+    dic = config(name).dic
+    assert (dic["batch_size"], dic["iters"], dic["model"]["num_classes"]) == (4, 160000, classes)
+    assert dic["optimizer"] == {"type": "SGD", "momentum": 0.9, "weight_decay": 5e-4}  # of every parameter
+    schedule = {"learning_rate": rate, "end_lr": 1e-4, "power": 0.9, "warmup_iters": 999}
+    assert dic["lr_scheduler"] == {
+        "type": "PolynomialDecay",
+        **schedule,
+        "warmup_start_lr": pytest.approx(rate / 10),  # LinearLR's start_factor
+    }
+    plain = {"type": "BiSeNetV1Loss", "thresh": 1.0, "average_over": "all", "ignore_index": 255}
+    assert dic["loss"] == {"types": [plain] * 3, "coef": [1, 1, 1]} and not dic.get("test_config")
+    normalize = {"type": "Normalize", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    assert [round(255 * value, 3) for value in normalize["mean"] + normalize["std"]] == [
+        *(123.675, 116.28, 103.53),
+        *(58.395, 57.12, 57.375),
+    ]
+    resize = [{"type": "ResizeByShort", "short_size": 512}] if crop == 512 else []  # Cityscapes has 2048x1024 already
+    assert dic["val_dataset"]["transforms"] == [*resize, normalize]
+    scaling = {"min_scale_factor": 0.5, "max_scale_factor": 2.0, "scale_step_size": 0}
+    assert dic["train_dataset"]["transforms"] == [
+        *resize,
+        {"type": "ResizeStepScaling", **scaling},
+        {"type": "MMSegRandomCrop", "crop_size": [crop, crop], "category_max_ratio": 0.75},
+        {"type": "RandomHorizontalFlip"},  # PaddleSeg's default is a half
+        {"type": "MMSegPhotoMetricDistortion"},
+        normalize,
+        {"type": "Padding", "target_size": [crop, crop], "im_padding_value": 0},  # and 255 for labels by default
+    ]
