@@ -10,6 +10,7 @@ import paddle.nn as nn
 import paddle.nn.functional as F
 from paddleseg.models.layers import ConvBN, ConvBNReLU
 
+from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.models.features import feature_channels
 from bisenetv1_plugin.models.initialisation import initialise
 from bisenetv1_plugin.models.variants import VARIANTS
@@ -39,7 +40,8 @@ class BiSeNetV1(nn.Layer):
         pretrained (str, optional): path or URL of `.pdparams` weights of the whole network.
 
     Raises:
-        ValueError: an argument is out of range, the variant is unknown, or the backbone's features do not serve.
+        ValueError: an argument is out of range, the variant is unknown, or the backbone's features do not serve; at
+            the call, an `InputError`: the image has another number of channels.
     """
 
     def __init__(self, num_classes, backbone, variant="torchseg", in_channels=3, pretrained=None):
@@ -53,6 +55,8 @@ class BiSeNetV1(nn.Layer):
         context, fused = CONTEXT_CHANNELS * width, FUSED_CHANNELS * width
         auxiliary, principal = knobs.auxiliary_channels * width, knobs.head_channels * width
         channels8, channels16, channels32 = feature_channels(backbone, in_channels)
+        self.in_channels = in_channels
+        self.register_forward_pre_hook(_check_channels)
 
         if knobs.spatial_path:
             spatial = SPATIAL_CHANNELS * width
@@ -175,6 +179,16 @@ class SigmoidOfReLU(nn.Layer):
 
     def forward(self, x):
         return paddle.clip(F.sigmoid(x), min=0.5)
+
+
+def _check_channels(network, inputs):
+    """Before Paddle does, whose words name neither the number nor the key. `inputs` is `(image,)`."""
+    channels = inputs[0].shape[1]
+    if channels != network.in_channels:
+        raise InputError(
+            f"the network takes images of {network.in_channels} channels, not of {channels}: model.in_channels, "
+            "model.backbone.in_channels and the images (img_channels of a dataset, 3 by default) must be the same."
+        )
 
 
 def _ffm_attention(kind, channels, hidden):

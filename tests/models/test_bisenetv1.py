@@ -8,6 +8,7 @@ from paddleseg.models import BiseNetV1
 from paddleseg.models.backbones import ResNet18_vd
 
 from bisenetv1_plugin.backbones.resnet import ResNet18_v1b, ResNet50_v1b
+from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.models.bisenetv1 import BiSeNetV1
 from bisenetv1_plugin.models.variants import VARIANTS
 
@@ -297,3 +298,14 @@ def test_resnet50_features():
         [1, 2048, 3, 4],
     ]
     assert backbone.feat_channels == [256, 512, 1024, 2048]
+
+
+@pytest.mark.parametrize("takes, gets", [(1, 3), (3, 1), (3, 4), (4, 3)])
+def test_an_image_of_other_channels_is_refused_in_a_sentence(takes, gets):
+    """In training too, which ended in a traceback of Paddle's; PaddleSeg's data have 3 unless img_channels says 1."""
+    net = BiSeNetV1(4, ResNet18_v1b(in_channels=takes), in_channels=takes)
+    for prepare in (net.train, net.eval):
+        prepare()
+        with pytest.raises(InputError, match=f"images of {takes} channels, not of {gets}: model.in_channels"):
+            net(image(2, gets, 64, 64))
+    assert net(image(1, takes, 33, 47))[0].shape == [1, 4, 33, 47]
