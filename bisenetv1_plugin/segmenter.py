@@ -22,6 +22,8 @@ from bisenetv1_plugin.errors import InputError
 
 # Fewer pictures are not worth a runtime's second set-up for many at a time.
 _FEW = 4
+# Of a configuration's `test_config`, what says how a picture is predicted. The rest is for `val`, or names files.
+_OF_PREDICT = ("aug_pred", "scales", "flip_horizontal", "flip_vertical", "is_slide", "crop_size", "stride")
 # A mask of 8 bits holds no more; an export that names no classes does not say how many it has.
 _MOST = 256
 
@@ -160,7 +162,7 @@ class Segmenter:
         if device not in (None, *DEVICES) or (device == "gpu" and default_device() != "gpu"):
             raise InputError(f"device is {device!r}; there is {' and '.join(sorted({'cpu', default_device()}))} here.")
         cfg = project.load_config(os.fspath(config), needs=["val_dataset"])
-        options = {key: value for key, value in cfg.test_config.items() if key not in ("aug_eval", "auc_roc")}
+        options = {key: value for key, value in cfg.test_config.items() if key in _OF_PREDICT}
         project.set_device(device or "gpu")
         build = project.Builder(cfg)
         model = project.trained_model(build, os.fspath(weights))

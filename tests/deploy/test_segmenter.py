@@ -219,6 +219,20 @@ class TestScores:
         assert np.array_equal(result.mask, np.asarray(Image.open(mask))) and result.scores.shape == (5, 64, 96)
         assert np.array_equal(result.scores.argmax(axis=0), result.mask)
 
+    def test_from_weights_takes_of_a_test_config_what_predict_takes(self, small, scenes, tmp_path):
+        """Its other keys are those of `val`, or of files that it does not write: they ended in a TypeError."""
+        config = yaml.safe_load(small.config.read_text())
+        augmented = {"aug_pred": True, "scales": [0.5, 1.5], "flip_horizontal": True}
+        for_val = {"aug_eval": True, "auc_roc": True, "num_workers": 2, "precision": "fp16", "print_detail": False}
+        masks = []
+        for number, test in enumerate(({}, for_val, augmented, {**augmented, **for_val, "custom_color": [1, 2, 3]})):
+            path = tmp_path / f"{number}.yml"
+            path.write_text(yaml.safe_dump({**config, "test_config": test}))
+            masks.append(Segmenter.from_weights(path, small.weights, "cpu")(scenes[0]).mask)
+        plain, plain_too, averaged, averaged_too = masks
+        assert np.array_equal(plain, plain_too) and np.array_equal(averaged, averaged_too)
+        assert not np.array_equal(plain, averaged)
+
 
 @pytest.mark.parametrize("backend", [*RUNTIMES, "dygraph"])
 @pytest.mark.slow
