@@ -41,6 +41,7 @@ def main(argv=None):
     use_amd_vectors()
     reuse_memory()
     try:
+        _refuse_nothing(args)
         with flags.trusting(args), terminal.session(args):
             return args.run(args) or 0
     except InputError as error:
@@ -57,3 +58,10 @@ def main(argv=None):
         return 130
     print(f"bisenetv1: {line(sentence)}", file=sys.stderr)
     return 2
+
+
+def _refuse_nothing(args):
+    """Raise where a word is empty, as of a variable of the shell that is not set: to some it would mean this folder."""
+    for name, value in vars(args).items():
+        if value == "":
+            raise InputError(f"{name} is empty: write what it is for, or omit it.")

@@ -233,3 +233,36 @@ def test_json_goes_into_a_pipe_or_a_link(place, dynamic):
         assert main([*argv, "--json", str(place / "link.json")]) == 0
         assert (place / "link.json").is_symlink() and len(json.loads((place / "real.json").read_text())["images"]) == 3
     assert main([*argv, "--json", "/dev/null"]) == 0 and not os.path.isfile("/dev/null")
+
+
+@pytest.mark.parametrize(
+    "argv, name",
+    [
+        (["curves", "{}"], "curves.png"),
+        (["convert", "{weights}", "{}/new.pth", "--to", "torch"], "new.pth"),
+        (["configs", "--copy", "bisenetv1_demo_256x128", "{}"], "bisenetv1_demo_256x128.yml"),
+        (["demo", "--save_dir", "{}"], "notes"),
+        (["demo", "--data", "{}", "--save_dir", "{}"], "notes"),
+        (["data", "config", "{}", "--out", "{}/new.yml"], "new.yml"),
+        (["data", "config", "{}", "--out", "{}/new.yml"], "new_data/notes"),
+        (["data", "scenes", "{}"], "notes"),
+        (["data", "prepare", "camvid", "{}", "{}"], "notes"),
+        (["benchmark", "{exported}", "--picture", "{}/new.png"], "new.png"),
+    ],
+    ids=lambda value: value.replace("/", "-") if isinstance(value, str) else "-".join(value[:2]),
+)
+def test_what_is_in_the_way_stays(argv, name, tmp_path, small, dynamic, capsys):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("mine")
+    before = contents(tmp_path)
+    assert main([word.format(tmp_path, weights=small.weights, exported=dynamic) for word in argv]) == 2
+    said = capsys.readouterr().err.strip()
+    assert len(said.splitlines()) == 1 and contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("flag", ["--config", "--image_path", "--save_dir"])
+def test_an_empty_word_is_no_folder(flag, dynamic, small, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    flags = {"--config": dynamic / "deploy.yaml", "--image_path": small.images, "--save_dir": "out", flag: ""}
+    assert main(["infer", *(str(word) for item in flags.items() for word in item)]) == 2
+    assert f"{flag[2:]} is empty" in capsys.readouterr().err and not os.listdir(tmp_path)
