@@ -182,12 +182,12 @@ class Chain:
                 start += [f"--devices={devices}"]
         options = [
             params.option("train_device", device),
-            params.option("save_dir", str(folder)),
             params.option("iters", iters),
             params.option("pretrained", str(pretrained) if pretrained else None),
             params.option("precision", precision),
             params.option("train_batch_size", batch_size),
             params.option("train_option"),
+            params.option("save_dir", str(folder)),  # the last one counts, whatever the others are
         ]
         environment = {} if device == "cpu" or "," in gpus else {"CUDA_VISIBLE_DEVICES": gpus}
         candidates = [folder / params.value("weights_name"), folder / f"iter_{iters}" / "model.pdparams"]
@@ -224,8 +224,8 @@ class Chain:
                 self.params.option("infer_config", str(export.folder / "deploy.yaml")),
                 self.params.option("infer_images", str(export.images)),
                 self.params.option("benchmark"),
-                self.params.option("result_dir", str(results)),
                 self.params.option("infer_option"),
+                self.params.option("result_dir", str(results)),  # the last one counts
             ]
             export.runs.append(Run(results, options=ours, precision=precision))
             self.steps.run(self.params.value("inference"), options, log, done=functools.partial(holds_masks, results))

@@ -31,7 +31,7 @@ def run(path):
     steps = Steps(params["model_name"], params["python"], folder, "results_paddle2onnx.log", reads)
     converted = steps.run(
         params["2onnx"],
-        [params.option(name) for name in ("weights", "save_dir", "opset", "checker")],
+        [params.option(name) for name in ("weights", "opset", "checker", "save_dir")],
         folder / "trans_model.log",
         done=places.is_new(model),
     )
