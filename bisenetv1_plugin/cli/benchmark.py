@@ -37,7 +37,7 @@ def add_arguments(parser):
         "--batch_sizes", nargs="+", type=flags.positive, default=[1], help="images at a time, default 1"
     )
     parser.add_argument(
-        "--cpu_threads", nargs="+", type=flags.positive, default=[cores()], help="threads, default all cores"
+        "--cpu_threads", nargs="+", type=flags.threads, default=[cores()], help="threads, default all cores"
     )
     parser.add_argument("--turns", type=flags.positive, default=3, help="how often each one's turn comes")
     parser.add_argument("--int8", action="store_true", help="also in 8 bits, calibrated on noise: for the speed alone")
@@ -206,7 +206,7 @@ def _loss(args):
 
 def _size(text):
     width, _, height = text.lower().partition("x")
-    return flags.positive(width), flags.positive(height)
+    return flags.side(width), flags.side(height)
 
 
 _size.__name__ = "WxH"  # argparse's words for what it refuses

@@ -9,7 +9,9 @@ def add_arguments(parser):
     flags.add_config_arguments(parser)
     flags.add_classes_argument(parser)
     parser.add_argument("--save_dir", default="./output/inference_model", help="folder of the exported model")
-    parser.add_argument("--input_shape", nargs=4, type=int, metavar=("N", "C", "H", "W"), help="default: any size")
+    parser.add_argument(
+        "--input_shape", nargs=4, type=flags.dimension, metavar=("N", "C", "H", "W"), help="default: any size"
+    )
     parser.add_argument(
         "--output_op", default="argmax", choices=["argmax", "softmax", "none"], help="what to append; none: logits"
     )

@@ -8,23 +8,41 @@ from bisenetv1_plugin.errors import InputError, line
 from bisenetv1_plugin.machine import cores
 
 
-def _from(least):
+_MOST = 2**31 - 1  # of what libraries in C++ count; of larger numbers some make others, and some crash
+
+
+def _from(least, most=_MOST):
     """The type of a flag: whole numbers from `least` on."""
 
     def number(text):
-        if int(text) < least:
+        if not least <= int(text) <= most:
             raise ValueError(text)
         return int(text)
 
-    number.__name__ = f"whole number from {least} on"  # argparse's words for what it refuses
+    # argparse's words for what it refuses
+    number.__name__ = f"whole number from {least} on" if most == _MOST else f"whole number from {least} to {most}"
     return number
 
 
 positive, not_negative = _from(1), _from(0)
+threads, processes = _from(1, 1024), _from(0, 1024)
+dimension = _from(-1, 1 << 16)  # of an input; -1 for any
+side = _from(1, 1 << 16)  # of a picture
+channel = _from(0, 255)  # of a color
+
+
+def scale(text):
+    """The type of a flag: how many times as large a picture becomes."""
+    if not 0 < float(text) <= 16:
+        raise ValueError(text)
+    return float(text)
+
+
+scale.__name__ = "number above 0, 16 at most"
 
 
 def add_cpu_threads_argument(parser):
-    parser.add_argument("--cpu_threads", type=positive, default=cores(), help="threads on the CPU")
+    parser.add_argument("--cpu_threads", type=threads, default=cores(), help="threads on the CPU")
 
 
 def add_config_arguments(parser, model_path=True):
@@ -103,12 +121,12 @@ def add_image_arguments(parser, save_dir):
 def add_test_arguments(parser, augmented):
     """Multi-scale, flipped and sliding-window evaluation; `augmented` is the first flag: aug_eval or aug_pred."""
     parser.add_argument(f"--{augmented}", action="store_true", help="average over scales and flips")
-    parser.add_argument("--scales", nargs="+", type=float, default=1.0, help="scales to average over")
+    parser.add_argument("--scales", nargs="+", type=scale, default=1.0, help="scales to average over")
     parser.add_argument("--flip_horizontal", action="store_true", help="average with the mirrored image")
     parser.add_argument("--flip_vertical", action="store_true", help="average with the image upside down")
     parser.add_argument("--is_slide", action="store_true", help="slide a window over the image")
-    parser.add_argument("--crop_size", nargs=2, type=positive, metavar=("W", "H"), help="size of the window")
-    parser.add_argument("--stride", nargs=2, type=positive, metavar=("W", "H"), help="step of the window")
+    parser.add_argument("--crop_size", nargs=2, type=side, metavar=("W", "H"), help="size of the window")
+    parser.add_argument("--stride", nargs=2, type=side, metavar=("W", "H"), help="step of the window")
 
 
 def test_config(cfg, args, augmented):

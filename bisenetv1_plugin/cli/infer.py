@@ -57,7 +57,9 @@ def add_arguments(parser):
         "--enable_mkldnn", type=_boolean, metavar="BOOL", help="Paddle on the CPU: use oneDNN; default: True"
     )
     parser.add_argument("--use_trt", help="Paddle on the GPU: use TensorRT", **boolean)
-    parser.add_argument("--min_subgraph_size", type=int, default=3, help="TensorRT: smallest part of the network")
+    parser.add_argument(
+        "--min_subgraph_size", type=flags.positive, default=3, help="TensorRT: smallest part of the network"
+    )
     parser.add_argument("--enable_auto_tune", help="TensorRT: find the shapes by running ten images", **boolean)
     parser.add_argument("--auto_tuned_shape_file", default="auto_tune_tmp.pbtxt", help="TensorRT: file of those shapes")
 

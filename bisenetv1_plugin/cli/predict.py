@@ -12,7 +12,9 @@ def add_arguments(parser):
     flags.add_config_arguments(parser)
     flags.add_test_arguments(parser, "aug_pred")
     flags.add_image_arguments(parser, save_dir="./output/result")
-    parser.add_argument("--custom_color", nargs="+", type=int, help="a palette for the pictures: R G B R G B ...")
+    parser.add_argument(
+        "--custom_color", nargs="+", type=flags.channel, help="a palette for the pictures: R G B R G B ..."
+    )
 
 
 def run(args):
@@ -25,6 +27,8 @@ def run(args):
     from bisenetv1_plugin.deploy.prediction import folders, predict
     from bisenetv1_plugin.deploy.preparing import Preparation
 
+    if len(args.custom_color or []) % 3:
+        raise InputError(f"--custom_color has {len(args.custom_color)} numbers; give three for each class: R G B.")
     cfg = project.load_config(args.config)
     options = flags.test_config(cfg, args, "aug_pred")
     options.pop("auc_roc", None)

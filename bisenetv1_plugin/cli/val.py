@@ -8,7 +8,7 @@ SUMMARY = "evaluate trained weights"
 def add_arguments(parser):
     flags.add_config_arguments(parser)
     flags.add_test_arguments(parser, "aug_eval")
-    parser.add_argument("--num_workers", type=flags.not_negative, default=0, help="processes that load data")
+    parser.add_argument("--num_workers", type=flags.processes, default=0, help="processes that load data")
     parser.add_argument("--auc_roc", action="store_true", help="also compute the area under the ROC curve")
     results.add_argument(parser)
     parser.add_argument("--opts", nargs="+", help="other values of the configuration, as key.key=value")
