@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from bisenetv1_plugin.errors import InputError, line
 from bisenetv1_plugin.machine import cores
 
-
 _MOST = 2**31 - 1  # of what libraries in C++ count; of larger numbers some make others, and some crash
 
 

@@ -43,6 +43,8 @@ def run(args):
     from bisenetv1_plugin.datasets.classes import named_classes
     from bisenetv1_plugin.deploy.verify import verify
 
+    results.check_place(args.json)
+    results.check_picture(args.picture)
     data = []
     if args.data:
         if not os.path.isfile(args.data):

@@ -55,7 +55,7 @@ class TestLog:
         log.close(keep)
         assert log.path.exists() == log.is_written == keep
 
-    @pytest.mark.parametrize("before", ["", "an earlier run\n"])
+    @pytest.mark.parametrize("before", ["", "=== an earlier run\n"])
     def test_on_a_full_disk_there_is_no_half_line(self, tmp_path, monkeypatch, before):
         path = tmp_path / "train.log"
         if before:
@@ -365,10 +365,10 @@ def test_json_that_cannot_be_written_is_refused_before_the_work(tmp_path, path):
     from bisenetv1_plugin.cli import results
 
     (tmp_path / "file").write_text("")
-    results.check(None)
-    results.check(str(tmp_path / "new" / "folder" / "a.json"))
+    results.check(None, "images")
+    results.check(str(tmp_path / "new" / "folder" / "a.json"), "images")
     with pytest.raises(InputError, match="no file can be written there"):
-        results.check(str(tmp_path / path))
+        results.check(str(tmp_path / path), "images")
     assert os.listdir(tmp_path) == ["file"]
 
 
@@ -434,7 +434,7 @@ def test_ctrl_c_is_one_sentence(tmp_path, monkeypatch, capfd, name):
 def test_a_number_that_is_none(capsys, words):
     with pytest.raises(SystemExit) as ended:
         main(words)
-    assert ended.value.code == 2 and "whole number from 1 on" in capsys.readouterr().err
+    assert ended.value.code == 2 and "whole number from 1 " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
