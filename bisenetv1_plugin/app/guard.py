@@ -13,7 +13,11 @@ _SHORT = 1 << 16
 # Of uploads at a time, and for how long each.
 _UPLOADS, _UPLOAD_SECONDS = 32, 120
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[^:/@\[\]\s]+)(?::\d{1,5})?", re.IGNORECASE)
-_SAFE = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"same-origin"))
+_SAFE = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"same-origin"),
+    (b"x-frame-options", b"SAMEORIGIN"),
+)
 
 
 def names_of(host, allowed=()):
@@ -72,7 +76,8 @@ class Guard:
             length = self._length(scope)
             if scope["method"] == "POST":
                 with self._room(scope, length) as room:
-                    await asyncio.to_thread(self._uploads.check_room, room)
+                    if room is not None:
+                        await asyncio.to_thread(self._uploads.check_room, room)
                     await self._app(scope, _in_time(receive), answer)
             else:
                 await self._app(scope, receive, answer)
@@ -87,9 +92,9 @@ class Guard:
 
     @contextmanager
     def _room(self, scope, length):
-        """Bytes of the uploads that are under way, with this one if it is one."""
+        """Bytes of the uploads that are under way, with this one; None where it is none."""
         if not self._is_upload(scope["path"]):
-            yield sum(self._coming)
+            yield None
             return
         if len(self._coming) >= _UPLOADS:
             raise Refused(503, f"{_UPLOADS} files are being uploaded; try again.")
@@ -102,16 +107,22 @@ class Guard:
     def _check_names(self, scope):
         headers = scope["headers"]
         hosts = [value.decode("latin-1").lower() for key, value in headers if key == b"host"]
-        forwarded = [value.decode("latin-1").lower() for key, value in headers if key == b"x-forwarded-host"]
+        # Of several servers on the way, each adds the name that it was asked by.
+        forwarded = b",".join(value for key, value in headers if key == b"x-forwarded-host").decode("latin-1").lower()
+        forwarded = [host.strip() for host in forwarded.split(",")] if forwarded else []
         here = (scope.get("server") or ("",))[0]
         names = {*self._names, here} if here else self._names
         if len(hosts) != 1 or not {_name(host) for host in (*hosts, *forwarded)} <= names:
-            raise Refused(421, "This server has no such name; if it should, start it with --allowed_hosts.")
+            raise Refused(421, "This server has no such name; if it should, start it with --allowed_hosts NAME.")
         for key, value in headers:
             if key == b"origin":
                 origin = value.decode("latin-1").lower().partition("://")[2]
                 if origin != hosts[0] and _name(origin) not in self._allowed:
-                    raise Refused(403, "Pages of other servers are not answered.")
+                    raise Refused(
+                        403,
+                        "Pages of other servers are not answered; if this server has that name as well, start it with "
+                        "--allowed_hosts NAME.",
+                    )
 
     def _length(self, scope):
         """Bytes of the request's body."""

@@ -3,6 +3,7 @@
 import os
 import re
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 import cv2
@@ -62,6 +63,10 @@ class Limits:
         try:
             with Image.open(path, formats=_FORMATS) as image:
                 (width, height), format = image.size, image.format
+        except Image.DecompressionBombError as error:  # Pillow's own limit
+            raise InputError(
+                f"{name} has too many pixels, and this page takes {self.megapixels} million at most: make it smaller."
+            ) from error
         except READ_ERRORS as error:
             raise InputError(
                 f"{name} cannot be read: it is no image that is taken here; save it as PNG, JPEG, WebP or BMP."
@@ -163,6 +168,15 @@ class Uploads:
                     os.unlink(path)
                 except OSError:  # somebody else was quicker, or has it open (Windows)
                     continue
+        self._sweep_folders(seconds)
+
+    def _sweep_folders(self, seconds):
+        """Remove those of files that are gone for so long; the system refuses it for one with a file in it."""
+        for name in os.listdir(self.folder) if os.path.isdir(self.folder) else ():
+            path = os.path.join(self.folder, name)
+            with suppress(OSError):
+                if time.time() - os.stat(path, follow_symlinks=False).st_mtime > seconds:
+                    os.rmdir(path)
 
     def _files(self):
         """(path, bytes, seconds since 1970) of every file."""

@@ -184,6 +184,7 @@ class _Work:
                     table = _table(facts, segmenter, counts)
                     if now - said > _SIGN_SECONDS:
                         said = now
+                        self._uploads.check_room(os.path.getsize(film.path))
                         yield gradio.skip(), table
                 yield film.end(), table
             except InputError as error:

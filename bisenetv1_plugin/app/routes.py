@@ -4,10 +4,12 @@ Gradio looks at a request's paths when a page is launched, but this one is mount
 addresses that it fetches, recordings, code of components, old ways to call) is not reached.
 """
 
+import asyncio
 import json
 import re
 
 import gradio
+from gradio.routes import file_upload_statuses
 
 from bisenetv1_plugin.app.guard import Refused
 from bisenetv1_plugin.errors import InputError
@@ -22,6 +24,11 @@ _CALL = re.compile(rf"{_API}/(call/(?P<name>\w+)|queue/join)")
 _SENT = re.compile(rf"{_API}/(upload|cancel|reset)")
 _KEYS = {"data", "fn_index", "session_hash", "event_data", "trigger_id", "event_id", "simple_format"}
 _KINDS = {gradio.Image: "file", gradio.Video: "file", gradio.Dropdown: "text", gradio.Slider: "number"}
+# Characters of an address's query, and of a text in a call.
+_QUERY, _TEXT = 1024, 255
+_TOLD = {"text": f"text of up to {_TEXT} characters", "number": "number from 0 to 1"}
+# Uploads whose progress is known, and results of one visitor that nobody has fetched: Gradio keeps both for ever.
+_UPLOADS, _UNREAD = 256, 256
 # A visitor's file is data, whatever is in it.
 _INERT = (
     (b"content-security-policy", b"sandbox; default-src 'none'"),
@@ -44,9 +51,11 @@ class Routes:
     """
 
     def __init__(self, app, page, uploads):
-        self._app, self._uploads = app, uploads
+        self._app, self._uploads, self._page = app, uploads, page
         self._inputs = {}  # kinds by number and by name of an event
         for event in page.fns.values():
+            if event.fn is None:  # it only ends others
+                continue
             kinds = [_KINDS.get(type(block), "none") for block in event.inputs]
             self._inputs[event._id] = kinds
             if event.api_visibility == "public":
@@ -55,8 +64,14 @@ class Routes:
     async def __call__(self, scope, receive, send):
         if scope["type"] == "http":
             method, path = scope["method"], scope["path"]
+            if len(scope["query_string"]) > _QUERY:
+                raise Refused(414, f"After the ? of an address are {_QUERY} characters at most.")
+            # Gradio would name that server in its answers.
+            scope = {**scope, "headers": [pair for pair in scope["headers"] if pair[0] != b"x-gradio-server"]}
+            _forget_uploads()
             call = _CALL.fullmatch(path) if method == "POST" else None
-            if call:
+            if call:  # which may leave a result; to stop one needs no room
+                await asyncio.to_thread(self._uploads.check_room)
                 scope, receive = await self._checked_call(scope, receive, call["name"])
             elif not (_SENT if method == "POST" else _READ).fullmatch(path) or method not in ("GET", "HEAD", "POST"):
                 raise Refused(404, "There is nothing here.")
@@ -111,6 +126,8 @@ class Routes:
         event = name or body.get("fn_index")
         if event not in self._inputs or (name is None and not body.get("session_hash")):
             raise InputError("there is no such call.")
+        if len(self._page._queue.pending_event_ids_session.get(body.get("session_hash"), ())) >= _UNREAD:
+            raise InputError(f"{_UNREAD} results have not been fetched: load the page again.")
         kinds, data = self._inputs[event], body["data"]
         if name and len(data) < len(kinds):  # from a program: without what only the page knows
             kinds = [kind for kind in kinds if kind != "none"]
@@ -124,11 +141,11 @@ class Routes:
             return None
         if kind == "file":
             return self._file(value)
-        if kind == "text" and isinstance(value, str):
+        if kind == "text" and isinstance(value, str) and len(value) <= _TEXT:
             return value
         if kind == "number" and type(value) in (int, float) and 0 <= value <= 1:
             return value
-        raise InputError(f"{json.dumps(value)[:80]} is no {'text' if kind == 'text' else 'number from 0 to 1'}.")
+        raise InputError(f"{json.dumps(value)[:80]} is no {_TOLD[kind]}.")
 
     def _file(self, value):
         """Gradio's description of a file, of an upload's alone and with nothing in it that leads elsewhere."""
@@ -142,6 +159,12 @@ class Routes:
             "orig_name": name[:255] if isinstance(name, str) else None,
             "meta": {"_type": "gradio.FileData"},
         }
+
+
+def _forget_uploads():
+    for known in (file_upload_statuses._signals, file_upload_statuses._statuses):
+        while len(known) > _UPLOADS:
+            del known[next(iter(known))]
 
 
 def _inert(send):

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -68,17 +69,27 @@ def address(listening):
 def until_told():
     """Ctrl-C, SIGTERM and the end of the terminal end this block, all as a KeyboardInterrupt that goes no further.
 
+    The first alone does: another, of who is impatient, would break off the removal of the files.
+
     Where the block has not ended ten seconds later, since the thread that signals come to is inside of a library that
     hangs, the temporary files are removed and the process ends.
     """
     import paddle  # noqa: F401 - takes SIGTERM for itself when it is imported
 
+    ended = False
+
+    def end(*_):
+        nonlocal ended
+        if not ended:
+            ended = True
+            raise KeyboardInterrupt
+
     ends = {signal.SIGINT, signal.SIGTERM}
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     hangup = getattr(signal, "SIGHUP", None)  # Windows has none
     if hangup and signal.getsignal(hangup) == signal.SIG_DFL:  # nohup ignores it
-        signal.signal(hangup, signal.default_int_handler)
         ends.add(hangup)
+    for number in ends:
+        signal.signal(number, end)
     # The system writes the signal's number here at once, whatever this thread is doing.
     heard, told = socket.socketpair()
     told.setblocking(False)
@@ -123,9 +134,9 @@ def passing_folder():
 
     To be entered before Gradio is imported: it looks up its folder then, and whether it may telephone.
     """
-    folder = os.path.realpath(tempfile.mkdtemp(prefix="bisenetv1-app-"))
+    # Named before it is made: a signal may come between.
+    folder = os.path.join(os.path.realpath(tempfile.gettempdir()), f"bisenetv1-app-{secrets.token_hex(8)}")
     _folders.append(folder)
-    tempfile.tempdir = folder
     os.environ.update(
         TMPDIR=folder,  # of libraries in C++
         GRADIO_TEMP_DIR=os.path.join(folder, "gradio"),
@@ -133,6 +144,8 @@ def passing_folder():
         HF_HUB_DISABLE_TELEMETRY="1",
     )
     try:
+        os.mkdir(folder, 0o700)
+        tempfile.tempdir = folder
         yield folder
     finally:
         _remove(folder)

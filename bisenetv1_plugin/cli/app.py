@@ -4,7 +4,9 @@ It listens on this machine alone unless --host says otherwise, and asks nobody f
 that was given to it is left then.
 """
 
+import ipaddress
 import os
+import re
 
 from bisenetv1_plugin.cli import flags, terminal
 from bisenetv1_plugin.errors import InputError
@@ -32,12 +34,24 @@ def run(args):
     for name in ("max_megabytes", "max_megapixels", "max_seconds"):
         if getattr(args, name) < 1:
             raise InputError(f"--{name} is {getattr(args, name)}; it must be 1 or more.")
+    for name in args.allowed_hosts:
+        if not (re.fullmatch(r"[\w.-]+", name) or _is_address(name)):
+            raise InputError(
+                f"--allowed_hosts {name}: give a name alone, such as seg.example.com, without https:// and port."
+            )
     terminal.load_paddle()
     with server.listen(args.host, args.port) as listening, server.until_told(), server.passing_folder() as folder:
         _show(args, server, listening, folder)
     print("Ended; no file is left.", flush=True)
     # A picture that is still being computed would hold the process, and nobody waits for it.
     os._exit(0)
+
+
+def _is_address(text):
+    try:
+        return bool(ipaddress.ip_address(text))
+    except ValueError:
+        return False
 
 
 def _show(args, server, listening, folder):

@@ -20,6 +20,8 @@ VIDEOS = (".avi", ".mkv", ".mov", ".mp4", ".webm")
 _USUAL_RATE = 25.0
 _OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 _OPENING = threading.Lock()
+# OpenCV's other readers go by a file's name, and know formats that are no videos.
+_READER = cv2.CAP_FFMPEG if cv2.CAP_FFMPEG in cv2.videoio_registry.getBackends() else cv2.CAP_ANY
 
 
 def opened(path: str) -> cv2.VideoCapture:
@@ -37,7 +39,7 @@ def opened(path: str) -> cv2.VideoCapture:
         why = "it is no MP4, MOV, MKV, WebM or AVI, whatever its name says: convert it"
     else:
         with _OPENING, _ffmpeg_told(), _spelt(path) as name:
-            video = cv2.VideoCapture(name)
+            video = cv2.VideoCapture(name, _READER)
         if video.isOpened():
             return video
     raise InputError(f"{path} is a video that OpenCV cannot open ({why}).")

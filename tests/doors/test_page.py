@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from types import SimpleNamespace
 
 import cv2
@@ -19,6 +20,7 @@ from PIL import Image
 from bisenetv1_plugin.app import server
 from bisenetv1_plugin.app.guard import Guard, names_of
 from bisenetv1_plugin.app.limits import Limits, Uploads
+from bisenetv1_plugin.cli import main
 from bisenetv1_plugin.datasets.reading import decode_file
 from bisenetv1_plugin.deploy import containers, frames
 from bisenetv1_plugin.errors import InputError
@@ -207,6 +209,15 @@ class TestListsOfFiles:
             assert os.environ.get("OPENCV_FFMPEG_CAPTURE_OPTIONS") == before
 
 
+def test_a_picture_of_another_format_by_a_videos_name(tmp_path):
+    """OpenCV would open it as one of a row of pictures, since its name ends with a number."""
+    content = b"P6\n#free\n64 48\n255\n" + bytes(64 * 48 * 3)
+    assert containers.is_video(content[:12])
+    (tmp_path / "a_0001.mp4").write_bytes(content)
+    with pytest.raises(InputError, match="cannot open"):
+        frames.Frames(str(tmp_path / "a_0001.mp4"))
+
+
 class TestVideosThatAreTooMuch:
     def refused(self, path):
         with pytest.raises(InputError) as refusal:
@@ -246,6 +257,16 @@ class TestVideosThatAreTooMuch:
         code = "import sys; from bisenetv1_plugin.deploy.frames import Frames; print(len(list(Frames(sys.argv[1]))))"
         done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, timeout=120)
         assert (done.returncode, done.stdout) == (0, "4\n")
+
+
+@pytest.mark.parametrize("size", [(1001, 1000), (20000, 20000)])
+def test_a_picture_of_too_many_pixels(tmp_path, size):
+    head = bytearray(PICTURES[4])
+    assert head[:2] == b"BM" and int.from_bytes(head[18:22], "little") == 48
+    head[18:26] = b"".join(each.to_bytes(4, "little") for each in size)
+    (tmp_path / "a.bmp").write_bytes(head)
+    with pytest.raises(InputError, match="this page takes 1 million at most: make it smaller"):
+        LIMITS.check_picture(str(tmp_path / "a.bmp"), "a name")
 
 
 def test_a_jpeg_of_many_scans(tmp_path):
@@ -323,11 +344,31 @@ def test_there_is_room_until_there_is_none(tmp_path):
     assert len(os.listdir(tmp_path)) == 15
 
 
+def test_the_folders_of_removed_files_go_as_well(tmp_path):
+    (tmp_path / HASH).mkdir()
+    (tmp_path / HASH / "a.png").write_bytes(b"old")
+    (tmp_path / HASH[::-1]).mkdir()  # of an upload that is under way
+    own = Uploads(str(tmp_path), 1 << 20)
+    os.utime(tmp_path / HASH / "a.png", (0, 0))
+    own.sweep()
+    assert os.listdir(tmp_path / HASH) == []
+    os.utime(tmp_path / HASH, (0, 0))
+    own.sweep()
+    assert os.listdir(tmp_path) == [HASH[::-1]]
+    Uploads(str(tmp_path / "none"), 1).sweep()
+
+
 # ------------------------------------------------------------------------------------------------------- requests
 
 
-def ask(app, method="GET", path="/", headers=(), body=b""):
+def ask(app, method="GET", path="/", headers=(), body=b"", query=b""):
     """(status, text) of an ASGI application."""
+    status, _, text = asked(app, method, path, headers, body, query)
+    return status, text
+
+
+def asked(app, method="GET", path="/", headers=(), body=b"", query=b""):
+    """(status, headers, text) of an ASGI application."""
     sent, parts = [], [body[:7], body[7:]]
 
     async def receive():
@@ -338,10 +379,10 @@ def ask(app, method="GET", path="/", headers=(), body=b""):
 
     headers = [*headers, (b"content-length", str(len(body)).encode())]
     scope = {"type": "http", "method": method, "path": path, "headers": headers, "server": ("127.0.0.1", 7860)}
-    scope = {**scope, "query_string": b"", "raw_path": path.encode("utf-8", "replace"), "http_version": "1.1"}
+    scope = {**scope, "query_string": query, "raw_path": path.encode("utf-8", "replace"), "http_version": "1.1"}
     asyncio.run(app({**scope, "scheme": "http", "root_path": "", "client": ("127.0.0.1", 1)}, receive, send))
     text = b"".join(message.get("body", b"") for message in sent[1:]).decode("utf-8", "replace")
-    return sent[0]["status"], text
+    return sent[0]["status"], dict(sent[0]["headers"]), text
 
 
 async def echo(scope, receive, send):
@@ -427,6 +468,34 @@ def test_names_of_this_server(guard, host, origin, status):
     assert ask(guard, "GET", "/", headers)[0] == status
 
 
+@pytest.mark.parametrize(
+    "forwarded, status",
+    [
+        ("demo.example.org, 127.0.0.1:7860", 200),  # two servers on the way
+        ("demo.example.org,evil.example", 421),
+        ("evil.example, demo.example.org", 421),
+        ("demo.example.org,", 421),
+    ],
+)
+def test_servers_before_this_one(guard, forwarded, status):
+    assert ask(guard, "GET", "/", [(b"host", OURS), (b"x-forwarded-host", forwarded.encode())])[0] == status
+
+
+def test_a_refusal_names_the_cure(guard):
+    for headers in ([(b"host", b"seg")], [(b"host", OURS), (b"origin", b"https://seg")]):
+        assert "--allowed_hosts NAME" in ask(guard, "GET", "/", headers)[1]
+
+
+@pytest.mark.parametrize("name", ["https://seg.example.com", "seg.example.com:443", "*", "", "[::1]"])
+def test_a_name_that_is_none(name, capsys):
+    assert main(["app", "none", "--allowed_hosts", name]) == 2
+    assert "a name alone" in capsys.readouterr().err
+
+
+def test_no_other_site_shows_the_page_in_a_frame(guard):
+    assert asked(guard, "GET", "/", [(b"host", OURS)])[1][b"x-frame-options"] == b"SAMEORIGIN"
+
+
 def test_all_addresses_of_this_machine():
     assert {"localhost", "127.0.0.1"} <= names_of("0.0.0.0") and "evil.example" not in names_of("0.0.0.0")
     assert names_of("192.0.2.7", ["Demo"]) == {"192.0.2.7", "demo"}
@@ -456,7 +525,7 @@ def test_uploads_at_a_time(tmp_path, monkeypatch):
     monkeypatch.setattr("bisenetv1_plugin.app.guard._UPLOAD_SECONDS", 1)
     guard = Guard(echo, names_of("127.0.0.1"), [], Uploads(str(tmp_path), 1 << 20), 1000, lambda path: True)
 
-    async def asked():
+    async def gathered():
         statuses = []
 
         async def send(message):
@@ -467,7 +536,7 @@ def test_uploads_at_a_time(tmp_path, monkeypatch):
         await asyncio.gather(*(guard(scope, asyncio.Event().wait, send) for _ in range(33)))
         return statuses
 
-    assert asyncio.run(asked()) == [503] + [408] * 32
+    assert asyncio.run(gathered()) == [503] + [408] * 32
 
 
 # ----------------------------------------------------------------------------------------------------------- calls
@@ -476,8 +545,6 @@ def test_uploads_at_a_time(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def routes(uploads):
     pytest.importorskip("gradio", reason="pip install '.[app]'")
-    import threading
-
     from bisenetv1_plugin.app.page import build
     from bisenetv1_plugin.app.routes import Routes
     from bisenetv1_plugin.app.words import words
@@ -487,10 +554,10 @@ def routes(uploads):
     guard = Guard(Routes(echo, page, uploads), names_of("127.0.0.1"), [], uploads, 1 << 20, lambda path: False)
     numbers = {event.api_name: event._id for event in page.fns.values()}
 
-    def call(method, path, body=b""):
-        return ask(guard, method, path, [(b"host", OURS)], body)
+    def call(method, path, body=b"", query=b""):
+        return ask(guard, method, path, [(b"host", OURS)], body, query)
 
-    return SimpleNamespace(ask=call, own=os.path.join(uploads.folder, HASH, "a.png"), numbers=numbers)
+    return SimpleNamespace(ask=call, page=page, own=os.path.join(uploads.folder, HASH, "a.png"), numbers=numbers)
 
 
 def replaced(value, draw, hostile):
@@ -559,6 +626,95 @@ def test_an_opacity_that_is_none(routes, value):
         body = {"data": [*first, value], "fn_index": routes.numbers[name], "session_hash": "a"}
         status, text = routes.ask("POST", "/gradio_api/queue/join", json.dumps(body).encode())
         assert status == 422 and "is no number from 0 to 1" in text
+
+
+def join(routes, name, data, session="a"):
+    body = {"data": data, "fn_index": routes.numbers[name], "session_hash": session}
+    return routes.ask("POST", "/gradio_api/queue/join", json.dumps(body).encode())
+
+
+def test_a_call_of_what_only_ends_others(routes):
+    ends = [name for name, number in routes.numbers.items() if routes.page.fns[number].fn is None]
+    assert ends
+    for name in ends:
+        assert join(routes, name, []) == (422, "there is no such call.")
+
+
+def test_a_long_text(routes):
+    assert join(routes, "picture", [None, "x" * 255, 0.5])[0] == 200
+    status, text = join(routes, "picture", [None, "x" * 256, 0.5])
+    assert status == 422 and "no text of up to 255 characters" in text
+
+
+def test_results_that_nobody_fetches(routes):
+    pending = routes.page._queue.pending_event_ids_session
+    pending["busy"] = set(map(str, range(256)))
+    try:
+        assert "load the page again" in join(routes, "picture", [None, "x", 0.5], "busy")[1]
+        assert join(routes, "picture", [None, "x", 0.5], "other")[0] == 200
+    finally:
+        del pending["busy"]
+
+
+def test_a_server_without_room_still_stops(routes, tmp_path):
+    from bisenetv1_plugin.app.routes import Routes
+
+    (tmp_path / "a").write_bytes(b"x")
+    full = Uploads(str(tmp_path), 1)
+    guard = Guard(Routes(echo, routes.page, full), names_of("127.0.0.1"), [], full, 1 << 20, lambda path: False)
+    for name, status in (("queue/join", 507), ("call/picture", 507), ("cancel", 200), ("reset", 200)):
+        body = json.dumps({"data": [None, "x", 0.5]}).encode()
+        assert ask(guard, "POST", f"/gradio_api/{name}", [(b"host", OURS)], body)[0] == status
+
+
+def test_uploads_whose_progress_is_asked_for(routes):
+    """Gradio remembers every one."""
+    from gradio.routes import file_upload_statuses as known
+
+    for number in range(300):
+        known._signals[str(number)].set()
+        known.track(str(number))
+        assert routes.ask("GET", "/gradio_api/upload_progress", query=b"upload_id=%d" % number)[0] == 200
+    assert len(known._signals) <= 256 and len(known._statuses) <= 256 and "299" in known._statuses
+    assert routes.ask("GET", "/gradio_api/upload_progress", query=b"x" * 1025)[0] == 414
+
+
+def test_a_film_without_room(tmp_path, monkeypatch):
+    """A short video can name its frames many times over."""
+    from bisenetv1_plugin.app import page
+
+    monkeypatch.setattr(page, "_SIGN_SECONDS", 0)
+    folder = tmp_path / "gradio" / HASH
+    folder.mkdir(parents=True)
+    path = str(video(folder / "a.avi", size=(320, 240)))
+    noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype="uint8")
+    made = []
+
+    def results(_):
+        for number in range(200):
+            made.append(number)
+            shown = np.roll(noise, 7 * number, axis=(0, 1))
+            mask = np.zeros((240, 320), "uint8")
+            yield SimpleNamespace(mask=mask, classes=["road"], overlay=lambda *_, shown=shown, **__: shown)
+
+    segmenter = SimpleNamespace(video=results, classes=["road"], colors=[(0, 0, 0)])
+    uploads = Uploads(str(tmp_path / "gradio"), os.path.getsize(path) + (1 << 18))
+    work = page._Work({"a": segmenter}, LIMITS, uploads, threading.Event())
+    told = [table for _, table in work.video({"path": path}, "a", 0.5)]
+    assert "as many files as it may" in told[-1] and len(made) < 200
+
+
+def test_a_header_that_names_another_server(routes, uploads):
+    from bisenetv1_plugin.app.routes import Routes
+
+    seen = []
+
+    async def look(scope, receive, send):
+        seen.extend(key for key, _ in scope["headers"])
+        await echo(scope, receive, send)
+
+    assert ask(Routes(look, routes.page, uploads), headers=[(b"x-gradio-server", b"http://evil.example")])[0] == 200
+    assert seen == [b"content-length"]
 
 
 OPEN = ["/", "/config", "/theme.css", "/assets/index.js", "/gradio_api/info", "/gradio_api/queue/data"]
@@ -643,6 +799,44 @@ def test_a_signal_ends_what_hangs(tmp_path, name):
         assert process.wait(20) == 0 and list(tmp_path.iterdir()) == []
     finally:
         process.kill()
+
+
+IMPATIENT = """
+import os, signal, sys, time
+from bisenetv1_plugin.app import server
+remove = server._remove
+def told_again(folder):
+    os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+    remove(folder)
+server._remove = told_again
+with server.until_told(), server.passing_folder() as folder:
+    os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
+@pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGINT", marks=pytest.mark.slow)])
+def test_a_second_signal_does_not_break_off_the_removal(tmp_path, name):
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", IMPATIENT, name], env=env, timeout=60, capture_output=True, text=True)
+    assert done.returncode == 0 and "Traceback" not in done.stderr and list(tmp_path.iterdir()) == []
+
+
+def test_a_signal_while_the_folder_is_being_made(tmp_path, monkeypatch):
+    mkdir = os.mkdir
+
+    def interrupted(path, mode=0o777):
+        mkdir(path, mode)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(server.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(server.os, "mkdir", interrupted)
+    for name in ("TMPDIR", "GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED", "HF_HUB_DISABLE_TELEMETRY"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+    with pytest.raises(KeyboardInterrupt), server.passing_folder():
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_where_there_is_no_hangup(monkeypatch):
