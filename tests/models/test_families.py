@@ -9,7 +9,7 @@ from paddleseg.transforms import Normalize
 
 from bisenetv1_plugin.backbones.resnet import ResNet18_v1b
 from bisenetv1_plugin.datasets.synthetic import SyntheticStreetScenes
-from bisenetv1_plugin.deploy import export, parity
+from bisenetv1_plugin.deploy import export, int8, parity
 from bisenetv1_plugin.deploy.exported import Export
 from bisenetv1_plugin.deploy.paddle_inference import PaddleInference
 from bisenetv1_plugin.losses.ohem import BiSeNetV1Loss
@@ -71,6 +71,20 @@ def test_inference_gives_the_masks_of_prediction(variant, onednn, tmp_path):
     # Not to four decimals: the weights are random, and one pixel of a tie moves a class of a hundred pixels.
     np.testing.assert_allclose(result.inference.class_iou, result.prediction.class_iou, rtol=0, atol=5e-4)
     assert len(np.unique(result.predicted)) >= 3
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [pytest.param(name, marks=pytest.mark.very_slow if "_" in name else ()) for name in sorted(VARIANTS)],
+)
+@pytest.mark.slow
+def test_int8_leaves_the_attention_of_every_family_alone(variant, tmp_path):
+    """The global context, both refinement modules, and one or two convolutions of the fusion module."""
+    pytest.importorskip("openvino"), pytest.importorskip("paddle2onnx")
+    export.save(network(variant), str(tmp_path), [{"type": "Normalize"}], to="onnx")
+    fusion = 1 if VARIANTS[variant].ffm_attention == "conv_bn" else 2
+    found = int8._attention(str(tmp_path / "model.onnx"))
+    assert len(set(found)) == len(found) == 3 + fusion
 
 
 class TestFastHeads:
