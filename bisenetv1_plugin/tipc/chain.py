@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Dict, List, Optional
 
-from bisenetv1_plugin.tipc.params import BENCHMARK, TipcError, words
+from bisenetv1_plugin.tipc.params import BENCHMARK, TipcError, check_save_dir, words
 from bisenetv1_plugin.tipc.steps import Steps
 
 # The losses of training under to_static against those of dygraph, relative: the two sum in another order.
@@ -69,6 +69,8 @@ class Chain:
         self.folder = Path("test_tipc/output") / params.value("model_name") / params.mode / case
         if params.mode != "whole_infer" and not params.values("train_device"):
             raise TipcError(f"{params.where('train_device')}: it names no device, and `null` is how to leave it out.")
+        for name in ("save_dir", "export_dir", "result_dir"):
+            check_save_dir(params.key(name), params.where(name))
         if not case:
             self._check()
         reads = [params.path, *(path for name in _READ for path in params.values(name))]

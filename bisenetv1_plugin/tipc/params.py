@@ -172,6 +172,8 @@ class ShortParams:
         self._pairs = {name: (line.split(":") + [""])[:2] for name, line in zip(names, lines)}
         self._where = {name: f"{path}, line {line.number}" for name, line in zip(names, lines)}
         check_name(self["model_name"], self.where("model_name"))
+        if "save_dir" in names:
+            check_save_dir(self._pairs["save_dir"][0], self.where("save_dir"))
 
     def where(self, name):
         """The file and the number of a line, for a sentence."""
@@ -206,6 +208,12 @@ def check_name(value, where):
         raise TipcError(f"{where}: {value!r} is the name of a folder or a part of one: it must be a plain word.")
     if len(value.encode()) > 100:
         raise TipcError(f"{where}: {value[:40]!r} ... is the name of a folder or a part of one, and is too long.")
+
+
+def check_save_dir(key, where):
+    """Refuse a line for the folder of results that has another key: the command would write where it likes."""
+    if key != "--save_dir":
+        raise TipcError(f"{where} must begin with `--save_dir:`, not with {key[:40]!r}: is a line missing above it?")
 
 
 def check_count(value, where, or_null=False):

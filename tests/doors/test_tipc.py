@@ -443,6 +443,17 @@ def test_wrong_values(work, values, sentence):
     assert not (work / "test_tipc/output/bisenetv1/whole_infer").exists()
 
 
+@pytest.mark.parametrize("name", [CPU, "train_ptq_infer_python.txt", SHIPPED[0]])
+def test_a_folder_of_results_is_told_as_such(work, name):
+    """Or the command would write where the file's other lines say."""
+    path = work / "test_tipc/configs/bisenetv1" / name
+    lines = path.read_text().splitlines()
+    at = max(number for number, line in enumerate(lines) if line.startswith("--save_dir:"))
+    path.write_text("\n".join([*lines[:at], f"--x{lines[at][10:]}", *lines[at + 1 :]]))
+    with pytest.raises(TipcError, match=f"line {at + 1} must begin with `--save_dir:`, not with '--x'"):
+        runs(path, "whole_infer", "../outside/scenes") if name != CPU else Chain(Params(path, "whole_infer"))
+
+
 def test_a_training_has_a_device(work):
     path = laid(work, device="")
     with pytest.raises(TipcError, match="line 5: it names no device"):
