@@ -17,7 +17,7 @@ from PIL import Image
 from bisenetv1_plugin import figures
 from bisenetv1_plugin.datasets.check import before_training, check_config
 from bisenetv1_plugin.datasets.classes import named_classes
-from bisenetv1_plugin.datasets.own import Choices, configure, tables, walk
+from bisenetv1_plugin.datasets.own import Choices, coco, configure, layouts, tables, walk
 from bisenetv1_plugin.datasets.own import recipe as recipes
 from bisenetv1_plugin.datasets.own import split as splits
 from bisenetv1_plugin.errors import InputError
@@ -254,11 +254,113 @@ class TestLayouts:
         assert "\\xff.jpg is not UTF-8" in refused(root)
 
 
+class TestPairing:
+    """Each of these was paired wrongly, without a word."""
+
+    def pairs(self, root):
+        layout = layouts.find(root, walk.files_under(root))
+        pairs = {
+            split: [(str(image.relative_to(root)), str(label.relative_to(root))) for image, label, _ in some]
+            for split, some in layout.pairs.items()
+        }
+        return pairs, layout.notes
+
+    def lay(self, root, *paths):
+        for seed, path in enumerate(paths):
+            save(root / path, picture(seed) if path.endswith(".jpg") else STRIPES)
+
+    @pytest.mark.parametrize("ending", ["", ".jpg"])
+    @pytest.mark.parametrize("folder", ["", "images/", "data/images/", "./"])
+    def test_lists_of_names_with_folders(self, root, folder, ending):
+        for city in ("cityA", "cityB"):
+            self.lay(root, *(f"images/{city}/{i}.jpg" for i in range(4)))
+            self.lay(root, *(f"labels/{city}/{i}.png" for i in range(4)))
+        for split, names in {"train": ["cityA/0", "cityA/1", "cityB/2"], "val": ["cityB/0", "cityC/1"]}.items():
+            (root / f"{split}.txt").write_text("".join(f"{folder}{name}{ending}\n" for name in names))
+        pairs, notes = self.pairs(root)
+        assert pairs == {
+            "train": [(f"images/{n}.jpg", f"labels/{n}.png") for n in ("cityA/0", "cityA/1", "cityB/2")],
+            "val": [("images/cityB/0.jpg", "labels/cityB/0.png")],
+        }
+        named = f"{folder}cityC/1{ending}"
+        assert f"named in val.txt and without image or label, left out: 1 ({named})" in notes
+        assert any(note.startswith("images with labels that no list names, left out: 4") for note in notes)
+
+    def test_lists_of_names_that_could_be_several(self, root):
+        for city in ("cityA", "cityB"):
+            self.lay(root, f"images/{city}/0.jpg", f"labels/{city}/0.png")
+        (root / "train.txt").write_text("0\n")
+        (root / "val.txt").write_text("cityB/0\ncityB/0.jpg\n")
+        pairs, notes = self.pairs(root)
+        assert pairs == {"train": [], "val": [("images/cityB/0.jpg", "labels/cityB/0.png")]}
+        assert "named in train.txt, and several images have this name, left out: 1 (0)" in notes
+        assert "named in val.txt once more, left out: 1 (cityB/0.jpg)" in notes
+
+    def test_lists_mean_their_own_split(self, root):
+        for split in ("train", "val"):
+            self.lay(root, f"images/{split}/0.jpg", f"labels/{split}/0.png")
+            (root / f"{split}.txt").write_text("0\n")
+        self.lay(root, "images/val/1.jpg", "labels/val/1.png")
+        (root / "train.txt").write_text("0\n1\n")
+        pairs, notes = self.pairs(root)
+        assert pairs == {s: [(f"images/{s}/0.jpg", f"labels/{s}/0.png")] for s in ("train", "val")}
+        assert "named in train.txt and without image or label, left out: 1 (1)" in notes
+
+    def test_what_is_left_of_two_cameras(self, root):
+        self.lay(root, *(f"images/cam{c}/000{i}.jpg" for c in "AB" for i in range(5)), "images/camA/0005.jpg")
+        self.lay(root, *(f"labels/cam{c}/000{i}.png" for c in "AB" for i in range(5)), "labels/camB/0005.png")
+        pairs, notes = self.pairs(root)
+        assert pairs[""] == [(f"images/cam{c}/000{i}.jpg", f"labels/cam{c}/000{i}.png") for c in "AB" for i in range(5)]
+        assert notes == [
+            "images without a label, left out: 1 (images/camA/0005.jpg)",
+            "labels without an image, left out: 1 (labels/camB/0005.png)",
+        ]
+
+    def test_what_is_left_of_two_splits(self, root):
+        self.lay(root, "train/images/0.jpg", "train/labels/0.png", "train/images/1.jpg", "val/labels/1.png")
+        assert self.pairs(root)[0] == {"": [("train/images/0.jpg", "train/labels/0.png")]}
+
+    def test_a_label_below_labels_is_no_image(self, root):
+        """`rgb` may be the labels' colors."""
+        self.lay(root, "images/0.jpg", "gt/0.png", "gt/1.png", "gt/rgb/1.png")
+        pairs, notes = self.pairs(root)
+        assert pairs == {"": [("images/0.jpg", "gt/0.png")]}
+        assert "pictures in other folders, left out: 1 (gt/rgb/1.png)" in notes
+
+    def test_labels_of_one_kind(self, root):
+        self.lay(root, "images/0.jpg", "images/1.jpg", "labels/0.png", "masks/0.png", "masks/1.png")
+        pairs, notes = self.pairs(root)
+        assert pairs == {"": [("images/0.jpg", "labels/0.png")]}
+        assert notes[0] == "images without a label, left out: 1 (images/1.jpg)"
+
+    def test_names_that_look_like_labels(self, root):
+        """`0_l` is another picture, of the left camera."""
+        self.lay(root, "images/0.jpg", "images/1.jpg", "images/1_l.jpg", "labels/0_l.png", "labels/1.png")
+        self.lay(root, "labels/1_l.png")
+        pairs, _ = self.pairs(root)
+        assert pairs == {"": [(f"images/{name}.jpg", f"labels/{name}.png") for name in ("1", "1_l")]}
+
+    @pytest.mark.parametrize(
+        "image, label",
+        [
+            ("images/10k/{}/x.jpg", "labels/sem_seg/masks/{}/x.png"),
+            ("{}/images/s1/x.jpg", "{}/labels/s1/seg/x.png"),
+            ("images/{}2017/x.jpg", "labels/{}2017/x.png"),
+        ],
+    )
+    def test_folders_of_further_names(self, root, image, label):
+        for split in ("train", "val"):
+            self.lay(root, image.format(split), label.format(split))
+        pairs, notes = self.pairs(root)
+        assert pairs == {s: [(image.format(s), label.format(s))] for s in ("train", "val")}
+        assert ("paired by their own names alone" in "".join(notes)) == ("10k" in image)
+
+
 class TestCoco:
     def content(self, root, split="", names=("a", "b", "c")):
         """Two categories with ids 3 and 7: a polygon over a larger box, and a crowd in RLE."""
-        for seed, name in enumerate(names):
-            save(root / f"{split}images/{name}.jpg", picture(seed))
+        for name in names:
+            save(root / f"{split}images/{name}.jpg", picture(ord(name)))
         box, inner = [0, 0, 24, 0, 24, 40, 0, 40], [0, 0, 12, 0, 12, 40, 0, 40]
         crowd = {"size": [H, W], "counts": [36 * H, 12 * H]}
         annotations = []
@@ -320,6 +422,74 @@ class TestCoco:
         summary = made(root)
         assert summary.report.classes == ["person", "car"]
         assert label_of(summary, "a")[0, ::16].tolist() == [1, 0, 255]
+
+    @pytest.mark.parametrize("json_at", ["annotations/panoptic.json", "panoptic.json", "ann/of/them.json"])
+    @pytest.mark.parametrize("images, annotated", [("photos", "annotations/panoptic"), ("zz", "panoptic")])
+    def test_panoptic_whose_annotations_are_called_like_the_images(self, root, images, annotated, json_at):
+        """The image is never the annotation, and where that is not certain, a sentence says so."""
+        content = self.content(root)
+        shutil.rmtree(root)
+        content["annotations"] = [
+            {
+                "image_id": i,
+                "file_name": f"{name}.png",
+                "segments_info": [{"id": 1, "category_id": 3}, {"id": 2, "category_id": 7}],
+            }
+            for i, name in enumerate("abc")
+        ]
+        for seed, name in enumerate("abc"):
+            content["images"][seed]["file_name"] = f"{name}.png"
+            save(root / f"{images}/{name}.png", picture(seed))
+            save(root / f"{annotated}/{name}.png", np.dstack([STRIPES, STRIPES * 0, STRIPES * 0]))
+        (root / json_at).parent.mkdir(parents=True, exist_ok=True)
+        (root / json_at).write_text(json.dumps(content))
+        if images == "zz" and "them" in json_at:
+            assert "annotations[0] names a.png, and that may be panoptic/a.png or zz/a.png" in refused(root)
+            return
+        summary = made(root)
+        pairs = [pair for some in summary.pairs.values() for pair in some]
+        assert sorted(str(image.relative_to(root)) for image, _ in pairs) == [f"{images}/{n}.png" for n in "abc"]
+        assert label_of(summary, "a")[0, ::16].tolist() == [255, 0, 1]
+
+    def test_panoptic_of_one_class_is_not_taken_for_binary(self, root):
+        content = self.content(root)
+        content["annotations"] = [
+            {"image_id": i, "file_name": f"{name}.png", "segments_info": [{"id": 1, "category_id": 3}]}
+            for i, name in enumerate("abc")
+        ]
+        for name in "abc":
+            save(root / f"panoptic/{name}.png", np.dstack([STRIPES, STRIPES * 0, STRIPES * 0]))
+        (root / "panoptic.json").write_text(json.dumps(content))
+        assert label_of(made(root), "a")[0, ::16].tolist() == [255, 0, 255]
+
+    def test_pictures_of_labels_are_no_images(self, root):
+        pytest.importorskip("pycocotools")
+        content = self.content(root)
+        for name in "abc":
+            (root / f"images/{name}.jpg").rename(root / f"images/{name}.png")
+            save(root / f"Masks/{name}.png", STRIPES)
+        for image, name in zip(content["images"], "abc"):
+            image["file_name"] = f"{name}.png"
+        (root / "images/c.png").unlink()
+        (root / "instances.json").write_text(json.dumps(content))
+        found, _ = coco.find(root, walk.files_under(root))
+        layout, _ = coco.write_labels(found, root, walk.files_under(root), root.parent / "drawn")
+        assert [str(pair.image.relative_to(root)) for pair in layout.pairs[""]] == ["images/a.png", "images/b.png"]
+        assert layout.notes == ["images of the annotations that are not there, left out: 1 (c.png)"]
+
+    def test_images_of_two_folders(self, root):
+        """Of its own split, by the folder that the JSON names, or unclear."""
+        pytest.importorskip("pycocotools")
+        content = self.content(root)
+        for name in ("train2017/a.jpg", "val2017/a.jpg", "camA/b.jpg", "camB/b.jpg", "camA/c.jpg", "camB/c.jpg"):
+            save(root / name, picture(len(name)))
+        shutil.rmtree(root / "images")
+        content["images"][1]["file_name"] = "camB/b.jpg"
+        (root / "instances_val2017.json").write_text(json.dumps(content))
+        found, _ = coco.find(root, walk.files_under(root))
+        layout, _ = coco.write_labels(found, root, walk.files_under(root), root.parent / "drawn")
+        assert [str(pair.image.relative_to(root)) for pair in layout.pairs[""]] == ["val2017/a.jpg", "camB/b.jpg"]
+        assert layout.notes == ["images of the annotations, and several files have this name, left out: 1 (c.jpg)"]
 
 
 class TestLabels:

@@ -1,5 +1,6 @@
 """Labels from COCO's annotations: instances with polygons or RLE, and panoptic segmentations."""
 
+import os
 from pathlib import Path, PurePosixPath
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -7,10 +8,11 @@ import numpy as np
 
 from bisenetv1_plugin.datasets import reading
 from bisenetv1_plugin.datasets.classes import IGNORE_INDEX
-from bisenetv1_plugin.datasets.own import coco_json, coco_rle, walk
-from bisenetv1_plugin.datasets.own.layouts import Layout
+from bisenetv1_plugin.datasets.own import coco_json, coco_rle, pairing, walk
+from bisenetv1_plugin.datasets.own.layouts import Layout, left_out
 from bisenetv1_plugin.datasets.own.lists import Pair
 from bisenetv1_plugin.datasets.own.naming import LabelNames
+from bisenetv1_plugin.datasets.own.places import Place, place
 from bisenetv1_plugin.datasets.prepare.files import write_png
 from bisenetv1_plugin.datasets.text import shown
 from bisenetv1_plugin.errors import InputError
@@ -96,9 +98,18 @@ def write_labels(found: Sequence[Annotations], root: Path, files: Sequence[Path]
     if len(names) > IGNORE_INDEX:
         raise InputError(f"{found[0].path} has {len(names)} categories, and a label of one byte has 255: choose fewer.")
     index_of = {number: index + (not panoptic) for index, number in enumerate(numbers)}
-    places, label_names = _Places(root, files), LabelNames()
+    places = [place(path) for path in files]
+    by_name: Dict[str, List[Place]] = {}
+    for each in places if panoptic else ():
+        by_name.setdefault(each.path.name, []).append(each)
+    segments = {one.split: _annotation_files(one, root, by_name) for one in found if one.panoptic}
+    annotated = {path for of_split in segments.values() for path in of_split.values()}
+    pictures = pairing.Names(root, pairing.images_among(each for each in places if each.path not in annotated))
+    label_names = LabelNames()
     pairs: Dict[str, List[Pair]] = {}
     missing: List[str] = []
+    unclear: List[str] = []
+    bare: List[str] = []
     total, done = sum(len(one.content["images"]) for one in found), 0
     for one in found:
         of_image: Dict[Any, List[_Entry]] = {}
@@ -109,15 +120,16 @@ def write_labels(found: Sequence[Annotations], root: Path, files: Sequence[Path]
         drawn: Dict[Path, int] = {}
         for index, image in enumerate(one.content["images"]):
             where, name = f"{one.path}: images[{index}]", image["file_name"]
-            path = places.of(name)
+            meant = pictures.of(name, one.split, whole=True)
+            path = meant[0].path if len(meant) == 1 else None
             if path is None:
-                missing.append(shown(name))
+                (unclear if meant else missing).append(shown(name))
             elif image["id"] in of_image or not panoptic:
                 if drawn.setdefault(path, index) != index:
                     raise InputError(f"{where} is {shown(name)} as images[{drawn[path]}] is: keep one of them.")
                 entries = of_image.get(image["id"], [])
                 if panoptic:
-                    label = _draw_panoptic(one, entries[0], index_of, places)
+                    label = _draw_panoptic(entries[0], index_of, root, segments[one.split])
                 else:
                     label = _draw_instances(entries, _size(where, image, root / path), index_of)
                 wanted = PurePosixPath(one.split, name.lstrip("/"))
@@ -125,35 +137,52 @@ def write_labels(found: Sequence[Annotations], root: Path, files: Sequence[Path]
                 target.parent.mkdir(parents=True, exist_ok=True)
                 write_png(target, label)
                 pairs[one.split].append(Pair(root / path, target))
+            else:
+                bare.append(shown(name))
             done += 1
             if progress:
                 progress(done, total)
-    notes = []
-    if missing:
-        more = ", ..." * (len(missing) > 3)
-        notes.append(
-            f"images of the annotations that are not there, left out: {len(missing)} ({', '.join(missing[:3])}{more})"
-        )
+    notes: List[str] = []
+    left_out(notes, missing, "images of the annotations that are not there")
+    left_out(notes, unclear, "images of the annotations, and several files have this name")
+    left_out(notes, bare, "images without an annotation")
     if not ("train" in pairs and "val" in pairs):
         pairs = {"": [pair for split in pairs.values() for pair in split]}
     return Layout(f"COCO ({'panoptic' if panoptic else 'instances'})", pairs, notes, files), names
 
 
-class _Places:
-    """Finds files by the end of their path."""
+def _annotation_files(one: Annotations, root: Path, by_name: Dict[str, List[Place]]) -> Dict[str, Path]:
+    """Of a panoptic JSON's annotations the files that are there, by the names that they have in it.
 
-    def __init__(self, root: Path, files: Sequence[Path]) -> None:
-        self.root = root
-        self._by_name: Dict[str, List[Path]] = {}
-        for path in files:
-            self._by_name.setdefault(path.name, []).append(path)
+    The file is one in a folder that is called like the JSON, or else in one of labels, the nearest to the JSON; never
+    one in a folder of images.
 
-    def of(self, name: str, within: Optional[str] = None) -> Optional[Path]:
+    Raises:
+        InputError: one could be either of two files.
+    """
+    found = {}
+    beside = one.path.parent.relative_to(root).parts
+
+    def nearness(place: Place):
+        shared = os.path.commonprefix([place.path.parts[:-1], beside])
+        return one.path.stem in place.path.parts, place.role == "label", len(shared)
+
+    for index, annotation in enumerate(one.content["annotations"]):
+        name = annotation["file_name"]
+        where = f"{one.path}: annotations[{index}] names {shown(name)}"
         wanted = Path(name.lstrip("/")).parts
-        found = [path for path in self._by_name.get(wanted[-1], []) if path.parts[-len(wanted) :] == wanted]
-        if within:
-            found = [path for path in found if within in path.parts]
-        return found[0] if found else None
+        named = [place for place in by_name.get(wanted[-1], ()) if place.path.parts[-len(wanted) :] == wanted]
+        fit = [place for place in named if place.role != "image" or one.path.stem in place.path.parts]
+        best = max(map(nearness, fit), default=None)
+        fit = [place for place in fit if nearness(place) == best]
+        if len(fit) > 1:
+            raise InputError(
+                f"{where}, and that may be {fit[0].path} or {fit[1].path}: put the annotations into a folder "
+                f"{one.path.stem} beside the JSON."
+            )
+        if fit:
+            found[name] = fit[0].path
+    return found
 
 
 def _masks():
@@ -228,14 +257,13 @@ def _polygons(where: str, shapes: List[Any], height: int, width: int) -> Optiona
     return mask.decode(mask.merge(mask.frPyObjects(rings, height, width))).astype(bool) if rings else None
 
 
-def _draw_panoptic(one: Annotations, entry: _Entry, index_of: Dict[int, int], places: _Places) -> np.ndarray:
-    """uint8 [H, W]: the class of every segment, 255 where there is none."""
+def _draw_panoptic(entry: _Entry, index_of: Dict[int, int], root: Path, files: Dict[str, Path]) -> np.ndarray:
+    """uint8 [H, W]: the class of every segment, 255 where there is none. `files`: of `_annotation_files`."""
     name = entry.annotation["file_name"]
-    path = places.of(name, within=one.path.stem) or places.of(name)
     try:
-        if path is None:
+        if name not in files:
             raise FileNotFoundError("it is not there")
-        with reading.open_image(places.root / path) as png:
+        with reading.open_image(root / files[name]) as png:
             segments = np.asarray(png.convert("RGB"))
     except reading.READ_ERRORS as error:
         raise InputError(

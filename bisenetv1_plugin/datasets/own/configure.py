@@ -136,7 +136,7 @@ def _fill(source, found, config, folder, work, choices: Choices, step) -> Tuple[
         raise InputError(f"{source} has {usable}: two are the least, one trains and one validates. Add more.")
     own_table = tables.read(Path(choices.colors)) if choices.colors else tables.in_folder(source, found)
     names = start.names or tables.names_in_folder(source, found)
-    meaning = encoding.decide(looked.seen, choices, own_table, names)
+    meaning = encoding.decide(looked.seen, choices, own_table, names, drawn=start.names is not None)
     notes += meaning.notes
     colors = list(start.colors) if len(start.colors) == len(meaning.names) else meaning.colors
     _note_images(looked.seen, notes)

@@ -63,7 +63,13 @@ class Encoding:
         return result
 
 
-def decide(seen: Sequence[Seen], choices: Choices, table: Optional[Table], names: Optional[Sequence[str]]) -> Encoding:
+def decide(
+    seen: Sequence[Seen],
+    choices: Choices,
+    table: Optional[Table],
+    names: Optional[Sequence[str]],
+    drawn: bool = False,
+) -> Encoding:
     """Decides what the values of all labels together mean.
 
     Args:
@@ -71,6 +77,7 @@ def decide(seen: Sequence[Seen], choices: Choices, table: Optional[Table], names
         choices: of the user.
         table: colours by name.
         names: what the folder itself says (its `classes.txt`, its annotations), for labels of numbers.
+        drawn: the labels were made of annotations, so that 255 is nothing but ignored.
 
     Raises:
         InputError: some labels are numbers and others colours, a value is a class only perhaps, or fewer than two
@@ -96,10 +103,10 @@ def decide(seen: Sequence[Seen], choices: Choices, table: Optional[Table], names
         notes.append("The labels are RGB with three equal channels: one of them counts as the class number.")
         for one in seen:
             one.values = Counter({value // 0x010101: count for value, count in one.values.items()})
-    return _of_numbers(seen, choices, table, names, palette, notes)
+    return _of_numbers(seen, choices, table, names, palette, notes, drawn)
 
 
-def _of_numbers(seen, choices: Choices, table, names, palette, notes) -> Encoding:
+def _of_numbers(seen, choices: Choices, table, names, palette, notes, drawn) -> Encoding:
     values = _total(seen)
     used = sorted(set(values) - {IGNORE_INDEX})
     if used and not 0 <= used[0] <= used[-1] <= 255:
@@ -119,7 +126,7 @@ def _of_numbers(seen, choices: Choices, table, names, palette, notes) -> Encodin
     doubtful = [value for value in used if value not in order] if names else _doubtful(common, rare)
     ignored = [value for value in doubtful if value in rare] if choices.ignore_rare else []
     doubtful = [value for value in doubtful if value not in ignored]
-    binary = [value for value in used if value not in ignored] == [0] and IGNORE_INDEX in values
+    binary = not drawn and [value for value in used if value not in ignored] == [0] and IGNORE_INDEX in values
     mapping = {IGNORE_INDEX: IGNORE_INDEX, **dict.fromkeys(ignored, IGNORE_INDEX)}
     _note_ignored(values, ignored, notes)
     if binary and len(names) in (0, 2):

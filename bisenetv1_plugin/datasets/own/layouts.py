@@ -1,29 +1,15 @@
 """Which image belongs to which label: the layouts that folders of segmentation data have."""
 
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Sequence, Tuple, Union
+from typing import Dict, Iterable, List, Sequence, Tuple, Union
 
-from bisenetv1_plugin.datasets.own import walk
+from bisenetv1_plugin.datasets.own import pairing, walk
 from bisenetv1_plugin.datasets.own.lists import Names, Pair, Pairs, read_list
+from bisenetv1_plugin.datasets.own.places import SPLITS, Place, place
+from bisenetv1_plugin.datasets.text import shown
 from bisenetv1_plugin.errors import InputError
 
-# What folders are called, in small letters and without a split's name; of several with labels, the first counts.
-_IMAGES = (
-    *("images", "image", "img", "imgs", "jpegimages", "leftimg8bit", "rgb", "photos", "pictures", "frames"),
-    *("input", "inputs", "src", "raw", "x"),
-)
-_LABELS = (
-    *("labels", "label", "segmentationclassraw", "segmentationclasspng", "segmentationclass", "masks", "mask"),
-    *("annotations", "annotation", "annot", "ann", "anns", "gt", "gts", "ground_truth", "groundtruth", "gtfine"),
-    *("segmentation", "segmentations", "seg", "segs", "targets", "target", "semantic", "y"),
-)
-_SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
-_SPLITS.update(test="test", testing="test")
-_SPLIT = "|".join(sorted(_SPLITS, key=len, reverse=True))
-# `a_mask.png`, `a_L.png` and `a.jpg.png` are labels of `a.jpg`
-_LABEL_ENDING = re.compile(r"[_-](?:l|labels?|masks?|gt|seg|segmentation|groundtruth|annotation)$", re.IGNORECASE)
 _SHOWN = 3
 
 
@@ -44,18 +30,8 @@ class Layout:
     files: Sequence[Path] = ()
 
 
-class _Place(NamedTuple):
-    """Where a file is: `role` image, label or none; `rank` of the folder's name; split; what pairs have in common."""
-
-    path: Path
-    role: str
-    rank: int
-    split: str
-    key: Tuple[str, ...]
-
-
 def find(root: Path, files: Sequence[Path]) -> Layout:
-    """Pairs up the images and labels of a folder.
+    """Pairs up the images and labels of a folder; `pairing.pair` has the rule.
 
     Lists first: `train.txt` and `val.txt` with an image and a label a line. Then folders by their names, and, where
     lists name images alone (VOC's `ImageSets/Segmentation`), the splits by those. Without folders of labels, files
@@ -74,34 +50,29 @@ def find(root: Path, files: Sequence[Path]) -> Layout:
         splits = ready if "train" in ready and "val" in ready else {"": [pair for p in ready.values() for pair in p]}
         return Layout("lists of images and labels", splits, files=files)
 
-    places = [_place(path) for path in files if walk.is_picture(root, path)]
-    images = [place for place in places if place.role == "image"]
-    labels = [place for place in places if place.role == "label"]
-    kind = "folders of images and labels"
-    if not images:
-        images = [place for place in places if not place.role]
-    if not labels:
-        kind = "labels beside their images"
-        labels = [place for place in places if _LABEL_ENDING.search(walk.stem(place.path))]
-        images = [place for place in images if place not in labels]
-    if any("jpegimages" in map(str.lower, place.path.parts) for place in images):
-        kind = "VOC"
+    places = [place(path) for path in files if walk.is_picture(root, path)]
+    kind, images, labels = _roles(places)
+    found = pairing.pair(images, labels)
     notes: List[str] = []
-    matched = _match(images, labels, notes, listed=bool(lists))
     pairs: Dict[str, List[Pair]] = {}
     if lists:
-        by_stem = {walk.stem(place.path): (place, label) for place, label in matched}
+        pictures = pairing.Names(root, images)
+        label_of = {image.path: label for image, label in found.pairs}
         for split, names in lists.items():
-            found = [by_stem[name] for name in names if name in by_stem]
-            _left_out(
-                notes,
-                [name for name in names if name not in by_stem],
-                f"named in {split}.txt and without image or label",
-            )
-            pairs[split] = [Pair(root / image.path, root / label.path) for image, label in found]
+            pairs[split] = _listed(split, names, pictures, label_of, root, notes)
+        named = {pair.image for of_split in pairs.values() for pair in of_split}
+        spare = [str(image.path) for image, _ in found.pairs if root / image.path not in named]
+        left_out(notes, spare, "images with labels that no list names")
     else:
-        for image, label in matched:
+        for image, label in found.pairs:
             pairs.setdefault(image.split or label.split, []).append(Pair(root / image.path, root / label.path))
+        _note(notes, places, images, labels, found)
+    if found.by_names:
+        image, label = found.pairs[0] if found.pairs else (found.unclear[0], labels[0])
+        notes.append(
+            f"Images and labels lie in folders of different names ({image.path.parent} and {label.path.parent}): they "
+            "were paired by their own names alone."
+        )
     tests = pairs.pop("test", [])
     if tests and not pairs:
         pairs[""] = tests
@@ -117,7 +88,7 @@ def _lists(root: Path, files: Sequence[Path]) -> Dict[str, Union[Names, Pairs]]:
     found: Dict[str, Path] = {}
     for path in files:
         voc = tuple(path.parts[-3:-1]) == ("ImageSets", "Segmentation")
-        split = _SPLITS.get(path.stem.lower())
+        split = SPLITS.get(path.stem.lower())
         if path.suffix == ".txt" and split in ("train", "val") and (len(path.parts) == 1 or voc):
             best = found.get(split)
             found[split] = path if best is None or len(path.parts) < len(best.parts) else best
@@ -127,84 +98,64 @@ def _lists(root: Path, files: Sequence[Path]) -> Dict[str, Union[Names, Pairs]]:
     return lists
 
 
-def _place(path: Path) -> _Place:
-    role, rank, split, key = "", 0, "", []
-    for component in path.parts[:-1]:
-        word, named = _word(component)
-        split = named or split
-        if word in _IMAGES:
-            role, rank = "image", _IMAGES.index(word)
-        elif word in _LABELS:
-            role, rank = "label", _LABELS.index(word)
-        elif word:
-            key.append(component)
-    return _Place(path, role, rank, split, (split, *key))
+def _roles(places: Sequence[Place]) -> Tuple[str, List[Place], List[Place]]:
+    """What the layout is called, and which pictures are images and labels."""
+    kind = "folders of images and labels"
+    candidates = pairing.images_among(places)
+    images = [one for one in candidates if one.role == "image"] or [one for one in candidates if not one.role]
+    labels = [one for one in places if one.role == "label"]
+    if not labels:
+        kind = "labels beside their images"
+        labels = [one for one in places if pairing.LABEL_ENDING.search(one.name)]
+        taken = {one.path for one in labels}
+        images = [one for one in images if one.path not in taken]
+    if any("jpegimages" in map(str.lower, one.path.parts) for one in images):
+        kind = "VOC"
+    return kind, images, labels
 
 
-def _word(component: str) -> Tuple[str, str]:
-    """A folder's name without the name of a split in it, and that split: `train_labels` -> `labels`, `train`."""
-    lower = component.lower()
-    for pattern in (rf"^({_SPLIT})[_\- ]?(.*)$", rf"^(.*?)[_\- ]?({_SPLIT})$"):
-        match = re.match(pattern, lower)
-        if match:
-            split, word = match.groups() if match[1] in _SPLITS else match.groups()[::-1]
-            if word in ("", *_IMAGES, *_LABELS):
-                return word, _SPLITS[split]
-    return lower, ""
-
-
-def _match(images, labels, notes: List[str], listed: bool) -> List[Tuple[_Place, _Place]]:
-    """Every image with the label of its name in the folder that corresponds, or else the only one of that name."""
-    by_key: Dict[Tuple[str, ...], List[_Place]] = {}
-    loose: Dict[Tuple[str, ...], List[_Place]] = {}
-    for label in labels:
-        name = walk.stem(label.path)
-        by_key.setdefault((*label.key, name), []).append(label)
-        for other in {_LABEL_ENDING.sub("", name), walk.stem(Path(name))} - {name}:
-            loose.setdefault((*label.key, other), []).append(label)
-    pairs, alone, taken = [], [], set()
-    for image in images:
-        key = (*image.key, walk.stem(image.path))
-        candidates = by_key.get(key) or loose.get(key) or []
-        if candidates:
-            pairs.append((image, _only(image, candidates)))
+def _listed(split: str, names: Sequence[str], pictures: pairing.Names, label_of, root: Path, notes) -> List[Pair]:
+    """The pairs whose images a list names."""
+    found: Dict[Path, Pair] = {}
+    missing, unclear, twice = [], [], []
+    for name in names:
+        meant = pictures.of(name, split)
+        if len(meant) > 1:
+            unclear.append(shown(name))
+        elif not meant or meant[0].path not in label_of:
+            missing.append(shown(name))
+        elif meant[0].path in found:
+            twice.append(shown(name))
         else:
-            alone.append(image)
-    taken = {label.path for _, label in pairs}
-    names = [walk.stem(image.path) for image in alone]
-    free: Dict[str, List[_Place]] = {}
-    for label in labels:
-        if label.path not in taken:
-            free.setdefault(walk.stem(label.path), []).append(label)
-    for image, name in zip(alone, names):
-        if len(free.get(name, ())) == 1 and names.count(name) == 1:
-            pairs.append((image, free[name][0]))
-    pairs.sort(key=lambda pair: pair[0].path)
-    for one, other in zip(pairs, pairs[1:]):
-        if one[1].path == other[1].path:
-            raise InputError(f"{one[0].path} and {other[0].path} both belong to {one[1].path}: remove one of them.")
-    if not listed:
-        paired = {image.path for image, _ in pairs}
-        taken = {label.path for _, label in pairs}
-        of_rank = {label.rank for _, label in pairs}
-        _left_out(notes, [str(i.path) for i in images if i.path not in paired], "images without a label")
-        spare = [str(label.path) for label in labels if label.path not in taken and label.rank in of_rank]
-        _left_out(notes, spare, "labels without an image")
-        others = [str(label.path) for label in labels if label.rank not in of_rank]
-        if pairs:
-            _left_out(notes, others, f"pictures like labels, beside those of {pairs[0][1].path.parent}")
-    return pairs
+            path = meant[0].path
+            found[path] = Pair(root / path, root / label_of[path].path)
+    left_out(notes, missing, f"named in {split}.txt and without image or label")
+    left_out(notes, unclear, f"named in {split}.txt, and several images have this name")
+    left_out(notes, twice, f"named in {split}.txt once more")
+    return list(found.values())
 
 
-def _only(image: _Place, candidates: List[_Place]) -> _Place:
-    """The label in the folder whose name comes first in the table; two in one folder are one too many."""
-    best = min(label.rank for label in candidates)
-    chosen: List[_Place] = [label for label in candidates if label.rank == best]
-    if len(chosen) > 1:
-        raise InputError(f"{image.path} could have the label {chosen[0].path} or {chosen[1].path}: remove one of them.")
-    return chosen[0]
+def _note(notes: List[str], places: Sequence[Place], images, labels, found: pairing.Pairing) -> None:
+    """Says what is left over, each picture once."""
+    used = {one.path for pair in found.pairs for one in pair}
+    unclear = {image.path for image in found.unclear}
+    kinds = {label.rank for _, label in found.pairs}
+    left_out(notes, _paths(i for i in images if i.path not in used | unclear), "images without a label")
+    spare = [label for label in labels if label.path not in used]
+    left_out(notes, _paths(label for label in spare if label.rank in kinds or not kinds), "labels without an image")
+    if kinds:
+        beside = found.pairs[0][1].path.parent
+        others = _paths(label for label in spare if label.rank not in kinds)
+        left_out(notes, others, f"pictures like labels, beside those of {beside}")
+    left_out(notes, _paths(found.unclear), "images whose label is not clear, for others have the same name")
+    known = {one.path for one in (*images, *labels)}
+    left_out(notes, _paths(one for one in places if one.path not in known), "pictures in other folders")
 
 
-def _left_out(notes: List[str], names: List[str], what: str) -> None:
+def _paths(places: Iterable[Place]) -> List[str]:
+    return [str(one.path) for one in places]
+
+
+def left_out(notes: List[str], names: List[str], what: str) -> None:
     if names:
         notes.append(f"{what}, left out: {len(names)} ({', '.join(names[:_SHOWN])}{', ...' * (len(names) > _SHOWN)})")

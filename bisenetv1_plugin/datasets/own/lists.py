@@ -27,7 +27,7 @@ class Pairs(NamedTuple):
 
 
 class Names(list):
-    """A list that names images alone: their names without folder and ending."""
+    """A list that names images alone, as it is written: perhaps with folders and an ending."""
 
 
 def read_list(path: Path, root: Path):
@@ -47,7 +47,7 @@ def read_list(path: Path, root: Path):
     if not numbered:
         raise InputError(f"the list {path} is empty: write a line `image label` for each pair, or remove the list.")
     if not any(_columns(line) or _divide(line, root) for _, line in numbered):
-        return Names(walk.stem(Path(line.split("/")[-1])) for _, line in numbered)
+        return Names(line for _, line in numbered)
     pairs = []
     for number, line in numbered:
         pair = _divide(line, root)

@@ -1,0 +1,224 @@
+"""Which label belongs to which image, and which picture a name means: one rule, for folders, lists and COCO."""
+
+import os
+import re
+from collections import Counter, defaultdict
+from pathlib import Path, PurePosixPath
+from typing import Callable, Dict, Iterable, List, NamedTuple, Sequence, Tuple
+
+from bisenetv1_plugin.datasets.own import walk
+from bisenetv1_plugin.datasets.own.places import Place, place
+from bisenetv1_plugin.errors import InputError
+
+# `a_mask.png`, `a_L.png` and `a.jpg.png` are labels of `a.jpg`
+LABEL_ENDING = re.compile(r"[_-](?:l|labels?|masks?|gt|seg|segmentation|groundtruth|annotation)$", re.IGNORECASE)
+
+_Folder = Tuple[str, Tuple[str, ...]]  # split, and the folders that images and labels have in common
+
+
+class Pairing(NamedTuple):
+    """What `pair` found.
+
+    Attributes:
+        pairs: (image, label), by the images' paths.
+        unclear: images that could have several labels, or share one with another image; none of them is in `pairs`.
+        by_names: no folder of labels is called like one of images, so that names alone were compared.
+    """
+
+    pairs: List[Tuple[Place, Place]]
+    unclear: List[Place]
+    by_names: bool
+
+
+def pair(images: Sequence[Place], labels: Sequence[Place]) -> Pairing:
+    """Finds the label of every image. What is not certain is left out; nothing is guessed for a single picture.
+
+    The rule. Of a path count the split, the folders and the name; folders that are called like images or labels
+    (`images`, `masks`, `train_labels`) count for nothing else. An image and a label belong together if
+
+    1. their names are equal, or else, where more pairs of the whole data come out so, the label's name has an ending
+       (`a_mask.png`, `a.jpg.png`); and
+    2. they are of one split and in folders of equal names. Only where the whole data have no such pair, one's folders
+       may all be among the other's, in their order, and one may be of no split (`images/train/cam/a.jpg`,
+       `labels/cam/a.png`); the label with most folders in common is taken. Only where there is no such pair either,
+       the folders in which all images are, and those in which all labels are, are not compared (`images/10k/a.jpg`,
+       `labels/sem_seg/a.png`).
+
+    So `cam1/a` never gets the label of `cam2/a`. Where a folder has labels of several kinds (`labels`, `masks`), all
+    of its images take the kind that comes first in the table. What has two answers is unclear, and left out.
+
+    Raises:
+        InputError: two files of one name and one place, `a.jpg` and `a.png`: one must go.
+    """
+    none: Tuple[str, ...] = ()
+    cuts = [len(os.path.commonprefix([one.folders for one in some] or [none])) for some in (images, labels)]
+    for by_names, fits in ((False, _equal), (False, _inside), (True, _equal)):
+        of_images, of_labels = (_by_folder(some, cut if by_names else 0) for some, cut in zip((images, labels), cuts))
+        folders = fits(of_images, of_labels)
+        tries = [_match(of_images, of_labels, folders, names) for names in (_own_name, _without_ending)]
+        pairs, unclear = max(tries, key=lambda found: tuple(map(len, found)))  # the first of equal ones
+        if pairs or unclear:
+            return Pairing(sorted(pairs, key=lambda pair: pair[0].path), unclear, by_names)
+    return Pairing([], [], False)
+
+
+def _by_folder(places: Sequence[Place], cut: int) -> Dict[_Folder, List[Place]]:
+    grouped: Dict[_Folder, List[Place]] = defaultdict(list)
+    for one in places:
+        grouped[one.split, one.folders[cut:]].append(one)
+    return grouped
+
+
+def _equal(images: Iterable[_Folder], labels: Iterable[_Folder]) -> Dict[_Folder, List[List[_Folder]]]:
+    """For a folder of images those of labels, in groups, the nearest first: here the equal one."""
+    known = set(labels)
+    return {folder: [[folder]] for folder in images if folder in known}
+
+
+def _inside(images: Iterable[_Folder], labels: Iterable[_Folder]) -> Dict[_Folder, List[List[_Folder]]]:
+    """As `_equal`: those whose path is part of the other's, by what they have in common."""
+    # Asked by the rarest component of a path: of thousands of scenes, not each is compared with each
+    count = Counter(component for _, folders in labels for component in set(folders))
+    having: Dict[str, List[_Folder]] = defaultdict(list)
+    rarest: Dict[str, List[_Folder]] = defaultdict(list)
+    for label in labels:
+        for component in set(label[1]):
+            having[component].append(label)
+        rarest[min(label[1], key=count.__getitem__, default="")].append(label)
+    found = {}
+    for split, folders in images:
+        longer = having[min(folders, key=count.__getitem__)] if folders else labels
+        shorter = [label for component in {"", *folders} for label in rarest.get(component, ())]
+        groups: Dict[int, List[_Folder]] = defaultdict(list)
+        for label in {*longer, *shorter}:
+            short, long = sorted((folders, label[1]), key=len)
+            if (split == label[0] or not (split and label[0])) and _is_part(short, long):
+                groups[len(short)].append(label)
+        found[split, folders] = [groups[common] for common in sorted(groups, reverse=True)]
+    return found
+
+
+def _is_part(short: Sequence[str], long: Sequence[str]) -> bool:
+    rest = iter(long)
+    return all(component in rest for component in short)
+
+
+def _own_name(label: Place) -> List[str]:
+    return [label.name]
+
+
+def _without_ending(label: Place) -> List[str]:
+    return list({LABEL_ENDING.sub("", label.name), walk.stem(Path(label.name))} - {label.name})
+
+
+def _match(images, labels, folders, names: Callable[[Place], List[str]]):
+    """The pairs, and the images that are unclear, where a label is called one of `names`."""
+    indexed: Dict[_Folder, Dict[int, Dict[str, List[Place]]]] = {}
+    for folder, some in labels.items():
+        kinds = indexed[folder] = {}
+        for rank in sorted({label.rank for label in some}):
+            kinds[rank] = defaultdict(list)
+        for label in some:
+            for name in names(label):
+                kinds[label.rank][name].append(label)
+    users: Dict[Path, List[Tuple[Place, Place]]] = defaultdict(list)
+    unclear: List[Place] = []
+    for folder, some in images.items():
+        wanted = {image.name for image in some}
+        # Of every folder of labels the first kind that any of these images has
+        kind = {
+            other: next((by_name for by_name in indexed[other].values() if not wanted.isdisjoint(by_name)), {})
+            for group in folders.get(folder, ())
+            for other in group
+        }
+        for image in some:
+            for group in folders.get(folder, ()):
+                found = [label for other in group for label in kind[other].get(image.name, ())]
+                if not found:
+                    continue
+                if len(found) == 1:
+                    users[found[0].path].append((image, found[0]))
+                elif len({label.path.parent for label in found}) == 1:
+                    raise InputError(
+                        f"{image.path} could have the label {found[0].path} or {found[1].path}: remove one of them."
+                    )
+                else:
+                    unclear.append(image)
+                break
+    pairs = []
+    for path, using in users.items():
+        if len(using) > 1 and len({image.path.parent for image, _ in using}) == 1:
+            raise InputError(f"{using[0][0].path} and {using[1][0].path} both belong to {path}: remove one of them.")
+        if len(using) > 1:
+            unclear += [image for image, _ in using]
+        else:
+            pairs += using
+    return pairs, unclear
+
+
+class Names:
+    """Finds the picture that a list or COCO's JSON means by a name, which may have folders and an ending.
+
+    The name's split, folders and last part must be the end of the picture's, by the rule of `pair`: `cam1/a` is
+    `images/cam1/a.jpg` and `cam1/images/a.jpg`, never `cam2/a.jpg` or `a.jpg`. Of several, the one in the list's own
+    split is meant, then the one with the whole path as it was written, then one in a folder of images, then the one
+    with no further folders. Where that leaves two, it is unclear.
+    """
+
+    def __init__(self, root: Path, pictures: Sequence[Place]) -> None:
+        self._root = root
+        self._by_name: Dict[str, List[Place]] = defaultdict(list)
+        for one in pictures:
+            self._by_name[one.name].append(one)
+        self._splits = {one.split for one in pictures}
+
+    def of(self, name: str, split: str = "", whole: bool = False) -> List[Place]:
+        """The picture; several where it is unclear, none where there is none.
+
+        Args:
+            name: as it was written, with `/`; it may begin with the folder of the data itself.
+            split: of the list that has the name; pictures of other splits are not meant, where it has any of its own.
+            whole: the name has its ending, and another ending is another file.
+        """
+        wanted = place(self._relative(name))
+        if not wanted.name or ".." in wanted.path.parts:
+            return []
+        own = split if split in self._splits else ""
+
+        def fits(one: Place) -> bool:
+            return (
+                (not whole or one.path.name == wanted.path.name)
+                and one.folders[len(one.folders) - len(wanted.folders) :] == wanted.folders
+                and len(one.folders) >= len(wanted.folders)
+                and (wanted.split in ("", one.split) or not one.split)
+                and (not own or one.split in ("", own))
+            )
+
+        def nearness(one: Place):
+            parts = wanted.path.parts
+            written = one.path.parts[-len(parts) :]
+            return (
+                one.split == own,
+                written == parts or written == (*parts[:-1], one.path.name),
+                one.role == "image",
+                -len(one.folders),
+                one.path.name == wanted.path.name,
+            )
+
+        found = [one for one in self._by_name.get(wanted.name, ()) if fits(one)]
+        best = max(map(nearness, found), default=None)
+        return [one for one in found if nearness(one) == best]
+
+    def _relative(self, name: str) -> Path:
+        parts = [part for part in PurePosixPath(name.lstrip("/")).parts if part != "."]
+        for count in range(len(parts) - 1, 0, -1):
+            if tuple(parts[:count]) == self._root.parts[-count:]:
+                return Path(*parts[count:])
+        return Path(*parts)
+
+
+def images_among(pictures: Iterable[Place]) -> List[Place]:
+    """Those that may be images: none in a folder of labels, and none below one where there are images elsewhere."""
+    candidates = [one for one in pictures if one.role != "label"]
+    elsewhere = any(one.role == "image" and not one.among_labels for one in candidates)
+    return [one for one in candidates if not (elsewhere and one.among_labels)]

@@ -1,0 +1,72 @@
+"""What the path of a picture says: image or label, its split, its folders and its name."""
+
+import re
+from pathlib import Path
+from typing import NamedTuple, Tuple
+
+from bisenetv1_plugin.datasets.own import walk
+
+# What folders are called, in small letters and without a split's name; of several with labels, the first counts.
+_IMAGES = (
+    *("images", "image", "img", "imgs", "jpegimages", "leftimg8bit", "rgb", "photos", "pictures", "frames"),
+    *("input", "inputs", "src", "raw", "x"),
+)
+_LABELS = (
+    *("labels", "label", "segmentationclassraw", "segmentationclasspng", "segmentationclass", "masks", "mask"),
+    *("annotations", "annotation", "annot", "ann", "anns", "gt", "gts", "ground_truth", "groundtruth", "gtfine"),
+    *("segmentation", "segmentations", "seg", "segs", "targets", "target", "semantic", "y"),
+)
+SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
+SPLITS.update(test="test", testing="test")
+_SPLIT = "|".join(sorted(SPLITS, key=len, reverse=True))
+
+
+class Place(NamedTuple):
+    """A picture.
+
+    Attributes:
+        path: from the folder of the data.
+        role: `image` or `label`, by the last folder that is called like one of them; or empty.
+        rank: of that folder's name in the table.
+        split: `train`, `val`, `test`, or empty.
+        folders: the other folders, which an image and its label have in common.
+        name: without the ending of an image.
+        among_labels: some folder of the path is called like one of labels.
+    """
+
+    path: Path
+    role: str
+    rank: int
+    split: str
+    folders: Tuple[str, ...]
+    name: str
+    among_labels: bool
+
+
+def place(path: Path) -> Place:
+    role, rank, split, folders, among_labels = "", 0, "", [], False
+    for component in path.parts[:-1]:
+        word, named = _word(component)
+        split = named or split
+        if word in _IMAGES:
+            role, rank = "image", _IMAGES.index(word)
+        elif word in _LABELS:
+            role, rank, among_labels = "label", _LABELS.index(word), True
+        elif word:
+            folders.append(component)
+    return Place(path, role, rank, split, tuple(folders), walk.stem(path), among_labels)
+
+
+def _word(component: str) -> Tuple[str, str]:
+    """A folder's name without the name of a split in it, and that split: `train_labels` -> `labels`, `train`.
+
+    `train2017` is a split, and stays a folder: `train2018` is another.
+    """
+    lower = component.lower()
+    for pattern in (rf"^({_SPLIT})[_\- ]?(.*)$", rf"^(.*?)[_\- ]?({_SPLIT})$"):
+        match = re.match(pattern, lower)
+        if match:
+            split, word = match.groups() if match[1] in SPLITS else match.groups()[::-1]
+            if word in ("", *_IMAGES, *_LABELS) or re.match(r"^(19|20)\d\d$", word):
+                return word, SPLITS[split]
+    return lower, ""
