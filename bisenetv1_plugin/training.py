@@ -6,6 +6,7 @@ disk that is full end it with an `InputError`, and every file of a checkpoint is
 
 import copy
 import inspect
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from paddleseg import core
 from paddleseg.utils import logger, train_profiler, utils
 
 from bisenetv1_plugin import files, project, training_folder, watch
+from bisenetv1_plugin.compat import progress_file, small_batches
 from bisenetv1_plugin.datasets.check import before_training
 from bisenetv1_plugin.errors import InputError
 
@@ -52,8 +54,8 @@ def train(
         device (str): 'gpu', 'cpu', 'xpu', 'npu' or 'mlu'; the CPU where there is none.
         do_eval (bool): evaluate at every checkpoint and keep the best.
         num_workers (int): processes that load data.
-        resume_model (str, optional): a checkpoint folder, iter_N, to go on from; 'latest' for the newest whole one in
-            `save_dir`, or from the beginning where there is none.
+        resume_model (str, optional): a checkpoint folder, iter_N, to go on from as if the training had not stopped;
+            'latest' for the newest whole one in `save_dir`, or from the beginning where there is none.
         save_interval (int): iterations between checkpoints.
         keep_checkpoint_max (int): checkpoints to keep.
         log_iters (int): iterations between log lines.
@@ -63,14 +65,14 @@ def train(
         precision (str): 'fp32', or 'fp16' for mixed precision, of level `amp_level` 'O1' or 'O2'.
         profiler_options (str, optional): see PaddleSeg's utils/train_profiler.py.
         repeats (int): times that an epoch goes through the data.
-        seed (int, optional): seed of all random numbers.
+        seed (int, optional): seed of all random numbers; a training that goes on keeps its own.
         watcher (watch.Watcher, optional): is told how far the training is.
 
     Raises:
         InputError: another training writes into the folder, this one would write over what it reads or what no training
             made, something is wrong with the data, a part of the configuration cannot be built, the data are fewer
-            than one batch, the checkpoint cannot be resumed, or this PaddleSeg lacks what is asked; later, a sample
-            cannot be read, the network becomes NaN, or the disk is full.
+            than one step takes, one image a step would spoil the weights, the checkpoint cannot be resumed, or this
+            PaddleSeg lacks what is asked; later, a sample cannot be read, the network becomes NaN, or the disk is full.
     """
     _check_loss(cfg)
     _check_profiler(profiler_options)
@@ -82,6 +84,10 @@ def train(
             _refuse_a_broken_one(resume_model)
         if resume_model and training_folder.iteration(resume_model) >= cfg.iters:
             logger.info(f"Nothing is left to do: {resume_model} has all of the {cfg.iters} iterations.")
+            return
+        progress = progress_file.read(resume_model) if resume_model else None
+        if progress and early_stop_intervals and progress.stop_count >= early_stop_intervals:
+            logger.info(f"Nothing is left to do: the training was stopped early at {resume_model}.")
             return
         if is_first:
             training_folder.check_outputs(cfg.dic, cfg.iters, save_dir, resume_model, save_interval, do_eval, use_ema)
@@ -104,15 +110,16 @@ def train(
             raise InputError(f"--repeats {repeats} makes a list of more than {_ENTRIES} images: give fewer.")
         if repeats > 1:
             train_dataset.file_list *= repeats
-        if len(train_dataset) < cfg.batch_size:
-            raise InputError(
-                f"train_dataset has {len(train_dataset)} images, fewer than one batch of {cfg.batch_size}: "
-                "lower batch_size or give --repeats."
-            )
+        small_batches.check_images(len(train_dataset), cfg.batch_size)
         model = utils.convert_sync_batchnorm(build.model, device)
         optimizer, losses = build.optimizer, build.loss
         if watcher:
-            watcher.started(training_folder.iteration(resume_model) if resume_model else 0, cfg.iters)
+            best = progress_file.best(save_dir, resume_model) if resume_model else None
+            watcher.started(
+                training_folder.iteration(resume_model) if resume_model else 0,
+                cfg.iters,
+                (best.mIoU, best.iteration) if best else None,
+            )
         tensorboard = tensorboard and is_first
         try:
             with watch.training(watcher, use_vdl, tensorboard) as records:
@@ -209,15 +216,15 @@ def newest_checkpoint(save_dir, tidy=True):
     folder.
 
     Returns:
-        str: the folder iter_N of most iterations whose files can be read and are finite; None if there is none.
+        str: the folder iter_N that was written last and whose files can be read and are finite; None if there is none.
     """
     if tidy:
         for folder in ("iter_*", "best_model", "ema_best_model"):
             for part in Path(save_dir).glob(f"{folder}/part-*"):
-                if part.suffix in (".pdparams", ".pdopt") and part.is_file():
+                if part.suffix in (".pdparams", ".pdopt", ".json") and part.is_file():
                     part.unlink()
     found = [folder for folder in Path(save_dir).glob("iter_*") if training_folder.iteration(folder) is not None]
-    for folder in sorted(found, key=training_folder.iteration, reverse=True):
+    for folder in sorted(found, key=_written, reverse=True):
         fault = _fault(folder)
         if fault is None:
             logger.info(f"Going on from {folder}, the newest whole checkpoint in {save_dir}.")
@@ -225,6 +232,16 @@ def newest_checkpoint(save_dir, tidy=True):
         logger.warning(f"Passing over {folder}: {fault}.")
     logger.info(f"There is no whole checkpoint in {save_dir}: starting from the beginning.")
     return None
+
+
+def _written(folder):
+    """When a checkpoint was written; of two at a time, the one of more iterations is the later."""
+    with suppress(InputError):
+        progress = progress_file.read(folder)
+        if progress:
+            return progress.saved, training_folder.iteration(folder)
+    weights = folder / training_folder.CHECKPOINT[0]
+    return (weights if weights.exists() else folder).stat().st_mtime, training_folder.iteration(folder)
 
 
 def _refuse_a_broken_one(folder):
@@ -238,7 +255,12 @@ def _refuse_a_broken_one(folder):
 
 def _fault(folder):
     """Why a checkpoint cannot be resumed from; None if it can."""
-    for name in training_folder.CHECKPOINT:
+    try:
+        progress = progress_file.read(folder)
+    except InputError as error:
+        return str(error).rstrip(".")
+    average = [training_folder.AVERAGE] * bool(progress and progress.average)
+    for name in (*training_folder.CHECKPOINT, *average):
         path = Path(folder, name)
         if not path.is_file():
             return f"it has no {name}"

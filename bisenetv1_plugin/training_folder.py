@@ -2,9 +2,10 @@
 
 import os
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from bisenetv1_plugin import files
+from bisenetv1_plugin.compat import progress_file
+from bisenetv1_plugin.compat.progress_file import iteration
 from bisenetv1_plugin.errors import InputError
 
 try:
@@ -13,7 +14,9 @@ except ImportError:  # Windows: two trainings in one folder are not noticed ther
     fcntl = None
 
 CHECKPOINT = ("model.pdparams", "model.pdopt")
-_WRITTEN = {*CHECKPOINT, "ema_model.pdparams"}  # in a folder iter_N, best_model or ema_best_model
+AVERAGE = "ema_model.pdparams"
+# In a folder iter_N, best_model or ema_best_model; the states by PaddleSeg 2.9 and later.
+_WRITTEN = {*CHECKPOINT, AVERAGE, "model.pdstates", "ema_model.pdstates", progress_file.NAME}
 
 # Descriptors of the folders that this process trains into. A process that loads data would keep its copy, and with it
 # the lock, for seconds after this one is killed.
@@ -80,7 +83,7 @@ def check_outputs(values, iters, save_dir, resume_model, save_interval, do_eval,
         InputError: the training would do so.
     """
     reads = [path for path in _texts(values) if os.path.isfile(path)]
-    reads += [os.path.join(resume_model, name) for name in CHECKPOINT] if resume_model else []
+    reads += [os.path.join(resume_model, name) for name in (*CHECKPOINT, AVERAGE)] if resume_model else []
     best = {"best_model": do_eval, "ema_best_model": do_eval and use_ema}
     root, start = os.path.realpath(save_dir), iteration(resume_model) if resume_model else 0
     for name in sorted(os.listdir(save_dir)):
@@ -110,9 +113,3 @@ def _texts(value):
             yield from _texts(item)
     elif isinstance(value, str):
         yield value
-
-
-def iteration(folder):
-    """N of a folder iter_N, from which upstream takes it as well; None of any other."""
-    number = Path(folder).name.rpartition("_")[2]
-    return int(number) if number.isdecimal() else None

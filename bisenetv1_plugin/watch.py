@@ -14,14 +14,15 @@ from paddleseg.core import val
 
 from bisenetv1_plugin import files
 from bisenetv1_plugin.compat import core_train
+from bisenetv1_plugin.compat.core_train import exchanged
 from bisenetv1_plugin.errors import InputError
 
 
 class Watcher:
     """Is told what happens; all of it does nothing here."""
 
-    def started(self, iteration, iters):
-        """A training goes on from `iteration`, up to `iters`."""
+    def started(self, iteration, iters, best=None):
+        """A training goes on from `iteration`, up to `iters`; `best` is the best mIoU until then and its iteration."""
 
     def stepped(self):
         """An iteration was done."""
@@ -58,7 +59,7 @@ def training(watcher, use_vdl, tensorboard):
 
     module = core_train.module()
     profiler = module.train_profiler
-    with _exchanged(vars(module), "train_profiler", SimpleNamespace(add_profiler_step=add_profiler_step)), _exchanged(
+    with exchanged(vars(module), "train_profiler", SimpleNamespace(add_profiler_step=add_profiler_step)), exchanged(
         sys.modules, "visualdl", SimpleNamespace(LogWriter=log_writer)
     ), _progress(watcher):
         yield True
@@ -145,7 +146,7 @@ def evaluate(model, dataset, watcher=None, **options):
         Evaluation: the figures.
     """
     metrics = _Metrics(val.metrics)
-    with _exchanged(vars(val), "metrics", metrics), _progress(watcher):
+    with exchanged(vars(val), "metrics", metrics), _progress(watcher):
         val.evaluate(model, dataset, **options)
     found = metrics.found
     acc, class_precision, class_recall = found["class_measurement"]
@@ -190,20 +191,5 @@ def _progress(watcher):
         def update(self, current, *_):
             watcher.evaluated(current, self._total)
 
-    with _exchanged(vars(val), "progbar", SimpleNamespace(Progbar=Progbar)):
+    with exchanged(vars(val), "progbar", SimpleNamespace(Progbar=Progbar)):
         yield
-
-
-@contextmanager
-def _exchanged(namespace, name, value):
-    """Another value under a name, as long as the block lasts; the name need not be there."""
-    missing = object()
-    before = namespace.get(name, missing)
-    namespace[name] = value
-    try:
-        yield
-    finally:
-        if before is missing:
-            del namespace[name]
-        else:
-            namespace[name] = before

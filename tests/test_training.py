@@ -1,5 +1,6 @@
 """`bisenetv1 train` when something goes wrong: samples, NaN, kills, full disks; and going on afterwards."""
 
+import json
 import os
 import random
 import re
@@ -23,6 +24,7 @@ from bisenetv1_plugin.errors import InputError
 
 SIZE = (96, 64)
 FILES = ("model.pdparams", "model.pdopt")
+PROGRESS = "progress.json"
 KILLS = 20
 
 
@@ -89,16 +91,17 @@ def logged(project, begin=0):
 def refused(said):
     """The sentence with which a command ended."""
     assert "Traceback" not in said
-    return re.search(r"bisenetv1: .*", said)[0]  # on the line of the evaluation's bar, if there was one
+    return re.findall(r"bisenetv1: .*", said)[-1]  # on the line of the evaluation's bar, if there was one
 
 
 def readable(folder):
-    """The files of a checkpoint, all of which can be read and are finite."""
-    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("part-"))
+    """The weights of a checkpoint, all of which can be read and are finite, as can be its progress."""
+    names = {path.name for path in folder.iterdir() if not path.name.startswith("part-")} - {PROGRESS}
     for name in names:
         state = paddle.load(str(folder / name), return_numpy=True)
         assert state and training._is_finite(state), folder / name
-    return names
+    assert isinstance(json.loads((folder / PROGRESS).read_text()), dict)
+    return sorted(names)
 
 
 @pytest.mark.slow
@@ -247,6 +250,9 @@ class TestNewest:
         os.truncate(out / "iter_8" / FILES[0], 50)
         paddle.save({"a": {"b": paddle.to_tensor([float("nan")])}}, str(out / "iter_4" / FILES[1]))
         (out / "iter_12").mkdir()
+        for number in (2, 4, 8, 10, 12):  # when they were written, before they were damaged
+            for path in (out / f"iter_{number}", *(out / f"iter_{number}").iterdir()):
+                os.utime(path, (number, number))
         (out / "iter_best").mkdir()
         (out / "iter_2" / "part-abc.pdparams").touch()
         (out / "best_model").mkdir()

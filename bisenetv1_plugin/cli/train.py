@@ -35,7 +35,7 @@ def add_arguments(parser):
     parser.add_argument("--to_static_training", action="store_true", default=None, help="train the static graph")
     parser.add_argument("--profiler_options", help="see PaddleSeg's utils/train_profiler.py")
     parser.add_argument("--repeats", type=flags.positive, default=1, help="times that an epoch goes through the data")
-    parser.add_argument("--seed", type=_seed, help="seed of all random numbers")
+    parser.add_argument("--seed", type=_seed, help="seed of all random numbers; one that goes on keeps its own")
 
 
 def _rate(text):

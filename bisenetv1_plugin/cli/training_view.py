@@ -17,13 +17,14 @@ class TrainingView(Watcher):
         self._figures = {}
         self._best = None  # mIoU and iteration
 
-    def started(self, iteration, iters):
+    def started(self, iteration, iters, best=None):
         import paddle
 
         terminal.log_at_once()
         how = f"iterations {iteration + 1} to {iters}" if iteration else f"{iters} iterations"
         terminal.say(f"Training {self._what}: {how}, on {paddle.get_device()}")
         self._began, self._first, self._iteration = time.time(), iteration, iteration
+        self._best = best
         self._bar = progress.bar(desc="train", unit="iteration", total=iters, initial=iteration, leave=False)
 
     def stepped(self):

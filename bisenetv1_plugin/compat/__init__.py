@@ -21,6 +21,8 @@ ENTRIES = {
     "orphan_workers": "after paddleseg",
     "whole_checkpoints": "after paddleseg",
     "nan_checkpoints": "after paddleseg",
+    "resumed_training": "after paddleseg",
+    "small_batches": "after paddleseg",
     "protobuf_label": "after paddleseg",
     "deploy_yaml": "after paddleseg",
     "memory_optim": "after paddleseg",

@@ -2,18 +2,26 @@
 
 import inspect
 import sys
+from contextlib import contextmanager
 
 import paddleseg.core
+
+_PACKAGE = __name__.partition(".")[0]
 
 
 def module():
     """The module in which PaddleSeg's `train` runs. The name `paddleseg.core.train` is the function's."""
-    return sys.modules[inspect.unwrap(paddleseg.core.train).__module__]
+    return sys.modules[function().__module__]
+
+
+def function():
+    """PaddleSeg's own `train`, below all corrections."""
+    return inspect.unwrap(paddleseg.core.train)
 
 
 def names():
     """The global names and attributes that the code of PaddleSeg's own `train` uses."""
-    return set(inspect.unwrap(paddleseg.core.train).__code__.co_names)
+    return set(function().__code__.co_names)
 
 
 def replace(train):
@@ -21,12 +29,32 @@ def replace(train):
     paddleseg.core.train = module().train = train
 
 
-class PaddleWithSave:
-    """The `paddle` that one module sees: with another `save`, while nobody else's changes."""
+def is_ours(model):
+    """Whether a network is of this package: guards of a training leave all others alone."""
+    return any(kind.__module__.partition(".")[0] == _PACKAGE for kind in type(model).__mro__)
 
-    def __init__(self, paddle, save):
-        self._paddle = paddle
-        self.save = save
+
+class Other:
+    """A module as one other module sees it: something else under some names, while nobody else's changes."""
+
+    def __init__(self, original, **names):
+        self._original = original
+        vars(self).update(names)
 
     def __getattr__(self, name):
-        return getattr(self._paddle, name)
+        return getattr(self._original, name)
+
+
+@contextmanager
+def exchanged(namespace, name, value):
+    """Another value under a name, as long as the block lasts; the name need not be there."""
+    missing = object()
+    before = namespace.get(name, missing)
+    namespace[name] = value
+    try:
+        yield
+    finally:
+        if before is missing:
+            del namespace[name]
+        else:
+            namespace[name] = before

@@ -21,7 +21,6 @@ from bisenetv1_plugin.errors import InputError
 
 DEFECT = "PaddleSeg's train goes on with a network of NaN and saves it among the good checkpoints."
 
-_PACKAGE = __name__.partition(".")[0]
 _CURES = (
     "Try a lower learning rate, look for wrong labels with `bisenetv1 data check`, and under mixed precision try "
     "--precision fp32."
@@ -41,28 +40,22 @@ def apply():
     @functools.wraps(original)
     def train(*args, **kwargs):
         arguments = signature.bind(*args, **kwargs).arguments
-        if not _is_ours(arguments["model"]):
+        if not core_train.is_ours(arguments["model"]):
             return original(*args, **kwargs)
         losses = (arguments.get("losses") or {}).get("types", ())
-        module = core_train.module()
-        plain = module.paddle
-        module.paddle = core_train.PaddleWithSave(plain, _finite(plain.save, losses))
+        paddle_ = core_train.module().paddle
+        finite = core_train.Other(paddle_, save=_finite(paddle_.save, losses))
         try:
-            return original(*args, **kwargs)
+            with core_train.exchanged(vars(core_train.module()), "paddle", finite):
+                return original(*args, **kwargs)
         except FloatingPointError as error:
             iteration, calls = _iteration(error), _calls_not_finite(losses)
             if not (iteration and calls):
                 raise
             # A loss raises at the beginning of its call: the calls that it has counted ended with the iteration before.
             raise InputError(_sentence(iteration, f"the loss is NaN since iteration {iteration - calls}")) from error
-        finally:
-            module.paddle = plain
 
     core_train.replace(train)
-
-
-def _is_ours(model):
-    return any(kind.__module__.partition(".")[0] == _PACKAGE for kind in type(model).__mro__)
 
 
 def _finite(save, losses):

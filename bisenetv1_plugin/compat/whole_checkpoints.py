@@ -24,7 +24,7 @@ def needed():
 def apply():
     # Nothing to log: the files are the same.
     module = core_train.module()
-    module.paddle = core_train.PaddleWithSave(module.paddle, _whole(module.paddle.save))
+    module.paddle = core_train.Other(module.paddle, save=_whole(module.paddle.save))
 
 
 def _whole(save):

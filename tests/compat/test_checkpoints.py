@@ -49,7 +49,7 @@ train(net, Images(), optimizer=optimizer, iters=2, batch_size=2, save_interval=1
 
 def saves(done, tmp_path):
     assert "[TRAIN]" in done.stdout
-    return sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.*"))
+    return sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.pd*"))
 
 
 @pytest.mark.slow

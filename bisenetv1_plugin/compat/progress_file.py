@@ -1,0 +1,142 @@
+"""What a checkpoint says beside its weights, for a training that goes on from it; no correction itself.
+
+A folder iter_N has a `progress.json`, which is written before the weights, and so has a folder best_model, where it is
+written after them. Checkpoints of PaddleSeg alone have none.
+"""
+
+import json
+import os
+import re
+from types import SimpleNamespace
+
+from bisenetv1_plugin import files
+from bisenetv1_plugin.errors import InputError
+
+NAME = "progress.json"
+# The folder of a best model: its weights, which a checkpoint has under the same name, and its figure in a checkpoint's
+# progress.json.
+BEST = {"best_model": ("model.pdparams", "mIoU"), "ema_best_model": ("ema_model.pdparams", "ema_mIoU")}
+
+_LARGEST = 1 << 16  # bytes; a training writes a few hundred
+
+
+def iteration(folder):
+    """N of a folder iter_N, from which upstream takes it as well; None of any other."""
+    number = os.path.basename(os.path.normpath(folder)).rpartition("_")[2]
+    return int(number) if re.fullmatch("[0-9]{1,18}", number) else None
+
+
+def read(checkpoint):
+    """The progress of a checkpoint, see `_CHECKPOINT`; None if it has none.
+
+    Raises:
+        InputError: no training writes what is there.
+    """
+    return _read(checkpoint, _CHECKPOINT)
+
+
+def best(save_dir, checkpoint, kind="best_model"):
+    """The best model of the training that goes on from a checkpoint.
+
+    Returns:
+        a record as in `_BEST`; None if there is none in `save_dir`.
+
+    Raises:
+        InputError: no training writes what is there.
+    """
+    progress, folder = read(checkpoint), os.path.join(save_dir, kind)
+    weights, figure = BEST[kind]
+    if progress is None:
+        return None
+    found = _read(folder, _BEST) if os.path.isfile(os.path.join(folder, weights)) else None
+    if found is not None and found.begun != progress.begun:  # another training's
+        found = None
+    # The checkpoint itself, where the training was killed before it had also written it as the best model.
+    own = getattr(progress, figure)
+    parent = os.path.dirname(os.path.realpath(checkpoint))
+    if own is not None and parent == os.path.realpath(save_dir) and (found is None or own > found.mIoU):
+        found = SimpleNamespace(begun=progress.begun, mIoU=own, iteration=iteration(checkpoint))
+    return found
+
+
+def checkpoints(save_dir, begun):
+    """The names of one training's checkpoints in a folder, the earlier first."""
+    found = []
+    for name in os.listdir(save_dir) if os.path.isdir(save_dir) else ():
+        if name.startswith("iter_") and iteration(name) is not None:
+            try:
+                progress = read(os.path.join(save_dir, name))
+            except InputError:  # not one of ours
+                continue
+            if progress and progress.begun == begun:
+                found.append(name)
+    return sorted(found, key=iteration)
+
+
+def write(folder, **values):
+    """Write the progress of a checkpoint, or of a best model."""
+    files.write(os.path.join(folder, NAME), json.dumps(values, indent=1).encode("ascii"))
+
+
+def _read(folder, kinds):
+    path = os.path.join(folder, NAME)
+    if not os.path.isfile(path):
+        return None
+    try:
+        with open(path, "rb") as file:
+            content = file.read(_LARGEST + 1)
+        values = json.loads(content.decode("ascii")) if len(content) <= _LARGEST else None
+    except (ValueError, RecursionError):  # json's and the codec's are ValueErrors
+        values = None
+    if not isinstance(values, dict):
+        raise InputError(f"{path} is no JSON of a training's progress: take another checkpoint, or remove this file.")
+    for key, is_right in kinds.items():
+        if not is_right(values.get(key)):
+            raise InputError(
+                f"{path}: {key} cannot be {str(values.get(key))[:80]!r}: take another checkpoint, or remove this file."
+            )
+    return SimpleNamespace(**{key: values[key] for key in kinds})
+
+
+def _is_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -1e18 < value < 1e18
+
+
+def _is_count(value):
+    return type(value) is int and 0 <= value < 1 << 32
+
+
+def _is_share(value):
+    return _is_number(value) and 0 <= value <= 1
+
+
+def _is_share_or_none(value):
+    return value is None or _is_share(value)
+
+
+def _is_scaling(value):
+    """The state of Paddle's GradScaler, whose scale is a list of one number; None without mixed precision."""
+    if value is None:
+        return True
+    if not isinstance(value, dict) or set(value) != _SCALING:
+        return False
+    scale = value["scale"]
+    is_scale = isinstance(scale, list) and len(scale) == 1 and _is_number(scale[0]) and scale[0] > 0
+    return is_scale and all(isinstance(value[key], bool) or _is_number(value[key]) for key in _SCALING - {"scale"})
+
+
+_SCALING = {
+    *("scale", "incr_ratio", "decr_ratio", "incr_every_n_steps", "decr_every_n_nan_or_inf", "incr_count", "decr_count"),
+    "use_dynamic_loss_scaling",
+}
+_CHECKPOINT = {
+    "begun": _is_number,  # when the training began, which tells it from others; in seconds, as time.time()
+    "saved": _is_number,  # when this was written
+    "seed": _is_count,  # of the random numbers of data and network
+    "average": lambda value: isinstance(value, bool),  # whether the average of --use_ema belongs to it
+    "mIoU": _is_share_or_none,  # where it was evaluated
+    "ema_mIoU": _is_share_or_none,
+    "stop_count": _is_count,  # of evaluations since the best one
+    "loss_scaling": _is_scaling,
+}
+_BEST = {"begun": _is_number, "mIoU": _is_share, "iteration": _is_count}

@@ -1,0 +1,290 @@
+"""Going on from a checkpoint: PaddleSeg's `train` takes weights, optimiser and learning rate from it, and no more.
+
+Only for the networks of this package. What else a training is made of goes on as well: the figures of its best models,
+the average of --use_ema, the order of the data, the random numbers of data and network, the count of the early stop,
+the loss scaling and the checkpoints to keep. Most of that is in `progress.json`, see `progress_file`; the order follows
+from the iteration. All random numbers are drawn from the training's seed and the place at which they are used, not from
+one stream, whose place nobody knows: processes that load data run ahead.
+"""
+
+import ast
+import functools
+import inspect
+import math
+import os
+import random
+import shutil
+import time
+import types
+from contextlib import ExitStack, contextmanager, suppress
+
+import numpy as np
+import paddle
+import paddleseg.core
+from paddleseg.utils import logger
+
+from bisenetv1_plugin import files
+from bisenetv1_plugin.compat import core_train, progress_file
+from bisenetv1_plugin.compat.core_train import Other
+
+DEFECT = (
+    "PaddleSeg's train, going on from a checkpoint, overwrites the best model with a worse one, and begins the average "
+    "of --use_ema, the order of the data and the count of the early stop anew."
+)
+
+_VARIABLES = {  # of `train`: figure and iteration
+    "best_model": ("best_mean_iou", "best_model_iter"),
+    "ema_best_model": ("best_ema_mean_iou", "best_ema_model_iter"),
+}
+_USED = {"paddle", "save", "DistributedBatchSampler", "evaluate", "init_ema_params", "train_profiler"}
+
+
+def needed():
+    """As long as `train` keeps the figure of its best model in a variable."""
+    variables = set(core_train.function().__code__.co_varnames)
+    return core_train.names() >= _USED and variables >= {"best_mean_iou", "best_model_iter", "save_models"}
+
+
+def apply():
+    original = paddleseg.core.train
+    signature = inspect.signature(original)
+
+    @functools.wraps(original)
+    def train(*args, **kwargs):
+        call = signature.bind(*args, **kwargs)
+        call.apply_defaults()
+        arguments = call.arguments
+        if not core_train.is_ours(arguments["model"]):
+            return original(*args, **kwargs)
+        training = _Training(arguments["save_dir"], arguments["resume_model"], arguments["use_ema"])
+        arguments["train_dataset"] = _Seeded(arguments["train_dataset"], training.seed)
+        with training.goes_on():
+            return original(*call.args, **call.kwargs)
+
+    core_train.replace(train)
+
+
+class _Training:
+    """One call of `train`: with what it begins, and what it notes for the next one."""
+
+    def __init__(self, save_dir, checkpoint, use_ema):
+        self._save_dir, self._checkpoint, self._use_ema = save_dir, checkpoint, use_ema
+        self._rank = paddle.distributed.ParallelEnv().local_rank
+        self._iteration = (progress_file.iteration(checkpoint) or 0) if checkpoint else 0
+        self._before = before = progress_file.read(checkpoint) if checkpoint else None
+        self._begun = before.begun if before else time.time()
+        self.seed = before.seed if before else int(np.random.randint(1 << 31))
+        self._stop_count = before.stop_count if before else 0
+        self._best = {}
+        self._figures = {}  # of the evaluations since the last checkpoint
+        self._average = self._scaler = None
+        if checkpoint and before is None and os.path.isdir(checkpoint):
+            logger.warning(
+                f"{checkpoint} has no {progress_file.NAME}, as those of PaddleSeg alone and of older versions: "
+                "the best model is chosen anew."
+            )
+
+    @contextmanager
+    def goes_on(self):
+        """Other objects stand under the names that `train` asks, as long as the block lasts."""
+        module = core_train.module()
+        paddle_, evaluate = module.paddle, module.evaluate
+        init_ema_params, add_profiler_step = module.init_ema_params, module.train_profiler.add_profiler_step
+
+        def evaluated(network, *args, **kwargs):
+            results = evaluate(network, *args, **kwargs)
+            kind = "ema_best_model" if network is self._average else "best_model"
+            self._figures[kind] = float(results[0]) if math.isfinite(results[0]) else None
+            return results
+
+        def average(network, *args, **kwargs):
+            init_ema_params(network, *args, **kwargs)
+            self._average = network
+            self._restore_average()
+
+        def stepped(*args, **kwargs):
+            add_profiler_step(*args, **kwargs)
+            self._iteration += 1
+            self._seed_network()
+
+        def scaler(*args, **kwargs):
+            self._scaler = paddle_.amp.GradScaler(*args, **kwargs)
+            if self._before and self._before.loss_scaling:
+                self._scaler.load_state_dict(self._before.loss_scaling)
+            return self._scaler
+
+        sampler = functools.partial(_Sampler, done=self._iteration)
+        others = {
+            "paddle": Other(
+                paddle_,
+                save=self._noting(paddle_.save),
+                io=Other(paddle_.io, DistributedBatchSampler=sampler),
+                amp=Other(paddle_.amp, GradScaler=scaler),
+            ),
+            "evaluate": evaluated,
+            "init_ema_params": average,
+            "train_profiler": Other(module.train_profiler, add_profiler_step=stepped),
+        }
+        self._seed_network()
+        with ExitStack() as stack:
+            for name, value in others.items():
+                stack.enter_context(core_train.exchanged(vars(module), name, value))
+            if self._before and self._rank == 0:  # who writes checkpoints, and decides about the early stop
+                stack.enter_context(_beginning_with(self._first_statements()))
+            yield
+
+    def _first_statements(self):
+        """Python for what `train` knew when it was stopped."""
+        lines = [f"stop_count = {self._stop_count}"]
+        for kind, variables in _VARIABLES.items():
+            best = progress_file.best(self._save_dir, self._checkpoint, kind)
+            if best is None:
+                continue
+            if best.iteration == self._iteration:
+                self._keep_checkpoint_as(kind, best)
+            self._best[kind] = best.mIoU
+            lines += [f"{variables[0]} = {best.mIoU!r}", f"{variables[1]} = {best.iteration}"]
+        names = progress_file.checkpoints(self._save_dir, self._begun)
+        kept = [name for name in names if progress_file.iteration(name) <= self._iteration]
+        return [*lines, f"save_models.extend({[os.path.join(self._save_dir, name) for name in kept]!r})"]
+
+    def _keep_checkpoint_as(self, kind, best):
+        """The checkpoint is the best model: make sure that it is there, as a kill may have left it out."""
+        name = progress_file.BEST[kind][0]
+        source, folder = os.path.join(self._checkpoint, name), os.path.join(self._save_dir, kind)
+        if os.path.isfile(source):
+            with files.whole_file(os.path.join(folder, name)) as beside:
+                shutil.copyfile(source, beside)
+            progress_file.write(folder, **vars(best))
+
+    def _restore_average(self):
+        path = os.path.join(self._checkpoint or "", progress_file.BEST["ema_best_model"][0])
+        if self._checkpoint and os.path.isfile(path):
+            self._average.set_state_dict(paddle.load(path))
+        elif self._checkpoint:
+            logger.warning(f"The average of --use_ema begins at {self._checkpoint}, which has none.")
+
+    def _seed_network(self):
+        paddle.seed(int(_words(self.seed, self._iteration, self._rank)[0]))
+
+    def _noting(self, save):
+        """`save`, which notes the progress beside the weights."""
+
+        @functools.wraps(save)
+        def noting(obj, path, *args, **kwargs):
+            folder, name = os.path.split(path)
+            kind = os.path.basename(folder)
+            if name == progress_file.BEST.get(kind, [None])[0]:
+                _remove(folder, [progress_file.NAME])  # lest it stay beside other weights
+                save(obj, path, *args, **kwargs)
+                progress_file.write(folder, begun=self._begun, mIoU=self._best[kind], iteration=self._iteration)
+                return
+            if name == "model.pdparams":
+                self._note(folder)
+            save(obj, path, *args, **kwargs)
+
+        return noting
+
+    def _note(self, folder):
+        figures, self._figures = self._figures, {}
+        for kind, figure in figures.items():
+            before = self._best.get(kind, -1.0)
+            if figure is not None and figure > before:
+                self._best[kind] = figure
+            if kind == "best_model" and figure is not None and figure != before:
+                self._stop_count = self._stop_count + 1 if figure < before else 0
+        # Of another training, which this one goes over: its other files would complete the new weights.
+        _remove(folder, ["model.pdopt", "ema_model.pdparams", "model.pdstates", "ema_model.pdstates"])
+        scaling = self._scaler.state_dict() if self._scaler else {}
+        progress_file.write(
+            folder,
+            begun=self._begun,
+            saved=time.time(),
+            seed=self.seed,
+            average=bool(self._use_ema),
+            mIoU=figures.get("best_model"),
+            ema_mIoU=figures.get("ema_best_model"),
+            stop_count=self._stop_count,
+            loss_scaling={key: np.asarray(value).tolist() for key, value in scaling.items()} or None,
+        )
+
+
+def _remove(folder, names):
+    for name in names:
+        with suppress(FileNotFoundError):
+            os.unlink(os.path.join(folder, name))
+
+
+@contextmanager
+def _beginning_with(statements):
+    """PaddleSeg's `train` with these statements before its loop, as long as the block lasts."""
+    function = core_train.function()
+    code = function.__code__
+    lines, first = inspect.getsourcelines(function)
+    tree = ast.increment_lineno(ast.parse("".join(lines)), first - 1)
+    body = tree.body[0].body
+    loop = next(number for number, statement in enumerate(body) if isinstance(statement, ast.While))
+    added = ast.parse("\n".join(statements)).body
+    for statement in added:
+        for node in ast.walk(statement):
+            ast.copy_location(node, body[loop])
+    body[loop:loop] = added
+    constants = compile(tree, code.co_filename, "exec").co_consts
+    function.__code__ = next(
+        constant
+        for constant in constants
+        if isinstance(constant, types.CodeType) and constant.co_name == function.__name__
+    )
+    try:
+        yield
+    finally:
+        function.__code__ = code
+
+
+class _Index(int):
+    """An index of a dataset that also says in which epoch it is read."""
+
+
+class _Sampler(paddle.io.DistributedBatchSampler):
+    """Begins after so many batches: nothing of them is read."""
+
+    def __init__(self, *args, done, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._skipped = 0
+        if len(self):
+            self.epoch, self._skipped = divmod(done, len(self))
+
+    def __iter__(self):
+        skipped, self._skipped, epoch = self._skipped, 0, self.epoch
+        for number, batch in enumerate(super().__iter__()):
+            if number >= skipped:
+                indices = [_Index(index) for index in batch]
+                for index in indices:
+                    index.epoch = epoch
+                yield indices
+
+
+class _Seeded(paddle.io.Dataset):
+    """A dataset whose random transforms draw from the seed, the epoch and the index."""
+
+    def __init__(self, dataset, seed):
+        self._dataset, self._seed = dataset, seed
+
+    def __getitem__(self, index):
+        python, numpy = _words(self._seed, index.epoch, int(index))
+        random.seed(int(python))
+        np.random.seed(numpy)
+        return self._dataset[int(index)]
+
+    def __len__(self):
+        return len(self._dataset)
+
+    def __getattr__(self, name):
+        if name == "_dataset":  # not there yet, while it is unpickled
+            raise AttributeError(name)
+        return getattr(self._dataset, name)
+
+
+def _words(*numbers):
+    """Two random numbers of 32 bits that belong to these."""
+    return np.random.SeedSequence(numbers).generate_state(2)
