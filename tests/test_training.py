@@ -264,6 +264,24 @@ class TestNewest:
         assert said[-1] == f"Going on from {out / 'iter_2'}, the newest whole checkpoint in {out}."
         assert not list(out.glob("*/part-*"))
 
+    def test_is_the_last_one_written(self, out, said):
+        """Not the one of most iterations, which another training left in the folder."""
+        for number, written in ((2, 40), (4, 50), (8, 20), (10, 30)):
+            for path in (out / f"iter_{number}").iterdir():
+                os.utime(path, (written, written))
+        assert training.newest_checkpoint(str(out)) == str(out / "iter_4")
+        values = {"begun": 1, "seed": 0, "average": False, "mIoU": None, "ema_mIoU": None, "stop_count": 0}
+        for number, saved in ((2, 70), (4, 60)):  # as it says itself, where it does: copies have other times
+            progress = {**values, "saved": saved, "loss_scaling": None}
+            (out / f"iter_{number}" / PROGRESS).write_text(json.dumps(progress))
+        assert training.newest_checkpoint(str(out)) == str(out / "iter_2")
+        (out / "iter_2" / PROGRESS).write_text(json.dumps({**progress, "average": True, "saved": 80}))
+        assert training.newest_checkpoint(str(out)) == str(out / "iter_4")
+        assert [line for line in said if "Passing over" in line and "it has no ema_model.pdparams" in line]
+        (out / "iter_4" / PROGRESS).write_text("{}")
+        assert training.newest_checkpoint(str(out)) == str(out / "iter_10")
+        assert [line for line in said if f"Passing over {out / 'iter_4'}: " in line and "begun cannot be" in line]
+
     def test_none(self, tmp_path, said):
         for folder in (tmp_path, tmp_path / "absent"):
             assert training.newest_checkpoint(str(folder)) is None

@@ -1,0 +1,228 @@
+"""A training that was stopped goes on as if it had not been: every part of it, whoever stopped it and how often."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import paddle
+import pytest
+import yaml
+
+from bisenetv1_plugin import project, training, zoo
+from bisenetv1_plugin.cli.training_view import TrainingView
+from bisenetv1_plugin.compat import core_train, progress_file
+from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
+from bisenetv1_plugin.datasets.synthetic import write_scenes
+from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.models.bisenetv1 import BiSeNetV1
+from bisenetv1_plugin.watch import Watcher
+
+SIZE = (96, 64)
+MODEL, AVERAGE = "model.pdparams", "ema_model.pdparams"
+BEST = {"best_model": MODEL, "ema_best_model": AVERAGE}
+# What evaluations give, of the network and of the average, at 2, 4, 6 and 8: the best are at 4 and at 2.
+FIGURES = [(0.3, 0.4), (0.5, 0.3), (0.2, 0.35), (0.4, 0.1)]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Scenes, and a configuration with random transforms and dropout, whose schedule does not depend on `iters`."""
+    write_scenes(tmp_path / "data", train=12, val=2, size=SIZE, classes=DEMO_CLASSES)
+    config = yaml.safe_load(zoo.path_of("bisenetv1_demo_256x128").read_text(encoding="utf-8"))
+    config.update(batch_size=2)
+    config["model"]["variant"] = "mmseg"
+    config["lr_scheduler"].update(decay_steps=50, learning_rate=0.01)
+    config["train_dataset"].update(dataset_root="data", train_path="data/train.txt")
+    config["train_dataset"]["transforms"][0]["crop_size"] = list(SIZE)
+    config["val_dataset"].update(dataset_root="data", val_path="data/val.txt")
+    (tmp_path / "config.yml").write_text(yaml.safe_dump(config))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def train(out, iters, opts=None, **options):
+    options = {"save_interval": 2, "log_iters": 1, "do_eval": True, "use_ema": True, "seed": 5, **options}
+    cfg = project.load_config("config.yml", opts, iters=iters)
+    with paddle.utils.unique_name.guard():  # names of parameters as in a process of its own
+        training.train(cfg, out, device="cpu", resume_model="latest", **options)
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """Evaluations give these; returns how many were asked for."""
+    given, module = [], core_train.module()
+
+    def evaluate(network, dataset, **options):
+        network.eval()
+        given.append(FIGURES[len(given) // 2 % len(FIGURES)][len(given) % 2])
+        return given[-1], given[-1], None, None, None
+
+    monkeypatch.setattr(module, "evaluate", evaluate)
+    return given
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """What the network gets in training, image by image."""
+    seen, forward = [], BiSeNetV1.forward
+
+    def noting(self, images):
+        if self.training:
+            seen.append(images.astype("float64").sum([1, 2, 3]).tolist())
+        return forward(self, images)
+
+    monkeypatch.setattr(BiSeNetV1, "forward", noting)
+    return seen
+
+
+def state(path):
+    return paddle.load(str(path), return_numpy=True)
+
+
+def difference(a, b):
+    """The largest between two files of tensors."""
+    a, b = state(a), state(b)
+    assert a.keys() == b.keys() and a.pop("LR_Scheduler", None) == b.pop("LR_Scheduler", None)
+    return max(np.abs(a[key].astype("float64") - b[key]).max() for key in a if a[key].size)
+
+
+def progress(folder):
+    """Without the times."""
+    values = json.loads((folder / progress_file.NAME).read_text())
+    return {key: value for key, value in values.items() if key not in ("begun", "saved")}
+
+
+def same(a, b, last):
+    assert sorted(os.listdir(a)) == sorted(os.listdir(b))
+    for kind, name in {**BEST, f"iter_{last}": MODEL}.items():
+        assert difference(a / kind / name, b / kind / name) <= 1e-6, kind
+        assert progress(a / kind) == progress(b / kind)
+    for name in ("model.pdopt", AVERAGE):
+        assert difference(a / f"iter_{last}" / name, b / f"iter_{last}" / name) <= 1e-6, name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_workers", [0, pytest.param(2, marks=pytest.mark.very_slow)])
+def test_three_stops_make_no_difference(folder, figures, seen, num_workers):
+    options = {"num_workers": num_workers, "keep_checkpoint_max": 2}
+    train("straight", 8, **options)
+    straight = seen[:]
+    seen.clear()
+    for iters in (2, 4, 6, 8):
+        train("stopped", iters, **options)
+    assert seen == straight and len({image for batch in seen[:6] for image in batch}) == 12, "all 12 images"
+    assert sorted(os.listdir("straight")) == ["best_model", "ema_best_model", "iter_6", "iter_8"]
+    same(folder / "straight", folder / "stopped", 8)
+    best = [progress(folder / "stopped" / kind) for kind in BEST]
+    assert best == [{"mIoU": 0.5, "iteration": 4}, {"mIoU": 0.4, "iteration": 2}]
+    assert progress(folder / "stopped/iter_8")["stop_count"] == 2
+
+
+@pytest.mark.slow
+class TestAfterAStop:
+    @pytest.fixture
+    def stopped(self, folder, figures):
+        train("out", 4)
+        return folder / "out"
+
+    def test_a_kill_before_the_best_model_was_written(self, stopped):
+        """And whoever watches is told of it."""
+        for kind, at in {"best_model": 4, "ema_best_model": 2}.items():
+            assert progress(stopped / kind)["iteration"] == at
+        shutil.rmtree(stopped / "best_model")
+        told = []
+
+        class Told(Watcher):
+            def started(self, iteration, iters, best=None):
+                told.append((iteration, iters, best))
+
+        train("out", 6, watcher=Told())
+        assert told == [(4, 6, (0.5, 4))]
+        assert difference(stopped / "best_model" / MODEL, stopped / "iter_4" / MODEL) == 0
+        assert progress(stopped / "best_model") == {"mIoU": 0.5, "iteration": 4}
+
+    def test_a_checkpoint_of_paddleseg_alone(self, stopped, monkeypatch):
+        """Goes on as before, but for the order and the average, which it has; and says what begins anew."""
+        said = []
+        monkeypatch.setattr(training.logger, "warning", said.append)
+        for path in stopped.rglob(progress_file.NAME):
+            path.unlink()
+        (stopped / "iter_4" / AVERAGE).unlink()
+        train("out", 6)
+        assert [line for line in said if "out/iter_4 has no progress.json" in line and "chosen anew" in line]
+        assert [line for line in said if "The average of --use_ema begins at out/iter_4" in line]
+        assert progress(stopped / "best_model") == {"mIoU": 0.2, "iteration": 6}
+
+    def test_one_that_stopped_early_is_over(self, stopped, monkeypatch):
+        said = []
+        monkeypatch.setattr(training.logger, "info", said.append)
+        values = json.loads((stopped / "iter_4" / progress_file.NAME).read_text())
+        progress_file.write(str(stopped / "iter_4"), **{**values, "stop_count": 2})
+        train("out", 6, early_stop_intervals=2)
+        assert "Nothing is left to do: the training was stopped early at out/iter_4." in said
+
+    def test_one_image_a_step_would_spoil_it(self, stopped):
+        before = (stopped / "iter_4" / MODEL).read_bytes()
+        with pytest.raises(InputError, match="batch_size 1 on each device would spoil the weights"):
+            train("out", 6, ["batch_size=1"])
+        with pytest.raises(InputError, match="batch_size 1 on each device would spoil the weights"):
+            train("other", 6, ["batch_size=1", "model.pretrained=out/iter_4/model.pdparams"])
+        assert (stopped / "iter_4" / MODEL).read_bytes() == before and not (stopped.parent / "other").exists()
+
+
+def test_the_screen_goes_on_with_the_best(capsys):
+    view = TrainingView("a network", "out")
+    view.started(4, 8, (0.5, 2))
+    for tag, value in (("Evaluate/mIoU", 0.4), ("Evaluate/Acc", 0.6)):
+        view.scalar(tag, value, 6)
+    view.close()
+    view.summary()
+    said = capsys.readouterr().out
+    assert "Validation at 6: mIoU 0.4000, Acc 0.6000; best 0.5000 at 2" in said
+    assert "The best weights, mIoU 0.5000 at 2, are in" in said
+
+
+def command(*arguments):
+    head = [sys.executable, "-m", "bisenetv1_plugin", "train", "--config", "config.yml", "--device", "cpu"]
+    return [*head, "--do_eval", "--use_ema", "--seed", "5", "--log_iters", "1", *map(str, arguments)]
+
+
+@pytest.mark.very_slow
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_forty_iterations_with_three_kills(folder, num_workers):
+    """SIGKILL behind the first checkpoint that is there at 8, 18 and 28 iterations."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    options = ["--iters", 40, "--save_interval", 2, "--keep_checkpoint_max", 3, "--num_workers", num_workers]
+    assert subprocess.run(command("--save_dir", "straight", *options), env=environment).returncode == 0
+    options += ["--save_dir", "killed", "--resume_model", "latest"]
+    for number in (8, 18, 28):
+        process = subprocess.Popen(command(*options), env=environment)
+        deadline = time.time() + 300
+        while not (folder / f"killed/iter_{number}/{AVERAGE}").exists() and time.time() < deadline:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not (folder / "killed/iter_40").exists()
+    assert subprocess.run(command(*options), env=environment).returncode == 0
+    shutil.move(str(folder / "straight/train.log"), str(folder / "straight.log"))
+    shutil.move(str(folder / "killed/train.log"), str(folder / "killed.log"))
+    same(folder / "straight", folder / "killed", 40)
+
+
+@pytest.mark.very_slow
+def test_two_processes_with_too_few_images(folder, tmp_path):
+    """Which waited for ever: 12 images are 6 for each, and a batch takes 8."""
+    launch = ["-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--backend", "gloo", "--log_dir", "log"]
+    script = os.path.join(os.path.dirname(sys.executable), "bisenetv1")
+    arguments = [*command("--batch_size", 8, "--save_dir", "out", "--iters", 2)[3:]]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, *launch, script, *arguments], env=environment, timeout=200)
+    logs = [path.read_text() for path in (tmp_path / "log").glob("workerlog.*")]
+    assert done.returncode != 0
+    assert any("too few for a batch of 8 in each of 2 processes: lower batch_size" in log for log in logs)
