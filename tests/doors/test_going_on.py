@@ -1,0 +1,134 @@
+"""The door of a checkpoint: what its progress.json says, and how its folder is called.
+
+The examples are made from what a training writes.
+"""
+
+import json
+import os
+import shutil
+
+import paddle
+import pytest
+from hypothesis import event, given
+from hypothesis import strategies as st
+
+from bisenetv1_plugin import training
+from bisenetv1_plugin.compat import progress_file, resumed_training
+from bisenetv1_plugin.errors import InputError
+
+HOSTILE = st.one_of(
+    st.sampled_from([None, True, "", "now", -1, 0, 1.5, 1 << 32, 10**400, float("nan"), float("inf"), [], {}, [[]]]),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=20),
+)
+SCALING = dict.fromkeys(progress_file._SCALING, 2)
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    """A folder as a training leaves it, of one tensor."""
+    out = tmp_path_factory.mktemp("door") / "out"
+    for name in ("model.pdparams", "model.pdopt", "ema_model.pdparams"):
+        paddle.save({"a": paddle.ones([2])}, str(out / "iter_4" / name))
+    for kind, (name, _) in progress_file.BEST.items():
+        paddle.save({"a": paddle.ones([2])}, str(out / kind / name))
+    return out
+
+
+CHECKPOINT = {
+    **{"begun": 1e9, "saved": 1e9 + 60, "seed": 5, "average": True, "mIoU": 0.25, "ema_mIoU": 0.5, "stop_count": 1},
+    "loss_scaling": {**SCALING, "scale": [1024.0]},
+}
+BEST = {"begun": 1e9, "mIoU": 0.5, "iteration": 2}
+
+
+@st.composite
+def mutated(draw, values):
+    """The bytes of a progress.json with something wrong about it, or nothing."""
+    values = json.loads(json.dumps(values))
+    for key in draw(st.sets(st.sampled_from(sorted(values)), max_size=2)):
+        if draw(st.booleans()):
+            values[key] = draw(HOSTILE)
+        elif isinstance(values[key], dict):
+            values[key][draw(st.sampled_from(sorted(values[key])))] = draw(HOSTILE)
+        else:
+            del values[key]
+    content = json.dumps(values).encode()
+    how = draw(st.sampled_from(["nothing", "nothing", "cut", "flip", "insert", "repeat"]))
+    at = draw(st.integers(0, len(content) - 1))
+    if how == "cut":
+        return content[:at]
+    if how == "flip":
+        return content[:at] + bytes([content[at] ^ draw(st.integers(1, 255))]) + content[at + 1 :]
+    if how == "insert":
+        return content[:at] + draw(st.binary(max_size=8)) + content[at:]
+    return content[:at] * draw(st.integers(1, 50)) + content[at:] if how == "repeat" else content
+
+
+def use(out):
+    """What a training asks of a checkpoint that it goes on from."""
+    newest = training.newest_checkpoint(str(out), tidy=False)
+    training._refuse_a_broken_one(str(out / "iter_4"))
+    assert newest == str(out / "iter_4")
+    going_on = resumed_training._Training(str(out), newest, True)
+    with resumed_training._beginning_with(going_on._first_statements()):
+        pass
+    progress = progress_file.read(newest)
+    if progress and progress.loss_scaling:
+        scaler = paddle.amp.GradScaler()
+        scaler._enable = True
+        scaler.load_state_dict(progress.loss_scaling)
+
+
+def check(out, door):
+    before = door.contents(out / "iter_4")
+    with door.in_seconds(20):
+        try:
+            use(out)
+            event("goes on")
+        except InputError as error:
+            assert "\n" not in str(error) and len(str(error)) < 1000
+            event("refused")
+    assert door.contents(out / "iter_4") == before
+
+
+def test_what_a_training_wrote(out, door):
+    progress_file.write(str(out / "iter_4"), **CHECKPOINT)
+    progress_file.write(str(out / "best_model"), **BEST)
+    use(out)
+
+
+@given(checkpoint=mutated(CHECKPOINT), best=mutated(BEST))
+def test_a_progress_that_was_changed(out, door, checkpoint, best):
+    (out / "iter_4" / "progress.json").write_bytes(checkpoint)
+    (out / "best_model" / "progress.json").write_bytes(best)
+    (out / "ema_best_model" / "progress.json").write_bytes(best)
+    check(out, door)
+
+
+@pytest.mark.parametrize("what", ["folder", "fifo", "link in a circle", "link to nothing", "/dev/zero"])
+def test_something_else_under_its_name(out, door, what):
+    path = out / "iter_4" / "progress.json"
+    path.unlink(missing_ok=True)
+    if what == "folder":
+        path.mkdir()
+    elif what == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to({"link in a circle": path, "link to nothing": out / "nothing"}.get(what, what))
+    try:
+        with door.in_seconds(20):
+            use(out)  # as one that has none
+    finally:
+        shutil.rmtree(path) if what == "folder" else path.unlink()
+
+
+@given(name=st.text(st.characters(blacklist_characters="/\0", blacklist_categories=["Cs"]), min_size=1, max_size=40))
+def test_a_folder_of_any_name(out, door, name):
+    with door.in_seconds(20):
+        for folder in (name, f"iter_{name}"):
+            number = progress_file.iteration(folder)
+            assert number is None or number >= 0
+            with pytest.raises(InputError):
+                training._refuse_a_broken_one(str(out / "there is no such folder" / folder))
