@@ -75,7 +75,7 @@ def run(args):
     classes = named_classes(cfg, dataset.num_classes)
     print(_table(done, classes.names))
     if done.otherwise:
-        print(f"infer and predict: {done.otherwise}")
+        print(f"infer and val: {done.otherwise}")
     if args.json:
         _write_json(args.json, done)
     if args.picture:
@@ -106,13 +106,13 @@ _PARITY_ROWS = (
 def _table(done, names):
     """Dygraph and the runtimes in columns: parity at the size that the network sees, then the masks in their own size.
 
-    Of dygraph as `val` and `predict` have them, of a runtime as `infer` writes them.
+    Of dygraph as `val` has them, of a runtime as `infer` writes them.
     """
     scores = [done.dygraph, *(verdict.scores for verdict in done.verdicts)]
     lines = [("", "dygraph", *(verdict.name for verdict in done.verdicts))]
     for title, key, form in _PARITY_ROWS:
         lines.append((title, "", *(_form(getattr(verdict.comparison, key), form) for verdict in done.verdicts)))
-    lines.append(("own size, as predict", "", *(f"{verdict.own_size:.4%}" for verdict in done.verdicts)))
+    lines.append(("own size, as val", "", *(f"{verdict.own_size:.4%}" for verdict in done.verdicts)))
     lines.append(("mIoU", *(f"{score.miou:.4f}" for score in scores)))
     lines.append(("Acc", *(f"{score.acc:.4f}" for score in scores)))
     for title, part in (("IoU", 0), ("Acc", 1)):

@@ -31,7 +31,7 @@ class Verdict:
         name: the runtime's and the precision's.
         comparison: of its answers with dygraph's, at the size that the network sees.
         scores: PaddleSeg's metrics of its masks, as `infer` writes them.
-        own_size: the share of the pixels of those masks that are the same as `predict`'s.
+        own_size: the share of the pixels of those masks that are the same as `val`'s.
         verdict: `PARITY`, `NO_PARITY` or `NOT_SHOWN`.
         reason: why it is not the first, a sentence.
     """
@@ -52,7 +52,7 @@ class Verification:
         images: how many were compared.
         classes: how many classes dygraph predicted anywhere.
         dygraph: PaddleSeg's metrics of dygraph's masks, as `val` has them.
-        otherwise: why `infer` writes other masks than `val` and `predict` see, if it does: a sentence.
+        otherwise: why `infer` writes other masks than `val` sees, if it does: a sentence.
         verdicts: one for each runtime and precision that ran.
         rows: of a few images, what the network sees (`[C, H, W]` float32) and the masks of dygraph and every runtime.
         left_out: a sentence for each runtime that could not run here, and for logits that could not be had.
@@ -96,7 +96,7 @@ def verify(
         cpu_threads (int): threads on the CPU.
         enable_mkldnn (bool): fp32 in Paddle Inference with oneDNN.
         progress (callable, optional): wraps the numbers of the images.
-        test_config (dict, optional): the configuration's, by which `val` and `predict` slide a window or average.
+        test_config (dict, optional): the configuration's, by which `val` slides a window or averages.
 
     Raises:
         InputError: no runtime can run here, or an image does not fit the export.
@@ -153,9 +153,9 @@ class _Dygraph:
         return mask
 
     def otherwise(self) -> str | None:
-        """Why `infer` cannot write what `val` and `predict` see, a sentence; None if it can."""
+        """Why `infer` cannot write what `val` sees, a sentence; None if it can."""
         if self._augmented:
-            return "val and predict average over scales and flips (test_config: aug_eval), and infer does not."
+            return "val averages over scales and flips (test_config: aug_eval), and predict and infer do not."
         if self._slides:
             return "val and predict slide a window (test_config: is_slide), and infer takes the whole picture."
         if self._resizes and self._op == "argmax":
@@ -197,7 +197,7 @@ class _Contestant:
         return output
 
     def add_own_size(self, mask: np.ndarray, expected: np.ndarray, label: np.ndarray) -> None:
-        """Count a mask as `infer` writes it, and the pixels that are as `val` and `predict` have them."""
+        """Count a mask as `infer` writes it, and the pixels that are as `val` has them."""
         self.tally.add(mask, label)
         self.pixels += mask.size
         self.equal += int((mask == expected).sum())
