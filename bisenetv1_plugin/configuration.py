@@ -5,15 +5,20 @@ work. What is refused is a ValueError with a sentence that names the key; `proje
 """
 
 import datetime
-import inspect
 import itertools
 import math
 import os
 
 import yaml
-from paddleseg import core
 from paddleseg.cvlibs import Config
 from paddleseg.cvlibs.config import merge_config_dicts
+
+# Keys of `test_config`, by what takes them: PaddleSeg's `evaluate`, and its `predict` beside.
+EVALUATION = (
+    *("aug_eval", "scales", "flip_horizontal", "flip_vertical", "is_slide", "stride", "crop_size"),
+    *("print_detail", "auc_roc"),
+)
+PREDICTION = ("aug_pred", "custom_color")
 
 CLASSES = 256  # at most: masks have 8 bits, and the labels that PaddleSeg's `Dataset` reads
 _CLASSES_ELSEWHERE = 1 << 16  # of a type that reads its labels itself, such as upstream's PSSLDataset
@@ -223,9 +228,8 @@ def _check_loss(key, loss):
 def _check_test_config(test):
     if not isinstance(test, dict):
         raise ValueError(f"test_config must hold keys with values, not {_shown(test)}.")
-    known = {*inspect.signature(core.evaluate).parameters, *inspect.signature(core.predict).parameters, "aug_eval"}
     for key in test:
-        if key not in known:
+        if key not in (*EVALUATION, *PREDICTION):
             raise ValueError(f"test_config.{_shown(key)} is nothing that PaddleSeg's evaluation knows: leave it out.")
     for key in ("crop_size", "stride"):
         value = test.get(key)
@@ -235,6 +239,8 @@ def _check_test_config(test):
             _check_whole(f"test_config.{key}", number, 1)
     if test.get("is_slide") and not (test.get("crop_size") and test.get("stride")):
         raise ValueError("test_config.is_slide needs crop_size and stride, a width and a height each.")
+    if type(test.get("scales")) is int:  # PaddleSeg tells one from several by float
+        test["scales"] = float(test["scales"])
     scales = test.get("scales", 1.0)
     for scale in scales if isinstance(scales, (list, tuple)) and scales else [scales]:
         _check_number("test_config.scales", scale)

@@ -16,6 +16,7 @@ from paddleseg.utils import logger, train_profiler, utils
 
 from bisenetv1_plugin import files, project, training_folder, watch
 from bisenetv1_plugin.compat import progress_file, small_batches
+from bisenetv1_plugin.configuration import EVALUATION
 from bisenetv1_plugin.datasets.check import before_training
 from bisenetv1_plugin.errors import InputError
 
@@ -76,6 +77,8 @@ def train(
     """
     _check_loss(cfg)
     _check_profiler(profiler_options)
+    if early_stop_intervals and not do_eval:
+        raise InputError("--early_stop_intervals needs --do_eval: without it nothing says that a checkpoint is better.")
     is_first = paddle.distributed.get_rank() == 0
     with training_folder.alone(save_dir, is_first):
         if resume_model == LATEST:
@@ -131,7 +134,7 @@ def train(
                     losses=losses,
                     iters=cfg.iters,
                     batch_size=cfg.batch_size,
-                    test_config=cfg.test_config,
+                    test_config={key: value for key, value in cfg.test_config.items() if key in EVALUATION},
                     to_static_training=cfg.to_static_training,
                     save_dir=save_dir,
                     resume_model=resume_model,
@@ -173,8 +176,10 @@ def _check_loss(cfg):
 
 
 def _check_profiler(options):
+    if options is None:  # which PaddleSeg does not parse either; 2.9 could not
+        return
     try:
-        train_profiler.ProfilerOptions(options or "")
+        train_profiler.ProfilerOptions(options)
     except Exception as error:  # upstream parses as it goes
         raise InputError(
             f"--profiler_options {options!r}: {error}; see PaddleSeg's utils/train_profiler.py."

@@ -134,8 +134,8 @@ def test_config(cfg, args, augmented):
     Raises:
         InputError: --is_slide without a window, or augmentation flags without the flag that switches it on.
     """
-    merged = cfg.test_config
-    merged.pop("aug_eval" if augmented == "aug_pred" else "aug_pred", None)
+    others = ("aug_pred", "custom_color") if augmented == "aug_eval" else ("aug_eval", "print_detail", "auc_roc")
+    merged = {key: value for key, value in cfg.test_config.items() if key not in others}
     if getattr(args, augmented):
         merged.update({augmented: True, "scales": args.scales})
         merged.update(flip_horizontal=args.flip_horizontal, flip_vertical=args.flip_vertical)

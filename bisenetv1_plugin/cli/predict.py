@@ -31,7 +31,8 @@ def run(args):
         raise InputError(f"--custom_color has {len(args.custom_color)} numbers; give three for each class: R G B.")
     cfg = project.load_config(args.config)
     options = flags.test_config(cfg, args, "aug_pred")
-    options.pop("auc_roc", None)
+    colors = options.pop("custom_color", None)
+    colors = args.custom_color or colors
     source = Source(args.image_path, keep_folders=True, skip=[args.save_dir, *folders(args.save_dir)])
     if source.frames and source.frames.live:
         raise InputError("predict takes no camera: export the model, and give the camera to bisenetv1 infer.")
@@ -42,7 +43,7 @@ def run(args):
     prepare = Preparation(Compose(build.val_transforms))
     with progress.bar(total=source.total, unit="image", desc="predict") as bar:
         step = lambda: bar.update(source.done - bar.n)  # noqa: E731
-        predict(model, prepare, source, args.save_dir, args.custom_color, step, **options)
+        predict(model, prepare, source, args.save_dir, colors, step, **options)
     print(f"The masks are in {args.save_dir}")
     return flags.report(source.faults)
 

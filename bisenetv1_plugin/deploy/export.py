@@ -36,7 +36,8 @@ def save(
         model (paddle.nn.Layer): in evaluation mode; takes `[N, C, H, W]` float32.
         save_dir (str): the folder; files of an earlier export there are replaced, once the new ones are complete.
         transforms (list[dict]): the validation transforms of the configuration.
-        input_shape (sequence[int], optional): `[N, C, H, W]`, None for any. Default: any batch, the network's channels, any size.
+        input_shape (sequence[int], optional): `[N, C, H, W]`, None for any. Default: any batch, the network's channels,
+            any size.
         output_op (str): 'argmax' (int32 `[N, H, W]`), 'softmax' (`[N, classes, H, W]`) or 'none' (logits).
         to (str): 'onnx' for an ONNX model beside Paddle's files, which `deploy.yaml` then names as well; 'paddle' for
             Paddle's files alone; 'auto' for ONNX where the converter is here and reads this network.

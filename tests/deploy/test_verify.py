@@ -248,3 +248,21 @@ class TestOwnSize:
         assert found["dygraph"]["miou"] == pytest.approx(miou, abs=1e-6)
         assert done.returncode == 0 and "val and predict slide a window" in done.stdout
         assert all(entry["own_size"] < 0.99 for entry in found["runtimes"])
+
+
+@pytest.mark.parametrize(
+    "values, sentence",
+    [
+        ({"num_workers": 2}, "test_config.num_workers is nothing that PaddleSeg's evaluation knows"),
+        ({"aug_eval": True, "scales": 1}, None),
+        ({"aug_pred": False, "custom_color": [0, 0, 0, 9, 9, 9]}, None),
+    ],
+)
+def test_what_a_configuration_says_of_the_evaluation(values, sentence, small, tmp_path, capsys):
+    config = tmp_path / "config.yml"
+    config.write_text(yaml.safe_dump({**yaml.safe_load(small.config.read_text()), "test_config": values}))
+    flags = ["--config", str(config), "--model_path", str(small.weights), "--device", "cpu"]
+    images = ["--image_path", str(small.images), "--save_dir", str(tmp_path / "out")]
+    for argv in (["val", *flags], ["predict", *flags, *images]):
+        assert main(argv) == (2 if sentence else 0)
+        assert not sentence or sentence in capsys.readouterr().err
