@@ -344,7 +344,7 @@ class TestPairing:
         "image, label",
         [
             ("images/10k/{}/x.jpg", "labels/sem_seg/masks/{}/x.png"),
-            ("{}/images/s1/x.jpg", "{}/labels/s1/seg/x.png"),
+            ("{}/images/s1/x.jpg", "{}/labels/s1/seg_raw/x.png"),
             ("images/{}2017/x.jpg", "labels/{}2017/x.png"),
         ],
     )
@@ -353,7 +353,7 @@ class TestPairing:
             self.lay(root, image.format(split), label.format(split))
         pairs, notes = self.pairs(root)
         assert pairs == {s: [(image.format(s), label.format(s))] for s in ("train", "val")}
-        assert ("paired by their own names alone" in "".join(notes)) == ("10k" in image)
+        assert ("are not called like those of their images" in "".join(notes)) == ("2017" not in image)
 
 
 class TestCoco:

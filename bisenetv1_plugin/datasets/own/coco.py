@@ -102,9 +102,10 @@ def write_labels(found: Sequence[Annotations], root: Path, files: Sequence[Path]
     by_name: Dict[str, List[Place]] = {}
     for each in places if panoptic else ():
         by_name.setdefault(each.path.name, []).append(each)
-    segments = {one.split: _annotation_files(one, root, by_name) for one in found if one.panoptic}
+    segments = {one.split: _annotation_files(one, found, root, by_name) for one in found if one.panoptic}
     annotated = {path for of_split in segments.values() for path in of_split.values()}
-    pictures = pairing.Names(root, pairing.images_among(each for each in places if each.path not in annotated))
+    candidates = pairing.images_among(each for each in places if each.path not in annotated)
+    pictures = pairing.Names(root, candidates, splits={one.split for one in found} if len(found) > 1 else ())
     label_names = LabelNames()
     pairs: Dict[str, List[Pair]] = {}
     missing: List[str] = []
@@ -151,38 +152,45 @@ def write_labels(found: Sequence[Annotations], root: Path, files: Sequence[Path]
     return Layout(f"COCO ({'panoptic' if panoptic else 'instances'})", pairs, notes, files), names
 
 
-def _annotation_files(one: Annotations, root: Path, by_name: Dict[str, List[Place]]) -> Dict[str, Path]:
+def _annotation_files(
+    one: Annotations, found: Sequence[Annotations], root: Path, by_name: Dict[str, List[Place]]
+) -> Dict[str, Path]:
     """Of a panoptic JSON's annotations the files that are there, by the names that they have in it.
 
     The file is one in a folder that is called like the JSON, or else in one of labels, the nearest to the JSON; never
-    one in a folder of images.
+    one in a folder of images, of another split or of another JSON.
 
     Raises:
         InputError: one could be either of two files.
     """
-    found = {}
+    files = {}
     beside = one.path.parent.relative_to(root).parts
+    stem, others = one.path.stem, {other.path.stem for other in found} - {one.path.stem}
+
+    def may_be(place: Place) -> bool:
+        if stem in place.path.parts:
+            return True
+        return place.role != "image" and place.split in ("", one.split) and others.isdisjoint(place.path.parts)
 
     def nearness(place: Place):
         shared = os.path.commonprefix([place.path.parts[:-1], beside])
-        return one.path.stem in place.path.parts, place.role == "label", len(shared)
+        return stem in place.path.parts, place.role == "label", len(shared)
 
     for index, annotation in enumerate(one.content["annotations"]):
         name = annotation["file_name"]
-        where = f"{one.path}: annotations[{index}] names {shown(name)}"
         wanted = Path(name.lstrip("/")).parts
         named = [place for place in by_name.get(wanted[-1], ()) if place.path.parts[-len(wanted) :] == wanted]
-        fit = [place for place in named if place.role != "image" or one.path.stem in place.path.parts]
+        fit = list(filter(may_be, named))
         best = max(map(nearness, fit), default=None)
         fit = [place for place in fit if nearness(place) == best]
         if len(fit) > 1:
             raise InputError(
-                f"{where}, and that may be {fit[0].path} or {fit[1].path}: put the annotations into a folder "
-                f"{one.path.stem} beside the JSON."
+                f"{one.path}: annotations[{index}] names {shown(name)}, and that may be {fit[0].path} or "
+                f"{fit[1].path}: put the annotations into a folder {stem} beside the JSON."
             )
         if fit:
-            found[name] = fit[0].path
-    return found
+            files[name] = fit[0].path
+    return files
 
 
 def _masks():
@@ -276,5 +284,9 @@ def _draw_panoptic(entry: _Entry, index_of: Dict[int, int], root: Path, files: D
     )
     known = {int(s["id"]): index_of[int(s["category_id"])] for s in entry.annotation["segments_info"]}
     values, places_of = np.unique(ids, return_inverse=True)
+    if known and known.keys().isdisjoint(values.tolist()):
+        raise InputError(
+            f"{entry.where}.segments_info has none of the segments in {root / files[name]}: is that another picture's?"
+        )
     table = np.array([known.get(int(value), IGNORE_INDEX) for value in values], np.uint8)
     return table[places_of].reshape(ids.shape)

@@ -67,11 +67,11 @@ def find(root: Path, files: Sequence[Path]) -> Layout:
         for image, label in found.pairs:
             pairs.setdefault(image.split or label.split, []).append(Pair(root / image.path, root / label.path))
         _note(notes, places, images, labels, found)
-    if found.by_names:
-        image, label = found.pairs[0] if found.pairs else (found.unclear[0], labels[0])
+    if found.folders_differ and found.pairs:
+        image, label = found.pairs[0]
         notes.append(
-            f"Images and labels lie in folders of different names ({image.path.parent} and {label.path.parent}): they "
-            "were paired by their own names alone."
+            f"Folders of labels are not called like those of their images: {image.path} was paired with {label.path}, "
+            "and so on."
         )
     tests = pairs.pop("test", [])
     if tests and not pairs:

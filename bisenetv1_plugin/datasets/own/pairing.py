@@ -22,12 +22,12 @@ class Pairing(NamedTuple):
     Attributes:
         pairs: (image, label), by the images' paths.
         unclear: images that could have several labels, or share one with another image; none of them is in `pairs`.
-        by_names: no folder of labels is called like one of images, so that names alone were compared.
+        folders_differ: the pairs are in folders of different names, see 2. of the rule.
     """
 
     pairs: List[Tuple[Place, Place]]
     unclear: List[Place]
-    by_names: bool
+    folders_differ: bool
 
 
 def pair(images: Sequence[Place], labels: Sequence[Place]) -> Pairing:
@@ -42,23 +42,27 @@ def pair(images: Sequence[Place], labels: Sequence[Place]) -> Pairing:
        may all be among the other's, in their order, and one may be of no split (`images/train/cam/a.jpg`,
        `labels/cam/a.png`); the label with most folders in common is taken. Only where there is no such pair either,
        the folders in which all images are, and those in which all labels are, are not compared (`images/10k/a.jpg`,
-       `labels/sem_seg/a.png`).
+       `labels/sem_seg/a.png`); and
+    3. the label is of the first kind in the table that has any, where some folder has several (`labels`, `masks`).
 
-    So `cam1/a` never gets the label of `cam2/a`. Where a folder has labels of several kinds (`labels`, `masks`), all
-    of its images take the kind that comes first in the table. What has two answers is unclear, and left out.
+    So `cam1/a` never gets the label of `cam2/a`. What has two answers is unclear, and left out.
 
     Raises:
         InputError: two files of one name and one place, `a.jpg` and `a.png`: one must go.
     """
     none: Tuple[str, ...] = ()
     cuts = [len(os.path.commonprefix([one.folders for one in some] or [none])) for some in (images, labels)]
-    for by_names, fits in ((False, _equal), (False, _inside), (True, _equal)):
-        of_images, of_labels = (_by_folder(some, cut if by_names else 0) for some, cut in zip((images, labels), cuts))
-        folders = fits(of_images, of_labels)
-        tries = [_match(of_images, of_labels, folders, names) for names in (_own_name, _without_ending)]
-        pairs, unclear = max(tries, key=lambda found: tuple(map(len, found)))  # the first of equal ones
-        if pairs or unclear:
-            return Pairing(sorted(pairs, key=lambda pair: pair[0].path), unclear, by_names)
+    kinds: List[Sequence[Place]] = [labels]
+    if any(len({label.rank for label in some}) > 1 for some in _by_folder(labels, 0).values()):
+        kinds = [[label for label in labels if label.rank == rank] for rank in sorted({one.rank for one in labels})]
+    for cut, fits in ((False, _equal), (False, _inside), (True, _equal)):
+        for kind in kinds:
+            of_images, of_labels = (_by_folder(some, n * cut) for some, n in zip((images, kind), cuts))
+            folders = fits(of_images, of_labels)
+            tries = [_match(of_images, of_labels, folders, names) for names in (_own_name, _without_ending)]
+            pairs, unclear = max(tries, key=lambda found: tuple(map(len, found)))  # the first of equal ones
+            if pairs or unclear:
+                return Pairing(sorted(pairs, key=lambda pair: pair[0].path), unclear, cut or fits is _inside)
     return Pairing([], [], False)
 
 
@@ -113,38 +117,26 @@ def _without_ending(label: Place) -> List[str]:
 
 def _match(images, labels, folders, names: Callable[[Place], List[str]]):
     """The pairs, and the images that are unclear, where a label is called one of `names`."""
-    indexed: Dict[_Folder, Dict[int, Dict[str, List[Place]]]] = {}
+    by_name: Dict[Tuple[_Folder, str], List[Place]] = defaultdict(list)
     for folder, some in labels.items():
-        kinds = indexed[folder] = {}
-        for rank in sorted({label.rank for label in some}):
-            kinds[rank] = defaultdict(list)
         for label in some:
             for name in names(label):
-                kinds[label.rank][name].append(label)
+                by_name[folder, name].append(label)
     users: Dict[Path, List[Tuple[Place, Place]]] = defaultdict(list)
     unclear: List[Place] = []
     for folder, some in images.items():
-        wanted = {image.name for image in some}
-        # Of every folder of labels the first kind that any of these images has
-        kind = {
-            other: next((by_name for by_name in indexed[other].values() if not wanted.isdisjoint(by_name)), {})
-            for group in folders.get(folder, ())
-            for other in group
-        }
         for image in some:
+            found: List[Place] = []
             for group in folders.get(folder, ()):
-                found = [label for other in group for label in kind[other].get(image.name, ())]
-                if not found:
-                    continue
-                if len(found) == 1:
-                    users[found[0].path].append((image, found[0]))
-                elif len({label.path.parent for label in found}) == 1:
-                    raise InputError(
-                        f"{image.path} could have the label {found[0].path} or {found[1].path}: remove one of them."
-                    )
-                else:
-                    unclear.append(image)
-                break
+                found = found or [label for other in group for label in by_name.get((other, image.name), ())]
+            if len(found) == 1:
+                users[found[0].path].append((image, found[0]))
+            elif found and len({label.path.parent for label in found}) == 1:
+                raise InputError(
+                    f"{image.path} could have the label {found[0].path} or {found[1].path}: remove one of them."
+                )
+            elif found:
+                unclear.append(image)
     pairs = []
     for path, using in users.items():
         if len(using) > 1 and len({image.path.parent for image, _ in using}) == 1:
@@ -159,51 +151,47 @@ def _match(images, labels, folders, names: Callable[[Place], List[str]]):
 class Names:
     """Finds the picture that a list or COCO's JSON means by a name, which may have folders and an ending.
 
-    The name's split, folders and last part must be the end of the picture's, by the rule of `pair`: `cam1/a` is
-    `images/cam1/a.jpg` and `cam1/images/a.jpg`, never `cam2/a.jpg` or `a.jpg`. Of several, the one in the list's own
-    split is meant, then the one with the whole path as it was written, then one in a folder of images, then the one
-    with no further folders. Where that leaves two, it is unclear.
+    The name must be the end of the picture's path; or, by the rule of `pair`, have the folders that it has, or the last
+    ones of them where no folder of images or split is named: `cam1/a` is `images/cam1/a.jpg` and `cam1/images/a.jpg`,
+    never `cam2/a.jpg` or `a.jpg`, and `images/a` is not `images/cam1/a.jpg`. Of several, one in the list's own split is
+    meant, then one with no further folders, then one in a folder of images. Where that leaves two, it is unclear.
     """
 
-    def __init__(self, root: Path, pictures: Sequence[Place]) -> None:
+    def __init__(self, root: Path, pictures: Sequence[Place], splits: Iterable[str] = ()) -> None:
+        """`splits`: that have folders of their own, even where none of their pictures is there."""
         self._root = root
         self._by_name: Dict[str, List[Place]] = defaultdict(list)
         for one in pictures:
             self._by_name[one.name].append(one)
-        self._splits = {one.split for one in pictures}
+        self._splits = {one.split for one in pictures} | set(splits)
 
     def of(self, name: str, split: str = "", whole: bool = False) -> List[Place]:
         """The picture; several where it is unclear, none where there is none.
 
         Args:
             name: as it was written, with `/`; it may begin with the folder of the data itself.
-            split: of the list that has the name; pictures of other splits are not meant, where it has any of its own.
+            split: of the list that has the name; pictures of others are not meant, where it has a folder of its own.
             whole: the name has its ending, and another ending is another file.
         """
         wanted = place(self._relative(name))
         if not wanted.name or ".." in wanted.path.parts:
             return []
         own = split if split in self._splits else ""
+        parts, folders = wanted.path.parts[:-1], wanted.folders
 
         def fits(one: Place) -> bool:
-            return (
-                (not whole or one.path.name == wanted.path.name)
-                and one.folders[len(one.folders) - len(wanted.folders) :] == wanted.folders
-                and len(one.folders) >= len(wanted.folders)
-                and (wanted.split in ("", one.split) or not one.split)
-                and (not own or one.split in ("", own))
-            )
+            if (whole and one.path.name != wanted.path.name) or (own and one.split not in ("", own)):
+                return False
+            if one.path.parts[-len(parts) - 1 : -1] == parts:
+                return True
+            if one.split and wanted.split not in ("", one.split):
+                return False
+            last = one.folders[len(one.folders) - len(folders) :] if len(folders) <= len(one.folders) else None
+            return one.folders == folders or (last == folders == parts)
 
         def nearness(one: Place):
-            parts = wanted.path.parts
-            written = one.path.parts[-len(parts) :]
-            return (
-                one.split == own,
-                written == parts or written == (*parts[:-1], one.path.name),
-                one.role == "image",
-                -len(one.folders),
-                one.path.name == wanted.path.name,
-            )
+            exact = one.path.name == wanted.path.name
+            return one.split == own, one.folders == folders, one.role == "image", exact
 
         found = [one for one in self._by_name.get(wanted.name, ()) if fits(one)]
         best = max(map(nearness, found), default=None)

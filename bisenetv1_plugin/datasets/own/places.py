@@ -19,6 +19,7 @@ _LABELS = (
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
 SPLITS.update(test="test", testing="test")
 _SPLIT = "|".join(sorted(SPLITS, key=len, reverse=True))
+_YEAR = r"(?:19|20)\d\d"
 
 
 class Place(NamedTuple):
@@ -46,8 +47,10 @@ class Place(NamedTuple):
 def place(path: Path) -> Place:
     role, rank, split, folders, among_labels = "", 0, "", [], False
     for component in path.parts[:-1]:
-        word, named = _word(component)
+        word, named, year = _word(component)
         split = named or split
+        if year:
+            folders.append(year)
         if word in _IMAGES:
             role, rank = "image", _IMAGES.index(word)
         elif word in _LABELS:
@@ -57,16 +60,17 @@ def place(path: Path) -> Place:
     return Place(path, role, rank, split, tuple(folders), walk.stem(path), among_labels)
 
 
-def _word(component: str) -> Tuple[str, str]:
-    """A folder's name without the name of a split in it, and that split: `train_labels` -> `labels`, `train`.
+def _word(component: str) -> Tuple[str, str, str]:
+    """A folder's name without the name of a split in it, that split and its year.
 
-    `train2017` is a split, and stays a folder: `train2018` is another.
+    `train_labels` -> `labels`, `train`, ``; `val2017` -> ``, `val`, `2017`.
     """
     lower = component.lower()
-    for pattern in (rf"^({_SPLIT})[_\- ]?(.*)$", rf"^(.*?)[_\- ]?({_SPLIT})$"):
+    for pattern in (
+        rf"^(?P<split>{_SPLIT})(?P<year>{_YEAR})?[_\- ]?(?P<word>.*)$",
+        rf"^(?P<word>.*?)[_\- ]?(?P<split>{_SPLIT})(?P<year>{_YEAR})?$",
+    ):
         match = re.match(pattern, lower)
-        if match:
-            split, word = match.groups() if match[1] in SPLITS else match.groups()[::-1]
-            if word in ("", *_IMAGES, *_LABELS) or re.match(r"^(19|20)\d\d$", word):
-                return word, SPLITS[split]
-    return lower, ""
+        if match and match["word"] in ("", *_IMAGES, *_LABELS):
+            return match["word"], SPLITS[match["split"]], match["year"] or ""
+    return lower, "", ""
