@@ -183,9 +183,9 @@ def _listed_file(folder, name, where, within):
     found = folder / name
     if not os.path.isfile(found):
         raise TipcError(f"{where} names {name[:200]}, and there is no such file.")
-    found = found.resolve()
-    if within is not None and within.resolve() not in found.parents:
+    if within is not None and within.resolve() not in found.resolve().parents:
         raise TipcError(f"{where} names {name}, which is not below {within}.")
+    found = Path(os.path.abspath(found))  # a link's own name is that of its mask
     if not _is_utf8(found) or any(letter.isspace() for letter in str(found)):
         raise TipcError(
             f"the path of {str(found)!a} has a space, which ends a name in PaddleSeg's lists, or is not UTF-8: move "

@@ -353,3 +353,14 @@ def test_paddle2onnx(copied):
     assert result["agreement"] >= 0.9999 and (folder / "onnx.png").stat().st_size > 1000
     (copied / config).write_text((copied / config).read_text().replace("--to onnx", "--to paddle"))
     assert tipc(copied, "onnx", config).returncode == 1, "the model of the run before stood in"
+
+
+def test_a_link_in_a_list_keeps_its_own_name(tmp_path):
+    """Its mask is called after it, not after the file that it leads to."""
+    from bisenetv1_plugin.tipc import prepare
+
+    for name in ("real.png", "label.png"):
+        (tmp_path / name).touch()
+    (tmp_path / "street.png").symlink_to("real.png")
+    (tmp_path / "list.txt").write_text("street.png label.png\n")
+    assert prepare.listed(tmp_path / "list.txt") == [(tmp_path / "street.png", tmp_path / "label.png")]
