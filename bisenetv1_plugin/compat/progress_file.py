@@ -95,7 +95,7 @@ def _read(folder, kinds):
             raise InputError(
                 f"{path}: {key} cannot be {str(values.get(key))[:80]!r}: take another checkpoint, or remove this file."
             )
-    return SimpleNamespace(**{key: values[key] for key in kinds})
+    return SimpleNamespace(**{key: values.get(key) for key in kinds})
 
 
 def _is_number(value):

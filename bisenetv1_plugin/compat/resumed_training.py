@@ -56,7 +56,8 @@ def apply():
         arguments = call.arguments
         if not core_train.is_ours(arguments["model"]):
             return original(*args, **kwargs)
-        training = _Training(arguments["save_dir"], arguments["resume_model"], arguments["use_ema"])
+        names = ("save_dir", "resume_model", "use_ema", "keep_checkpoint_max")
+        training = _Training(*(arguments[name] for name in names))
         arguments["train_dataset"] = _Seeded(arguments["train_dataset"], training.seed)
         with training.goes_on():
             return original(*call.args, **call.kwargs)
@@ -67,8 +68,9 @@ def apply():
 class _Training:
     """One call of `train`: with what it begins, and what it notes for the next one."""
 
-    def __init__(self, save_dir, checkpoint, use_ema):
-        self._save_dir, self._checkpoint, self._use_ema = save_dir, checkpoint, use_ema
+    def __init__(self, save_dir, checkpoint, use_ema, keep_checkpoint_max):
+        self._save_dir, self._checkpoint = save_dir, checkpoint
+        self._use_ema, self._keep_checkpoint_max = use_ema, keep_checkpoint_max
         self._rank = paddle.distributed.ParallelEnv().local_rank
         self._iteration = (progress_file.iteration(checkpoint) or 0) if checkpoint else 0
         self._before = before = progress_file.read(checkpoint) if checkpoint else None
@@ -144,9 +146,17 @@ class _Training:
                 self._keep_checkpoint_as(kind, best)
             self._best[kind] = best.mIoU
             lines += [f"{variables[0]} = {best.mIoU!r}", f"{variables[1]} = {best.iteration}"]
+        return [*lines, f"save_models.extend({self._checkpoints()!r})"]
+
+    def _checkpoints(self):
+        """The training's checkpoints that still count as such to keep."""
         names = progress_file.checkpoints(self._save_dir, self._begun)
-        kept = [name for name in names if progress_file.iteration(name) <= self._iteration]
-        return [*lines, f"save_models.extend({[os.path.join(self._save_dir, name) for name in kept]!r})"]
+        names = [name for name in names if progress_file.iteration(name) <= self._iteration]
+        found = [os.path.join(self._save_dir, name) for name in names]
+        kept = self._keep_checkpoint_max
+        if 0 < kept == len(found) - 1:  # killed before it had removed the oldest; more were kept on purpose
+            shutil.rmtree(found[0])
+        return found[-kept:] if kept > 0 else found
 
     def _keep_checkpoint_as(self, kind, best):
         """The checkpoint is the best model: make sure that it is there, as a kill may have left it out."""
