@@ -16,7 +16,7 @@ def add_arguments(parser):
     parser.add_argument("--batch_size", type=flags.positive, help="images per device, over the configuration's")
     parser.add_argument("--learning_rate", type=_rate, help="over the configuration's")
     parser.add_argument("--opts", nargs="+", help="other values of the configuration, as key.key=value")
-    parser.add_argument("--num_workers", type=flags.not_negative, default=0, help="processes that load data")
+    parser.add_argument("--num_workers", type=flags.processes, default=0, help="processes that load data")
     parser.add_argument(
         "--resume_model",
         help="a checkpoint folder, iter_N, to go on from; latest: the newest whole one in --save_dir, if any",
