@@ -36,7 +36,7 @@ _VARIABLES = {  # of `train`: figure and iteration
     "best_model": ("best_mean_iou", "best_model_iter"),
     "ema_best_model": ("best_ema_mean_iou", "best_ema_model_iter"),
 }
-_USED = {"paddle", "save", "DistributedBatchSampler", "evaluate", "init_ema_params", "train_profiler"}
+_USED = {"paddle", "save", "DistributedBatchSampler", "evaluate", "init_ema_params", "train_profiler", "shutil"}
 
 
 def needed():
@@ -126,6 +126,7 @@ class _Training:
             "evaluate": evaluated,
             "init_ema_params": average,
             "train_profiler": Other(module.train_profiler, add_profiler_step=stepped),
+            "shutil": Other(module.shutil, rmtree=_remove_checkpoint),
         }
         self._seed_network()
         with ExitStack() as stack:
@@ -155,7 +156,7 @@ class _Training:
         found = [os.path.join(self._save_dir, name) for name in names]
         kept = self._keep_checkpoint_max
         if 0 < kept == len(found) - 1:  # killed before it had removed the oldest; more were kept on purpose
-            shutil.rmtree(found[0])
+            _remove_checkpoint(found[0])
         return found[-kept:] if kept > 0 else found
 
     def _keep_checkpoint_as(self, kind, best):
@@ -217,6 +218,13 @@ class _Training:
             stop_count=self._stop_count,
             loss_scaling={key: np.asarray(value).tolist() for key, value in scaling.items()} or None,
         )
+
+
+def _remove_checkpoint(folder):
+    """Whose progress goes last: what a kill leaves of the folder still says whose it is, and that it is not whole."""
+    if os.path.isdir(folder):  # the user may have been faster
+        _remove(folder, set(os.listdir(folder)) - {progress_file.NAME})
+        shutil.rmtree(folder)
 
 
 def _remove(folder, names):
