@@ -120,7 +120,7 @@ class TestLayouts:
     def test_splits_by_folder(self, root, image, label):
         for split, count in {"train": 3, "valid": 2, "test": 1}.items():
             for i in range(count):
-                save(root / image.format(split, i), picture(i))
+                save(root / image.format(split, i), picture(sum(map(ord, split)) + i))
                 save(root / label.format(split, i), STRIPES)
         summary = made(root)
         assert summary.report.images == {"train": 3, "val": 2}
@@ -180,7 +180,7 @@ class TestLayouts:
     def test_cityscapes_is_prepared(self, root):
         for split in ("train", "val"):
             for i in range(2):
-                save(root / f"leftImg8bit/{split}/x/x_{i}_leftImg8bit.png", picture(i))
+                save(root / f"leftImg8bit/{split}/x/x_{i}_leftImg8bit.png", picture(sum(map(ord, split)) + i))
                 save(root / f"gtFine/{split}/x/x_{i}_gtFine_labelIds.png", STRIPES + 7)  # road, sidewalk, parking
         summary = made(root)
         assert summary.report.classes[:2] == ["road", "sidewalk"] and summary.colors[0] == (128, 64, 128)
@@ -581,6 +581,8 @@ class TestLabels:
         """As Roboflow exports masks."""
         for split in ("train", "valid"):
             make(root, names="abc", image=split + "/{}.jpg", label=split + "/{}_mask.png")
+            for seed, name in enumerate("abc"):
+                save(root / split / f"{name}.jpg", picture(sum(map(ord, split)) + seed))
             (root / split / "_classes.csv").write_text("Pixel Value, Class\n0, background\n1, car\n2, sky\n")
         assert made(root).report.classes == ["background", "car", "sky"]
 
@@ -722,6 +724,30 @@ class TestImages:
             assert any("taken to be upright" in note for note in summary.notes) == (orientation in (2, 3, 4))
             shutil.rmtree(summary.config.parent)
 
+    @pytest.mark.parametrize("orientation", range(2, 9))
+    def test_exif_without_a_change_of_size(self, root, orientation):
+        """Of a square, or upside down: the edges of image and label say whether the label is to be turned."""
+        make(root)
+        rows, columns = np.indices((48, 48))
+        shape = (2 * rows + columns < 44).astype(np.uint8)  # no two of its eight poses are alike
+        shape[30:42, 8:18] = 2
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        colored = np.array([(90, 80, 70), (200, 40, 30), (20, 160, 220)], np.uint8)[shape]
+        Image.fromarray(colored).save(root / "images/a.jpg", exif=exif, quality=95)
+        upright = np.where(cv2.imread(str(root / "images/a.jpg"))[..., 2] > 140, 1, 0)  # the red one
+        upright = np.where(cv2.imread(str(root / "images/a.jpg"))[..., 0] > 140, 2, upright).astype(np.uint8)
+        for label, turned in ((shape, 1), (upright, 0)):
+            save(root / "labels/a.png", label)
+            summary = made(root)
+            assert (label_of(summary, "a") == upright).mean() > 0.98 and summary.converted == turned
+            assert any("1 labels lie as their images do before EXIF" in note for note in summary.notes) == turned
+            assert any("upright, as the edges of both show" in note for note in summary.notes) == (not turned)
+            shutil.rmtree(summary.config.parent)
+        save(root / "labels/a.png", np.where(picture(1, (48, 48))[..., 0] > 127, 1, 0).astype(np.uint8))
+        summary = made(root)
+        assert any("edges do not show" in note and "(a.jpg)" in note for note in summary.notes)
+
     def breakers(self):
         def truncate(path):
             path.write_bytes(path.read_bytes()[:-200])
@@ -832,6 +858,28 @@ class TestSplit:
     def test_each_image_has_a_class_of_its_own(self, count):
         train, val = splits.every_fifth(np.eye(count, dtype=bool))
         assert train and val and sorted(train + val) == list(range(count))
+
+    def test_copies_are_of_one_side(self, root):
+        """`a` would validate: a copy of it, or its pixels in another file, would have trained."""
+        make(root, names="abcdefgh", image="images/{}.png")
+        shutil.copy(root / "images/a.png", root / "images/c.png")
+        summary = made(root)
+        assert "Images that are copies of training images train as well: 1." in summary.notes
+        assert [image.stem for image, _ in summary.pairs["val"]] == ["f"]
+        shutil.rmtree(summary.config.parent)
+        Image.open(root / "images/a.png").save(root / "images/c.png", compress_level=1)
+        assert [image.stem for image, _ in made(root).pairs["val"]] == ["f"]
+
+    def test_copies_on_both_sides_are_said(self, root):
+        for split in ("train", "val"):
+            make(root, image=f"{split}/images/{{}}.png", label=f"{split}/labels/{{}}.png", names=split)
+            for seed, name in enumerate(split):
+                save(root / f"{split}/images/{name}.png", picture(sum(map(ord, split)) + seed))
+        shutil.copy(root / "train/images/t.png", root / "val/images/v.png")
+        summary = configure(root, root.parent / "made/my.yml")
+        assert summary.report.images == {"train": 5, "val": 3}
+        assert any("Copies of training images validate: 1" in n and "val/images/v.png" in n for n in summary.notes)
+        assert [problem.kind for problem in check_config(summary.config).problems] == ["leak"]
 
     def test_what_cannot_be_is_said(self, root):
         labels = [np.where(STRIPES == 2, i % 3, STRIPES).astype(np.uint8) for i in range(6)]

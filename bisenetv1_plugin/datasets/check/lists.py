@@ -41,16 +41,6 @@ def split_of(name: str, config, report: Report) -> Optional[Split]:
     return _listed_files(name, cfg, report) if cfg.get("type") == "Dataset" else _built_files(name, config, report)
 
 
-def leaks(train, val) -> List[Problem]:
-    """Images that are in both splits."""
-    trained = {os.path.realpath(image) for image, _ in train}
-    return [
-        Problem("leak", image, f"image {image} is in train and in val: take it out of one of the lists.")
-        for image, _ in val
-        if os.path.realpath(image) in trained
-    ]
-
-
 def _listed_files(name: str, cfg: dict, report: Report) -> Optional[Split]:
     """The files of PaddleSeg's own `Dataset`, read from its list by the rules it has."""
     mode = str(cfg.get("mode", "")).lower()

@@ -1,15 +1,46 @@
 """One pair of image and label: its headers, and its pixels."""
 
 import os
-from typing import List, Optional, Tuple
+from typing import List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
 from bisenetv1_plugin.datasets import reading
+from bisenetv1_plugin.datasets.check import orientation
+from bisenetv1_plugin.datasets.check.copies import digest_of
 from bisenetv1_plugin.datasets.check.lists import Split
 from bisenetv1_plugin.datasets.check.report import Problem, count_of
 
 _STRIP = 1 << 22  # pixels that are counted at once: NumPy counts in 64 bits
+
+
+class Image(NamedTuple):
+    """An image: uint8 [H, W, 3] as OpenCV reads and turns it, and its header."""
+
+    pixels: np.ndarray
+    header: reading.Header
+
+    @property
+    def size(self) -> Tuple[int, int]:
+        return self.pixels.shape[1], self.pixels.shape[0]
+
+
+class Look(NamedTuple):
+    """What the pixels of a pair show.
+
+    Attributes:
+        problems: what is wrong.
+        histogram: int64 [256], the pixels of the label by value.
+        digest: of the image's pixels, see `copies`; None for none that another could be a copy of.
+        hidden: EXIF turns the image without a change of size.
+        turn: whether the label must be turned as well, as their edges show; None where they do not.
+    """
+
+    problems: List[Problem]
+    histogram: np.ndarray
+    digest: Optional[bytes] = None
+    hidden: bool = False
+    turn: Optional[bool] = False
 
 
 def check_headers(image_path: str, label_path: Optional[str], split: Split) -> List[Problem]:
@@ -34,39 +65,56 @@ def check_headers(image_path: str, label_path: Optional[str], split: Split) -> L
 
 def check_pair(image_path: str, label_path: Optional[str], split: Split) -> Tuple[List[Problem], np.ndarray]:
     """The problems of one pair, and int64 [256]: the pixels of the label by value."""
+    return look_at_pair(image_path, label_path, split)[:2]
+
+
+def look_at_pair(image_path: str, label_path: Optional[str], split: Split) -> Look:
+    """All that the pixels of one pair show; every byte of both files is decoded."""
     histogram = np.zeros(256, np.int64)
     problems: List[Problem] = []
-    size = image_size(image_path, problems)
+    image = read_image(image_path, problems)
+    digest = digest_of(image.pixels) if image else None
     if label_path is None or not _header("label", label_path, problems):
-        return problems, histogram
+        return Look(problems, histogram, digest)
     try:
-        with reading.open_image(label_path) as image:
-            mode, label = image.mode, np.asarray(image)
+        with reading.open_image(label_path) as opened:
+            mode, label = opened.mode, np.asarray(opened)
     except reading.READ_ERRORS as error:
-        return [*problems, unreadable("label", label_path, error)], histogram
+        return Look([*problems, unreadable("label", label_path, error)], histogram, digest)
 
     label_size = (label.shape[1], label.shape[0])
-    if size and size != label_size:
-        problems.append(_sizes(image_path, label_path, size, label_size))
+    hidden, turn = False, None
+    if image and image.size != label_size:
+        problems.append(_sizes(image_path, label_path, image.size, label_size))
+    elif image and orientation.is_hidden(image.size, image.header.orientation):
+        hidden, turn = True, orientation.needs_turn(image.pixels, label, image.header.orientation)
+        if turn:
+            problems.append(_turned(image_path, label_path, image.header.orientation))
+    problems += _values(label_path, mode, label, split, histogram)
+    return Look(problems, histogram, digest, hidden, turn)
+
+
+def _values(label_path: str, mode: str, label: np.ndarray, split: Split, histogram: np.ndarray) -> List[Problem]:
+    """What is wrong with the values of a label, which are added to the histogram."""
     if split.num_classes is None:
-        return problems, histogram
+        return []
     if label.ndim != 2 or label.dtype != np.uint8:
-        return [*problems, _format(label_path, mode)], histogram
+        return [_format(label_path, mode)]
     histogram += count_values(label)
     values = np.flatnonzero(histogram)
     wrong = values[(values >= split.num_classes) & (values != split.ignore_index)]
-    if wrong.size:
-        message = (
-            f"label {label_path} has {count_of(histogram[wrong].sum(), 'pixel')} of {', '.join(map(str, wrong))}, "
-            f"neither a class (0..{split.num_classes - 1}) nor ignore_index ({split.ignore_index}): "
-            "correct the label or num_classes."
-        )
-        problems.append(Problem("label values", label_path, message))
-    return problems, histogram
+    if not wrong.size:
+        return []
+    message = (
+        f"label {label_path} has {count_of(histogram[wrong].sum(), 'pixel')} of {', '.join(map(str, wrong))}, "
+        f"neither a class (0..{split.num_classes - 1}) nor ignore_index ({split.ignore_index}): "
+        "correct the label or num_classes."
+    )
+    return [Problem("label values", label_path, message)]
 
 
-def image_size(path: str, problems: List[Problem]) -> Optional[Tuple[int, int]]:
-    """(width, height) as PaddleSeg's OpenCV reads it, which also turns images by their EXIF orientation.
+def read_image(path: str, problems: List[Problem]) -> Optional[Image]:
+    """An image as PaddleSeg's OpenCV reads it, which also turns images by their EXIF orientation.
 
     Every byte is decoded. What speaks against the image is added to `problems`, and None is returned.
     """
@@ -87,7 +135,7 @@ def image_size(path: str, problems: List[Problem]) -> Optional[Tuple[int, int]]:
                 jpeg.load()
         except reading.READ_ERRORS as error:
             problems.append(unreadable("image", path, f"{error}; OpenCV would read part of it"))
-    return pixels.shape[1], pixels.shape[0]
+    return Image(pixels, head)
 
 
 def count_values(label: np.ndarray) -> np.ndarray:
@@ -125,6 +173,14 @@ def _sizes(image_path: str, label_path: str, image: Tuple[int, int], label: Tupl
     if turned:
         message += ": OpenCV turns the image by its EXIF orientation. `bisenetv1 data config` turns such labels"
     return Problem("size", label_path, f"{message}.")
+
+
+def _turned(image_path: str, label_path: str, turned_by: int) -> Problem:
+    message = (
+        f"label {label_path} fits its image {image_path} as that lies in the file, and OpenCV turns the image by its "
+        f"EXIF orientation ({turned_by}): `bisenetv1 data config` turns such labels."
+    )
+    return Problem("orientation", label_path, message)
 
 
 def _format(label_path: str, mode: str) -> Problem:

@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 
 from bisenetv1_plugin.datasets import reading
-from bisenetv1_plugin.datasets.check import THREADS
-from bisenetv1_plugin.datasets.check.pixels import count_values, image_size, unreadable
+from bisenetv1_plugin.datasets.check import THREADS, orientation
+from bisenetv1_plugin.datasets.check.copies import digest_of
+from bisenetv1_plugin.datasets.check.pixels import count_values, read_image, unreadable
 from bisenetv1_plugin.datasets.check.report import Problem
 from bisenetv1_plugin.datasets.own.lists import Pair
 from bisenetv1_plugin.datasets.own.tables import RGB
@@ -38,8 +39,9 @@ class Seen:
         palette: the colours of the numbers in the label.
         plain: PaddleSeg can read the label file as it is: one channel of 8 bits.
         turn: EXIF orientation by which the label must be turned to lie as its image does; 1 for none.
-        orientation: of the image; 1 for upright.
-        depth: bits a channel of the image.
+        hidden: EXIF turns the image without a change of size.
+        unclear: and the edges of both do not show whether the label must be turned as well.
+        digest: of the image's pixels, see `check.copies`.
         brightest: value of a 16-bit image; 0 for others.
     """
 
@@ -50,7 +52,9 @@ class Seen:
     palette: Dict[int, RGB] = field(default_factory=dict)
     plain: bool = True
     turn: int = 1
-    orientation: int = 1
+    hidden: bool = False
+    unclear: bool = False
+    digest: Optional[bytes] = None
     brightest: int = 0
 
 
@@ -90,22 +94,26 @@ def _look(pair: Pair) -> Tuple[Seen, List[Problem]]:
     seen = Seen(pair)
     problems: List[Problem] = []
     label_size = _look_at_label(seen, problems)
-    size = image_size(str(pair.image), problems)
-    if problems or size is None or label_size is None:
+    image = read_image(str(pair.image), problems)
+    if problems or image is None or label_size is None:
         return seen, problems
-    seen.size = size
-    image = reading.header(pair.image)
-    seen.orientation = image.orientation
-    if label_size != size:
-        if image.orientation >= 5 and label_size == image.stored:
-            seen.turn = image.orientation
+    seen.size, seen.digest = image.size, digest_of(image.pixels)
+    head = image.header
+    if label_size != image.size:
+        if head.orientation >= 5 and label_size == head.stored:
+            seen.turn = head.orientation
         else:
-            (w, h), (width, height) = label_size, size
+            (w, h), (width, height) = label_size, image.size
             sentence = (
                 f"label {pair.label} is {w}x{h}, its image {pair.image} {width}x{height}: both must have one size"
             )
             problems.append(Problem("size", str(pair.label), sentence))
-    if image.mode.startswith("I;16"):
+    elif orientation.is_hidden(image.size, head.orientation):
+        label, _ = read_label(pair.label)
+        turned = None if label is None else orientation.needs_turn(image.pixels, label, head.orientation)
+        seen.hidden, seen.unclear = True, turned is None
+        seen.turn = head.orientation if turned else 1
+    if head.mode.startswith("I;16"):
         seen.brightest = int(reading.decode_file(pair.image, cv2.IMREAD_UNCHANGED).max())
     return seen, problems
 

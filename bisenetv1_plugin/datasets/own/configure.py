@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
-from PIL import Image
 
 from bisenetv1_plugin import files
 from bisenetv1_plugin.datasets import reading
-from bisenetv1_plugin.datasets.check import THREADS, Problem, Report
-from bisenetv1_plugin.datasets.check.lists import leaks
+from bisenetv1_plugin.datasets.check import THREADS, Problem, Report, orientation
+from bisenetv1_plugin.datasets.check.copies import leaks
 from bisenetv1_plugin.datasets.classes import CLASS_NAMES, class_colors
 from bisenetv1_plugin.datasets.own import census, coco, encoding, layouts, recipe, split, tables, walk
 from bisenetv1_plugin.datasets.own.census import Seen
@@ -26,13 +25,6 @@ from bisenetv1_plugin.errors import InputError
 Progress = Optional[Callable[[str, int, int], None]]  # called with (what is done, how many are done, in all)
 _SHOWN = 3
 _NOTHING_SAID = Choices()
-# How Pillow turns what has an EXIF orientation
-_TURNS = {
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 @dataclass
@@ -224,14 +216,22 @@ def _together(problems: Sequence[Problem]) -> str:
 
 def _note_images(seen: Sequence[Seen], notes: List[str]) -> None:
     turned = sum(one.turn != 1 for one in seen)
-    unsure = [one for one in seen if one.orientation != 1 and (one.orientation < 5 or one.size[0] == one.size[1])]
+    upright = [one for one in seen if one.hidden and one.turn == 1]
+    unclear = [one for one in upright if one.unclear]
     deep = [one for one in seen if one.brightest]
     if turned:
         notes.append(f"{turned} labels lie as their images do before EXIF turns them: they were turned as well.")
-    if unsure:
+    if len(upright) > len(unclear):
+        name = next(one.pair.image.name for one in upright if not one.unclear)
         notes.append(
-            f"EXIF turns {len(unsure)} images without a change of size ({unsure[0].pair.image.name}): their labels are "
-            "taken to be upright."
+            f"EXIF turns {len(upright) - len(unclear)} images without a change of size ({name}): their labels are "
+            "taken to be upright, as the edges of both show."
+        )
+    if unclear:
+        names = ", ".join(one.pair.image.name for one in unclear[:_SHOWN]) + ", ..." * (len(unclear) > _SHOWN)
+        notes.append(
+            f"EXIF turns {len(unclear)} images without a change of size, and edges do not show whether their labels "
+            f"were turned as well ({names}): they are taken to be upright. Look at them, and save such images upright."
         )
     if deep:
         notes.append(f"{len(deep)} images have 16 bits a channel, of which the upper 8 are read.")
@@ -246,9 +246,21 @@ def _note_images(seen: Sequence[Seen], notes: List[str]) -> None:
 def _splits(seen: Sequence[Seen], present: np.ndarray, notes: List[str]) -> Dict[str, List[int]]:
     """The positions that train and validate: as given, or every fifth."""
     splits = {name: [i for i, one in enumerate(seen) if one.pair.split == name] for name in ("train", "val")}
+    digests = [one.digest for one in seen]
     if splits["train"] and splits["val"]:
+        copied = split.copies(splits["train"], splits["val"], digests)
+        if copied:
+            index, original = next(iter(copied.items()))
+            notes.append(
+                f"Copies of training images validate: {len(copied)} ({seen[index].pair.image} is "
+                f"{seen[original].pair.image}). The score is too good: take them out of one of the two."
+            )
         return splits
     train, val = split.every_fifth(present)
+    copied = split.copies(train, val, digests)
+    if copied and len(copied) < len(val):
+        train, val = sorted([*train, *copied]), [index for index in val if index not in copied]
+        notes.append(f"Images that are copies of training images train as well: {len(copied)}.")
     notes.append(f"Nothing says which images validate: every fifth does, and {len(train)} train.")
     if split.looks_like_video([one.pair.image.stem for one in seen]):
         notes.append(
@@ -284,7 +296,7 @@ def _convert(seen: Sequence[Seen], meaning, source: Path, folder: Path, work: Pa
                 array = np.asarray(image.convert("RGB"))
         label = meaning.apply(array)
         if one.turn != 1:
-            label = np.asarray(Image.fromarray(label).transpose(_TURNS[one.turn]))
+            label = orientation.turn(label, one.turn)
         target.parent.mkdir(parents=True, exist_ok=True)
         write_png(target, label)
 

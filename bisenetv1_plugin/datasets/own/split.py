@@ -1,7 +1,7 @@
 """Which images train and which validate, where nothing says so."""
 
 import re
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -41,6 +41,17 @@ def every_fifth(present: np.ndarray) -> Tuple[List[int], List[int]]:
             train.append(moved)
             return sorted(train), sorted(val)
         train.append(moved)
+
+
+def copies(train: Sequence[int], val: Sequence[int], digests: Sequence[Optional[bytes]]) -> Dict[int, int]:
+    """Positions of images that validate and have the pixels of one that trains, and the position of that one."""
+    first: Dict[bytes, int] = {}
+    for index in train:
+        digest = digests[index]
+        if digest:
+            first.setdefault(digest, index)
+    found = {index: first.get(digests[index] or b"") for index in val}
+    return {index: original for index, original in found.items() if original is not None}
 
 
 def coverage(train: np.ndarray, val: np.ndarray, names: Sequence[str]) -> List[str]:
