@@ -222,9 +222,12 @@ class _Training:
 
 def _remove_checkpoint(folder):
     """Whose progress goes last: what a kill leaves of the folder still says whose it is, and that it is not whole."""
-    if os.path.isdir(folder):  # the user may have been faster
-        _remove(folder, set(os.listdir(folder)) - {progress_file.NAME})
-        shutil.rmtree(folder)
+    if not os.path.isdir(folder):  # the user was faster
+        return
+    for entry in list(os.scandir(folder)):
+        if entry.is_file() and entry.name != progress_file.NAME:
+            os.unlink(entry.path)
+    shutil.rmtree(folder)
 
 
 def _remove(folder, names):

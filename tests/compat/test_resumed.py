@@ -226,9 +226,10 @@ def test_checkpoints_to_keep_are_the_trainings_own(tmp_path, keep, kept, removed
 def test_a_checkpoint_that_is_removed_says_whose_it_is_to_the_last(tmp_path, monkeypatch):
     write(tmp_path / "iter_2")
     (tmp_path / "iter_2/model.pdparams").touch()
+    (tmp_path / "iter_2/inference").mkdir()
     monkeypatch.setattr(shutil, "rmtree", lambda folder: None)  # as if it were killed here
     resumed_training._remove_checkpoint(str(tmp_path / "iter_2"))
-    assert os.listdir(tmp_path / "iter_2") == ["progress.json"]
+    assert sorted(os.listdir(tmp_path / "iter_2")) == ["inference", "progress.json"]
     monkeypatch.undo()
     for _ in range(2):
         resumed_training._remove_checkpoint(str(tmp_path / "iter_2"))
