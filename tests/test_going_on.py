@@ -1,5 +1,6 @@
 """A training that was stopped goes on as if it had not been: every part of it, whoever stopped it and how often."""
 
+import inspect
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import numpy as np
 import paddle
 import pytest
 import yaml
+from paddleseg import core
 
 from bisenetv1_plugin import project, training, zoo
 from bisenetv1_plugin.cli.training_view import TrainingView
@@ -165,6 +167,13 @@ class TestAfterAStop:
         progress_file.write(str(stopped / "iter_4"), **{**values, "stop_count": 2})
         train("out", 6, early_stop_intervals=2)
         assert "Nothing is left to do: the training was stopped early at out/iter_4." in said
+
+    @pytest.mark.skipif("early_stop_intervals" not in inspect.signature(core.train).parameters, reason="PaddleSeg 2.9")
+    def test_the_count_of_the_early_stop(self, stopped):
+        train("out", 6, early_stop_intervals=2)
+        train("out", 12, early_stop_intervals=2)
+        assert (stopped / "iter_8").exists() and not (stopped / "iter_10").exists()
+        assert progress(stopped / "iter_8")["stop_count"] == 2
 
     def test_one_image_a_step_would_spoil_it(self, stopped):
         before = (stopped / "iter_4" / MODEL).read_bytes()
