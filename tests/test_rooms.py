@@ -23,7 +23,7 @@ ARROWS = {
     "backbones": {"weights"},
     "losses": set(),
     "models": {"backbones", "losses", "weights"},
-    "datasets": set(),
+    "datasets": {"configuration"},
     "transforms": set(),
     "optimizers": set(),
     "figures": set(),

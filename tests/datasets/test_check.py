@@ -221,6 +221,24 @@ def test_base_and_missing_val(root):
     assert report.ok and "no val_dataset" in report.notes[0] and list(report.counts) == ["train"]
 
 
+def test_coco_stuff_with_a_label_too_few(tmp_path):
+    for split in ("train", "val"):
+        for name in ("01", "011", "02"):
+            image = tmp_path / f"images/{split}2017/{name}.jpg"
+            label = tmp_path / f"annotations/{split}2017/{name}.png"
+            for path, array in ((image, np.zeros((2, 4, 3), np.uint8)), (label, LABEL)):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(path), array)
+    dataset = {"type": "CocoStuff", "dataset_root": str(tmp_path), "transforms": []}
+    data = {f"{mode}_dataset": {**dataset, "mode": mode} for mode in ("train", "val")}
+    path = config(tmp_path, model={"type": "FCN", "num_classes": 171}, **data)
+    assert "pairing" not in kinds(check_config(path))
+    (tmp_path / "annotations/train2017/01.png").unlink()
+    report = check_config(path)
+    assert [problem.kind for problem in report.problems if problem.kind == "pairing"] == ["pairing"]
+    assert any("CocoStuff pairs" in problem.message and "011.png" in problem.message for problem in report.problems)
+
+
 def test_cityscapes_with_a_label_too_few(tmp_path):
     for split in ("train", "val"):
         for frame in "123":

@@ -20,10 +20,10 @@ def read_config(path):
     """PaddleSeg's `Config` of a file; FileNotFoundError without the file, ValueError where PaddleSeg refuses it."""
     if not os.path.isfile(path):
         raise FileNotFoundError(f"there is no config file {path}")
-    from paddleseg.cvlibs import Config
+    from bisenetv1_plugin.configuration import Configuration
 
     try:
-        return Config(str(path))
+        return Configuration(str(path))
     except Exception as error:  # whatever a file makes PaddleSeg and its reader of YAML stumble over
         raise ValueError(f"PaddleSeg does not accept {path}: {error}") from error
 
@@ -111,8 +111,8 @@ def _built_files(name: str, config, report: Report) -> Optional[Split]:
     if not pairs:
         root = cfg.get("dataset_root")
         report.problems.append(Problem("empty", str(root), f"{kind} finds no images for {name} in {root}."))
-    if kind == "Cityscapes":  # it pairs images and labels by their rank in two sorted lists
-        report.problems += _mispaired(pairs)
+    if kind in ("Cityscapes", "CocoStuff", "EG1800", "SUPERVISELY"):
+        report.problems += _mispaired(kind, pairs)
     num_classes: Optional[int] = dataset.num_classes
     if type(dataset).__getitem__ is not Dataset.__getitem__:
         num_classes = None
@@ -124,9 +124,13 @@ def _is_pair(pair) -> bool:
     return isinstance(pair, (list, tuple)) and len(pair) == 2 and isinstance(pair[0], str)
 
 
-def _mispaired(pairs) -> List[Problem]:
+def _mispaired(kind: str, pairs) -> List[Problem]:
+    """Of a type that pairs images and labels by their rank in two sorted lists."""
     for image, label in pairs:
-        if os.path.basename(image).split("_leftImg8bit")[0] != os.path.basename(label).split("_gtFine")[0]:
-            cure = "labels are missing, so all that follow are shifted: run `bisenetv1 data prepare cityscapes`."
-            return [Problem("pairing", image, f"Cityscapes pairs {image} with {label}: {cure}")]
+        stem = os.path.splitext(os.path.basename(image))[0].split("_leftImg8bit")[0]
+        rest = os.path.basename(label)[len(stem) :]
+        if not os.path.basename(label).startswith(stem) or rest[:1] not in (".", "_", "-"):
+            cure = "images or labels are missing, so all that follow are shifted"
+            cure += ": run `bisenetv1 data prepare cityscapes`." if kind == "Cityscapes" else ": complete them."
+            return [Problem("pairing", image, f"{kind} pairs {image} with {label}: {cure}")]
     return []
