@@ -249,9 +249,9 @@ class TestOtherRefusals:
 
     def test_a_file_where_a_folder_should_be(self, tmp_path, capsys):
         (tmp_path / "file").write_text("")
-        for target, sentence in (("file", "it exists already"), ("file/under", "is a file, not a folder")):
+        for target in ("file", "file/under"):
             assert main(["configs", "--copy", "bisenetv1_demo_256x128", str(tmp_path / target)]) == 2
-            assert sentence in capsys.readouterr().err
+            assert "is a file, not a folder" in capsys.readouterr().err
 
     def test_a_name_that_is_too_long(self, tmp_path, capsys):
         assert main(["configs", "--copy", "bisenetv1_demo_256x128", str(tmp_path / ("x" * 300))]) == 2

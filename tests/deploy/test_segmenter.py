@@ -223,7 +223,7 @@ class TestScores:
         """Its other keys are those of `val`, or of files that it does not write: they ended in a TypeError."""
         config = yaml.safe_load(small.config.read_text())
         augmented = {"aug_pred": True, "scales": [0.5, 1.5], "flip_horizontal": True}
-        for_val = {"aug_eval": True, "auc_roc": True, "num_workers": 2, "precision": "fp16", "print_detail": False}
+        for_val = {"aug_eval": True, "auc_roc": True, "print_detail": False}
         masks = []
         for number, test in enumerate(({}, for_val, augmented, {**augmented, **for_val, "custom_color": [1, 2, 3]})):
             path = tmp_path / f"{number}.yml"
