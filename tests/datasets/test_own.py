@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -354,6 +355,17 @@ class TestPairing:
         pairs, notes = self.pairs(root)
         assert pairs == {s: [(image.format(s), label.format(s))] for s in ("train", "val")}
         assert ("are not called like those of their images" in "".join(notes)) == ("2017" not in image)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("label", ["labels/s{}/{}.png", "labels/s{}/seg_raw/{}.png", "labels/{}_{}.png"])
+    def test_many_folders(self, root, label):
+        """What takes its time with the square of the files or folders takes minutes here, otherwise seconds."""
+        numbers = [(scene, i) for scene in range(1500) for i in range(20)]
+        image = "images/s{0}/{0}_{1}.jpg" if label == "labels/{}_{}.png" else "images/s{}/{}.jpg"
+        started = time.monotonic()
+        files = [Path(form.format(*number)) for number in numbers for form in (image, label)]
+        assert len(layouts.find(root, files).pairs[""]) == len(numbers)
+        assert time.monotonic() - started < 60
 
 
 class TestCoco:

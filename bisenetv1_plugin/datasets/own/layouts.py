@@ -138,9 +138,9 @@ def _listed(split: str, names: Sequence[str], pictures: pairing.Names, label_of,
 def _note(notes: List[str], places: Sequence[Place], images, labels, found: pairing.Pairing) -> None:
     """Says what is left over, each picture once."""
     used = {one.path for pair in found.pairs for one in pair}
-    unclear = {image.path for image in found.unclear}
+    done = used | {image.path for image in found.unclear}
     kinds = {label.rank for _, label in found.pairs}
-    left_out(notes, _paths(i for i in images if i.path not in used | unclear), "images without a label")
+    left_out(notes, _paths(i for i in images if i.path not in done), "images without a label")
     spare = [label for label in labels if label.path not in used]
     left_out(notes, _paths(label for label in spare if label.rank in kinds or not kinds), "labels without an image")
     if kinds:

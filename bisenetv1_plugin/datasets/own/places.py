@@ -1,5 +1,6 @@
 """What the path of a picture says: image or label, its split, its folders and its name."""
 
+import functools
 import re
 from pathlib import Path
 from typing import NamedTuple, Tuple
@@ -60,6 +61,7 @@ def place(path: Path) -> Place:
     return Place(path, role, rank, split, tuple(folders), walk.stem(path), among_labels)
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def _word(component: str) -> Tuple[str, str, str]:
     """A folder's name without the name of a split in it, that split and its year.
 
