@@ -137,6 +137,9 @@ class TestAfterAStop:
         for kind, at in {"best_model": 4, "ema_best_model": 2}.items():
             assert progress(stopped / kind)["iteration"] == at
         shutil.rmtree(stopped / "best_model")
+        train("out", 5, do_eval=False)  # which writes no best model
+        assert not (stopped / "best_model").exists()
+        shutil.rmtree(stopped / "iter_5")
         told = []
 
         class Told(Watcher):

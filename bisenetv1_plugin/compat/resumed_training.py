@@ -56,7 +56,7 @@ def apply():
         arguments = call.arguments
         if not core_train.is_ours(arguments["model"]):
             return original(*args, **kwargs)
-        names = ("save_dir", "resume_model", "use_ema", "keep_checkpoint_max")
+        names = ("save_dir", "resume_model", "val_dataset", "use_ema", "keep_checkpoint_max")
         training = _Training(*(arguments[name] for name in names))
         arguments["train_dataset"] = _Seeded(arguments["train_dataset"], training.seed)
         with training.goes_on():
@@ -68,8 +68,8 @@ def apply():
 class _Training:
     """One call of `train`: with what it begins, and what it notes for the next one."""
 
-    def __init__(self, save_dir, checkpoint, use_ema, keep_checkpoint_max):
-        self._save_dir, self._checkpoint = save_dir, checkpoint
+    def __init__(self, save_dir, checkpoint, val_dataset, use_ema, keep_checkpoint_max):
+        self._save_dir, self._checkpoint, self._evaluates = save_dir, checkpoint, val_dataset is not None
         self._use_ema, self._keep_checkpoint_max = use_ema, keep_checkpoint_max
         self._rank = paddle.distributed.ParallelEnv().local_rank
         self._iteration = (progress_file.iteration(checkpoint) or 0) if checkpoint else 0
@@ -143,7 +143,7 @@ class _Training:
             best = progress_file.best(self._save_dir, self._checkpoint, kind)
             if best is None:
                 continue
-            if best.iteration == self._iteration:
+            if best.iteration == self._iteration and self._evaluates:
                 self._keep_checkpoint_as(kind, best)
             self._best[kind] = best.mIoU
             lines += [f"{variables[0]} = {best.mIoU!r}", f"{variables[1]} = {best.iteration}"]

@@ -201,7 +201,7 @@ def test_the_loss_scaling_goes_on(tmp_path):
 
     keys = dict.fromkeys(["incr_ratio", "decr_ratio", "incr_every_n_steps", "decr_every_n_nan_or_inf", "decr_count"], 2)
     state = {**keys, "scale": np.float32([4096]), "incr_count": 7, "use_dynamic_loss_scaling": True}
-    training = resumed_training._Training(str(tmp_path), None, False, 5)
+    training = resumed_training._Training(str(tmp_path), None, None, False, 5)
     training._scaler = scaler(state)
     training._note(str(tmp_path / "iter_2"))
     read = progress_file.read(str(tmp_path / "iter_2")).loss_scaling
@@ -216,7 +216,7 @@ def test_checkpoints_to_keep_are_the_trainings_own(tmp_path, keep, kept, removed
         write(tmp_path / f"iter_{number}")
     write(tmp_path / "iter_3", begun=9.0)
     (tmp_path / "iter_1").mkdir()
-    training = resumed_training._Training(str(tmp_path), str(tmp_path / "iter_10"), False, keep)
+    training = resumed_training._Training(str(tmp_path), str(tmp_path / "iter_10"), None, False, keep)
     folders = [str(tmp_path / f"iter_{number}") for number in (4, 6, 8, 10)[-kept:]]
     assert f"save_models.extend({folders})" in training._first_statements()
     there = {path.name for path in tmp_path.iterdir()}
@@ -242,7 +242,7 @@ def test_a_checkpoint_that_is_gone_over_keeps_nothing_of_the_other_training(tmp_
     for name in ("model.pdparams", "model.pdopt", "ema_model.pdparams"):
         (folder / name).write_text("old")
     saved = []
-    training = resumed_training._Training(str(tmp_path), None, False, 5)
+    training = resumed_training._Training(str(tmp_path), None, None, False, 5)
     training._noting(lambda state, path: saved.append(os.listdir(folder)))({}, str(folder / "model.pdparams"))
     assert saved == [["model.pdparams", "progress.json"]] or saved == [["progress.json", "model.pdparams"]]
     assert json.loads((folder / "progress.json").read_text())["begun"] == training._begun
