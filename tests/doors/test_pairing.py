@@ -173,7 +173,11 @@ def test_lists_of_names(truth, root, door, data):
             parts = Path(image).parts
             # A name alone means the picture at the top, if there is one
             least = 1 if image in there and "" not in truth.cameras else len(parts)
-            line = "/".join(parts[-data.draw(st.integers(least, len(parts))) :])
+            end = parts[-data.draw(st.integers(least, len(parts))) :]
+            others = [Path(other).parts for other in truth.split if other != image]
+            if len(end) > 1 and any(other[-len(end) :] == end for other in others):
+                end = parts  # else it is another's whole path, or no one's
+            line = "/".join(end)
             line = line if data.draw(st.booleans()) else line[: -len(Path(image).suffix)]
             line = data.draw(st.sampled_from(["", "", "./", "data/", "/"])) + line
             lines[line] = image

@@ -119,9 +119,10 @@ def write_labels(found: Sequence[Annotations], root: Path, files: Sequence[Path]
             of_image.setdefault(annotation["image_id"], []).append(entry)
         pairs[one.split] = []
         drawn: Dict[Path, int] = {}
-        for index, image in enumerate(one.content["images"]):
+        image_names = [image["file_name"] for image in one.content["images"]]
+        all_meant = pictures.of(image_names, one.path.relative_to(root), one.split, whole=True)
+        for index, (image, meant) in enumerate(zip(one.content["images"], all_meant)):
             where, name = f"{one.path}: images[{index}]", image["file_name"]
-            meant = pictures.of(name, one.split, whole=True)
             path = meant[0].path if len(meant) == 1 else None
             if path is None:
                 (unclear if meant else missing).append(shown(name))

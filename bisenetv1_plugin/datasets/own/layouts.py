@@ -114,12 +114,11 @@ def _roles(places: Sequence[Place]) -> Tuple[str, List[Place], List[Place]]:
     return kind, images, labels
 
 
-def _listed(split: str, names: Sequence[str], pictures: pairing.Names, label_of, root: Path, notes) -> List[Pair]:
+def _listed(split: str, names: Names, pictures: pairing.Names, label_of, root: Path, notes) -> List[Pair]:
     """The pairs whose images a list names."""
     found: Dict[Path, Pair] = {}
     missing, unclear, twice = [], [], []
-    for name in names:
-        meant = pictures.of(name, split)
+    for name, meant in zip(names, pictures.of(names, names.path, split)):
         if len(meant) > 1:
             unclear.append(shown(name))
         elif not meant or meant[0].path not in label_of:

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import List, NamedTuple, Optional
+from typing import Iterable, List, NamedTuple, Optional
 
 from bisenetv1_plugin.datasets.own import walk
 from bisenetv1_plugin.datasets.text import numbered_lines, shown
@@ -27,7 +27,15 @@ class Pairs(NamedTuple):
 
 
 class Names(list):
-    """A list that names images alone, as it is written: perhaps with folders and an ending."""
+    """A list that names images alone, as it is written: perhaps with folders and endings.
+
+    Attributes:
+        path: of the list, from the folder that it is in; without `ImageSets/Segmentation`, where VOC has lists.
+    """
+
+    def __init__(self, names: Iterable[str], path: Path) -> None:
+        super().__init__(names)
+        self.path = path
 
 
 def read_list(path: Path, root: Path):
@@ -47,7 +55,9 @@ def read_list(path: Path, root: Path):
     if not numbered:
         raise InputError(f"the list {path} is empty: write a line `image label` for each pair, or remove the list.")
     if not any(_columns(line) or _divide(line, root) for _, line in numbered):
-        return Names(line for _, line in numbered)
+        inside = path.relative_to(root)
+        voc = inside.parts[-3:-1] == ("ImageSets", "Segmentation")
+        return Names((line for _, line in numbered), Path(*inside.parts[:-3], inside.name) if voc else inside)
     pairs = []
     for number, line in numbered:
         pair = _divide(line, root)

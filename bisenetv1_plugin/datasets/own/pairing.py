@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Callable, Dict, Iterable, List, NamedTuple, Sequence, Tuple
 
 from bisenetv1_plugin.datasets.own import walk
-from bisenetv1_plugin.datasets.own.places import Place, place
+from bisenetv1_plugin.datasets.own.places import Place, is_year, place
 from bisenetv1_plugin.errors import InputError
 
 # `a_mask.png`, `a_L.png` and `a.jpg.png` are labels of `a.jpg`
@@ -111,6 +111,10 @@ def _own_name(label: Place) -> List[str]:
     return [label.name]
 
 
+def _without_year(folders: Tuple[str, ...]) -> Tuple[str, ...]:
+    return tuple(folder for folder in folders if not is_year(folder))
+
+
 def _without_ending(label: Place) -> List[str]:
     return list({LABEL_ENDING.sub("", label.name), walk.stem(Path(label.name))} - {label.name})
 
@@ -149,60 +153,73 @@ def _match(images, labels, folders, names: Callable[[Place], List[str]]):
 
 
 class Names:
-    """Finds the picture that a list or COCO's JSON means by a name, which may have folders and an ending.
+    """Finds the pictures that a list or COCO's JSON means by names, which may have folders and endings.
 
-    The name must be the end of the picture's path; or, by the rule of `pair`, have the folders that it has, or the last
-    ones of them where no folder of images or split is named: `cam1/a` is `images/cam1/a.jpg` and `cam1/images/a.jpg`,
-    never `cam2/a.jpg` or `a.jpg`, and `images/a` is not `images/cam1/a.jpg`. Of several, one in the list's own split is
-    meant, then one with no further folders, then one in a folder of images. Where that leaves two, it is unclear.
+    The rule is that of `pair`: a name with folders is of the picture in those folders, counted from the folder of the
+    data or of the list, so that `cam1/a` is `images/cam1/a.jpg` and `cam1/images/a.jpg`, never `cam2/a.jpg` or
+    `x/cam1/a.jpg`. A name alone is of any picture that has it. Of several, one in the list's own split is meant, then
+    one with no further folders, then one in a folder of images. Where that leaves two, it is unclear.
     """
 
     def __init__(self, root: Path, pictures: Sequence[Place], splits: Iterable[str] = ()) -> None:
         """`splits`: that have folders of their own, even where none of their pictures is there."""
         self._root = root
-        self._by_name: Dict[str, List[Place]] = defaultdict(list)
-        for one in pictures:
-            self._by_name[one.name].append(one)
         self._splits = {one.split for one in pictures} | set(splits)
+        self._called: Dict[str, List[Place]] = defaultdict(list)
+        self._placed: Dict[Tuple[str, Tuple[str, ...]], List[Place]] = defaultdict(list)
+        for one in pictures:
+            self._called[one.name].append(one)
+            for folders in {one.folders, _without_year(one.folders)}:
+                self._placed[one.name, folders].append(one)
 
-    def of(self, name: str, split: str = "", whole: bool = False) -> List[Place]:
-        """The picture; several where it is unclear, none where there is none.
+    def of(self, names: Sequence[str], listed: Path, split: str, whole: bool = False) -> List[List[Place]]:
+        """For each name the picture; several where it is unclear, none where there is none.
 
         Args:
-            name: as it was written, with `/`; it may begin with the folder of the data itself.
-            split: of the list that has the name; pictures of others are not meant, where it has a folder of its own.
-            whole: the name has its ending, and another ending is another file.
+            names: as they were written, with `/`; they may begin with the folder of the data itself.
+            listed: the file that has them, from the folder of the data.
+            split: of that file; pictures of others are not meant, where it has a folder of its own.
+            whole: the names have their endings, and another ending is another file.
         """
-        wanted = place(self._relative(name))
-        if not wanted.name or ".." in wanted.path.parts:
+        own, base = split if split in self._splits else "", place(listed).folders
+        found = {}
+        for name in set(names):
+            written = Path(*(part for part in PurePosixPath(name.lstrip("/")).parts if part != "."))
+            found[name] = self._of(place(written), base, own, whole)
+            found[name] = found[name] or self._of(place(self._below_root(written)), base, own, whole)
+        return [found[name] for name in names]
+
+    def _of(self, wanted: Place, base: Tuple[str, ...], own: str, whole: bool) -> List[Place]:
+        parts = wanted.path.parts[:-1]
+        if not wanted.name or ".." in parts:
             return []
-        own = split if split in self._splits else ""
-        parts, folders = wanted.path.parts[:-1], wanted.folders
+        there = [one for folders in {wanted.folders, (*base, *wanted.folders)} for one in self._at(wanted, folders)]
+        candidates = there if parts else self._called.get(wanted.name, [])
+        at = {one.path for one in there}
 
         def fits(one: Place) -> bool:
             if (whole and one.path.name != wanted.path.name) or (own and one.split not in ("", own)):
                 return False
-            if one.path.parts[-len(parts) - 1 : -1] == parts:
-                return True
-            if one.split and wanted.split not in ("", one.split):
-                return False
-            last = one.folders[len(one.folders) - len(folders) :] if len(folders) <= len(one.folders) else None
-            return one.folders == folders or (last == folders == parts)
+            return not one.split or wanted.split in ("", one.split)
 
         def nearness(one: Place):
-            exact = one.path.name == wanted.path.name
-            return one.split == own, one.folders == folders, one.role == "image", exact
+            return one.split == own, one.path in at, one.role == "image", one.path.name == wanted.path.name
 
-        found = [one for one in self._by_name.get(wanted.name, ()) if fits(one)]
+        found = list(filter(fits, candidates))
         best = max(map(nearness, found), default=None)
         return [one for one in found if nearness(one) == best]
 
-    def _relative(self, name: str) -> Path:
-        parts = [part for part in PurePosixPath(name.lstrip("/")).parts if part != "."]
-        for count in range(len(parts) - 1, 0, -1):
-            if tuple(parts[:count]) == self._root.parts[-count:]:
-                return Path(*parts[count:])
-        return Path(*parts)
+    def _at(self, wanted: Place, folders: Tuple[str, ...]) -> List[Place]:
+        """Of a name in these folders; the year of a split may be omitted where no split is named."""
+        found = self._placed.get((wanted.name, folders), [])
+        return [one for one in found if one.folders == folders] if wanted.split else found
+
+    def _below_root(self, path: Path) -> Path:
+        """Without the folder of the data, which some lists count from the one above."""
+        for count in range(len(path.parts) - 1, 0, -1):
+            if path.parts[:count] == self._root.parts[-count:]:
+                return Path(*path.parts[count:])
+        return path
 
 
 def images_among(pictures: Iterable[Place]) -> List[Place]:

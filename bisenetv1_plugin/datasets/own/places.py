@@ -31,7 +31,7 @@ class Place(NamedTuple):
         role: `image` or `label`, by the last folder that is called like one of them; or empty.
         rank: of that folder's name in the table.
         split: `train`, `val`, `test`, or empty.
-        folders: the other folders, which an image and its label have in common.
+        folders: the other folders, which an image and its label have in common, and the year of a split (`val2017`).
         name: without the ending of an image.
         among_labels: some folder of the path is called like one of labels.
     """
@@ -59,6 +59,10 @@ def place(path: Path) -> Place:
         elif word:
             folders.append(component)
     return Place(path, role, rank, split, tuple(folders), walk.stem(path), among_labels)
+
+
+def is_year(folder: str) -> bool:
+    return re.match(f"^{_YEAR}$", folder) is not None
 
 
 @functools.lru_cache(maxsize=1 << 16)
