@@ -70,7 +70,7 @@ class Guard:
             return await self._app(scope, receive, send)
         if scope["type"] != "http":  # no server here speaks through websockets
             return await send({"type": "websocket.close", "code": 1008})
-        answer = _Answer(send)
+        answer, is_read = _Answer(send), False
         try:
             self._check_names(scope)
             length = self._length(scope)
@@ -78,10 +78,13 @@ class Guard:
                 with self._room(scope, length) as room:
                     if room is not None:
                         await asyncio.to_thread(self._uploads.check_room, room)
+                    is_read = True
                     await self._app(scope, _in_time(receive), answer)
             else:
                 await self._app(scope, receive, answer)
         except Refused as error:
+            if scope["method"] == "POST" and not is_read:
+                await _read_out(receive)
             await answer.instead(error.status, str(error))
         except InputError as error:
             await answer.instead(507, str(error))
@@ -161,6 +164,17 @@ class _Answer:
             headers.append((b"content-length", str(len(content)).encode()))
             await self({"type": "http.response.start", "status": status, "headers": headers})
             await self({"type": "http.response.body", "body": content})
+
+
+async def _read_out(receive):
+    """Read what a refused request is still sending, a second long: who is cut off meanwhile does not hear why."""
+
+    async def rest():
+        while (await receive()).get("more_body"):
+            pass
+
+    with suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(rest(), 1)
 
 
 def _in_time(receive):
