@@ -23,7 +23,7 @@ from bisenetv1_plugin.errors import InputError
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(
     path.relative_to(ROOT).as_posix()
-    for pattern in ("README*.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "docs/**/*.md", "test_tipc/docs/*.md")
+    for pattern in ("README*.md", "C*.md", "SECURITY.md", "docs/**/*.md", "test_tipc/docs/*.md")
     for path in ROOT.glob(pattern)
 )
 CHINESE = [page for page in PAGES if page.endswith("_CN.md") or page.startswith("docs/zh/")]
