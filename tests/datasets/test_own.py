@@ -336,10 +336,31 @@ class TestPairing:
 
     def test_names_that_look_like_labels(self, root):
         """`0_l` is another picture, of the left camera."""
-        self.lay(root, "images/0.jpg", "images/1.jpg", "images/1_l.jpg", "labels/0_l.png", "labels/1.png")
-        self.lay(root, "labels/1_l.png")
-        pairs, _ = self.pairs(root)
-        assert pairs == {"": [(f"images/{name}.jpg", f"labels/{name}.png") for name in ("1", "1_l")]}
+        names = [f"{i}{side}" for i in range(1, 4) for side in ("", "_l")]
+        self.lay(root, "images/0.jpg", "labels/0_l.png", *(f"images/{n}.jpg" for n in names))
+        self.lay(root, *(f"labels/{n}.png" for n in names), *(f"labels/{i}_l.png" for i in range(1, 4)))
+        self.lay(root, "images/5_l.jpg", "labels/5_l.png")
+        pairs, notes = self.pairs(root)
+        assert pairs == {"": [(f"images/{name}.jpg", f"labels/{name}.png") for name in (*names, "5_l")]}
+        assert notes[0] == "images without a label, left out: 1 (images/0.jpg)"
+
+    def test_names_with_and_without_endings(self, root):
+        """One of many is a picture beside its label, one of one is anybody's guess."""
+        self.lay(root, *(f"images/{i}.jpg" for i in range(6)), *(f"labels/{i}_mask.png" for i in range(5)))
+        self.lay(root, "labels/0.png", "labels/5.png")
+        pairs, notes = self.pairs(root)
+        assert pairs == {"": [(f"images/{i}.jpg", f"labels/{i}_mask.png") for i in range(5)]}
+        assert notes[0] == "images without a label, left out: 1 (images/5.jpg)"
+        for i in range(4):
+            (root / f"labels/{i}_mask.png").unlink()
+        (root / "labels/0.png").unlink()
+        pairs, notes = self.pairs(root)
+        assert pairs == {"": []}
+        assert "images whose label is not clear, for another fits as well, left out: 2" in "".join(notes)
+
+    def test_a_second_ending_is_no_matter_where_names_are_equal(self, root):
+        self.lay(root, "images/0.jpg", "labels/0.png", "labels/0_mask.png", "labels/0_seg.png")
+        assert self.pairs(root)[0] == {"": [("images/0.jpg", "labels/0.png")]}
 
     @pytest.mark.parametrize(
         "image, label",
@@ -354,7 +375,7 @@ class TestPairing:
             self.lay(root, image.format(split), label.format(split))
         pairs, notes = self.pairs(root)
         assert pairs == {s: [(image.format(s), label.format(s))] for s in ("train", "val")}
-        assert ("are not called like those of their images" in "".join(notes)) == ("2017" not in image)
+        assert ("are not called like their images" in "".join(notes)) == ("2017" not in image)
 
     @pytest.mark.slow
     @pytest.mark.parametrize("label", ["labels/s{}/{}.png", "labels/s{}/seg_raw/{}.png", "labels/{}_{}.png"])

@@ -63,7 +63,7 @@ def truths(draw):
     ending = draw(st.sampled_from(["", "", "_mask", "_L", "-gt", "{image}"]))
     image_ending = draw(st.sampled_from([".jpg", ".png", ".JPG"]))
     names = draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=5, unique=True))
-    truth = SimpleNamespace(same=same, pairs={}, images=set(), labels=set(), split={}, cameras=cameras)
+    truth = SimpleNamespace(same=same, pairs={}, images=set(), labels=set(), split={}, cameras=cameras, names=names)
     for split in splits:
         for camera in cameras:
             for name in names:
@@ -138,7 +138,7 @@ def test_folders(truth, root, door):
             assert "both belong to" in str(error) or "could have the label" in str(error)
             return
     flat = [pair for some in pairs.values() for pair in some]
-    differ = any("are not called like those of their images" in note for note in notes)
+    differ = any("are not called like their images" in note for note in notes)
     wrong = [pair for pair in flat if truth.pairs.get(pair[0]) != pair[1]]
     if wrong:
         # Nothing in the whole folder is a pair as it should be, and what was done instead is said
@@ -152,7 +152,9 @@ def test_folders(truth, root, door):
     pictures = [path for path in pictures if Path(path).suffix != ".json"]
     tests = count(notes, "of a test split")
     assert 2 * len(flat) + 2 * tests + count(notes, "left out") == len(pictures), notes
-    if truth.same and truth.pairs:
+    if {"0001_l", "0000_mask"} & set(truth.names) and count(notes, "is not clear"):
+        event("names that may be endings")
+    elif truth.same and truth.pairs:
         event("all found")
         assert len(flat) + tests == len(truth.pairs), notes
     elif flat:
@@ -171,6 +173,8 @@ def test_lists_of_names(truth, root, door, data):
         lines = {}
         for image in some:
             parts = Path(image).parts
+            if len(parts) == 1 and image not in there:
+                continue  # its name alone may be another's
             # A name alone means the picture at the top, if there is one
             least = 1 if image in there and "" not in truth.cameras else len(parts)
             end = parts[-data.draw(st.integers(least, len(parts))) :]
@@ -182,7 +186,7 @@ def test_lists_of_names(truth, root, door, data):
             line = data.draw(st.sampled_from(["", "", "./", "data/", "/"])) + line
             lines[line] = image
         listed[split] = lines
-        (root / f"{split}.txt").write_text("\n".join(lines) + "\n", "utf-8")
+        (root / f"{split}.txt").write_text("\n".join(lines or ["none"]) + "\n", "utf-8")
     with door.in_seconds(20):
         try:
             pairs, notes = found(root)
@@ -194,7 +198,7 @@ def test_lists_of_names(truth, root, door, data):
     if "" in pairs:
         event("nothing for one of the lists")
         return
-    if any("are not called" in note for note in notes) and not truth.pairs:
+    if any("are not called like" in note for note in notes) and not truth.pairs:
         return
     for split, some in pairs.items():
         assert all(truth.pairs.get(image) == label for image, label in some)
@@ -204,7 +208,7 @@ def test_lists_of_names(truth, root, door, data):
         # A name without its folder, which the list's own split has as well, means that one
         assert all(image in own and Path(image).stem in {Path(w).stem for w in wanted} for image in strangers)
         assert len(some) == len(dict(some))
-        assert len(some) + count(notes, f"in {split}.txt") == len(listed[split]), notes
+        assert len(some) + count(notes, f"in {split}.txt") == max(1, len(listed[split])), notes
         if some:
             event("found")
 

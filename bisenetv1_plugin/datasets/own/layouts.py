@@ -67,12 +67,9 @@ def find(root: Path, files: Sequence[Path]) -> Layout:
         for image, label in found.pairs:
             pairs.setdefault(image.split or label.split, []).append(Pair(root / image.path, root / label.path))
         _note(notes, places, images, labels, found)
-    if found.folders_differ and found.pairs:
+    if found.pairs and not found.alike:
         image, label = found.pairs[0]
-        notes.append(
-            f"Folders of labels are not called like those of their images: {image.path} was paired with {label.path}, "
-            "and so on."
-        )
+        notes.append(f"Labels are not called like their images: {image.path} has {label.path}, and so on.")
     tests = pairs.pop("test", [])
     if tests and not pairs:
         pairs[""] = tests
@@ -146,7 +143,7 @@ def _note(notes: List[str], places: Sequence[Place], images, labels, found: pair
         beside = found.pairs[0][1].path.parent
         others = _paths(label for label in spare if label.rank not in kinds)
         left_out(notes, others, f"pictures like labels, beside those of {beside}")
-    left_out(notes, _paths(found.unclear), "images whose label is not clear, for others have the same name")
+    left_out(notes, _paths(found.unclear), "images whose label is not clear, for another fits as well")
     known = {one.path for one in (*images, *labels)}
     left_out(notes, _paths(one for one in places if one.path not in known), "pictures in other folders")
 

@@ -13,6 +13,7 @@ from bisenetv1_plugin.errors import InputError
 # `a_mask.png`, `a_L.png` and `a.jpg.png` are labels of `a.jpg`
 LABEL_ENDING = re.compile(r"[_-](?:l|labels?|masks?|gt|seg|segmentation|groundtruth|annotation)$", re.IGNORECASE)
 
+_CLEARLY = 4  # times as many
 _Folder = Tuple[str, Tuple[str, ...]]  # split, and the folders that images and labels have in common
 
 
@@ -22,12 +23,12 @@ class Pairing(NamedTuple):
     Attributes:
         pairs: (image, label), by the images' paths.
         unclear: images that could have several labels, or share one with another image; none of them is in `pairs`.
-        folders_differ: the pairs are in folders of different names, see 2. of the rule.
+        alike: the labels have the names of their images, and lie in folders of equal names.
     """
 
     pairs: List[Tuple[Place, Place]]
     unclear: List[Place]
-    folders_differ: bool
+    alike: bool
 
 
 def pair(images: Sequence[Place], labels: Sequence[Place]) -> Pairing:
@@ -36,8 +37,9 @@ def pair(images: Sequence[Place], labels: Sequence[Place]) -> Pairing:
     The rule. Of a path count the split, the folders and the name; folders that are called like images or labels
     (`images`, `masks`, `train_labels`) count for nothing else. An image and a label belong together if
 
-    1. their names are equal, or else, where more pairs of the whole data come out so, the label's name has an ending
-       (`a_mask.png`, `a.jpg.png`); and
+    1. their names are equal; or the label's name has an ending (`a_mask.png`, `a.jpg.png`), where that gives a label to
+       every image that has one of its own name, or to many times as many. Where both ways give labels to many, all are
+       unclear: `1_l` may be the label of `1`, or of another picture; and
     2. they are of one split and in folders of equal names. Only where the whole data have no such pair, one's folders
        may all be among the other's, in their order, and one may be of no split (`images/train/cam/a.jpg`,
        `labels/cam/a.png`); the label with most folders in common is taken. Only where there is no such pair either,
@@ -59,11 +61,14 @@ def pair(images: Sequence[Place], labels: Sequence[Place]) -> Pairing:
         for kind in kinds:
             of_images, of_labels = (_by_folder(some, n * cut) for some, n in zip((images, kind), cuts))
             folders = fits(of_images, of_labels)
-            tries = [_match(of_images, of_labels, folders, names) for names in (_own_name, _without_ending)]
-            pairs, unclear = max(tries, key=lambda found: tuple(map(len, found)))  # the first of equal ones
-            if pairs or unclear:
-                return Pairing(sorted(pairs, key=lambda pair: pair[0].path), unclear, cut or fits is _inside)
-    return Pairing([], [], False)
+            exact, ended = (_match(of_images, of_labels, folders, names) for names in (_own_name, _without_ending))
+            found = _likelier(exact, ended)
+            if found.clash:
+                raise InputError(found.clash)
+            if found.pairs or found.unclear:
+                pairs = sorted(found.pairs, key=lambda pair: pair[0].path)
+                return Pairing(pairs, found.unclear, found is exact and fits is _equal and not cut)
+    return Pairing([], [], True)
 
 
 def _by_folder(places: Sequence[Place], cut: int) -> Dict[_Folder, List[Place]]:
@@ -119,8 +124,29 @@ def _without_ending(label: Place) -> List[str]:
     return list({LABEL_ENDING.sub("", label.name), walk.stem(Path(label.name))} - {label.name})
 
 
-def _match(images, labels, folders, names: Callable[[Place], List[str]]):
-    """The pairs, and the images that are unclear, where a label is called one of `names`."""
+class _Try(NamedTuple):
+    """Pairs, images that are unclear, and a sentence on two files of which one must go, if there are any."""
+
+    pairs: List[Tuple[Place, Place]]
+    unclear: List[Place]
+    clash: str = ""
+
+
+def _likelier(exact: _Try, ended: _Try) -> _Try:
+    """Of labels that are called like their images, and of those with endings, the ones that the data have."""
+    by_exact, by_ended = ({image.path for image, _ in found.pairs} for found in (exact, ended))
+    more_exact, more_ended = len(by_exact - by_ended), len(by_ended - by_exact)
+    if more_exact >= _CLEARLY * more_ended and (exact.pairs or exact.unclear or exact.clash):
+        return exact
+    if more_ended >= _CLEARLY * more_exact:
+        return ended
+    images = {image.path: image for found in (exact, ended) for image, _ in found.pairs}
+    images.update((image.path, image) for found in (exact, ended) for image in found.unclear)
+    return _Try([], list(images.values()))
+
+
+def _match(images, labels, folders, names: Callable[[Place], List[str]]) -> _Try:
+    """What there is where a label is called one of `names`."""
     by_name: Dict[Tuple[_Folder, str], List[Place]] = defaultdict(list)
     for folder, some in labels.items():
         for label in some:
@@ -128,6 +154,7 @@ def _match(images, labels, folders, names: Callable[[Place], List[str]]):
                 by_name[folder, name].append(label)
     users: Dict[Path, List[Tuple[Place, Place]]] = defaultdict(list)
     unclear: List[Place] = []
+    clash = ""
     for folder, some in images.items():
         for image in some:
             found: List[Place] = []
@@ -136,20 +163,18 @@ def _match(images, labels, folders, names: Callable[[Place], List[str]]):
             if len(found) == 1:
                 users[found[0].path].append((image, found[0]))
             elif found and len({label.path.parent for label in found}) == 1:
-                raise InputError(
-                    f"{image.path} could have the label {found[0].path} or {found[1].path}: remove one of them."
-                )
+                clash = f"{image.path} could have the label {found[0].path} or {found[1].path}: remove one of them."
             elif found:
                 unclear.append(image)
     pairs = []
     for path, using in users.items():
         if len(using) > 1 and len({image.path.parent for image, _ in using}) == 1:
-            raise InputError(f"{using[0][0].path} and {using[1][0].path} both belong to {path}: remove one of them.")
-        if len(using) > 1:
+            clash = f"{using[0][0].path} and {using[1][0].path} both belong to {path}: remove one of them."
+        elif len(using) > 1:
             unclear += [image for image, _ in using]
         else:
             pairs += using
-    return pairs, unclear
+    return _Try(pairs, unclear, clash)
 
 
 class Names:
