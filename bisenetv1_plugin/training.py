@@ -6,6 +6,7 @@ disk that is full end it with an `InputError`, and every file of a checkpoint is
 
 import copy
 import inspect
+import traceback
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,9 +19,11 @@ from bisenetv1_plugin import files, project, training_folder, watch
 from bisenetv1_plugin.compat import progress_file, small_batches
 from bisenetv1_plugin.configuration import EVALUATION
 from bisenetv1_plugin.datasets.check import before_training
-from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.errors import InputError, brief
+from bisenetv1_plugin.weights import load_state
 
 LATEST = "latest"
+_EVALUATION = set(EVALUATION) - {"auc_roc"}  # which `train` has no use for
 _HEADS = 3  # outputs of BiSeNetV1 in training
 _ENTRIES = 10**7  # of a data set's list, with --repeats
 _TOLD = 3  # problems of the data; `bisenetv1 data check` tells all
@@ -86,6 +89,7 @@ def train(
         elif resume_model:
             _refuse_a_broken_one(resume_model)
         if resume_model and training_folder.iteration(resume_model) >= cfg.iters:
+            _check_network(project.Builder(cfg).model, resume_model)
             logger.info(f"Nothing is left to do: {resume_model} has all of the {cfg.iters} iterations.")
             return
         progress = progress_file.read(resume_model) if resume_model else None
@@ -115,6 +119,8 @@ def train(
             train_dataset.file_list *= repeats
         small_batches.check_images(len(train_dataset), cfg.batch_size)
         model = utils.convert_sync_batchnorm(build.model, device)
+        if resume_model:
+            _check_network(model, resume_model)
         optimizer, losses = build.optimizer, build.loss
         if watcher:
             best = progress_file.best(save_dir, resume_model) if resume_model else None
@@ -134,7 +140,7 @@ def train(
                     losses=losses,
                     iters=cfg.iters,
                     batch_size=cfg.batch_size,
-                    test_config={key: value for key, value in cfg.test_config.items() if key in EVALUATION},
+                    test_config={key: value for key, value in cfg.test_config.items() if key in _EVALUATION},
                     to_static_training=cfg.to_static_training,
                     save_dir=save_dir,
                     resume_model=resume_model,
@@ -153,6 +159,13 @@ def train(
             if "The length of logits_list" not in str(error):
                 raise
             raise InputError(f"loss.coef needs a number for each output of the network: {error}") from error
+        except (IndexError, TypeError) as error:
+            if not _is_of_a_loss(error):
+                raise
+            raise InputError(
+                f"a loss of this configuration and this Paddle do not go together ({brief(error)}). BiSeNetV1Loss goes "
+                "with every Paddle, PaddleSeg's own losses from PaddleSeg 2.9 on."
+            ) from error
         except OSError as error:
             refusal = files.refusal(error)
             if refusal is None:
@@ -164,6 +177,25 @@ def train(
 
 # What `train` takes beside the configuration, the folder and the watcher; the command's flags have the same names.
 OPTIONS = tuple(inspect.signature(train).parameters)[2:-1]
+
+
+def _check_network(model, checkpoint):
+    """Refuse to go on from the checkpoint of another network."""
+    state = load_state(str(Path(checkpoint, training_folder.CHECKPOINT[0])))
+    shapes = {name: list(np.shape(value)) for name, value in state.items()}
+    other = [name for name, tensor in model.state_dict().items() if shapes.get(name) != list(tensor.shape)]
+    if other:
+        raise InputError(
+            f"{checkpoint} is of another network: {len(other)} tensors of this one are not in it or have another "
+            f"shape ({', '.join(other[:_TOLD])}). Name another --save_dir, or the configuration it was trained with."
+        )
+
+
+def _is_of_a_loss(error):
+    """Whether it was raised in a loss of PaddleSeg's, or where its `train` takes the loss apart."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    names = [frame.f_globals.get("__name__", "") for frame in frames]
+    return names[-1] == "paddleseg.core.train" or any(name.startswith("paddleseg.models.losses") for name in names)
 
 
 def _check_loss(cfg):

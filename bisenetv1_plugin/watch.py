@@ -6,6 +6,7 @@ other objects stand there while a call lasts. The same in PaddleSeg 2.8, 2.9 and
 
 import importlib.util
 import sys
+import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from paddleseg.core import val
 from bisenetv1_plugin import files
 from bisenetv1_plugin.compat import core_train
 from bisenetv1_plugin.compat.core_train import exchanged
-from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.errors import InputError, brief
 
 
 class Watcher:
@@ -171,7 +172,14 @@ class _Metrics:
         function = getattr(self._metrics, name)
 
         def noted(*arguments, **keywords):
-            self.found[name] = function(*arguments, **keywords)
+            try:
+                self.found[name] = function(*arguments, **keywords)
+            except (RuntimeError, ValueError) as error:
+                if name != "auc_roc":
+                    raise
+                # For labels with ignored pixels, or of one class, it has none; the other figures are there.
+                warnings.warn(f"there is no area under the ROC curve: {brief(error)}", stacklevel=2)
+                self.found[name] = float("nan")
             return self.found[name]
 
         return noted

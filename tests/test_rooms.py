@@ -33,7 +33,7 @@ ARROWS = {
     "project": {"configuration", "plugin", "weights"},
     "watch": {"compat"},
     "training_folder": {"compat"},
-    "training": {"compat", "configuration", "datasets", "project", "training_folder", "watch"},
+    "training": {"compat", "configuration", "datasets", "project", "training_folder", "watch", "weights"},
     "training_benchmark": {"backbones", "losses", "models"},
     "convert": {"models", "plugin"},
     "deploy": {"datasets", "figures"},

@@ -147,6 +147,12 @@ def _of_numbers(seen, choices: Choices, table, names, palette, notes, drawn) -> 
     if any(color != (value, value, value) for value, color in palette.items()):  # a ramp of greys tells nothing apart
         usual = tables.voc_colors()
         colors = [palette.get(value, usual[value]) for value in order]
+        void = [value for value in order if palette.get(value) == tables.VOC_VOID]
+        if void:
+            notes.append(
+                f"The value {void[0]} has the color {tables.VOC_VOID}, which is void in VOC's labels: it is a class "
+                "here. If it is none, make it 255 in the labels."
+            )
     if table and not palette and tuple(names) == table.names:
         colors = list(table.colors())
     return _checked(Encoding(False, mapping, names, colors if len(set(colors)) == len(names) else [], notes))

@@ -17,6 +17,7 @@ _VALUE_FILES = ("_classes.csv",)  # Roboflow's: `value, name`
 _VOID = frozenset(
     ["void", "ignore", "ignored", "unlabeled", "unlabelled", "unlabel", "undefined", "don't_care", "dontcare"]
 )
+VOC_VOID = (224, 224, 192)  # the edges of objects, whose number is 255
 _VOC_NAMES = [
     "background",
     "aeroplane",
