@@ -130,7 +130,7 @@ setup(
             "pytest-xdist",
             # Searches for what a file, a request or a command's words could break: tests/doors.
             "hypothesis",
-            # Writes and reads the videos of tests/deploy/test_video.py.
+            # Writes and reads the videos of tests/inference/test_video.py.
             "av",
             # The page in a real browser, where Chromium is installed; it brings no browser and downloads none.
             "selenium",

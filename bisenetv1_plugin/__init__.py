@@ -34,7 +34,7 @@ def find_spec(name, path=None, target=None):
 def __getattr__(name):
     """`Segmenter`, which imports Paddle, when it is asked for."""
     if name == "Segmenter":
-        from bisenetv1_plugin.segmenter import Segmenter
+        from bisenetv1_plugin.inference.segmenter import Segmenter
 
         return Segmenter
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,10 +6,11 @@ import paddle
 import pytest
 import yaml
 
-from bisenetv1_plugin import project, zoo
+from bisenetv1_plugin import zoo
 from bisenetv1_plugin.cli import main
 from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
 from bisenetv1_plugin.datasets.synthetic import write_scenes
+from bisenetv1_plugin.training import builder
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def small(tmp_path_factory):
     config = folder / "config.yml"
     config.write_text(yaml.safe_dump(values))
     paddle.seed(1)
-    model = project.Builder(project.load_config(str(config))).model
+    model = builder.Builder(builder.load_config(str(config))).model
     paddle.save(model.state_dict(), str(folder / "model.pdparams"))
     return SimpleNamespace(
         folder=folder,

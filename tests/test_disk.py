@@ -15,11 +15,12 @@ import pytest
 import yaml
 from visualdl import LogWriter
 
-from bisenetv1_plugin import files, project, zoo
+from bisenetv1_plugin import files, zoo
 from bisenetv1_plugin.cli import main
 from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
 from bisenetv1_plugin.datasets.synthetic import write_scenes
-from bisenetv1_plugin.deploy import export
+from bisenetv1_plugin.export import save
+from bisenetv1_plugin.training import builder
 
 # In a process of its own: fills the disk up to what a command may write, runs it, and says what became of the files.
 DRIVER = """
@@ -115,7 +116,7 @@ def small(tmp_path_factory):
         )
     config, weights = folder / "config.yml", folder / "model.pdparams"
     config.write_text(yaml.safe_dump(values))
-    paddle.save(project.Builder(project.load_config(str(config))).model.state_dict(), str(weights))
+    paddle.save(builder.Builder(builder.load_config(str(config))).model.state_dict(), str(weights))
     flags = ["--config", config, "--model_path", weights, "--device", "cpu"]
     assert main([str(word) for word in ("export", *flags, "--save_dir", folder / "ex")]) == 0
     return SimpleNamespace(
@@ -297,7 +298,7 @@ class TestMove:
 
     def test_all(self, tmp_path):
         new, ex = self.folders(tmp_path)
-        export.move(str(new), str(ex))
+        save.move(str(new), str(ex))
         assert set(self.contents(ex).values()) == {"2"} and len(self.contents(ex)) == 3
 
     @pytest.mark.parametrize("fails_at", range(6))
@@ -313,7 +314,7 @@ class TestMove:
 
         monkeypatch.setattr(os, "rename", limited)
         with pytest.raises(PermissionError):
-            export.move(str(new), str(ex))
+            save.move(str(new), str(ex))
         assert set(self.contents(ex).values()) == {"1"} and len(self.contents(ex)) == 3
 
     def test_a_folder_in_the_way_stays(self, tmp_path):
@@ -321,5 +322,5 @@ class TestMove:
         (ex / "model.json").unlink()
         (ex / "model.json").mkdir()
         with pytest.raises(IsADirectoryError):
-            export.move(str(new), str(ex))
+            save.move(str(new), str(ex))
         assert set(self.contents(ex).values()) == {"1"} and (ex / "model.json").is_dir()

@@ -15,14 +15,16 @@ import pytest
 import yaml
 from paddleseg import core
 
-from bisenetv1_plugin import project, training, zoo
+from bisenetv1_plugin import zoo
 from bisenetv1_plugin.cli.training_view import TrainingView
 from bisenetv1_plugin.compat import core_train, progress_file
 from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
 from bisenetv1_plugin.datasets.synthetic import write_scenes
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.models.bisenetv1 import BiSeNetV1
-from bisenetv1_plugin.watch import Watcher
+from bisenetv1_plugin.training import builder
+from bisenetv1_plugin.training import train as training
+from bisenetv1_plugin.training.watch import Watcher
 
 SIZE = (96, 64)
 MODEL, AVERAGE = "model.pdparams", "ema_model.pdparams"
@@ -49,7 +51,7 @@ def folder(tmp_path, monkeypatch):
 
 def train(out, iters, opts=None, **options):
     options = {"save_interval": 2, "log_iters": 1, "do_eval": True, "use_ema": True, "seed": 5, **options}
-    cfg = project.load_config("config.yml", opts, iters=iters)
+    cfg = builder.load_config("config.yml", opts, iters=iters)
     with paddle.utils.unique_name.guard():  # names of parameters as in a process of its own
         training.train(cfg, out, device="cpu", resume_model="latest", **options)
 
@@ -154,7 +156,7 @@ class TestAfterAStop:
     def test_a_checkpoint_of_paddleseg_alone(self, stopped, monkeypatch):
         """Goes on as before, but for the order and the average, which it has; and says what begins anew."""
         said = []
-        monkeypatch.setattr(training.logger, "warning", said.append)
+        monkeypatch.setattr(train.logger, "warning", said.append)
         for path in stopped.rglob(progress_file.NAME):
             path.unlink()
         (stopped / "iter_4" / AVERAGE).unlink()
@@ -165,7 +167,7 @@ class TestAfterAStop:
 
     def test_one_that_stopped_early_is_over(self, stopped, monkeypatch):
         said = []
-        monkeypatch.setattr(training.logger, "info", said.append)
+        monkeypatch.setattr(train.logger, "info", said.append)
         values = json.loads((stopped / "iter_4" / progress_file.NAME).read_text())
         progress_file.write(str(stopped / "iter_4"), **{**values, "stop_count": 2})
         train("out", 6, early_stop_intervals=2)
@@ -225,7 +227,7 @@ def test_forty_iterations_with_three_kills(folder, num_workers):
     for out in ("straight", "killed"):
         os.unlink(f"{out}/train.log")
         for checkpoint in (folder / out).glob("iter_*"):
-            if training._fault(checkpoint):  # killed while it was removed
+            if train._fault(checkpoint):  # killed while it was removed
                 shutil.rmtree(checkpoint)
     same(folder / "straight", folder / "killed", 40)
 

@@ -9,8 +9,9 @@ import paddle
 import pytest
 from paddleseg.cvlibs import Config, SegBuilder
 
-from bisenetv1_plugin import project, zoo
+from bisenetv1_plugin import zoo
 from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.training import builder
 
 
 class WithoutTheNetwork(SegBuilder):
@@ -217,7 +218,7 @@ def test_a_warmup_that_cannot_be_is_a_sentence(change):
         del cfg.dic["lr_scheduler"]["warmup_iters"], cfg.dic["lr_scheduler"]["warmup_start_lr"]
     else:
         cfg.dic["lr_scheduler"]["warmup_start_lr"] = 0.0
-    build = project.Builder(cfg)
+    build = builder.Builder(cfg)
     build._builder = WithoutTheNetwork(cfg)
     with pytest.raises(InputError, match=r"give lr_scheduler warmup_iters and a\s+warmup_start_lr above 0"):
         build.optimizer  # noqa: B018

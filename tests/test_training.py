@@ -17,10 +17,12 @@ import paddle
 import pytest
 import yaml
 
-from bisenetv1_plugin import training, zoo
+from bisenetv1_plugin import zoo
 from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
 from bisenetv1_plugin.datasets.synthetic import write_scenes
 from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.training import checkpoints
+from bisenetv1_plugin.training import train as training
 
 SIZE = (96, 64)
 FILES = ("model.pdparams", "model.pdopt")
@@ -207,10 +209,10 @@ class TestGoesOn:
         assert len(rates) == 3
         assert state(out / "iter_6", FILES[1])["LR_Scheduler"] == state(straight / "iter_6", FILES[1])["LR_Scheduler"]
         assert same(out / "iter_6", straight / "iter_6")
-        from bisenetv1_plugin import figures
+        from bisenetv1_plugin.drawing import plots
 
-        assert [i for i, _ in figures.read_curve(str(out), "Train/lr")] == [1, 2, 3, 4, 5, 6]
-        assert [f"{rate:.6f}" for _, rate in figures.read_curve(str(straight), "Train/lr")[3:]] == rates
+        assert [i for i, _ in plots.read_curve(str(out), "Train/lr")] == [1, 2, 3, 4, 5, 6]
+        assert [f"{rate:.6f}" for _, rate in plots.read_curve(str(straight), "Train/lr")[3:]] == rates
 
         # The comparison would notice: without momentum it is another network.
         optimizer = paddle.load(str(out / "iter_3" / FILES[1]))
@@ -316,12 +318,12 @@ class TestTheFolder:
         assert not part.exists()
 
     def test_is_shared_by_the_processes_of_one_training(self, tmp_path):
-        alone = training.training_folder.alone
+        alone = checkpoints.alone
         with alone(str(tmp_path), True), alone(str(tmp_path), False):
             pass
 
     def test_that_was_made_for_nothing_is_gone(self, tmp_path):
-        with pytest.raises(InputError, match="no reason"), training.training_folder.alone(str(tmp_path / "out"), True):
+        with pytest.raises(InputError, match="no reason"), checkpoints.alone(str(tmp_path / "out"), True):
             assert (tmp_path / "out").is_dir()
             raise InputError("no reason")
         assert not (tmp_path / "out").exists()
@@ -329,9 +331,7 @@ class TestTheFolder:
     def test_is_no_file(self, tmp_path):
         """Which PaddleSeg would remove."""
         (tmp_path / "out").write_text("mine")
-        with pytest.raises(InputError, match="out is no folder"), training.training_folder.alone(
-            str(tmp_path / "out"), True
-        ):
+        with pytest.raises(InputError, match="out is no folder"), checkpoints.alone(str(tmp_path / "out"), True):
             pass
         assert (tmp_path / "out").read_text() == "mine"
 
@@ -350,7 +350,7 @@ class TestWritesOverNothing:
     @staticmethod
     def check(out, reads="none", iters=10, do_eval=True, resume_model=None):
         values = {"model": {"backbone": {"pretrained": str(reads)}}}
-        training.training_folder.check_outputs(values, iters, str(out), resume_model, 5, do_eval, False)
+        checkpoints.check_outputs(values, iters, str(out), resume_model, 5, do_eval, False)
 
     @pytest.fixture
     def out(self, tmp_path):

@@ -13,9 +13,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from bisenetv1_plugin import project, weights, zoo
+from bisenetv1_plugin import weights, zoo
 from bisenetv1_plugin.cli import main
 from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.training import builder
 
 LAYER = paddle.nn.Sequential(paddle.nn.Conv2D(3, 4, 3), paddle.nn.BatchNorm2D(4))
 
@@ -252,7 +253,7 @@ def hostile(tmp_path_factory):
     for mode in ("train", "val"):
         values[f"{mode}_dataset"] = {"type": "SyntheticStreetScenes", "mode": mode, "transforms": []}
     (folder / "config.yml").write_text(yaml.safe_dump(values))
-    state = project.Builder(project.load_config(str(folder / "config.yml"))).model.state_dict()
+    state = builder.Builder(builder.load_config(str(folder / "config.yml"))).model.state_dict()
     paddle.save(state, str(folder / "good.pdparams"))
     state = {name: value.numpy() for name, value in state.items()}
     (folder / "bad.pdparams").write_bytes(pickle.dumps({**state, "x": Call(os.mkdir, str(folder / "created"))}))

@@ -2,9 +2,9 @@
 
 import cv2
 
-from bisenetv1_plugin.deploy.clip import check_written
-from bisenetv1_plugin.deploy.frames import opened
 from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.inference.clip import check_written
+from bisenetv1_plugin.inference.video import opened
 
 
 class Film:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import cv2
 from PIL import Image
 
-from bisenetv1_plugin.datasets.reading import JPEG_FORMATS, READ_ERRORS, is_regular
-from bisenetv1_plugin.deploy.frames import opened
 from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.image_files import JPEG_FORMATS, READ_ERRORS, is_regular
+from bisenetv1_plugin.inference.video import opened
 
 # What was given and what was made of it is removed when it is so old.
 KEPT_SECONDS = 600

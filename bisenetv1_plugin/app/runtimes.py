@@ -2,10 +2,10 @@
 
 import threading
 
-from bisenetv1_plugin.deploy import choice
-from bisenetv1_plugin.deploy.exported import Export
 from bisenetv1_plugin.errors import InputError
-from bisenetv1_plugin.segmenter import Segmenter
+from bisenetv1_plugin.inference.exported import Export
+from bisenetv1_plugin.inference.runtimes import select
+from bisenetv1_plugin.inference.segmenter import Segmenter
 
 # What is not exact comes after all that is.
 _PRECISIONS = ("fp32", "bf16", "int8")
@@ -28,13 +28,13 @@ class Segmenters:
 
     def __init__(self, exported, device, cpu_threads):
         export = Export(exported)
-        devices = [device] if device else {"gpu": ("gpu", "cpu"), "cpu": ("cpu",)}[choice.default_device()]
+        devices = [device] if device else {"gpu": ("gpu", "cpu"), "cpu": ("cpu",)}[select.default_device()]
         self._options, faults = {}, []
         for where in devices:
             for precision in _PRECISIONS if where == "cpu" else ("fp32",):
-                for backend in choice.ORDER if where == "cpu" else ("paddle",):
+                for backend in select.ORDER if where == "cpu" else ("paddle",):
                     try:  # built once, and let go: what is wrong or cannot run is not offered
-                        name = choice.choose(export, where, cpu_threads, precision, [backend]).name
+                        name = select.choose(export, where, cpu_threads, precision, [backend]).name
                     except InputError as error:
                         faults.append(str(error))
                         continue

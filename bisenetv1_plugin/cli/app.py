@@ -57,7 +57,7 @@ def _is_address(text):
 def _show(args, server, listening, folder):
     import threading
 
-    from bisenetv1_plugin.deploy.libraries import optional_library
+    from bisenetv1_plugin.libraries import optional_library
 
     optional_library("gradio", "app")
     from bisenetv1_plugin.app.limits import KEPT_SECONDS, Limits

@@ -52,7 +52,7 @@ def run(args):
     results.check_picture(args.picture, reads)
     if args.export == "loss":
         return _loss(args)
-    from bisenetv1_plugin import figures
+    from bisenetv1_plugin.drawing import plots
 
     measured = []
     with tempfile.TemporaryDirectory() as folder:
@@ -67,12 +67,12 @@ def run(args):
         results.write(args.json, [_figures(one) for one in measured])
     if args.picture:
         bars = [(_label(one), one.median) for one in measured if not one.fault]
-        figures.bars(args.picture, bars, "milliseconds a run, median")
+        plots.bars(args.picture, bars, "milliseconds a run, median")
     return 0
 
 
 def _files(exported):
-    from bisenetv1_plugin.deploy.exported import Export
+    from bisenetv1_plugin.inference.exported import Export
 
     if exported in (None, "loss"):
         return []
@@ -80,7 +80,7 @@ def _files(exported):
 
 
 def _given(exported):
-    from bisenetv1_plugin.deploy.exported import Export
+    from bisenetv1_plugin.inference.exported import Export
 
     path = os.path.join(exported, "deploy.yaml") if os.path.isdir(exported) else exported
     return {(exported, column): path for column in (_GIVEN_INT8 if Export(path).quantised else _RUNTIMES)}
@@ -110,9 +110,9 @@ def _fresh(folder, int8):
 
 
 def _export(model, folder, name):
-    from bisenetv1_plugin.deploy import export
+    from bisenetv1_plugin.export import save
 
-    reason = export.save(model, folder, [{"type": "Normalize"}])
+    reason = save.save(model, folder, [{"type": "Normalize"}])
     if reason:
         terminal.warn(f"{name}: {reason}")
     return os.path.join(folder, "deploy.yaml")
@@ -121,7 +121,7 @@ def _export(model, folder, name):
 def _quantised(model, folder, to, name):
     import numpy as np
 
-    from bisenetv1_plugin.deploy import quantize
+    from bisenetv1_plugin.export import quantize
 
     model.eval()
     noise = np.random.RandomState(1).uniform(-1, 1, (4, 3, 256, 512)).astype("float32")
@@ -135,7 +135,7 @@ def _quantised(model, folder, to, name):
 
 def _measure(exports, shape, threads, turns):
     from bisenetv1_plugin.cli import progress
-    from bisenetv1_plugin.deploy.benchmark import Case, measure
+    from bisenetv1_plugin.evaluation.benchmark import Case, measure
 
     cases = []
     for (name, column), path in exports.items():
@@ -186,7 +186,7 @@ def _figures(one):
 
 def _loss(args):
     from bisenetv1_plugin.cli import progress
-    from bisenetv1_plugin.training_benchmark import LOSSES, compare
+    from bisenetv1_plugin.evaluation.training_benchmark import LOSSES, compare
 
     if args.picture:
         raise InputError("--picture draws runtimes; of the loss there are a table and --json.")

@@ -53,7 +53,7 @@ def _to_paddle(args):
 
     from bisenetv1_plugin import zoo
     from bisenetv1_plugin.convert import conversion
-    from bisenetv1_plugin.convert.configuration import configuration
+    from bisenetv1_plugin.convert.training_setup import configuration
 
     converted = conversion.to_paddle(tensors, args.family)
     print(f"{args.src}: {converted.family}, {converted.backbone}, {len(converted.state)} tensors.")

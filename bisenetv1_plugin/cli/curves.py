@@ -1,6 +1,6 @@
 """Draw the loss and mIoU curves of a training that recorded them (--use_vdl)."""
 
-from bisenetv1_plugin import figures
+from bisenetv1_plugin.drawing import plots
 
 SUMMARY = "draw the curves of a training recorded with --use_vdl"
 
@@ -10,4 +10,4 @@ def add_arguments(parser):
 
 
 def run(args):
-    print(f"The curves are in {figures.draw_curves(args.save_dir)}")
+    print(f"The curves are in {plots.draw_curves(args.save_dir)}")

@@ -82,8 +82,8 @@ def configure(source, config, folder, chosen):
 
     from PIL import Image
 
-    from bisenetv1_plugin import figures
     from bisenetv1_plugin.datasets.own import configure
+    from bisenetv1_plugin.drawing import plots
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large is said once, in a sentence
@@ -91,7 +91,7 @@ def configure(source, config, folder, chosen):
             summary = configure(source, config, folder, chosen, progress)
         pairs = [*summary.pairs["train"], *summary.pairs["val"]]
         shown = [pairs[index * (len(pairs) - 1) // max(1, _SHOWN - 1)] for index in range(min(_SHOWN, len(pairs)))]
-        picture = figures.labelled(summary.folder / "preview.png", shown, summary.report.classes, summary.colors)
+        picture = plots.labelled(summary.folder / "preview.png", shown, summary.report.classes, summary.colors)
     counts = ", ".join(f"{count} {split}" for split, count in summary.report.images.items())
     print(f"{source}: {summary.kind}; {counts}; {len(summary.report.classes)} classes\n")
     print("\n".join(summary.report.table()) + "\n")

@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 from typing import NamedTuple, Sequence, Tuple
 
-from bisenetv1_plugin import tables
 from bisenetv1_plugin.cli import data, flags, terminal
 from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.evaluation import table
 
 SUMMARY = "the main job from end to end, nothing to download"
 
@@ -33,14 +33,16 @@ def add_arguments(parser):
 
 def run(args):
     terminal.load_paddle()
-    from bisenetv1_plugin import figures, project
-    from bisenetv1_plugin.baselines import baselines
     from bisenetv1_plugin.cli import progress
     from bisenetv1_plugin.cli.training_view import train
     from bisenetv1_plugin.datasets.classes import named_classes
-    from bisenetv1_plugin.deploy import export, parity
-    from bisenetv1_plugin.deploy.exported import Export
-    from bisenetv1_plugin.deploy.paddle_inference import PaddleInference
+    from bisenetv1_plugin.drawing import plots
+    from bisenetv1_plugin.evaluation import parity
+    from bisenetv1_plugin.evaluation.baselines import baselines
+    from bisenetv1_plugin.export import save
+    from bisenetv1_plugin.inference.exported import Export
+    from bisenetv1_plugin.inference.runtimes.paddle import PaddleInference
+    from bisenetv1_plugin.training import builder
 
     started = time.time()
     folder = Path(args.save_dir)
@@ -52,21 +54,21 @@ def run(args):
     classes = _real_data(args, config) if args.data else _scenes(config)
 
     _say(f"2/5 train {config}")
-    cfg = project.load_config(str(config), iters=args.iters)
+    cfg = builder.load_config(str(config), iters=args.iters)
     if args.data and not args.iters:
         cfg.dic["iters"] = min(cfg.iters, _ITERS)
     interval = max(1, cfg.iters // 4) if args.data else 55
     train(cfg, str(folder), device=args.device, do_eval=True, save_interval=interval, use_vdl=True, seed=0)
-    curves = figures.draw_curves(str(folder))
+    curves = plots.draw_curves(str(folder))
 
     _say("3/5 export")
-    cfg = project.load_config(str(config))
-    build = project.Builder(cfg)
+    cfg = builder.load_config(str(config))
+    build = builder.Builder(cfg)
     weights = folder / "best_model" / "model.pdparams"
-    model = project.trained_model(build, str(weights))
+    model = builder.trained_model(build, str(weights))
     transforms = cfg.val_dataset_cfg["transforms"]
     with terminal.quiet():
-        export.save(model, str(folder / "exported"), transforms, classes=named_classes(cfg))
+        save.save(model, str(folder / "exported"), transforms, classes=named_classes(cfg))
 
     _say("4/5 predict and infer the validation images")
     dataset = build.val_dataset
@@ -138,9 +140,9 @@ def _draw_sheet(path, dataset, result, classes):
     import numpy as np
     from PIL import Image
 
-    from bisenetv1_plugin import figures
+    from bisenetv1_plugin.drawing import painter, plots
 
-    colors = figures.palette(len(classes.names), classes.colors)
+    colors = painter.palette(len(classes.names), classes.colors)
     step = max(1, len(dataset) // _SHOWN)
     rows = []
     for i in list(range(0, len(dataset), step))[:_SHOWN]:
@@ -151,13 +153,13 @@ def _draw_sheet(path, dataset, result, classes):
         masks = (truth, result.predicted[i], result.inferred[i])
         rows.append([pixels, *(colors[mask] for mask in masks)])
     legend = [*zip(classes.names, colors), ("ignored", colors[255])]
-    return figures.sheet(path, rows, ["image", "truth", "prediction (dygraph)", "inference (exported)"], legend)
+    return plots.sheet(path, rows, ["image", "truth", "prediction (dygraph)", "inference (exported)"], legend)
 
 
 def _table(names, result, baselines):
     (iou_a, acc_a), (iou_b, acc_b) = result.prediction.rounded(), result.inference.rounded()
     columns = {"IoU predict": iou_a, "IoU infer": iou_b, "Acc predict": acc_a, "Acc infer": acc_b}
-    lines = [tables.by_class(names, columns)]
+    lines = [table.by_class(names, columns)]
     lines.append(f"mIoU: {result.prediction.miou:.4f} predict, {result.inference.miou:.4f} infer")
     lines += [f"mIoU of the {name}: {miou:.4f}" for name, miou in baselines.items()]
     lines.append(

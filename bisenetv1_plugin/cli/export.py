@@ -25,17 +25,17 @@ def add_arguments(parser):
 
 def run(args):
     terminal.load_paddle()
-    from bisenetv1_plugin import project
-    from bisenetv1_plugin.deploy import export
+    from bisenetv1_plugin.export import save
+    from bisenetv1_plugin.training import builder
 
-    export.check(args.save_dir, [args.config, args.model_path])
-    cfg = project.load_config(args.config, needs=["val_dataset"])  # its transforms are the deployed model's
+    save.check(args.save_dir, [args.config, args.model_path])
+    cfg = builder.load_config(args.config, needs=["val_dataset"])  # its transforms are the deployed model's
     classes = flags.classes_of(args, cfg)
-    project.set_device(args.device)
-    model = project.trained_model(project.Builder(cfg), args.model_path)
+    builder.set_device(args.device)
+    model = builder.trained_model(builder.Builder(cfg), args.model_path)
     transforms = cfg.val_dataset_cfg.get("transforms")
     with terminal.quiet():
-        reason = export.save(model, args.save_dir, transforms, args.input_shape, args.output_op, args.to, classes)
+        reason = save.save(model, args.save_dir, transforms, args.input_shape, args.output_op, args.to, classes)
     if reason:
         print(f"Without an ONNX model, which OpenVINO and ONNX Runtime need: {reason}")
     print(f"The inference model is in {args.save_dir}")

@@ -67,9 +67,9 @@ def add_arguments(parser):
 def run(args):
     terminal.load_paddle()
     from bisenetv1_plugin.cli import progress
-    from bisenetv1_plugin.deploy.exported import Export
-    from bisenetv1_plugin.deploy.images import Source
-    from bisenetv1_plugin.deploy.inference import infer
+    from bisenetv1_plugin.inference.engine import infer
+    from bisenetv1_plugin.inference.exported import Export
+    from bisenetv1_plugin.inference.sources import Source
 
     results.check_place(args.json)
     source = Source(args.image_path, skip=[args.save_dir])
@@ -134,7 +134,7 @@ def _check_outputs(args, source):
 
 def _refuse_overwriting(args, source, export):
     from bisenetv1_plugin import files
-    from bisenetv1_plugin.deploy import masks
+    from bisenetv1_plugin.inference import sinks
 
     def is_ours(path):
         if path == args.json:
@@ -142,14 +142,14 @@ def _refuse_overwriting(args, source, export):
         if path == args.auto_tuned_shape_file:
             with open(path, "rb") as file:
                 return file.read(16) == b"shape_range_info"
-        return files.made_by(masks.MADE_BY)(path)
+        return files.made_by(sinks.MADE_BY)(path)
 
     targets = [args.json] if args.json else []
     if args.save_video:
         targets.append(_video_path(args, source))
     if args.use_trt and args.enable_auto_tune:
         targets.append(args.auto_tuned_shape_file)
-    for folder in masks.folders(args.save_dir, args.overlay).values() if _saves_masks(args, source) else ():
+    for folder in sinks.folders(args.save_dir, args.overlay).values() if _saves_masks(args, source) else ():
         if source.frames:
             targets += source.frames_in(folder)
         else:
@@ -159,17 +159,18 @@ def _refuse_overwriting(args, source, export):
 
 def _outputs(args, source, export):
     """All that masks go to; and the video and the window among them, or None."""
-    from bisenetv1_plugin.deploy.masks import Painter, Writer
+    from bisenetv1_plugin.drawing.painter import Painter
+    from bisenetv1_plugin.inference.sinks import Writer
 
     painter = Painter(export.classes, export.colors)
     writers, clip, window = [], None, None
     if args.show:
-        from bisenetv1_plugin.deploy.window import Window
+        from bisenetv1_plugin.inference.window import Window
 
         window = Window(f"bisenetv1: {source.frames.name}", painter)
         writers.append(window)
     if args.save_video:
-        from bisenetv1_plugin.deploy.clip import Clip, times_of
+        from bisenetv1_plugin.inference.clip import Clip, times_of
 
         if not source.frames.live:
             source.frames.take_times(times_of(args.image_path))
@@ -208,9 +209,9 @@ def _speed(source, wall):
 
 def _runtime(args, export, source):
     """The runtime that the flags ask for, and its name."""
-    from bisenetv1_plugin.deploy import choice
+    from bisenetv1_plugin.inference.runtimes import select
 
-    chosen = choice.select(
+    chosen = select.select(
         *(export, args.backend, args.device, args.precision, args.cpu_threads),
         images=functools.partial(_first_images, source, export),
         enable_mkldnn=args.enable_mkldnn,
@@ -222,7 +223,7 @@ def _runtime(args, export, source):
 
 
 def _with_tensorrt(args, export, source, make, precision):
-    from bisenetv1_plugin.deploy import tensorrt
+    from bisenetv1_plugin.inference.runtimes import tensorrt
 
     shapes_file = args.auto_tuned_shape_file if args.enable_auto_tune else None
     switch_on = tensorrt.configure(precision, args.min_subgraph_size, shapes_file)
@@ -233,7 +234,7 @@ def _with_tensorrt(args, export, source, make, precision):
 
 def _first_images(source, export, count=4):
     """What the transforms make of the first pictures; the source stands at its beginning again."""
-    from bisenetv1_plugin.deploy.inference import batches
+    from bisenetv1_plugin.inference.engine import batches
 
     images = [batch[0].prepared.image[None] for batch, _ in zip(batches(source, export, 1), range(count))]
     source.rewind()

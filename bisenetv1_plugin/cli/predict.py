@@ -21,15 +21,15 @@ def run(args):
     terminal.load_paddle()
     from paddleseg.transforms import Compose
 
-    from bisenetv1_plugin import project
     from bisenetv1_plugin.cli import progress
-    from bisenetv1_plugin.deploy.images import Source
-    from bisenetv1_plugin.deploy.prediction import folders, predict
-    from bisenetv1_plugin.deploy.preparing import Preparation
+    from bisenetv1_plugin.inference.preprocess import Preparation
+    from bisenetv1_plugin.inference.sources import Source
+    from bisenetv1_plugin.training import builder
+    from bisenetv1_plugin.training.dygraph import folders, predict
 
     if len(args.custom_color or []) % 3:
         raise InputError(f"--custom_color has {len(args.custom_color)} numbers; give three for each class: R G B.")
-    cfg = project.load_config(args.config)
+    cfg = builder.load_config(args.config)
     options = flags.test_config(cfg, args, "aug_pred")
     colors = options.pop("custom_color", None)
     colors = args.custom_color or colors
@@ -37,9 +37,9 @@ def run(args):
     if source.frames and source.frames.live:
         raise InputError("predict takes no camera: export the model, and give the camera to bisenetv1 infer.")
     _refuse_overwriting(args, source)
-    project.set_device(args.device)
-    build = project.Builder(cfg)
-    model = project.trained_model(build, args.model_path)
+    builder.set_device(args.device)
+    build = builder.Builder(cfg)
+    model = builder.trained_model(build, args.model_path)
     prepare = Preparation(Compose(build.val_transforms))
     with progress.bar(total=source.total, unit="image", desc="predict") as bar:
         step = lambda: bar.update(source.done - bar.n)  # noqa: E731
@@ -50,7 +50,7 @@ def run(args):
 
 def _refuse_overwriting(args, source):
     from bisenetv1_plugin import files
-    from bisenetv1_plugin.deploy.prediction import MADE_BY, results
+    from bisenetv1_plugin.training.dygraph import MADE_BY, results
 
     is_frame = source.frames is not None
     targets = [path for name in source.names() for path in results(args.save_dir, name, is_frame)]

@@ -39,20 +39,20 @@ def run(args):
         # For Paddle 3.0 to write the older kind of program; Paddle reads it when it is imported.
         os.environ.update(FLAGS_enable_pir_api="0")
     terminal.load_paddle()
-    from bisenetv1_plugin import project
-    from bisenetv1_plugin.deploy import export, quantize
+    from bisenetv1_plugin.export import quantize, save
+    from bisenetv1_plugin.training import builder
 
-    export.check(args.save_dir, [args.config, args.model_path])
+    save.check(args.save_dir, [args.config, args.model_path])
     # Images to calibrate with, and the transforms of the deployed model.
-    cfg = project.load_config(args.config, needs=["train_dataset", "val_dataset"])
+    cfg = builder.load_config(args.config, needs=["train_dataset", "val_dataset"])
     transforms = cfg.val_dataset_cfg.get("transforms")
     # Whole images, as in deployment: crops have another context, and with it other ranges.
     cfg.dic["train_dataset"]["transforms"] = transforms
     classes = flags.classes_of(args, cfg)
-    project.set_device("cpu")
-    build = project.Builder(cfg)
+    builder.set_device("cpu")
+    build = builder.Builder(cfg)
     images = build.train_dataset
-    model = project.trained_model(build, args.model_path)
+    model = builder.trained_model(build, args.model_path)
     batch_nums = args.batch_nums or max(1, min(_IMAGES, len(images)) // args.batch_size)
     print(f"Calibrating with {batch_nums * args.batch_size} images, for {_RUNTIMES[to]}", flush=True)
     with terminal.quiet():

@@ -5,7 +5,8 @@ import json
 import math
 import os
 
-from bisenetv1_plugin import figures, files
+from bisenetv1_plugin import files
+from bisenetv1_plugin.drawing import plots
 from bisenetv1_plugin.errors import InputError
 
 
@@ -18,7 +19,7 @@ def check_picture(path, reads=()):
     if path is not None and os.path.splitext(path)[1].lower() not in ("", ".png"):
         raise InputError(f"--picture {path}: it is a PNG; end its name with .png.")
     check_place(path, "--picture")
-    files.check_outputs([path] if path else [], reads, files.made_by(figures.MADE_BY))
+    files.check_outputs([path] if path else [], reads, files.made_by(plots.MADE_BY))
 
 
 def check(path, key, reads=()):

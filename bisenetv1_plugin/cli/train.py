@@ -56,10 +56,12 @@ _rate.__name__, _seed.__name__ = "number above 0", "whole number from 0 to 42949
 
 def run(args):
     terminal.load_paddle()
-    from bisenetv1_plugin import figures, project, training
     from bisenetv1_plugin.cli.training_view import train
+    from bisenetv1_plugin.drawing import plots
+    from bisenetv1_plugin.training import builder
+    from bisenetv1_plugin.training.train import OPTIONS
 
-    cfg = project.load_config(
+    cfg = builder.load_config(
         args.config,
         args.opts,
         needs=["train_dataset", *(["val_dataset"] * args.do_eval)],
@@ -69,10 +71,10 @@ def run(args):
     )
     if args.to_static_training:
         cfg.dic["to_static_training"] = True
-    options = {name: getattr(args, name) for name in training.OPTIONS}
+    options = {name: getattr(args, name) for name in OPTIONS}
     train(cfg, args.save_dir, **options)
     if args.use_vdl and terminal.is_first():
         try:
-            terminal.say(f"The curves are in {figures.draw_curves(args.save_dir)}")
+            terminal.say(f"The curves are in {plots.draw_curves(args.save_dir)}")
         except InputError as error:  # nothing was left to train, and nothing recorded before
             terminal.warn(error)

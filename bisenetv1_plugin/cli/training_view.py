@@ -4,7 +4,7 @@ import os
 import time
 
 from bisenetv1_plugin.cli import progress, terminal
-from bisenetv1_plugin.watch import Watcher
+from bisenetv1_plugin.training.watch import Watcher
 
 
 class TrainingView(Watcher):
@@ -80,7 +80,7 @@ class TrainingView(Watcher):
 
 def train(cfg, save_dir, **options):
     """`training.train` on the screen."""
-    from bisenetv1_plugin import training
+    from bisenetv1_plugin.training import train
 
     model = cfg.dic["model"]
     backbone = model.get("backbone", {}).get("type")
@@ -88,7 +88,7 @@ def train(cfg, save_dir, **options):
     view = TrainingView(what, save_dir) if terminal.is_quiet() else None
     try:
         with terminal.quiet():
-            training.train(cfg, save_dir, watcher=view, **options)
+            train.train(cfg, save_dir, watcher=view, **options)
     finally:
         if view:
             view.close()

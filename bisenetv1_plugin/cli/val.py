@@ -18,27 +18,28 @@ def run(args):
     terminal.load_paddle()
     from paddleseg.utils import utils
 
-    from bisenetv1_plugin import project, tables, watch
     from bisenetv1_plugin.cli.training_view import EvaluationView
     from bisenetv1_plugin.datasets.classes import named_classes
+    from bisenetv1_plugin.evaluation import table
+    from bisenetv1_plugin.training import builder, watch
 
     results.check(args.json, "class_iou", [args.config, args.model_path])
-    cfg = project.load_config(args.config, args.opts, needs=["val_dataset"])
+    cfg = builder.load_config(args.config, args.opts, needs=["val_dataset"])
     options = flags.test_config(cfg, args, "aug_eval")
     if args.auc_roc:
         options["auc_roc"] = True
     utils.show_env_info()
-    project.set_device(args.device)
-    build = project.Builder(cfg)
+    builder.set_device(args.device)
+    build = builder.Builder(cfg)
     val_dataset = build.val_dataset
-    model = project.trained_model(build, args.model_path)
+    model = builder.trained_model(build, args.model_path)
     view = EvaluationView("val") if terminal.is_quiet() else None
     with terminal.quiet():
         done = watch.evaluate(model, val_dataset, view, num_workers=args.num_workers, **options)
     names = named_classes(cfg, val_dataset.num_classes).names
     columns = {"IoU": done.class_iou, "precision": done.class_precision, "recall": done.class_recall}
     terminal.say(_overall(done))
-    terminal.say(tables.by_class(names, columns))
+    terminal.say(table.by_class(names, columns))
     if args.json and terminal.is_first():
         results.write(args.json, {"config": args.config, "weights": args.model_path, "classes": names, **vars(done)})
 

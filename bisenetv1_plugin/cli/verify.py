@@ -38,10 +38,11 @@ def add_arguments(parser):
 
 def run(args):
     terminal.load_paddle()
-    from bisenetv1_plugin import figures, project
     from bisenetv1_plugin.cli import progress
     from bisenetv1_plugin.datasets.classes import named_classes
-    from bisenetv1_plugin.deploy.verify import verify
+    from bisenetv1_plugin.drawing import painter, plots
+    from bisenetv1_plugin.evaluation.verify import verify
+    from bisenetv1_plugin.training import builder
 
     results.check_place(args.json)
     results.check_picture(args.picture)
@@ -51,17 +52,17 @@ def run(args):
             raise InputError(f"{args.data} is no list of `image label` lines.")
         root = os.path.dirname(os.path.abspath(args.data))
         data = [f"val_dataset.val_path={args.data}", f"val_dataset.dataset_root={root}"]
-    cfg = project.load_config(args.config, data, needs=["val_dataset"])
+    cfg = builder.load_config(args.config, data, needs=["val_dataset"])
     export = _export(args, cfg.val_dataset_cfg)
     reads = [args.config, args.weights, *export.files, *filter(None, [args.data])]
     results.check(args.json, "predicted_classes", reads)
     results.check_picture(args.picture, reads)
-    project.set_device(args.device)
-    build = project.Builder(cfg)
+    builder.set_device(args.device)
+    build = builder.Builder(cfg)
     dataset = build.val_dataset
     with terminal.quiet():
         done = verify(
-            lambda: project.trained_model(project.Builder(cfg), args.weights),
+            lambda: builder.trained_model(builder.Builder(cfg), args.weights),
             export,
             dataset,
             args.precision,
@@ -80,13 +81,13 @@ def run(args):
         _write_json(args.json, done)
     if args.picture:
         titles = ["image", "dygraph", *(verdict.name for verdict in done.verdicts)]
-        legend = [*zip(classes.names, figures.palette(len(classes.names), classes.colors))]
-        figures.sheet(args.picture, _pictures(done.rows, classes), titles, legend)
+        legend = [*zip(classes.names, painter.palette(len(classes.names), classes.colors))]
+        plots.sheet(args.picture, _pictures(done.rows, classes), titles, legend)
     return 0 if done.passed else 1
 
 
 def _export(args, val):
-    from bisenetv1_plugin.deploy.exported import Export
+    from bisenetv1_plugin.inference.exported import Export
 
     path = os.path.join(args.exported, "deploy.yaml") if os.path.isdir(args.exported) else args.exported
     export = Export(path)
@@ -162,9 +163,9 @@ def _write_json(path, done):
 
 def _pictures(rows, classes):
     """The images as the network sees them, and the masks of dygraph and every runtime."""
-    from bisenetv1_plugin import figures
+    from bisenetv1_plugin.drawing import painter
 
-    colors = figures.palette(len(classes.names), classes.colors)
+    colors = painter.palette(len(classes.names), classes.colors)
     pictures = []
     for image, masks in rows:
         seen = image[:3].transpose(1, 2, 0)

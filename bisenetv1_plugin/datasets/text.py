@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import List, Tuple
 
-from bisenetv1_plugin.datasets import reading
+from bisenetv1_plugin import image_files
 from bisenetv1_plugin.errors import InputError
 
 _MOST_BYTES = 1 << 28  # a list of a million images has less
@@ -28,7 +28,7 @@ def all_lines(path, what: str) -> List[str]:
     """
     path = Path(path)
     try:
-        content = reading.read_bytes(path, _MOST_BYTES).decode("utf-8-sig")
+        content = image_files.read_bytes(path, _MOST_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         why = f"byte {error.start} is 0x{error.object[error.start]:02x}"
         raise InputError(f"the {what} {path} is no text in UTF-8 ({why}): save it as that.") from error

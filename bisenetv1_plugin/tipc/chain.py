@@ -29,7 +29,7 @@ class Run:
     """One inference run: the folder of its masks, and what it ran with.
 
     Attributes:
-        backend: of `deploy.runtimes.RUNTIMES`.
+        backend: of `inference.runtimes`.
         options: what that takes to compute the same logits; None where nothing here does, as for TensorRT.
         precision: 'fp32', 'fp16' or 'int8'; all but the first may change the answer a little.
     """

@@ -9,7 +9,8 @@ from typing import List, Optional
 
 import numpy as np
 
-from bisenetv1_plugin import files, tables
+from bisenetv1_plugin import files
+from bisenetv1_plugin.evaluation import table
 from bisenetv1_plugin.tipc.params import TipcError
 from bisenetv1_plugin.tipc.prepare import listed
 
@@ -59,15 +60,15 @@ def judge(export, picture):
     """
     from tqdm import tqdm
 
-    from bisenetv1_plugin import project
     from bisenetv1_plugin.datasets.classes import named_classes
-    from bisenetv1_plugin.deploy import parity
+    from bisenetv1_plugin.evaluation import parity
+    from bisenetv1_plugin.training import builder
 
     pairs = listed(export.images)
-    cfg = project.load_config(export.config)
-    project.set_device("cpu")
-    build = project.Builder(cfg)
-    model = project.trained_model(build, str(export.weights))
+    cfg = builder.load_config(export.config)
+    builder.set_device("cpu")
+    build = builder.Builder(cfg)
+    model = builder.trained_model(build, str(export.weights))
     num_classes = build.val_dataset.num_classes
     classes = named_classes(cfg, num_classes)
     transforms = build.val_dataset.transforms
@@ -122,7 +123,7 @@ def report(results, failed, path):
             **{"IoU predict": result.predict_class_iou, "IoU infer": result.class_iou},
             **{"Acc predict": result.predict_class_acc, "Acc infer": result.class_acc},
         }
-        print(f"\n{result.name}\n{tables.by_class(result.classes, columns)}")
+        print(f"\n{result.name}\n{table.by_class(result.classes, columns)}")
         print(f"mIoU predict {result.predict_miou:.4f}" + ("" if result.miou is None else f", infer {result.miou:.4f}"))
         print("; ".join(_shown(result)) + f": {result.verdict}")
         if result.reason:
@@ -145,7 +146,7 @@ def _shown(result):
 
 
 def _result(run, classes, images, reference, tally, comparison, missing):
-    from bisenetv1_plugin.deploy import parity
+    from bisenetv1_plugin.evaluation import parity
 
     expected = reference.scores()
     verdict, reason, agreement, miou, iou, acc = PASS, "", None, None, [], []
@@ -190,17 +191,17 @@ def _runtime(run):
 
 def _twins(cfg, export, folder):
     """A runtime with the logits for each that ran: those exports end in argmax, and here is one without."""
-    from bisenetv1_plugin import project
-    from bisenetv1_plugin.deploy import export as exporter
-    from bisenetv1_plugin.deploy.exported import Export
-    from bisenetv1_plugin.deploy.runtimes import RUNTIMES
     from bisenetv1_plugin.errors import InputError
+    from bisenetv1_plugin.export import save as exporter
+    from bisenetv1_plugin.inference.exported import Export
+    from bisenetv1_plugin.inference.runtimes.table import RUNTIMES
     from bisenetv1_plugin.machine import cores
+    from bisenetv1_plugin.training import builder
 
     runs = {_runtime(run): run for run in export.runs if _runtime(run)}
     if not runs:
         return {}
-    model = project.trained_model(project.Builder(cfg), str(export.weights))
+    model = builder.trained_model(builder.Builder(cfg), str(export.weights))
     to = "paddle" if all(run.backend == "paddle" for run in runs.values()) else "onnx"
     exporter.save(model, folder, cfg.val_dataset_cfg["transforms"], output_op="none", to=to)
     logits = Export(os.path.join(folder, "deploy.yaml"))
@@ -227,13 +228,13 @@ def _draw(path, rows, export, classes):
     """Image, truth, prediction and every inference run, side by side."""
     import cv2
 
-    from bisenetv1_plugin import figures
+    from bisenetv1_plugin.drawing import painter, plots
 
-    colors = figures.palette(len(classes.names), classes.colors)
+    colors = painter.palette(len(classes.names), classes.colors)
     pictures = [
         [cv2.cvtColor(cv2.imread(str(image)), cv2.COLOR_BGR2RGB), *(colors[mask] for mask in (truth, *shown))]
         for image, truth, shown in rows
     ]
     if pictures:
         titles = ["image", "truth", "predict", *(f"infer {n + 1}" for n in range(len(export.runs)))]
-        figures.sheet(path, pictures, titles, [*zip(classes.names, colors)])
+        plots.sheet(path, pictures, titles, [*zip(classes.names, colors)])

@@ -18,12 +18,13 @@ from bisenetv1_plugin.machine import cores, reuse_memory, use_amd_vectors
 use_amd_vectors()  # as the commands do, before Paddle is imported
 reuse_memory()
 
-from bisenetv1_plugin.deploy.exported import Export  # noqa: E402
-from bisenetv1_plugin.deploy.images import Source  # noqa: E402
-from bisenetv1_plugin.deploy.inference import batches, infer  # noqa: E402
-from bisenetv1_plugin.deploy.masks import Painter, Writer  # noqa: E402
-from bisenetv1_plugin.deploy.runtimes import RUNTIMES  # noqa: E402
+from bisenetv1_plugin.drawing.painter import Painter  # noqa: E402
 from bisenetv1_plugin.errors import InputError  # noqa: E402
+from bisenetv1_plugin.inference.engine import batches, infer  # noqa: E402
+from bisenetv1_plugin.inference.exported import Export  # noqa: E402
+from bisenetv1_plugin.inference.runtimes.table import RUNTIMES  # noqa: E402
+from bisenetv1_plugin.inference.sinks import Writer  # noqa: E402
+from bisenetv1_plugin.inference.sources import Source  # noqa: E402
 
 RUNTIMES_AS_INFER_HAS_THEM = {"openvino": {}, "onnxruntime": {}, "paddle": {"enable_mkldnn": True}}
 

@@ -18,10 +18,11 @@ import pytest
 import yaml
 from PIL import Image
 
-from bisenetv1_plugin import figures, machine, zoo
+from bisenetv1_plugin import machine, zoo
 from bisenetv1_plugin.cli import main
 from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
 from bisenetv1_plugin.datasets.synthetic import write_scenes
+from bisenetv1_plugin.drawing import plots
 
 ITERS = 4
 
@@ -117,8 +118,8 @@ class TestTrain:
             assert (out / f"iter_{ITERS}" / name).stat().st_size > 1e6
         assert len(re.findall(r"\[TRAIN\]", log)) == ITERS and "ETA" in log
         losses = re.findall(r"iter: (\d+)/4, loss: ([\d.]+)", log)
-        assert [(str(i), f"{loss:.4f}") for i, loss in figures.read_curve(out, "Train/loss")] == losses
-        assert [i for i, _ in figures.read_curve(out, "Evaluate/mIoU")] == [2, 4]
+        assert [(str(i), f"{loss:.4f}") for i, loss in plots.read_curve(out, "Train/loss")] == losses
+        assert [i for i, _ in plots.read_curve(out, "Evaluate/mIoU")] == [2, 4]
         colors = {color for _, color in Image.open(out / "curves.png").convert("RGB").getcolors(100000)}
         assert {(31, 119, 180), (255, 127, 14)} <= colors  # both curves are drawn
 
@@ -127,7 +128,7 @@ class TestTrain:
         odd.mkdir()
         for record in trained[0].glob("vdlrecords.*"):
             shutil.copy(record, odd)
-        assert figures.read_curve(odd, "Train/loss") == figures.read_curve(trained[0], "Train/loss")
+        assert plots.read_curve(odd, "Train/loss") == plots.read_curve(trained[0], "Train/loss")
 
     def test_what_it_shows(self, folder, shown, trained):
         """What runs, every validation, the result, and where the files are; the log has all of PaddleSeg's lines."""
@@ -157,7 +158,7 @@ class TestTrain:
         assert "Train/lr" in events.Tags()["tensors"] and "Evaluate/Ema_mIoU" in events.Tags()["tensors"]
         for tag in events.Tags()["tensors"]:
             points = {event.step: float(tensor_util.make_ndarray(event.tensor_proto)) for event in events.Tensors(tag)}
-            assert points == pytest.approx(dict(figures.read_curve(trained[0], tag))), tag
+            assert points == pytest.approx(dict(plots.read_curve(trained[0], tag))), tag
 
     def test_tensorboard_that_is_not_installed(self, folder, monkeypatch, capsys):
         monkeypatch.chdir(folder)

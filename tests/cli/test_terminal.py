@@ -99,14 +99,14 @@ class TestSession:
             terminal.load_paddle()
             from paddleseg.utils import logger
 
-            from bisenetv1_plugin import training
+            from bisenetv1_plugin.training import train
 
             logger.info("config to build model")
             logger.warning("no weights are loaded")
             logger.warning("Add the `in_channels` ... We suggest you manually set `in_channels` in model config.")
-            training.newest_checkpoint(str(tmp_path / "none"))
+            train.newest_checkpoint(str(tmp_path / "none"))
             warnings.warn("deprecated", UserWarning, stacklevel=1)
-            warnings.warn_explicit("a component was skipped", UserWarning, training.__file__, 1)
+            warnings.warn_explicit("a component was skipped", UserWarning, train.__file__, 1)
             with terminal.quiet():
                 print("library")
                 print("library's error stream", file=sys.stderr)
@@ -376,7 +376,8 @@ def test_json_that_cannot_be_written_is_refused_before_the_work(tmp_path, path):
 def test_tensorboard_on_a_full_disk(tmp_path):
     """A sentence, and nobody waits for ever."""
     pytest.importorskip("tensorboard")
-    from bisenetv1_plugin import files, watch
+    from bisenetv1_plugin import files
+    from bisenetv1_plugin.training import watch
 
     def limited(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
@@ -452,7 +453,7 @@ def test_a_picture_that_cannot_be_written_is_refused_before_the_work(tmp_path, m
 
 def test_the_benchmark_of_the_loss_writes_json(tmp_path, monkeypatch, capsys):
     measured = {("hard", "plain cross-entropy"): (1.0, 100), ("hard", "BiSeNetV1Loss"): (1.1, 120)}
-    monkeypatch.setattr("bisenetv1_plugin.training_benchmark.compare", lambda *_, **__: measured)
+    monkeypatch.setattr("bisenetv1_plugin.evaluation.training_benchmark.compare", lambda *_, **__: measured)
     assert main(["benchmark", "loss", "--json", str(tmp_path / "loss.json")]) == 0
     rows = json.loads(text(tmp_path / "loss.json"))
     assert rows[1] == {"what": "hard", "loss": "BiSeNetV1Loss", "seconds": 1.1, "bytes": 120}

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bisenetv1_plugin.datasets import reading
+from bisenetv1_plugin import image_files
 from bisenetv1_plugin.datasets.check.lists import Split
 from bisenetv1_plugin.datasets.check.pixels import check_headers, check_pair
 from bisenetv1_plugin.datasets.own import Choices, coco_rle, configure, walk
@@ -188,7 +188,7 @@ class TestNamesOfFiles:
         path = os.fsdecode(os.fsencode(root / "images") + b"/\xff.png")
         with open(path, "wb") as file:
             file.write(cv2.imencode(".png", np.zeros((H, W, 3), np.uint8))[1].tobytes())
-        assert reading.decode_file(path).shape == (H, W, 3) and reading.has_reader(path)
+        assert image_files.decode_file(path).shape == (H, W, 3) and image_files.has_reader(path)
         for problems in (check_headers(path, None, Split([], 3, 255)), check_pair(path, None, Split([], 3, 255))[0]):
             assert [problem.kind for problem in problems] == ["unreadable"]
             assert "\\xff.png is not UTF-8" in problems[0].message and "rename" in problems[0].message
@@ -236,9 +236,13 @@ class TestPipes:
     def test_reading(self, tmp_path):
         os.mkfifo(tmp_path / "a.png")
         for path in (tmp_path / "a.png", "/dev/zero", tmp_path):
-            assert reading.decode_file(path) is None and not reading.is_regular(path) and not reading.has_reader(path)
-            with pytest.raises(reading.READ_ERRORS):
-                reading.header(path)
+            assert (
+                image_files.decode_file(path) is None
+                and not image_files.is_regular(path)
+                and not image_files.has_reader(path)
+            )
+            with pytest.raises(image_files.READ_ERRORS):
+                image_files.header(path)
 
 
 class TestDeepLabels:
@@ -407,7 +411,7 @@ def test_decoding_is_that_of_imread(tmp_path):
         Image.fromarray(random).save(content, format, exif=exif)
         path = tmp_path / format
         path.write_bytes(content.getvalue())
-        assert reading.has_reader(path) == cv2.haveImageReader(str(path)), format
+        assert image_files.has_reader(path) == cv2.haveImageReader(str(path)), format
         for flags in (cv2.IMREAD_COLOR, cv2.IMREAD_UNCHANGED, cv2.IMREAD_REDUCED_COLOR_4):
-            ours, theirs = reading.decode_file(path, flags), cv2.imread(str(path), flags)
+            ours, theirs = image_files.decode_file(path, flags), cv2.imread(str(path), flags)
             assert (ours is None and theirs is None) or (ours == theirs).all(), format

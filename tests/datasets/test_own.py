@@ -15,12 +15,12 @@ import pytest
 import yaml
 from PIL import Image
 
-from bisenetv1_plugin import figures
 from bisenetv1_plugin.datasets.check import before_training, check_config
 from bisenetv1_plugin.datasets.classes import named_classes
 from bisenetv1_plugin.datasets.own import Choices, coco, configure, layouts, tables, walk
 from bisenetv1_plugin.datasets.own import recipe as recipes
 from bisenetv1_plugin.datasets.own import split as splits
+from bisenetv1_plugin.drawing import painter, plots
 from bisenetv1_plugin.errors import InputError
 
 W, H = 48, 40
@@ -1003,9 +1003,9 @@ def test_names_and_colors_in_pictures(root):
     make(root, np.array([(128, 0, 0), (0, 0, 0), (0, 128, 0)], np.uint8)[STRIPES])
     summary = made(root)
     names, colors = named_classes(summary.folder)
-    table = figures.palette(len(names), colors)
+    table = painter.palette(len(names), colors)
     assert table[:3].tolist() == [list(color) for color in colors] and table[255].tolist() == [224, 224, 224]
-    path = figures.labelled(root.parent / "preview.png", summary.pairs["train"], names, colors)
+    path = plots.labelled(root.parent / "preview.png", summary.pairs["train"], names, colors)
     drawn = np.asarray(Image.open(path).convert("RGB")).reshape(-1, 3)
     assert {(128, 0, 0), (0, 128, 0), (0, 0, 0)} <= set(map(tuple, drawn.tolist()))
 
@@ -1020,7 +1020,7 @@ def test_names_of_a_folder(tmp_path):
 
 def test_palette_of_voc():
     assert tables.voc_colors(21)[1] == (128, 0, 0) and tables.voc_colors(21)[20] == (0, 64, 128)
-    assert (figures.palette(20)[:20] == np.array(tables.voc_colors(21)[1:])).all()  # PaddleSeg's, which starts at 1
+    assert (painter.palette(20)[:20] == np.array(tables.voc_colors(21)[1:])).all()  # PaddleSeg's, which starts at 1
 
 
 @pytest.mark.slow

@@ -11,11 +11,12 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 from paddleseg.cvlibs import manager
 
-from bisenetv1_plugin import project, zoo
+from bisenetv1_plugin import zoo
 from bisenetv1_plugin.cli import main
 from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
 from bisenetv1_plugin.datasets.synthetic import write_scenes
 from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.training import builder
 
 PARTS = ("train_dataset", "val_dataset", "loss", "lr_scheduler", "model", "optimizer")
 SHIPPED = sorted(path.stem for path in zoo.folder().glob("*.yml"))
@@ -77,7 +78,7 @@ TinyBackbone = _tiny_backbone()
 
 def opened(path, opts=None):
     """What every command does with a configuration, as far as it goes without training."""
-    build = project.Builder(project.load_config(str(path), opts, needs=["train_dataset", "val_dataset"]))
+    build = builder.Builder(builder.load_config(str(path), opts, needs=["train_dataset", "val_dataset"]))
     for part in PARTS:
         getattr(build, part)
 
@@ -86,12 +87,12 @@ def test_the_real_one_is_taken(sandbox):
     opened(sandbox / "config.yml")
     opened(sandbox / "config.yml", ["batch_size=2", "test_config.scales=0.75,1.0", "lr_scheduler.learning_rate=0.1"])
     for name in SHIPPED:
-        project.load_config(str(zoo.path_of(name)))
+        builder.load_config(str(zoo.path_of(name)))
 
 
 @functools.lru_cache(maxsize=None)
 def shipped(name):
-    return project.load_config(str(zoo.path_of(name))).dic
+    return builder.load_config(str(zoo.path_of(name))).dic
 
 
 HOSTILE = st.one_of(
@@ -219,7 +220,7 @@ def test_shipped(sandbox, door, name, data):
     path = sandbox.parent / "shipped.yml"
     base = data.draw(st.sampled_from([{"_base_": str(zoo.path_of(name))}, {}]))
     path.write_text(dumped({**base, **dic}))
-    survives(sandbox, door, lambda: project.load_config(str(path)))
+    survives(sandbox, door, lambda: builder.load_config(str(path)))
 
 
 @given(st.data())
@@ -299,9 +300,9 @@ def test_more_classes_than_a_mask_can_hold(sandbox):
     dic["train_dataset"] = {"type": "PSSLDataset", "imagenet_root": "none", "pssl_root": "none", "transforms": []}
     del dic["val_dataset"]
     path.write_text(yaml.safe_dump(dic))
-    build = project.Builder(project.load_config(str(path)))
+    build = builder.Builder(builder.load_config(str(path)))
     with pytest.raises(InputError, match="num_classes is 1001; labels and masks have 8 bits: 256 classes at most"):
-        project.trained_model(build, "none")
+        builder.trained_model(build, "none")
 
 
 def test_files_that_are_none(sandbox, door):

@@ -18,7 +18,7 @@ from hypothesis import event, example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from bisenetv1_plugin.datasets import reading
+from bisenetv1_plugin import image_files
 from bisenetv1_plugin.datasets.check.lists import Split
 from bisenetv1_plugin.datasets.check.pixels import check_headers, check_pair
 from bisenetv1_plugin.datasets.classes import read_classes
@@ -349,7 +349,7 @@ def test_images(tmp_path_factory, door, image, label):
     for problem in [*headers, *problems, *looked.broken, *looked.wrong]:
         assert "image.png" in problem.message or "label.png" in problem.message
     event("usable" if looked.seen else "refused")
-    assert reading.has_reader(paths[0]) or not looked.seen
+    assert image_files.has_reader(paths[0]) or not looked.seen
     assert counts.sum() <= 2**24
 
 

@@ -12,10 +12,10 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from bisenetv1_plugin.deploy import given as pictures
-from bisenetv1_plugin.deploy import images, probe
-from bisenetv1_plugin.deploy.exported import Export
 from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.inference import given as pictures
+from bisenetv1_plugin.inference import probe, sources
+from bisenetv1_plugin.inference.exported import Export
 
 SECONDS = 20
 
@@ -199,7 +199,7 @@ def test_pictures(door, tmp_path_factory, content, edits, ending):
     with door.in_seconds(SECONDS):
         for given_as in (path, content):
             try:
-                found.append(images.decode(given_as))
+                found.append(sources.decode(given_as))
                 assert found[-1].dtype == "uint8" and found[-1].shape[2:] == (3,) and found[-1].size
             except InputError as error:
                 event(one_sentence(error))

@@ -21,9 +21,10 @@ from bisenetv1_plugin.app import server
 from bisenetv1_plugin.app.guard import Guard, names_of
 from bisenetv1_plugin.app.limits import Limits, Uploads
 from bisenetv1_plugin.cli import main
-from bisenetv1_plugin.datasets.reading import decode_file
-from bisenetv1_plugin.deploy import containers, frames
 from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.image_files import decode_file
+from bisenetv1_plugin.inference import containers
+from bisenetv1_plugin.inference import video as frames
 
 LIMITS = Limits(megabytes=1, megapixels=1, seconds=10)
 HASH = "0123456789abcdef" * 4
@@ -254,7 +255,7 @@ class TestVideosThatAreTooMuch:
             pytest.skip("this file system takes text alone")
         path = os.path.join(os.fsdecode(folder), "a.mp4")
         os.rename(video(tmp_path / "a.mp4", fourcc="mp4v"), path)
-        code = "import sys; from bisenetv1_plugin.deploy.frames import Frames; print(len(list(Frames(sys.argv[1]))))"
+        code = "import sys; from bisenetv1_plugin.inference.video import Frames; print(len(list(Frames(sys.argv[1]))))"
         done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, timeout=120)
         assert (done.returncode, done.stdout) == (0, "4\n")
 

@@ -289,7 +289,7 @@ def test_ptq(copied, scenes):
     (result,) = json.loads((folder / "verdict.json").read_text())["results"]
     assert done.stdout.count("Run successfully") == 2, done.stdout[-3000:] + done.stderr[-3000:]
     assert result["agreement"] < 1 and result["logits"] is None, "8 bits, so not equal"
-    # Hardly trained, the network may lose more than the verdict allows; how near int8 is: tests/deploy/test_choice.py.
+    # Hardly trained, the network may lose more than the verdict allows; how near it is: tests/inference/test_select.py.
     assert (done.returncode, result["verdict"]) in ((0, "pass"), (1, "fail"))
     assert (result["verdict"] == "pass") <= (result["agreement"] >= 0.8)
     (copied / config).write_text((copied / config).read_text().replace("--precision int8", "--precision fp16"))

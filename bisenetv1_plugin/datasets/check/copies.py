@@ -10,7 +10,7 @@ from typing import Dict, Iterable, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from bisenetv1_plugin.datasets import reading
+from bisenetv1_plugin import image_files
 from bisenetv1_plugin.datasets.check.report import Problem
 
 _BLOCK = 1 << 20
@@ -54,7 +54,7 @@ def with_equal_bytes(train: _Pairs, val: _Pairs, end: float) -> Tuple[List[Probl
     sizes: Dict[int, Tuple[List[str], List[str]]] = {}
     for index, pairs in enumerate((train, val)):
         for image in dict.fromkeys(image for image, _ in pairs):
-            if reading.is_regular(image):
+            if image_files.is_regular(image):
                 sizes.setdefault(os.path.getsize(image), ([], []))[index].append(image)
     problems: List[Problem] = []
     for trained, validated in sizes.values():
@@ -67,7 +67,7 @@ def with_equal_bytes(train: _Pairs, val: _Pairs, end: float) -> Tuple[List[Probl
                 first.setdefault(digest, image)
         for image in validated:
             original = first.get(_digest_of_file(image, end) or b"")
-            pixels = reading.decode_file(image) if original else None
+            pixels = image_files.decode_file(image) if original else None
             if pixels is not None and digest_of(pixels):
                 problems.append(_copy(image, original))
         if time.monotonic() > end:
@@ -79,7 +79,7 @@ def _digest_of_file(path: str, end: float) -> Optional[bytes]:
     """None where the file cannot be read, or no time is left."""
     found = hashlib.blake2b(digest_size=16)
     try:
-        with reading.open_regular(path) as file:
+        with image_files.open_regular(path) as file:
             for block in iter(lambda: file.read(_BLOCK), b""):
                 if time.monotonic() > end:
                     return None

@@ -5,7 +5,7 @@ from typing import List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from bisenetv1_plugin.datasets import reading
+from bisenetv1_plugin import image_files
 from bisenetv1_plugin.datasets.check import orientation
 from bisenetv1_plugin.datasets.check.copies import digest_of
 from bisenetv1_plugin.datasets.check.lists import Split
@@ -18,7 +18,7 @@ class Image(NamedTuple):
     """An image: uint8 [H, W, 3] as OpenCV reads and turns it, and its header."""
 
     pixels: np.ndarray
-    header: reading.Header
+    header: image_files.Header
 
     @property
     def size(self) -> Tuple[int, int]:
@@ -47,13 +47,13 @@ def check_headers(image_path: str, label_path: Optional[str], split: Split) -> L
     """The problems that show without decoding a pixel: files that are not there, sizes, formats."""
     problems: List[Problem] = []
     image = _header("image", image_path, problems)
-    if image and not reading.has_reader(image_path):
+    if image and not image_files.has_reader(image_path):
         problems.append(unreadable("image", image_path, f"OpenCV reads no {image.format}: save it as PNG"))
         image = None
     label = _header("label", label_path, problems) if label_path else None
     if image and label and image.seen != label.stored:
         # Rare, so that it may be slow: OpenCV has the last word on how it turns an image.
-        pixels = reading.decode_file(image_path)
+        pixels = image_files.decode_file(image_path)
         if pixels is None:
             problems.append(unreadable("image", image_path))
         elif (pixels.shape[1], pixels.shape[0]) != label.stored:
@@ -77,9 +77,9 @@ def look_at_pair(image_path: str, label_path: Optional[str], split: Split) -> Lo
     if label_path is None or not _header("label", label_path, problems):
         return Look(problems, histogram, digest)
     try:
-        with reading.open_image(label_path) as opened:
+        with image_files.open_image(label_path) as opened:
             mode, label = opened.mode, np.asarray(opened)
-    except reading.READ_ERRORS as error:
+    except image_files.READ_ERRORS as error:
         return Look([*problems, unreadable("label", label_path, error)], histogram, digest)
 
     label_size = (label.shape[1], label.shape[0])
@@ -121,19 +121,19 @@ def read_image(path: str, problems: List[Problem]) -> Optional[Image]:
     head = _header("image", path, problems)
     if head is None:
         return None
-    pixels = reading.decode_file(path)
+    pixels = image_files.decode_file(path)
     if pixels is None:
         why = "damaged, or no image that OpenCV reads"
-        if not reading.has_reader(path):
+        if not image_files.has_reader(path):
             why = f"OpenCV reads no {head.format}: save it as PNG"
         problems.append(unreadable("image", path, why))
         return None
-    if head.format in reading.JPEG_FORMATS:  # OpenCV paints the rest of a truncated JPEG grey and is content
+    if head.format in image_files.JPEG_FORMATS:  # OpenCV paints the rest of a truncated JPEG grey and is content
         try:
-            with reading.open_image(path) as jpeg:
+            with image_files.open_image(path) as jpeg:
                 jpeg.draft("L", (1, 1))
                 jpeg.load()
-        except reading.READ_ERRORS as error:
+        except image_files.READ_ERRORS as error:
             problems.append(unreadable("image", path, f"{error}; OpenCV would read part of it"))
     return Image(pixels, head)
 
@@ -149,17 +149,17 @@ def unreadable(what: str, path: str, why="damaged, or no image") -> Problem:
     return Problem("unreadable", path, f"{what} {path} cannot be read ({why}).")
 
 
-def _header(what: str, path: str, problems: List[Problem]) -> Optional[reading.Header]:
+def _header(what: str, path: str, problems: List[Problem]) -> Optional[image_files.Header]:
     if not os.path.exists(path):
         problems.append(Problem("missing", path, f"{what} {path} is not there."))
         return None
-    fault = reading.name_fault(path) if what == "image" else None
+    fault = image_files.name_fault(path) if what == "image" else None
     if fault:
         problems.append(Problem("unreadable", path, fault))
         return None
     try:
-        return reading.header(path)
-    except reading.READ_ERRORS as error:
+        return image_files.header(path)
+    except image_files.READ_ERRORS as error:
         problems.append(unreadable(what, path, error))
         return None
 
@@ -167,8 +167,8 @@ def _header(what: str, path: str, problems: List[Problem]) -> Optional[reading.H
 def _sizes(image_path: str, label_path: str, image: Tuple[int, int], label: Tuple[int, int]) -> Problem:
     message = f"label {label_path} is {label[0]}x{label[1]}, its image {image_path} {image[0]}x{image[1]}"
     try:
-        turned = reading.header(image_path).orientation >= 5 and image == label[::-1]
-    except reading.READ_ERRORS:
+        turned = image_files.header(image_path).orientation >= 5 and image == label[::-1]
+    except image_files.READ_ERRORS:
         turned = False
     if turned:
         message += ": OpenCV turns the image by its EXIF orientation. `bisenetv1 data config` turns such labels"

@@ -8,7 +8,7 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple
 import cv2
 import numpy as np
 
-from bisenetv1_plugin.datasets import reading
+from bisenetv1_plugin import image_files
 from bisenetv1_plugin.datasets.check import THREADS, orientation
 from bisenetv1_plugin.datasets.check.copies import digest_of
 from bisenetv1_plugin.datasets.check.pixels import count_values, read_image, unreadable
@@ -21,7 +21,7 @@ Progress = Optional[Callable[[int, int], None]]
 _STRIP = 1 << 18  # pixels whose colours are counted at once
 _MOST_VALUES = 1 << 16  # or colours of a label: a photograph has millions
 _LOSSY = {
-    **dict.fromkeys(reading.JPEG_FORMATS, "JPEG is lossy: it invents class numbers at every edge"),
+    **dict.fromkeys(image_files.JPEG_FORMATS, "JPEG is lossy: it invents class numbers at every edge"),
     "WEBP": "WebP may be lossy, and then invents class numbers at every edge",
     "GIF": "GIF may have several frames and an order of colours of its own",
 }
@@ -114,7 +114,7 @@ def _look(pair: Pair) -> Tuple[Seen, List[Problem]]:
         seen.hidden, seen.unclear = True, turned is None
         seen.turn = head.orientation if turned else 1
     if head.mode.startswith("I;16"):
-        seen.brightest = int(reading.decode_file(pair.image, cv2.IMREAD_UNCHANGED).max())
+        seen.brightest = int(image_files.decode_file(pair.image, cv2.IMREAD_UNCHANGED).max())
     return seen, problems
 
 
@@ -122,13 +122,13 @@ def _look_at_label(seen: Seen, problems: List[Problem]) -> Optional[Tuple[int, i
     """Fills in what the label says; its (width, height), or None and a problem."""
     path = seen.pair.label
     try:
-        head = reading.header(path)
+        head = image_files.header(path)
         if head.format in _LOSSY:
             cure = "export the labels again as PNG; what is in these cannot be repaired"
             problems.append(Problem("lossy", str(path), f"label {path} is no PNG. {_LOSSY[head.format]}: {cure}"))
             return None
         label, palette = read_label(path)
-    except reading.READ_ERRORS as error:
+    except image_files.READ_ERRORS as error:
         problems.append(unreadable("label", str(path), error))
         return None
     if label is None:
@@ -167,7 +167,7 @@ def read_label(path) -> Tuple[Optional[np.ndarray], Optional[List[RGB]]]:
     Raises:
         READ_ERRORS: the file cannot be read.
     """
-    with reading.open_image(path) as image:
+    with image_files.open_image(path) as image:
         palette = None
         deep = ";16" in str(image.tile)  # of several channels of 16 bits Pillow gives the upper 8: class 1 becomes 0
         if image.mode == "P":

@@ -6,7 +6,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from bisenetv1_plugin.datasets import reading
+from bisenetv1_plugin import image_files
 from bisenetv1_plugin.datasets.classes import IGNORE_INDEX
 from bisenetv1_plugin.datasets.own import coco_json, coco_rle, pairing, walk
 from bisenetv1_plugin.datasets.own.layouts import Layout, left_out
@@ -208,8 +208,8 @@ def _size(where: str, image: Dict[str, Any], path: Path) -> Tuple[int, int]:
     """(width, height) of a label: as the annotations say, which must be what the image file says."""
     size = coco_json.size_of(where, image)
     try:
-        head = reading.header(path)
-    except reading.READ_ERRORS:  # who looks at the images says so
+        head = image_files.header(path)
+    except image_files.READ_ERRORS:  # who looks at the images says so
         if size[0] * size[1] > _MOST_PIXELS:
             raise InputError(
                 f"{where} has {size[0]}x{size[1]} pixels: more than {_MOST_PIXELS} are not read."
@@ -272,9 +272,9 @@ def _draw_panoptic(entry: _Entry, index_of: Dict[int, int], root: Path, files: D
     try:
         if name not in files:
             raise FileNotFoundError("it is not there")
-        with reading.open_image(root / files[name]) as png:
+        with image_files.open_image(root / files[name]) as png:
             segments = np.asarray(png.convert("RGB"))
-    except reading.READ_ERRORS as error:
+    except image_files.READ_ERRORS as error:
         raise InputError(
             f"{entry.where} names {shown(name)}, which cannot be read ({error}): unpack it beside the JSON."
         ) from error

@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Any, Dict, List, Optional, Tuple
 
-from bisenetv1_plugin.datasets import reading
+from bisenetv1_plugin import image_files
 from bisenetv1_plugin.datasets.text import shown
 from bisenetv1_plugin.errors import InputError
 
@@ -25,7 +25,7 @@ def read(path: Path) -> Optional[Dict[str, Any]]:
         InputError: it is of that form and cannot be used; the sentence names the file and the key.
     """
     try:
-        raw = reading.read_bytes(path)
+        raw = image_files.read_bytes(path)
     except (OSError, ValueError):
         return None
     try:

@@ -8,8 +8,7 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from bisenetv1_plugin import files
-from bisenetv1_plugin.datasets import reading
+from bisenetv1_plugin import files, image_files
 from bisenetv1_plugin.datasets.check import THREADS, Problem, Report, orientation
 from bisenetv1_plugin.datasets.check.copies import leaks
 from bisenetv1_plugin.datasets.classes import CLASS_NAMES, class_colors
@@ -96,7 +95,7 @@ def configure(source, config, folder=None, choices: Choices = _NOTHING_SAID, pro
 
 def _check_arguments(source: Path, config: Path, folder: Path, choices: Choices) -> None:
     for path in (source, config, folder):
-        fault = reading.text_fault(os.path.abspath(path))  # the lists have the folders' whole names
+        fault = image_files.text_fault(os.path.abspath(path))  # the lists have the folders' whole names
         if fault:
             raise InputError(fault)
     if config.suffix not in (".yml", ".yaml"):
@@ -292,7 +291,7 @@ def _convert(seen: Sequence[Seen], meaning, source: Path, folder: Path, work: Pa
         one, target = job
         array, _ = census.read_label(one.pair.label)
         if meaning.of_colors and array.ndim == 2:  # a palette, whose colours count
-            with reading.open_image(one.pair.label) as image:
+            with image_files.open_image(one.pair.label) as image:
                 array = np.asarray(image.convert("RGB"))
         label = meaning.apply(array)
         if one.turn != 1:
@@ -316,7 +315,7 @@ def _write_lists(work: Path, folder: Path, pairs, names: Sequence[str], colors: 
         ]
     everything = [path for columns in lines.values() for line in columns for path in line]
     for path in everything:
-        fault = reading.text_fault(path)
+        fault = image_files.text_fault(path)
         if fault:
             raise InputError(fault)
         if any(character in path for character in "\t\n\r"):

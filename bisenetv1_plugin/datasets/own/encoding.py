@@ -6,12 +6,13 @@ from typing import Dict, List, Optional, Sequence
 
 import numpy as np
 
-from bisenetv1_plugin.datasets import reading
+from bisenetv1_plugin import image_files
 from bisenetv1_plugin.datasets.classes import IGNORE_INDEX
 from bisenetv1_plugin.datasets.own import tables
 from bisenetv1_plugin.datasets.own.census import Seen, codes_of
 from bisenetv1_plugin.datasets.own.choices import Choices
 from bisenetv1_plugin.datasets.own.tables import RGB, Table
+from bisenetv1_plugin.drawing.painter import voc_colors
 from bisenetv1_plugin.errors import InputError
 
 RARE = 1e-4  # a value with a smaller share of all label pixels is more likely a slip than a class
@@ -145,7 +146,7 @@ def _of_numbers(seen, choices: Choices, table, names, palette, notes, drawn) -> 
     names += map(str, order[len(names) :])
     colors: List[RGB] = []
     if any(color != (value, value, value) for value, color in palette.items()):  # a ramp of greys tells nothing apart
-        usual = tables.voc_colors()
+        usual = voc_colors()
         colors = [palette.get(value, usual[value]) for value in order]
         void = [value for value in order if palette.get(value) == tables.VOC_VOID]
         if void:
@@ -258,7 +259,7 @@ def _checked(encoding: Encoding) -> Encoding:
     for name in encoding.names:
         if not name.strip() or any(end in name for end in "\n\r\0"):
             raise InputError(f"a class is called {name!r}, and lists of names cannot: give it a name of one line.")
-        fault = reading.text_fault(name)
+        fault = image_files.text_fault(name)
         if fault:
             raise InputError(fault)
     if len(set(encoding.names)) < len(encoding.names):

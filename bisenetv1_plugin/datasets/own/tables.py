@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from bisenetv1_plugin.datasets.text import numbered_lines, shown
+from bisenetv1_plugin.drawing.painter import voc_colors
 from bisenetv1_plugin.errors import InputError
 
 RGB = Tuple[int, int, int]
@@ -70,18 +71,6 @@ def code(color: RGB) -> int:
 
 def rgb(number: int) -> RGB:
     return number >> 16, number >> 8 & 255, number & 255
-
-
-def voc_colors(count: int = 256) -> List[RGB]:
-    """The colours that VOC's palette gives to its numbers: the bits of the number, dealt to red, green and blue."""
-    colors = []
-    for number in range(count):
-        channels = [0, 0, 0]
-        for bit in range(8):
-            for channel in range(3):
-                channels[channel] |= (number >> (3 * bit + channel) & 1) << (7 - bit)
-        colors.append((channels[0], channels[1], channels[2]))
-    return colors
 
 
 def voc_names(palette: Dict[int, RGB]) -> Optional[Sequence[str]]:

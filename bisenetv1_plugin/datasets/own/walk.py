@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import List
 
-from bisenetv1_plugin.datasets import reading
+from bisenetv1_plugin import image_files
 from bisenetv1_plugin.errors import InputError
 
 # What Pillow or OpenCV call an image, and what neither reads but people have, so that it is named, not overlooked.
@@ -65,7 +65,7 @@ def files_under(root: Path) -> List[Path]:
                 found.append(Path(entry.path).relative_to(root))
     for path in found:
         if path.suffix.lower() in SUFFIXES:
-            fault = reading.text_fault(root / path)
+            fault = image_files.text_fault(root / path)
             if fault:
                 raise InputError(fault)
     return sorted(found)
@@ -76,8 +76,8 @@ def is_picture(root: Path, path: Path) -> bool:
     if path.suffix:
         return path.suffix.lower() in SUFFIXES
     try:
-        return bool(reading.header(root / path).format)
-    except reading.READ_ERRORS:
+        return bool(image_files.header(root / path).format)
+    except image_files.READ_ERRORS:
         return False
 
 

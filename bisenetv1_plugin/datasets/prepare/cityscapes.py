@@ -7,7 +7,7 @@ from typing import Dict, Iterable, List, Tuple
 
 import numpy as np
 
-from bisenetv1_plugin.datasets import reading
+from bisenetv1_plugin import image_files
 from bisenetv1_plugin.datasets.classes import CLASS_NAMES, IGNORE_INDEX
 from bisenetv1_plugin.datasets.prepare import files
 from bisenetv1_plugin.files import check_outputs
@@ -82,7 +82,7 @@ def _by_frame(paths: Iterable[Path], problems: List[str]) -> Dict[Tuple[str, str
     """The files by frame, and a sentence for every one that cannot be read or whose frame another has."""
     found: Dict[Tuple[str, str], Path] = {}
     for path in sorted(paths):
-        if not reading.is_regular(path):
+        if not image_files.is_regular(path):
             problems.append(f"{path} is no file that can be read")
         elif found.setdefault(_frame(path), path) != path:
             problems.append(f"{found[_frame(path)]} and {path} are of one frame")

@@ -9,10 +9,9 @@ from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequenc
 import cv2
 import numpy as np
 
-from bisenetv1_plugin import files
-from bisenetv1_plugin.datasets import reading
-from bisenetv1_plugin.datasets.reading import READ_ERRORS
+from bisenetv1_plugin import files, image_files
 from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.image_files import READ_ERRORS
 
 Splits = Dict[str, List[Tuple[Path, Path]]]  # (image, label) by split
 Progress = Optional[Callable[[int, int], None]]  # called with (files done, files in all)
@@ -63,7 +62,7 @@ def raise_together(problems: Sequence[str], summary: str, shown: int = 20) -> No
 def image_size(path: Path, whole: bool = True) -> Tuple[int, int]:
     """(width, height); with `whole`, every byte is decoded, so that a file that was cut short is found."""
     try:
-        with reading.open_image(path) as image:
+        with image_files.open_image(path) as image:
             if whole:
                 image.load()
             return image.size
@@ -74,7 +73,7 @@ def image_size(path: Path, whole: bool = True) -> Tuple[int, int]:
 def read_label(path: Path, size: Tuple[int, int]) -> np.ndarray:
     """uint8 [H, W] for indices (also of a palette PNG) or [H, W, 3 or 4] for colours; ValueError for anything else."""
     try:
-        with reading.open_image(path) as image:
+        with image_files.open_image(path) as image:
             label = np.array(image)
     except READ_ERRORS as error:
         raise ValueError(f"label {path} cannot be read ({error})") from error
@@ -115,7 +114,7 @@ def check_lists(root: Path, lines: Dict[str, List[str]], classes: Sequence[str])
     """
     for path, content in _lists(root, lines, classes).items():
         try:
-            with reading.open_regular(path) as file:
+            with image_files.open_regular(path) as file:
                 same = file.read(len(content) + 1) == content
         except FileNotFoundError:
             same = not path.is_symlink()  # one that leads nowhere would be written to where it leads
@@ -134,7 +133,7 @@ def list_line(image: str, label: str) -> str:
         ValueError: a name is none that such a list can hold.
     """
     for name in (image, label):
-        fault = reading.text_fault(name)
+        fault = image_files.text_fault(name)
         if fault:
             raise ValueError(fault.rstrip("."))
         if len(name.split()) != 1 or name != name.strip():

@@ -1,0 +1,1 @@
+"""Pictures that people look at: palettes, overlays, legends and plots."""

@@ -1,0 +1,141 @@
+"""The colours of classes: palettes, overlays and legends."""
+
+from __future__ import annotations
+
+import functools
+import os
+import struct
+import zlib
+from typing import Any, Sequence
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+
+def voc_colors(count: int = 256) -> list[tuple[int, int, int]]:
+    """The colours that VOC's palette gives to its numbers: the bits of the number, dealt to red, green and blue."""
+    colors = []
+    for number in range(count):
+        channels = [0, 0, 0]
+        for bit in range(8):
+            for channel in range(3):
+                channels[channel] |= (number >> (3 * bit + channel) & 1) << (7 - bit)
+        colors.append((channels[0], channels[1], channels[2]))
+    return colors
+
+
+def palette(num_classes: int, colors: Any = ()) -> np.ndarray:
+    """The colours of the classes, and one for all other values: uint8 RGB `[256, 3]`.
+
+    Args:
+        num_classes (int): how many classes there are.
+        colors (sequence[tuple[int]]): RGB of every class; default: PaddleSeg's. Other values are black, or where a
+            class is, a light grey or white.
+    """
+    if len(colors) == 0:
+        colors = voc_colors(257)[1:][:num_classes]
+    taken = {tuple(map(int, color)) for color in colors}
+    other = next((grey for grey in ((0, 0, 0), (224, 224, 224)) if grey not in taken), (255, 255, 255))
+    table = np.tile(np.array(other, "uint8"), (256, 1))
+    table[:num_classes] = colors
+    return table
+
+
+def legend(width: int, numbers: Sequence[int], names: Sequence[str], colors: Any) -> np.ndarray:
+    """A white strip that names classes beside their colours, for below a picture; uint8 RGB `[height, width, 3]`.
+
+    Args:
+        width (int): of the picture, in pixels.
+        numbers (sequence[int]): of the classes to name.
+        names (sequence[str]): of all classes. One that no font here can write is called by its number.
+        colors (sequence[tuple[int]]): RGB of all classes.
+    """
+    size = min(28, max(11, width // 40))
+    gap = size // 2
+    entries = []  # (text, its font, RGB)
+    for number in map(int, numbers):
+        text = names[number] if number < len(names) else str(number)
+        path = _font_for(frozenset(text))
+        if not path:
+            text, path = str(number), _font_for(frozenset("0123456789"))
+        font = ImageFont.truetype(path or "", size)
+        while len(text) > 1 and 2 * gap + 1.5 * size + font.getlength(text) > width:
+            text = text[:-1]
+        entries.append((text, font, tuple(map(int, colors[number]))))
+    cell = int(2 * size + gap + max(font.getlength(text) for text, font, _ in entries))
+    columns = max(1, (width - gap) // cell)
+    line = size * 3 // 2
+    strip = Image.new("RGB", (width, gap + line * -(-len(entries) // columns)), "white")
+    draw = ImageDraw.Draw(strip)
+    for place, (text, font, color) in enumerate(entries):
+        left, top = gap + place % columns * cell, gap + place // columns * line
+        draw.rectangle((left, top, left + size, top + size), fill=color, outline="gray")
+        draw.text((left + size + gap, top + size // 2), text, fill="black", font=font, anchor="lm")
+    return np.asarray(strip)
+
+
+@functools.lru_cache(maxsize=None)
+def _font_for(characters: frozenset[str]) -> str | None:
+    """The file of a font that has these characters: Matplotlib's own, or one of this machine; None if there is none."""
+    import matplotlib
+    from matplotlib import font_manager
+    from matplotlib.ft2font import FT2Font
+
+    own = os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+    for path in (own, *sorted({font.fname for font in font_manager.fontManager.ttflist})):
+        if os.path.basename(path).startswith("LastResort"):  # has a frame for every character
+            continue
+        try:
+            known = FT2Font(path).get_charmap().keys()
+        except (OSError, RuntimeError):  # Matplotlib's list is of an earlier day: it is gone, or damaged
+            continue
+        if known >= set(map(ord, characters)):
+            return path
+    return None
+
+
+class Painter:
+    """The classes' colours for masks.
+
+    Args:
+        classes (sequence[str]): the names of the classes, by number.
+        colors (sequence[tuple[int]] or numpy.ndarray): their colours, RGB 0..255; default: PaddleSeg's.
+    """
+
+    def __init__(self, classes: Sequence[str] = (), colors: Any = ()) -> None:
+        self._classes = classes
+        self._rgb = palette(len(colors) or 256, colors)
+        # The frames of a video have the same legend.
+        self._legend = functools.lru_cache(16)(lambda width, numbers: legend(width, numbers, self._classes, self._rgb))
+        self._bgr = np.ascontiguousarray(self._rgb[np.newaxis, :, ::-1])  # as OpenCV looks up
+
+    def color(self, mask: np.ndarray) -> np.ndarray:
+        """uint8 `[H, W]` -> BGR `[H, W, 3]`."""
+        return cv2.LUT(cv2.cvtColor(mask, cv2.COLOR_GRAY2BGR), self._bgr)
+
+    def indexed(self, png: bytes) -> bytes:
+        """A PNG, gray in 8 bits, with the colours as its palette.
+
+        The same compressed pixels under another heading (PNG specification, 11.2.2 and 11.2.3): to compress them a
+        second time would be an eighth of all reading and writing.
+        """
+        heading = png[16:25] + b"\3" + png[26:29]  # the kind of colour: indexed
+        return b"".join([png[:8], _chunk(b"IHDR", heading), _chunk(b"PLTE", self._rgb.tobytes()), png[33:]])
+
+    def overlay(self, mask: np.ndarray, pixels: np.ndarray, opacity: float = 0.5) -> np.ndarray:
+        """The colours over `pixels`, uint8 BGR `[H, W, 3]`."""
+        return cv2.addWeighted(pixels, 1 - opacity, self.color(mask), opacity, 0)
+
+    def with_legend(self, picture: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+        """A picture, BGR, on a strip that names the classes of its mask, or all of them, where they have names."""
+        if not self._classes:
+            return picture
+        shown = range(len(self._classes)) if mask is None else np.unique(mask)
+        strip = self._legend(picture.shape[1], tuple(shown))
+        return np.vstack([picture, strip[..., ::-1]])
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    """Of a PNG (5.3)."""
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))

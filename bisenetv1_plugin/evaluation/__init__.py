@@ -1,0 +1,1 @@
+"""Masks against the truth and against each other."""

@@ -1,0 +1,194 @@
+"""An exported model: what its `deploy.yaml` names."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Callable
+
+import yaml
+from paddleseg.cvlibs import manager
+from paddleseg.deploy.infer import DeployConfig
+
+from bisenetv1_plugin import files
+from bisenetv1_plugin.errors import InputError, brief
+from bisenetv1_plugin.inference.preprocess import Preparation
+
+
+class Export:
+    """What the `deploy.yaml` of an exported folder names.
+
+    Attributes:
+        path (str): the `deploy.yaml` itself.
+        folder (str): where it lies.
+        program, params (str, optional): Paddle's files; None for what another runtime's quantiser has made.
+        onnx (str, optional): the ONNX model; None if it was exported without one.
+        openvino (str, optional): OpenVINO's model in 8 bits; None if it is none.
+        prepare (Preparation): pixels to what the network takes.
+        transform_list (list[dict]): its transforms, as in the configuration.
+        output_op (str): 'argmax', 'softmax' or 'none'.
+        quantised (bool): in 8 bits: `quantize.save` has made it.
+        precision (str): what it is computed in unless asked otherwise: 'int8' if it is quantised, else 'fp32'.
+        input_shape (list[int]): `[N, C, H, W]`; None where any number will do.
+        classes (tuple[str]): the names of the classes, by number; empty where the export names none, as upstream's.
+        colors (tuple): their colours, RGB 0..255; empty for PaddleSeg's.
+
+    Raises:
+        InputError: it is not there, is of another form, or names files that are not in its folder.
+    """
+
+    def __init__(self, deploy_yaml: str | os.PathLike[str]) -> None:
+        path = os.fspath(deploy_yaml)
+        values = _checked(path)
+        deploy = DeployConfig(path)
+        self.path = path
+        self.folder = os.path.dirname(path)
+        self.program: str | None = deploy.model if values.get("model") else None
+        self.params: str | None = deploy.params if values.get("model") else None
+        self.prepare = Preparation(deploy.transforms)
+        self.onnx = os.path.join(self.folder, values["onnx"]) if values.get("onnx") else None
+        self.openvino = os.path.join(self.folder, values["openvino"]) if values.get("openvino") else None
+        self.transform_list: list[dict[str, Any]] = values["transforms"]
+        self.quantised = values.get("precision") == "int8"
+        self.precision = "int8" if self.quantised else "fp32"
+        self.output_op: str = values.get("output_op", "argmax")
+        self.input_shape = [size if size and size > 0 else None for size in values.get("input_shape") or [None] * 4]
+        self.classes: tuple[str, ...] = tuple(map(str, values.get("classes") or ()))
+        self.colors: tuple[tuple[int, ...], ...] = tuple(map(tuple, values.get("colors") or ()))
+        for file_path in self.files[1:]:
+            if not os.path.isfile(file_path):
+                raise InputError(f"{path} names {file_path}, and there is no such file: export again.")
+
+    @property
+    def files(self) -> list[str]:
+        """The paths of what is read of it: its `deploy.yaml`, then the models."""
+        return [self.path, *filter(None, (self.program, self.params, self.onnx, self.openvino))]
+
+    def misfit(self, shape: tuple[int, ...]) -> str | None:
+        """Why an array of this `[N, C, H, W]` cannot be run, in a sentence; None if it can."""
+        names = ("images at a time", "channels", "pixels of height", "pixels of width")
+        for have, need, name in zip(shape, self.input_shape, names):
+            if need and have != need:
+                cure = "`bisenetv1 export` without --input_shape takes any"
+                if name == "channels":
+                    cure = "images are read as RGB: train with in_channels: 3"
+                return f"the export takes {need} {name}, not {have}; {cure}"
+        return None
+
+    def onnx_model(self) -> str:
+        """The path of the ONNX model.
+
+        Raises:
+            InputError: it was exported without one.
+        """
+        if not self.onnx:
+            raise InputError(f"{self.path} names no ONNX model: export with `bisenetv1 export --to onnx`.")
+        return self.onnx
+
+
+_MOST = 256  # classes: a mask has 8 bits
+# What stands behind the keys of `Deploy`, where they are there: what it is in words, and whether a value is that.
+_KEYS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    **dict.fromkeys(
+        ("model", "params", "onnx", "openvino"),
+        ("the name of a file in the same folder", lambda value: isinstance(value, str) and _is_name(value)),
+    ),
+    "transforms": (
+        "a list of transforms, each with a type that PaddleSeg knows and plain values",
+        lambda value: isinstance(value, list) and all(map(_is_transform, value)),
+    ),
+    "input_shape": (
+        "four whole numbers, N, C, H and W; -1 or null for any",
+        lambda value: isinstance(value, list) and len(value) == 4 and all(s is None or _is_size(s) for s in value),
+    ),
+    "output_op": ("argmax, softmax or none", lambda value: value in ("argmax", "softmax", "none")),
+    "precision": ("fp32 or int8", lambda value: value in ("fp32", "int8")),
+    "classes": (
+        f"a list of at most {_MOST} names",
+        lambda value: isinstance(value, list) and len(value) <= _MOST and all(map(_is_text, value)),
+    ),
+    "colors": (
+        f"a list of at most {_MOST} colors [r, g, b], 0 to 255 each",
+        lambda value: isinstance(value, list) and len(value) <= _MOST and all(map(_is_color, value)),
+    ),
+}
+_LARGEST = 1 << 20  # YAML; a network's has some hundred bytes
+
+
+def _checked(path: str) -> dict[str, Any]:
+    """What stands under `Deploy` in a file, if all of it is what it should be."""
+    if not os.path.isfile(path):
+        raise InputError(f"there is no {path}: name the deploy.yaml of an export.")
+    files.for_libraries(path)
+    try:
+        with open(path, "rb") as file:
+            content = yaml.safe_load(file.read(_LARGEST))
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        why = f"it is no YAML ({brief(error)})"
+        raise InputError(f"{path} is not the deploy.yaml of an export: {why}.") from error
+    values = content.get("Deploy") if isinstance(content, dict) else None
+    if not isinstance(values, dict):
+        raise InputError(f"{path} is not the deploy.yaml of an export: it has no `Deploy:` part.")
+    for key, (what, is_right) in _KEYS.items():
+        value = values.get(key)
+        if value is not None and not is_right(value):
+            raise InputError(f"{path}: {key} is {_short(value)}; it must be {what}. Export again.")
+    models = [key for key in ("model", "onnx", "openvino") if values.get(key)]
+    missing = [*["transforms"] * (values.get("transforms") is None), *["model"] * (not models)]
+    missing += ["params"] * ("model" in models and not values.get("params"))
+    if missing:
+        raise InputError(f"{path} has no {' and no '.join(missing)} under `Deploy:`. Export again.")
+    classes, colors = values.get("classes") or (), values.get("colors") or ()
+    if classes and colors and len(classes) != len(colors):
+        raise InputError(f"{path} has {len(classes)} classes and {len(colors)} colors: there must be as many.")
+    _build(path, values["transforms"])
+    return values
+
+
+def _build(path: str, transforms: list[dict[str, Any]]) -> None:
+    """Try to make the transforms, which say themselves which values they take."""
+    for transform in transforms:
+        rest = {key: value for key, value in transform.items() if key != "type"}
+        try:
+            manager.TRANSFORMS[transform["type"]](**rest)
+        except Exception as error:  # whatever a transform raises about its values
+            why = brief(error)
+            raise InputError(
+                f"{path}: the transform {transform['type']} does not take {_short(rest)} ({why}). Export again."
+            ) from error
+
+
+def _is_name(text: str) -> bool:
+    return text not in ("", os.curdir, os.pardir) and text.isprintable() and not set(text) & {"/", "\\", ":"}
+
+
+def _is_transform(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and all(isinstance(key, str) for key in value)
+        and isinstance(value.get("type"), str)
+        and value["type"] in manager.TRANSFORMS.components_dict
+        and all(map(_is_plain, value.values()))
+    )
+
+
+def _is_plain(value: Any, depth: int = 0) -> bool:
+    if isinstance(value, list):
+        return depth < 3 and len(value) <= _MOST and all(_is_plain(item, depth + 1) for item in value)
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
+def _is_size(value: Any) -> bool:
+    return type(value) is int and -1 <= value < 1 << 16
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, (str, int, float)) and not isinstance(value, bool)
+
+
+def _is_color(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(type(c) is int and 0 <= c <= 255 for c in value)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]} ..."

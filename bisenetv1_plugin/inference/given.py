@@ -1,0 +1,93 @@
+"""What a program hands over as a picture: a path, a file's content, a NumPy array, a PIL image."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any, Iterator, Sequence
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from bisenetv1_plugin.errors import InputError, brief
+from bisenetv1_plugin.inference import sources
+
+KINDS = "a path, the bytes of an image file, a NumPy array, a PIL image, or a list of them"
+
+
+def pixels_of(image: Any, order: str | None = None) -> np.ndarray:
+    """The pixels of one picture: uint8 BGR `[H, W, 3]`, the same for a file, its content and what Pillow makes of it.
+
+    Args:
+        image: see `segmenter.Segmenter.__call__`.
+        order (str, optional): 'RGB' or 'BGR', of an array.
+
+    Raises:
+        InputError: it cannot be read, or is nothing of these; the message says what would do.
+    """
+    if order not in (None, "RGB", "BGR"):
+        raise InputError(f"order is {order!r}; it is 'RGB' or 'BGR'.")
+    if isinstance(image, (str, os.PathLike)):
+        return _of_path(os.fspath(image))
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        try:
+            return sources.decode(bytes(image))
+        except InputError as error:
+            raise InputError(f"these {len(image)} bytes are no image file that can be read ({error}).") from error
+    if isinstance(image, Image.Image):
+        return _of_pillow(image)
+    if isinstance(image, np.ndarray):
+        return _of_array(image, order)
+    raise InputError(f"a picture is {KINDS}, not a {type(image).__name__}.")
+
+
+def named(several: Sequence[Any], order: str | None = None) -> Iterator[tuple[str, np.ndarray]]:
+    """Pairs of what a sentence calls a picture, its path or its place in the list, and its `pixels_of`."""
+    for index, image in enumerate(several):
+        place = f"picture {index}" if len(several) > 1 else "the picture"
+        yield os.fspath(image) if isinstance(image, (str, os.PathLike)) else place, pixels_of(image, order)
+
+
+def _of_path(path: str) -> np.ndarray:
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path):
+        raise InputError(f"{path} is an address, and nothing is downloaded: download the file, or give its bytes.")
+    if os.path.isdir(path):
+        raise InputError(f"{path} is a folder: give a list of the paths of its images.")
+    if path.lower().endswith(sources.VIDEOS):
+        raise InputError(f"{path} is a video: `segmenter.video(path)` goes through its frames.")
+    try:
+        return sources.decode(path)
+    except InputError as error:
+        raise InputError(f"{path} cannot be read ({error}).") from error
+
+
+def _of_pillow(image: Image.Image) -> np.ndarray:
+    """As OpenCV reads the file: upright, transparency dropped, of 16 bits the upper eight."""
+    if 0 in image.size:
+        raise InputError(f"the PIL image has the size {image.size}: it has no pixels.")
+    try:
+        if image.format != "WEBP":  # whose orientation OpenCV, and so PaddleSeg, does not look at
+            image = ImageOps.exif_transpose(image)
+        if image.mode.startswith("I"):
+            gray = np.asarray(image).clip(0, 65535) >> 8
+            image = Image.fromarray(gray.astype("uint8"))
+        elif image.mode == "F":
+            raise InputError("a PIL image of floating point numbers (mode F) has no known range: convert it to mode L.")
+        return np.ascontiguousarray(np.asarray(image.convert("RGB"))[..., ::-1])
+    except sources.READ_ERRORS as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"the PIL image cannot be read ({brief(error)}).") from error
+
+
+def _of_array(array: np.ndarray, order: str | None) -> np.ndarray:
+    if array.dtype != np.uint8:
+        raise InputError(f"the array is {array.dtype}; it must be uint8, with values from 0 to 255.")
+    if array.ndim not in (2, 3) or not array.size or array.shape[2:] not in ((), (3,)):
+        cure = " `array[..., :3]` leaves the transparency away." if array.shape[2:] == (4,) else ""
+        raise InputError(f"the array has the shape {list(array.shape)}; it must be [H, W, 3] or, gray, [H, W].{cure}")
+    if array.ndim == 2:
+        return np.repeat(array[..., np.newaxis], 3, axis=2)
+    if order is None:
+        raise InputError("an array does not say in which order its colours are: give order='RGB' or order='BGR'.")
+    return np.ascontiguousarray(array[..., ::-1] if order == "RGB" else array)

@@ -1,0 +1,87 @@
+"""OpenVINO on the CPU, on the ONNX model of an export."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections import deque
+from typing import Any, Iterable, Iterator
+
+import numpy as np
+
+from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.inference.exported import Export
+from bisenetv1_plugin.libraries import optional_library
+
+
+class OpenVINO:
+    """Runs an export's ONNX model, or its model in 8 bits, on the CPU.
+
+    Args:
+        export (Export): made with `to='onnx'`, or by `quantize --to openvino` or `--to onnx`.
+        device (str): 'cpu'.
+        cpu_threads (int): threads.
+        precision (str): 'fp32', 'bf16' where the processor has it, or 'int8' for a quantised export.
+
+    Raises:
+        InputError: the export or this machine has not what it takes.
+    """
+
+    def __init__(self, export: Export, device: str = "cpu", cpu_threads: int = 1, precision: str = "fp32") -> None:
+        openvino = optional_library("openvino")
+        model = export.openvino or export.onnx_model()
+        if device == "gpu":
+            raise InputError("backend openvino runs on no NVIDIA GPU: choose device cpu.")
+        core = openvino.Core()
+        possible = ("int8",) if export.quantised else ("fp32", "bf16")
+        if precision not in possible:
+            raise InputError(f"precision {precision}: OpenVINO runs {export.path} in {' or '.join(possible)}.")
+        has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if precision == "bf16" and not has_bf16:
+            raise InputError("precision bf16: OpenVINO finds no bf16 in this processor: use fp32.")
+        # Said in all cases: where the processor has bf16, OpenVINO takes it unless told otherwise. What a quantised
+        # model does not have in 8 bits, the attention, needs no better than that.
+        hint = "bf16" if precision == "bf16" or (precision == "int8" and has_bf16) else "f32"
+        self._lock = threading.Lock()
+        self._options = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": cpu_threads}
+        self._compile = functools.partial(core.compile_model, model, "CPU")
+        self._for_many: Any = None
+        try:
+            self._model = self._compile({**self._options, "PERFORMANCE_HINT": "LATENCY"})
+        except Exception as error:
+            raise InputError(f"OpenVINO cannot load {model}: {error}") from error
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """`[N, C, H, W]` float32 -> what the export's `output_op` gives."""
+        with self._lock:  # one request, which refuses a second thread; each run takes all the cores anyway
+            return _checked(self._model(np.ascontiguousarray(images, dtype="float32"))[0], images)
+
+    def stream(self, inputs: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """What `run` gives for each, in order; several at a time, on threads of their own."""
+        if self._for_many is None:
+            self._for_many = self._compile({**self._options, "PERFORMANCE_HINT": "THROUGHPUT"})
+        # One more than run at a time: the next picture waits for a free stream, not for the oldest result.
+        count = self._for_many.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") + 1
+        requests = [self._for_many.create_infer_request() for _ in range(count)]
+        busy: deque[tuple[Any, np.ndarray]] = deque()
+        for images in inputs:
+            if not requests:
+                yield _result(*busy[0])
+                requests.append(busy.popleft()[0])
+            request = requests.pop()
+            request.start_async([np.ascontiguousarray(images, dtype="float32")])
+            busy.append((request, images))
+        while busy:
+            yield _result(*busy.popleft())
+
+
+def _result(request: Any, images: np.ndarray) -> np.ndarray:
+    request.wait()
+    return _checked(request.get_output_tensor().data.copy(), images)  # the next run overwrites it
+
+
+def _checked(output: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """Where the memory does not suffice OpenVINO says nothing, and the output is that of the run before."""
+    if len(output) != len(images) or output.shape[-2:] != images.shape[-2:]:
+        raise MemoryError(f"OpenVINO gave {output.shape} for {images.shape}")
+    return output

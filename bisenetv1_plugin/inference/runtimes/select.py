@@ -1,0 +1,179 @@
+"""Which runtime: the quickest at hand whose answer is right for this export."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any, Callable, Sequence
+
+import numpy as np
+import paddle
+
+from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.inference import probe
+from bisenetv1_plugin.inference.exported import Export
+from bisenetv1_plugin.inference.runtimes.paddle import PaddleInference
+from bisenetv1_plugin.inference.runtimes.table import PRECISIONS, RUNTIMES, Runtime
+
+# The quickest first, as `bisenetv1 benchmark` has it on the CPU.
+ORDER = ("openvino", "onnxruntime", "paddle")
+# Of `precision='auto'`: the least share of pixels equal to fp32's.
+AGREEMENT = 0.99
+
+DEVICES = ("cpu", "gpu")
+
+
+@dataclass
+class Choice:
+    """A runtime, and why.
+
+    Attributes:
+        runtime: ready to run.
+        name: the runtime's and the precision's, such as 'openvino fp32'.
+        passed_over: a sentence for each quicker one that cannot run here or runs wrongly.
+    """
+
+    runtime: Runtime
+    name: str
+    passed_over: list[str]
+
+
+def select(
+    export: Export,
+    backend: str = "auto",
+    device: str | None = None,
+    precision: str | None = None,
+    cpu_threads: int = 1,
+    images: Callable[[], Sequence[np.ndarray]] | None = None,
+    enable_mkldnn: bool | None = None,
+    tensorrt: Callable[[Callable[..., PaddleInference], str], Runtime] | None = None,
+) -> Choice:
+    """The runtime that was asked for; where nothing was, the quickest at hand that is right.
+
+    Args:
+        export (Export): what to run.
+        backend (str): 'auto' or one of `runtimes.RUNTIMES`.
+        device (str, optional): 'cpu' or 'gpu'; default: the GPU where Paddle may be chosen and finds one.
+        precision (str, optional): 'fp32', 'bf16', 'fp16', 'int8', or 'auto' for bf16 where it keeps the masks of
+            `images`; default: fp32, or int8 for a quantised export.
+        cpu_threads (int): threads on the CPU.
+        images (callable, optional): gives a few images `[N, C, H, W]` float32, transformed.
+        enable_mkldnn (bool, optional): Paddle on the CPU uses oneDNN, as by default; whoever says it asks for Paddle.
+        tensorrt (callable, optional): makes the runtime, of a maker of `PaddleInference` and the precision; whoever
+            gives it asks for Paddle.
+
+    Raises:
+        InputError: there is no such choice, or what was asked for cannot run here.
+    """
+    _check_among("backend", backend, ("auto", *RUNTIMES))
+    _check_among("device", device, (None, *DEVICES))
+    _check_among("precision", precision, (None, "auto", *PRECISIONS))
+    precision = precision or export.precision
+    if backend == "auto" and (tensorrt or enable_mkldnn is not None):
+        backend = "paddle"
+    if device is None:
+        # Without TensorRT these are the CPU's.
+        is_free = backend in ("auto", "paddle") and (tensorrt or precision not in ("auto", "bf16", "int8"))
+        device = default_device() if is_free else "cpu"
+    if tensorrt and (backend, device) != ("paddle", "gpu"):
+        raise InputError("TensorRT (--use_trt) is for backend paddle on device gpu.")
+    if not tensorrt and (precision == "fp16" or (precision == "int8" and device == "gpu")):
+        raise InputError(
+            f"precision {precision} is TensorRT's: `bisenetv1 infer --use_trt True` has it, on a GPU (int8: also "
+            "device cpu, without)."
+        )
+    if precision in ("bf16", "auto") and device == "gpu":
+        raise InputError(
+            f"precision {precision} is for device cpu; on the GPU there are fp32 and, with TensorRT, fp16."
+        )
+    if precision == "auto":
+        if backend != "auto":
+            raise InputError("precision auto chooses the runtime as well: leave backend and enable_mkldnn away.")
+        if images is None:
+            raise InputError("precision auto is chosen by the first images of `bisenetv1 infer`: name fp32 or bf16.")
+        return quickest(export, cpu_threads, images())
+    if backend == "auto":
+        return choose(export, device, cpu_threads, precision)
+    make = functools.partial(RUNTIMES[backend], export, device, cpu_threads, precision)
+    if backend == "paddle":
+        make = functools.partial(make, enable_mkldnn=enable_mkldnn is not False)
+    return Choice(tensorrt(make, precision) if tensorrt else make(), _name(backend, precision, device), [])
+
+
+def _name(backend: str, precision: str, device: str) -> str:
+    return f"{backend} {precision}" + " on the GPU" * (device == "gpu")
+
+
+def _check_among(name: str, value: str | None, possible: Sequence[str | None]) -> None:
+    if value not in possible:
+        raise InputError(f"{name} is {value!r}; there are {', '.join(filter(None, possible))}.")
+
+
+def choose(
+    export: Export, device: str, cpu_threads: int, precision: str = "fp32", order: Sequence[str] = ORDER
+) -> Choice:
+    """The first runtime of the order that runs this export rightly.
+
+    In fp32 its answer is compared with the network's own, which `export` has kept; an export without it, one of
+    PaddleSeg's, has Paddle's files only.
+
+    Args:
+        export (Export): what to run.
+        device (str): 'cpu' or 'gpu'; on the GPU it is Paddle.
+        cpu_threads (int): threads on the CPU.
+        precision (str): 'fp32', 'bf16' or 'int8'.
+        order (sequence[str]): names of `runtimes.RUNTIMES`.
+
+    Raises:
+        InputError: none can run it here.
+    """
+    passed_over = []
+    for name in order if device == "cpu" else ["paddle"]:
+        options: dict[str, Any] = {"enable_mkldnn": True} if name == "paddle" and device == "cpu" else {}
+        try:
+            runtime = RUNTIMES[name](export, device, cpu_threads, precision, **options)
+            right = precision != "fp32" or probe.is_right(runtime, export.folder) is not False
+        except (InputError, RuntimeError) as error:  # the latter: it cannot run what it has loaded
+            passed_over.append(f"{name}: {error}")
+            continue
+        if not right:
+            passed_over.append(f"{name}: its answer to the export's probe is not the network's.")
+            continue
+        return Choice(runtime, _name(name, precision, device), passed_over)
+    raise InputError(" ".join(["No runtime runs this export here.", *passed_over]))
+
+
+def quickest(export: Export, cpu_threads: int, images: Sequence[np.ndarray]) -> Choice:
+    """The quickest precision on the CPU whose masks are nearly those of fp32 on these images.
+
+    Args:
+        export (Export): what to run; a quantised one has int8 only.
+        cpu_threads (int): threads.
+        images (sequence[numpy.ndarray]): a few, `[N, C, H, W]` float32, transformed.
+
+    Raises:
+        InputError: nothing can run it here.
+    """
+    if export.quantised:
+        return choose(export, "cpu", cpu_threads, "int8")
+    exact = choose(export, "cpu", cpu_threads)
+    try:
+        reduced = choose(export, "cpu", cpu_threads, "bf16")
+    except InputError as error:
+        return Choice(exact.runtime, exact.name, [*exact.passed_over, str(error)])
+    equal = [np.mean(_mask(reduced.runtime, image) == _mask(exact.runtime, image)) for image in images]
+    if equal and np.mean(equal) >= AGREEMENT:
+        name = f"{reduced.name}, {np.mean(equal):.2%} of the pixels of {len(equal)} images equal to fp32's"
+        return Choice(reduced.runtime, name, reduced.passed_over)
+    reason = f"bf16 keeps {np.mean(equal):.2%} of the pixels, less than {AGREEMENT:.0%}." if equal else "no images."
+    return Choice(exact.runtime, exact.name, [*exact.passed_over, reason])
+
+
+def default_device() -> str:
+    """'gpu' where Paddle has one."""
+    return "gpu" if paddle.device.cuda.device_count() else "cpu"
+
+
+def _mask(runtime: Runtime, image: np.ndarray) -> np.ndarray:
+    output = runtime.run(image)
+    return output.argmax(axis=1) if output.ndim == 4 else output

@@ -1,0 +1,235 @@
+"""Images and videos in: which there are, which cannot be read, and their pixels."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import warnings
+from typing import Iterator, Sequence
+
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from bisenetv1_plugin.errors import InputError, brief
+from bisenetv1_plugin.files import is_stream
+from bisenetv1_plugin.image_files import READ_ERRORS, decode_file, has_reader, is_regular
+from bisenetv1_plugin.inference.video import VIDEOS, Frames, is_camera
+
+_IMAGES = (".jpeg", ".jpg", ".bmp", ".png")  # upstream's
+_CUT_OFF = "copy or download it again"
+_NO_READER = "OpenCV does not read this kind: save it as PNG or JPEG"
+
+# Images of more pixels than Pillow thinks wise run all the same; those of twice as many are left out with a sentence.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+
+def listed(image_path: str, skip: Sequence[str] = ()) -> list[str]:
+    """The files behind a path: an image, a list of images (one a line, what follows it is ignored), or a folder.
+
+    Args:
+        image_path (str): the path.
+        skip (sequence[str]): folders inside of that folder which are left out, such as those of the results.
+
+    Raises:
+        InputError: nothing is there, or no image is named.
+        OSError: a list cannot be read.
+    """
+    if os.path.isdir(image_path):
+        paths = _of_folder(image_path, skip)
+    elif not is_regular(image_path):
+        raise InputError(f"there is no {image_path}: name an image, a list of images or a folder of them.")
+    elif image_path.lower().endswith(_IMAGES) or has_reader(image_path):
+        paths = [image_path]
+    else:
+        paths = _of_list(image_path)
+    if not paths:
+        raise InputError(f"{image_path} names no image; an image ends with {', '.join(_IMAGES)}.")
+    return sorted(set(paths))
+
+
+class Source:
+    """The pictures behind a path, or the frames of a video or camera, as pairs (name, uint8 BGR `[H, W, 3]`).
+
+    Args:
+        image_path (str): an image, a list of images, a folder of them, a video, or the number of a camera.
+        keep_folders (bool): a picture's name is its path from that folder on, with its ending; else the name alone.
+        skip (sequence[str]): see `listed`.
+
+    Attributes:
+        frames (Frames, optional): the video or camera, if it is one.
+        total (int, optional): how many there are; None for a camera and for a video that does not say.
+        paths (list[str]): the files: of the pictures, of their list, or of the video.
+        done (int): how many were read or found unreadable so far.
+        faults (list[str]): a sentence for each that was left out.
+
+    Raises:
+        InputError: nothing is there or can be read, or two results would have the same name.
+    """
+
+    def __init__(self, image_path: str, keep_folders: bool = False, skip: Sequence[str] = ()) -> None:
+        is_video = is_camera(image_path) or (image_path.lower().endswith(VIDEOS) and not os.path.isdir(image_path))
+        self.frames = Frames(image_path) if is_video else None
+        self._unreadable: list[str] = []
+        self._root = _root(image_path) if keep_folders else None
+        self.total: int | None
+        self.paths = [] if os.path.isdir(image_path) or (self.frames and self.frames.live) else [image_path]
+        if self.frames:
+            self.total = self.frames.total
+        else:
+            found = listed(image_path, skip)
+            self.total = len(found)
+            self._paths = [path for path in found if has_reader(path)]
+            self.paths += self._paths
+            readable = set(self._paths)
+            self._unreadable = [left_out(path) for path in found if path not in readable]
+            if not self._paths:
+                raise InputError(f"None of the {len(found)} images of {image_path} can be read: {self._unreadable[0]}")
+            self._check_names()
+        self.rewind()
+
+    def names(self) -> list[str]:
+        """What the pictures are called; of a video or camera, the name that its frames' begin with."""
+        return [self.frames.name] if self.frames else [self._name(path) for path in self._paths]
+
+    def frames_in(self, folder: str) -> list[str]:
+        """The files of a folder that are called as frames of this video: nobody knows how many there will be."""
+        frame = re.compile(re.escape(self.names()[0]) + r"_\d{6,}\.png")
+        there = os.listdir(folder) if os.path.isdir(folder) else []
+        return [os.path.join(folder, name) for name in there if frame.fullmatch(name)]
+
+    def rewind(self) -> None:
+        """Start again."""
+        self.done = len(self._unreadable)
+        self.faults = list(self._unreadable)
+        if self.frames:
+            self.frames.rewind()
+
+    def __iter__(self) -> Iterator[tuple[str, np.ndarray]]:
+        return self._shown(self.frames) if self.frames else self._images()
+
+    def _images(self) -> Iterator[tuple[str, np.ndarray]]:
+        for path in self._paths:
+            self.done += 1
+            try:
+                pixels = decode(path)
+            except InputError as error:
+                self.faults.append(f"{path} cannot be read and was left out ({error}).")
+            else:
+                yield self._name(path), pixels
+
+    def _shown(self, frames: Frames) -> Iterator[tuple[str, np.ndarray]]:
+        for name, pixels in frames:
+            self.done += 1
+            yield name, pixels
+        if frames.fault:
+            self.faults.append(frames.fault)
+
+    def _name(self, path: str) -> str:
+        if self._root is None:
+            return _stem(path)
+        # What a list names outside of its folder gets its whole path, inside of the results' folder.
+        below = os.path.relpath(path, self._root)
+        return os.path.abspath(path).lstrip("/\\") if below.startswith(os.pardir) else below
+
+    def _check_names(self) -> None:
+        seen: dict[str, str] = {}
+        for path in self._paths:
+            name = self._name(path) if self._root is None else os.path.splitext(self._name(path))[0]
+            other = seen.setdefault(name, path)
+            if other != path:
+                raise InputError(f"{other} and {path} would both give {name}.png: run them apart.")
+
+
+def left_out(path: str) -> str:
+    """The sentence for an image that cannot be read."""
+    return f"{path} cannot be read and was left out ({_damage(path) or _NO_READER})."
+
+
+def decode(file: str | bytes) -> np.ndarray:
+    """The pixels of an image file, by its path or its content, as `Source` has them: uint8 BGR `[H, W, 3]`.
+
+    Raises:
+        InputError: it cannot be read; the message is the reason.
+    """
+    # OpenCV fills the lost part of a cut-off image without a word; Pillow says so.
+    why = _damage(file)
+    if why:
+        raise InputError(why)
+    pixels = _decoded(file) if isinstance(file, bytes) else decode_file(file)
+    if pixels is None:
+        raise InputError(_NO_READER)
+    return pixels
+
+
+def _damage(file: str | bytes) -> str:
+    """What Pillow or the system says against a file, and the cure; nothing if it is whole."""
+    try:
+        if isinstance(file, str) and is_stream(file):
+            return "it is no regular file: give a copy of what it holds"
+        if not (len(file) if isinstance(file, bytes) else os.path.getsize(file)):
+            return f"it is empty: {_CUT_OFF}"
+        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
+            image.draft("L", (1, 1))  # a JPEG is read to its end all the same, in half the time
+            image.load()
+    except Image.DecompressionBombError:
+        return f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels: cut it into tiles"
+    except UnidentifiedImageError:
+        return "it is no image, whatever its name says"
+    except PermissionError:
+        return "permission denied: ask for the right to read it"
+    except OSError as error:
+        return error.strerror or f"{brief(error)}: {_CUT_OFF}"
+    except READ_ERRORS as error:
+        return f"{brief(error)}: {_CUT_OFF}"
+    return ""
+
+
+def _decoded(content: bytes) -> np.ndarray | None:
+    try:
+        return cv2.imdecode(np.frombuffer(content, "uint8"), cv2.IMREAD_COLOR)
+    except cv2.error:  # more pixels than it takes, for one
+        return None
+
+
+def _of_folder(folder: str, skip: Sequence[str]) -> list[str]:
+    found: list[str] = []
+    # A folder that may not be looked into is left out by name, as an image is.
+    for inner, folders, names in os.walk(folder, onerror=lambda error: found.append(error.filename)):
+        for left_out in filter(os.path.isdir, skip):
+            folders[:] = [name for name in folders if not os.path.samefile(os.path.join(inner, name), left_out)]
+        if ".ipynb_checkpoints" not in inner:
+            images = (name for name in names if name.lower().endswith(_IMAGES) and not name.startswith("."))
+            found.extend(os.path.join(inner, name) for name in images)
+    return found
+
+
+def _of_list(path: str) -> list[str]:
+    try:
+        with open(path, encoding="utf-8-sig") as file:  # whatever the system's own encoding is
+            text = file.read()
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise InputError(f"{path} is no image that OpenCV reads and no list of images (UTF-8 text): save it as PNG.")
+    folder = os.path.dirname(path)
+    return [_of_line(folder, line.strip()) for line in text.split("\n") if line.strip()]
+
+
+def _of_line(folder: str, line: str) -> str:
+    """The image that a line begins with: the longest that is there, for names may have spaces, or the first word."""
+    for later_words in range(len(line.split())):
+        path = os.path.join(folder, line.rsplit(maxsplit=later_words)[0])
+        if os.path.isfile(path):
+            break
+    return path
+
+
+def _root(image_path: str) -> str:
+    """The folder that the results' names are relative to."""
+    return image_path if os.path.isdir(image_path) else os.path.dirname(os.path.abspath(image_path))
+
+
+def _stem(path: str) -> str:
+    return os.path.splitext(os.path.basename(path))[0]

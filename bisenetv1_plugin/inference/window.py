@@ -1,0 +1,52 @@
+"""Overlays in a window on the screen."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+
+from bisenetv1_plugin.drawing.painter import Painter
+from bisenetv1_plugin.errors import InputError
+
+_QUIT = (ord("q"), ord("Q"), 27)  # 27: Esc
+
+
+class Window:
+    """Shows the latest overlay. `write` may be called from any thread, `show` from the one that made the window.
+
+    Args:
+        title (str): of the window.
+        painter (Painter, optional): the classes' colours and names, for a legend below; default: PaddleSeg's colours.
+
+    Raises:
+        InputError: there is no screen, or this OpenCV knows no windows.
+    """
+
+    def __init__(self, title: str, painter: Painter | None = None) -> None:
+        # Tried in a process of its own: OpenCV's windows end the whole process where there is no screen.
+        code = f"import cv2; cv2.namedWindow({title!r}); cv2.waitKey(1)"
+        tried = subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if tried.returncode:
+            raise InputError("OpenCV can open no window here (is there a screen, and DISPLAY set?): leave --show away.")
+        self._title, self._painter = title, painter or Painter()
+        self._latest: np.ndarray | None = None
+        self._shown = self._ended = False
+
+    def write(self, name: str, mask: np.ndarray, pixels: np.ndarray, seconds: float) -> None:
+        """Take the next picture: `mask` uint8 `[H, W]` over `pixels` uint8 BGR `[H, W, 3]`."""
+        self._latest = self._painter.with_legend(self._painter.overlay(mask, pixels))
+
+    def show(self) -> bool:
+        """Show the latest picture; False once the user has pressed q or Esc or closed the window."""
+        if self._latest is None or self._ended:
+            return not self._ended
+        if self._shown and cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1:
+            self._ended = True
+        else:
+            cv2.imshow(self._title, self._latest)
+            self._shown = True
+            self._ended = cv2.waitKey(1) & 0xFF in _QUIT
+        return not self._ended

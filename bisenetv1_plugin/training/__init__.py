@@ -1,0 +1,1 @@
+"""A configuration, what it builds, and its training."""

@@ -1,0 +1,269 @@
+"""`bisenetv1 verify` says parity where there is parity, and neither where there is none nor where none is shown."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import paddle
+import pytest
+import yaml
+from PIL import Image
+
+from bisenetv1_plugin import Segmenter
+from bisenetv1_plugin.cli import main
+from bisenetv1_plugin.evaluation import parity
+from bisenetv1_plugin.training import builder
+
+pytestmark = pytest.mark.slow
+
+
+def verify(small, exported, *arguments, weights=None, config=None, **environment):
+    """In a process of its own: three runtimes beside the converter and PyTorch are too much company for one."""
+    paths = (config or small.config, weights or small.weights, exported)
+    command = ("verify", *paths, *arguments, "--device", "cpu", "--cpu_threads", 1)
+    return subprocess.run(
+        [sys.executable, "-m", "bisenetv1_plugin", *map(str, command)],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+def changed(small, tmp_path, **tensors):
+    """Weights in which some tensors of the principal head are others."""
+    state = paddle.load(str(small.weights))
+    for name, change in tensors.items():
+        key = f"heads.2.conv_1x1.{name}"
+        state[key] = paddle.to_tensor(change(state[key].numpy()))
+    paddle.save(state, str(tmp_path / "changed.pdparams"))
+    return tmp_path / "changed.pdparams"
+
+
+def test_parity_in_every_runtime(small, dynamic, tmp_path):
+    done = verify(small, dynamic, "--json", tmp_path / "v.json", "--picture", tmp_path / "v.png")
+    assert done.returncode == 0, done.stderr
+    out = done.stdout
+    found = json.loads((tmp_path / "v.json").read_text())
+    assert [entry["name"] for entry in found["runtimes"]] == ["paddle fp32", "onnxruntime fp32", "openvino fp32"]
+    assert found["images"] == 3 and found["predicted_classes"] >= 3
+
+    # PaddleSeg's own evaluation, of the same weights on the same images
+    from paddleseg.core import evaluate
+
+    build = builder.Builder(builder.load_config(str(small.config)))
+    model = builder.trained_model(build, str(small.weights))
+    miou, acc, class_iou, class_acc, _ = evaluate(model, build.val_dataset, num_workers=0, print_detail=False)
+    for entry in found["runtimes"]:
+        assert entry["verdict"] == "parity" and f"{entry['name']}: parity" in out
+        assert entry["agreement"] >= 0.9999 and entry["mean_difference"] <= entry["max_difference"] < 1e-3
+        assert abs(entry["miou"] - miou) < 1e-4 and abs(entry["acc"] - acc) < 1e-4
+    paddle_inference = found["runtimes"][0]
+    assert paddle_inference["class_iou"] == [round(float(value), 4) for value in class_iou]
+    assert paddle_inference["class_acc"] == [round(float(value), 4) for value in class_acc]
+    assert len(Image.open(tmp_path / "v.png").convert("RGB").getcolors(1000000)) > 50
+
+
+def test_a_list_and_bf16(small, logits, tmp_path):
+    (tmp_path / "one.txt").write_text(
+        " ".join(str(small.folder / "data" / part) for part in small.list.read_text().split()[:2]) + "\n"
+    )
+    verify(small, logits, tmp_path / "one.txt", "--precision", "fp32", "bf16", "--json", tmp_path / "v.json")
+    found = json.loads((tmp_path / "v.json").read_text())
+    exact = {entry["name"]: entry for entry in found["runtimes"] if "fp32" in entry["name"]}
+    assert found["images"] == 1 and {entry["verdict"] for entry in exact.values()} == {"parity"}
+    for entry in found["runtimes"]:
+        if "bf16" in entry["name"]:
+            near = abs(entry["miou"] - exact["paddle fp32"]["miou"]) <= 0.003
+            assert entry["max_difference"] > 1e-4 and entry["verdict"] == ("parity" if near else "no parity")
+
+
+def test_an_export_of_other_weights(small, dynamic, tmp_path):
+    weights = changed(small, tmp_path, bias=lambda bias: bias + np.linspace(0, 0.5, len(bias), dtype="float32"))
+    done = verify(small, dynamic, weights=weights)
+    assert done.returncode == 1, done.stderr
+    out = done.stdout
+    assert "paddle fp32: no parity (prediction and inference agree on" in out and "fp32: parity" not in out
+
+
+@pytest.mark.very_slow
+def test_one_class_everywhere_shows_nothing(small, export, tmp_path):
+    weights = changed(small, tmp_path, bias=lambda bias: bias + 1000 * np.eye(len(bias), dtype="float32")[0])
+    exported = export("one_class", weights=weights)
+    done = verify(small, exported, weights=weights)
+    assert done.returncode == 1 and "paddle fp32: parity not shown" in done.stdout, done.stderr
+
+
+@pytest.mark.very_slow
+def test_without_logits_nothing_is_shown(small, dynamic, tmp_path):
+    (tmp_path / "paddle2onnx.py").write_text("raise ImportError('no converter')")
+    done = verify(small, dynamic, PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1, done.stderr
+    assert "paddle fp32: parity\n" in done.stdout
+    assert "onnxruntime fp32: parity not shown (there are no logits to compare.)" in done.stdout
+
+
+def test_refusals(small, dynamic, tmp_path):
+    values = yaml.safe_load(small.config.read_text())
+    values["val_dataset"]["transforms"].insert(0, {"type": "Resize", "target_size": [48, 32]})
+    (tmp_path / "resized.yml").write_text(yaml.safe_dump(values))
+    cases = [
+        ((dynamic,), {"config": tmp_path / "resized.yml"}, "has other transforms than the val_dataset"),
+        ((tmp_path,), {}, "deploy.yaml: name the deploy.yaml of an export"),
+        ((dynamic, tmp_path / "absent.txt"), {}, "is no list of `image label` lines"),
+    ]
+    for arguments, keywords, sentence in cases:
+        done = verify(small, *arguments, **keywords)
+        assert done.returncode == 2 and sentence in done.stderr
+
+
+@pytest.mark.very_slow
+def test_a_fixed_shape_that_does_not_fit(small, export):
+    done = verify(small, export("fixed", "--input_shape", 1, 3, 32, 32))
+    assert done.returncode == 2 and "does not fit: the export takes 32 pixels of height, not 64" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "shift, sentence", [(0.5, "differ on a pixel whose two best classes are 4.0e-01 apart"), (0.0, None)]
+)
+def test_a_clear_pixel_must_not_differ(shift, sentence):
+    """One pixel in 40000, which the share of equal pixels alone would let pass."""
+    logits = np.zeros((3, 200, 200), "float32")
+    logits[1] = 0.4
+    runtime = logits.copy()
+    runtime[2, 0, 0] = shift
+    comparison = parity.Comparison()
+    comparison.add(logits, runtime.argmax(axis=0))
+    assert comparison.agreement >= parity.AGREEMENT
+    assert comparison.fault() is None if sentence is None else sentence in comparison.fault()
+
+
+def test_logits_that_differ_are_a_fault_where_the_masks_are_equal():
+    logits = np.random.RandomState(0).rand(3, 8, 8)
+    comparison = parity.Comparison()
+    comparison.add(logits, logits.argmax(axis=0), logits + 0.25)
+    assert comparison.max_difference == pytest.approx(0.25) == comparison.mean_difference
+    assert "logits differ by up to 2.5e-01" in comparison.fault()
+
+
+@pytest.mark.parametrize(
+    "wrong, miou, sentence",
+    [
+        (0, 0.5, None),
+        (5, 0.5, "agree on 75.00% of the pixels only"),  # a mIoU near the other's proves nothing on its own
+        (0, 0.48, "mIoU differs by 0.0200, more than 0.01 for int8"),
+    ],
+)
+def test_a_reduced_precision_has_its_limits(wrong, miou, sentence):
+    logits = np.zeros((3, 4, 5), "float32")
+    logits[1] = 1
+    mask = np.ones(20, int)
+    mask[:wrong] = 2
+    comparison = parity.Comparison()
+    comparison.add(logits, mask.reshape(4, 5))
+    prediction, inference = (parity.Scores(each, 0.0, np.zeros(3), np.zeros(3)) for each in (0.5, miou))
+    fault = comparison.reduced_fault("int8", prediction, inference)
+    assert fault is None if sentence is None else sentence in fault
+
+
+@pytest.mark.parametrize(
+    "acc, sentence",
+    [
+        (0.370501, None),  # rounds to another fourth decimal than 0.370499
+        (0.37056, "Acc of class 2 is 0.37050 in prediction and 0.37056 in inference"),
+        (float("nan"), "Acc of class 2"),
+    ],
+)
+def test_figures_of_a_class(acc, sentence):
+    def scores(value):
+        return parity.Scores(0.5, 0.5, np.full(3, 0.5), np.array([0.1, 0.2, value]))
+
+    fault = parity.figure_fault(scores(0.370499), scores(acc))
+    assert fault is None if sentence is None else sentence in fault
+
+
+class TestOwnSize:
+    """Against PaddleSeg's own `evaluate` and `inference`, in the pictures' own size."""
+
+    @pytest.fixture(scope="class")
+    def resized(self, small, tmp_path_factory):
+        """The configuration with a network that sees half of every side, and its exports by `output_op`."""
+        folder = tmp_path_factory.mktemp("resized")
+        values = yaml.safe_load(small.config.read_text())
+        values["val_dataset"]["transforms"].insert(0, {"type": "Resize", "target_size": [48, 32]})
+        (folder / "config.yml").write_text(yaml.safe_dump(values))
+        for op in ("argmax", "none", "softmax"):
+            argv = ["export", "--config", folder / "config.yml", "--model_path", small.weights, "--output_op", op]
+            assert main([*map(str, argv), "--save_dir", str(folder / op), "--to", "onnx", "--device", "cpu"]) == 0
+        return folder
+
+    def figures(self, config, weights):
+        from paddleseg.core import evaluate
+
+        cfg = builder.load_config(str(config))
+        build = builder.Builder(cfg)
+        model = builder.trained_model(build, str(weights))
+        options = dict(cfg.test_config)
+        return evaluate(model, build.val_dataset, num_workers=0, print_detail=False, **options)[:2]
+
+    @pytest.mark.parametrize("op", ["argmax", "none", "softmax"])
+    def test_resized(self, op, small, resized, tmp_path):
+        config = resized / "config.yml"
+        done = verify(small, resized / op, "--json", tmp_path / "v.json", config=config)
+        assert done.returncode == 0, done.stdout + done.stderr
+        found = json.loads((tmp_path / "v.json").read_text())
+        miou, acc = self.figures(config, small.weights)
+        assert found["dygraph"]["miou"] == pytest.approx(miou, abs=1e-6)
+        assert found["dygraph"]["acc"] == pytest.approx(acc, abs=1e-6)
+        shares = [entry["own_size"] for entry in found["runtimes"]]
+        if op == "argmax":
+            assert max(shares) < 0.999 and "infer enlarges the mask" in done.stdout
+            assert f"{1 - min(shares):.4%} of the pixels differ" in done.stdout
+        else:
+            assert min(shares) >= 0.9999 and found["otherwise"] is None
+            assert all(abs(entry["miou"] - miou) < 1e-4 for entry in found["runtimes"])
+
+    @pytest.mark.parametrize("op", ["none", "softmax"])
+    def test_infer_writes_what_predict_sees(self, op, small, resized, tmp_path):
+        argv = ["infer", "--config", resized / op / "deploy.yaml", "--image_path", small.images, "--with_argmax"]
+        assert main([*map(str, argv), "--save_dir", str(tmp_path / "a"), "--device", "cpu"]) == 0
+        argv = ["predict", "--config", resized / "config.yml", "--model_path", small.weights]
+        argv += ["--image_path", small.images, "--save_dir", tmp_path / "b", "--device", "cpu"]
+        assert main([*map(str, argv)]) == 0
+        segmenter = Segmenter(resized / op)
+        for path in small.images.iterdir():
+            expected = np.asarray(Image.open(tmp_path / "b" / "pseudo_color_prediction" / path.name))
+            assert (np.asarray(Image.open(tmp_path / "a" / path.name)) == expected).mean() > 0.9999
+            result = segmenter(path, scores=True)
+            assert (result.mask == expected).mean() > 0.9999
+            assert np.array_equal(result.scores.argmax(axis=0), result.mask)
+
+    def test_sliding(self, small, dynamic, tmp_path):
+        values = yaml.safe_load(small.config.read_text())
+        values["test_config"] = {"is_slide": True, "crop_size": [48, 32], "stride": [32, 24]}
+        (tmp_path / "config.yml").write_text(yaml.safe_dump(values))
+        done = verify(small, dynamic, "--json", tmp_path / "v.json", config=tmp_path / "config.yml")
+        found = json.loads((tmp_path / "v.json").read_text())
+        miou, acc = self.figures(tmp_path / "config.yml", small.weights)
+        assert found["dygraph"]["miou"] == pytest.approx(miou, abs=1e-6)
+        assert done.returncode == 0 and "val and predict slide a window" in done.stdout
+        assert all(entry["own_size"] < 0.99 for entry in found["runtimes"])
+
+
+@pytest.mark.parametrize(
+    "values, sentence",
+    [
+        ({"num_workers": 2}, "test_config.num_workers is nothing that PaddleSeg's evaluation knows"),
+        ({"aug_eval": True, "scales": 1}, None),
+        ({"aug_pred": False, "custom_color": [0, 0, 0, 9, 9, 9]}, None),
+    ],
+)
+def test_what_a_configuration_says_of_the_evaluation(values, sentence, small, tmp_path, capsys):
+    config = tmp_path / "config.yml"
+    config.write_text(yaml.safe_dump({**yaml.safe_load(small.config.read_text()), "test_config": values}))
+    flags = ["--config", str(config), "--model_path", str(small.weights), "--device", "cpu"]
+    images = ["--image_path", str(small.images), "--save_dir", str(tmp_path / "out")]
+    for argv in (["val", *flags], ["predict", *flags, *images]):
+        assert main(argv) == (2 if sentence else 0)
+        assert not sentence or sentence in capsys.readouterr().err

@@ -1,0 +1,93 @@
+"""Work ahead and behind keeps its order, its bounds and its errors."""
+
+import threading
+import time
+
+import pytest
+
+from bisenetv1_plugin.inference.pipeline import Behind, ahead
+
+
+def test_ahead_keeps_the_order_and_stays_within_its_bound():
+    made = []
+
+    def items():
+        for number in range(20):
+            made.append(number)
+            yield number
+
+    seen = []
+    for item in ahead(items(), 3):
+        time.sleep(0.005)
+        # three in the queue, one in the maker's hand
+        assert len(made) <= item + 1 + 3 + 1
+        seen.append(item)
+    assert seen == list(range(20))
+
+
+def test_ahead_works_while_others_do():
+    second = threading.Event()
+
+    def items():
+        yield 1
+        second.set()
+        yield 2
+
+    found = ahead(items(), 2)
+    assert next(found) == 1
+    assert second.wait(5), "nobody has asked for the second, and it is made"
+    assert list(found) == [2]
+
+
+def test_what_making_raises_is_raised_in_its_place():
+    def items():
+        yield 1
+        raise KeyError("broken")
+
+    found = ahead(items(), 2)
+    assert next(found) == 1
+    with pytest.raises(KeyError, match="broken"):
+        next(found)
+
+
+def test_an_early_end_leaves_no_thread():
+    before = threading.active_count()
+    found = ahead(iter(range(1000)), 2)
+    assert next(found) == 0
+    found.close()
+    assert threading.active_count() == before
+
+
+def test_behind_keeps_the_order_and_stays_within_its_bound():
+    begun, done = [], []
+
+    def slow(item):
+        begun.append(item)
+        time.sleep(0.005)
+        done.append(item)
+
+    with Behind(slow, 2) as behind:
+        for item in range(20):
+            behind.do(item)
+            assert item + 1 - len(done) <= 2 + 1
+    assert done == list(range(20))
+
+
+def test_what_it_does_behind_is_raised():
+    def fail(item):
+        raise OSError(f"no room for {item}")
+
+    with pytest.raises(OSError, match="no room for 0"), Behind(fail, 1) as behind:
+        for item in range(3):
+            behind.do(item)
+    with pytest.raises(OSError, match="no room for 0"), Behind(fail, 5) as behind:
+        behind.do(0)
+
+
+def test_an_error_of_the_block_itself_comes_first():
+    def fail(_):
+        raise OSError("later")
+
+    with pytest.raises(KeyError), Behind(fail, 5) as behind:
+        behind.do(0)
+        raise KeyError("first")

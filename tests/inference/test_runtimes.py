@@ -1,0 +1,342 @@
+"""One export in Paddle Inference, ONNX Runtime and OpenVINO: the same masks, and sentences for what is not there."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import paddle
+import pytest
+import yaml
+from PIL import Image
+
+from bisenetv1_plugin.cli import main
+from bisenetv1_plugin.drawing import painter
+from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.inference.exported import Export
+from bisenetv1_plugin.inference.runtimes.table import RUNTIMES
+from bisenetv1_plugin.inference.sources import decode
+
+
+def infer(deploy, image_path, save_dir, *arguments):
+    flags = ["--config", deploy / "deploy.yaml", "--image_path", image_path, "--save_dir", save_dir, "--device", "cpu"]
+    return main([str(argument) for argument in ("infer", *flags, "--cpu_threads", 1, *arguments)])
+
+
+def masks(folder):
+    return {path.stem: np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))}
+
+
+def normalized(pixels):
+    """What `Normalize` makes of an RGB image, in the network's layout."""
+    return ((pixels.astype("float32") / 255 - 0.5) / 0.5).transpose(2, 0, 1)[np.newaxis]
+
+
+def dygraph(model, path):
+    model.eval()
+    with paddle.no_grad():
+        return model(paddle.to_tensor(normalized(np.asarray(Image.open(path)))))[0].numpy()[0]
+
+
+@pytest.fixture(scope="module")
+def pictures(small):
+    """The scenes, one of them cropped to a size that no stride divides."""
+    folder = small.folder / "pictures"
+    shutil.copytree(small.images, folder)
+    first = sorted(folder.glob("*.png"))[0]
+    Image.open(first).crop((0, 0, 93, 61)).save(first)
+    return folder
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+@pytest.mark.parametrize("flags", [["paddle"], ["paddle", "--enable_mkldnn", "True"], ["onnxruntime"], ["openvino"]])
+def test_every_runtime_gives_the_network_s_masks(small, dynamic, pictures, tmp_path, flags, batch_size):
+    assert infer(dynamic, pictures, tmp_path, "--batch_size", batch_size, "--backend", *flags) == 0
+    found = masks(tmp_path)
+    assert len(found) == 3 and {mask.shape for mask in found.values()} == {(64, 96), (61, 93)}
+    for name, mask in found.items():
+        expected = dygraph(small.model, pictures / f"{name}.png").argmax(axis=0)
+        assert len(np.unique(expected)) >= 3
+        assert (mask == expected).mean() >= 0.9999
+
+
+@pytest.mark.parametrize("backend", ["paddle", "openvino"])
+def test_bf16_is_near_and_not_equal(small, logits, backend):
+    path = sorted(small.images.iterdir())[0]
+    expected = dygraph(small.model, path)
+    export = Export(logits / "deploy.yaml")
+    try:
+        runtime = RUNTIMES[backend](export, precision="bf16")
+    except InputError as error:
+        assert "AVX-512" in str(error) or "no bf16 in this processor" in str(error)
+        return
+    difference = np.abs(runtime.run(export.prepare(decode(str(path))).image[np.newaxis])[0] - expected).max()
+    assert 1e-4 < difference / np.abs(expected).max() < 0.1
+
+
+def bisenetv1(*arguments):
+    command = [sys.executable, "-m", "bisenetv1_plugin", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def quantize(small, save_dir, *arguments):
+    """In a process of its own: Paddle reads at its import which kind of program to write."""
+    flags = ["--config", small.config, "--model_path", small.weights, "--save_dir", save_dir]
+    return bisenetv1("quantize", *flags, "--to", "paddle", "--batch_nums", 1, *arguments)
+
+
+@pytest.mark.very_slow
+def test_int8_is_near_and_a_quarter_of_the_size(small, dynamic, tmp_path):
+    done = quantize(small, tmp_path / "int8")
+    if paddle.__version__ >= "3.2":  # writes no program that its quantiser reads
+        assert done.returncode == 2 and "Quantise with Paddle 2.6.2" in done.stderr
+        assert not list((tmp_path / "int8").iterdir())
+        return
+    assert done.returncode == 0, done.stderr[-2000:]
+    written = {"deploy.yaml", "model.pdmodel", "model.pdiparams", "quantize.log"}
+    assert {path.name for path in (tmp_path / "int8").iterdir()} == written
+    sizes = [(folder / "model.pdiparams").stat().st_size for folder in (tmp_path / "int8", dynamic)]
+    assert sizes[0] < 0.3 * sizes[1]
+    flags = ["--config", tmp_path / "int8/deploy.yaml", "--image_path", small.images, "--save_dir", tmp_path / "masks"]
+    done = bisenetv1("infer", *flags, "--device", "cpu", "--precision", "int8", "--verbose")
+    assert done.returncode == 0, done.stderr[-2000:]
+    # Such a sum is wrong: of a trained network's pixels 46 % were right with it, 87 % without. This one shows little.
+    summed = re.findall(r"quantized (\d+) fused_conv2d ops with residual connection", done.stderr)
+    assert summed == ["0"], "Paddle's log counts the convolutions that add their block's residual"
+    assert infer(dynamic, small.images, tmp_path / "exact") == 0
+    found, exact = masks(tmp_path / "masks"), masks(tmp_path / "exact")
+    agreement = np.mean([found[name] == exact[name] for name in exact])
+    assert len(exact) == 3 and 0.9 < agreement < 1, "8 bits, so near and not equal"
+    flags = ["--precision", "int8", "--device", "cpu", "--json", tmp_path / "verify.json"]
+    main([str(word) for word in ("verify", small.config, small.weights, tmp_path / "int8", *flags)])
+    (verified,) = json.loads((tmp_path / "verify.json").read_text())["runtimes"]
+    assert verified["name"] == "paddle int8" and verified["verdict"] != "parity not shown"
+    assert verified["agreement"] == pytest.approx(agreement)
+
+
+@pytest.mark.slow
+def test_calibration_wants_images(small, tmp_path):
+    done = quantize(small, tmp_path / "int8", "--batch_size", 2)
+    assert done.returncode == 2 and "ask for 2 images; the train_dataset has 1" in done.stderr
+
+
+@pytest.mark.parametrize("backend", RUNTIMES)
+def test_logits_are_the_network_s(small, logits, backend):
+    path = sorted(small.images.iterdir())[0]
+    export = Export(logits / "deploy.yaml")
+    image = export.prepare(decode(str(path))).image[np.newaxis]
+    expected = dygraph(small.model, path)
+    assert np.abs(RUNTIMES[backend](export).run(image)[0] - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+def test_the_onnx_model_lies_beside_deploy_yaml(dynamic):
+    import onnxruntime
+
+    deploy = yaml.safe_load((dynamic / "deploy.yaml").read_text())["Deploy"]
+    assert deploy["onnx"] == "model.onnx" and (dynamic / deploy["model"]).is_file()
+    session = onnxruntime.InferenceSession(str(dynamic / "model.onnx"), providers=["CPUExecutionProvider"])
+    channels = session.get_inputs()[0].shape[1]
+    sizes = [size for i, size in enumerate(session.get_inputs()[0].shape) if i != 1]
+    assert channels == 3 and not [size for size in sizes if isinstance(size, int) and size > 0]
+    assert not [path for path in dynamic.iterdir() if path.name.startswith(".")]
+
+
+def refuse(*_, **__):
+    raise SystemExit(-1)  # as paddle2onnx 2.1.0 does
+
+
+@pytest.mark.parametrize("fault", [refuse, lambda *_, **__: b""])
+@pytest.mark.slow
+def test_nothing_is_written_where_the_converter_fails(small, tmp_path, capsys, monkeypatch, fault):
+    import paddle2onnx
+
+    monkeypatch.setattr(paddle2onnx, "export", fault)
+    flags = ["--config", small.config, "--model_path", small.weights, "--save_dir", tmp_path / "ex", "--device", "cpu"]
+    assert main([str(argument) for argument in ("export", *flags, "--to", "onnx")]) == 2
+    assert "cannot convert this network" in capsys.readouterr().err
+    assert not (tmp_path / "ex").exists() or not list((tmp_path / "ex").iterdir())
+
+
+@pytest.mark.slow
+def test_a_missing_converter_is_named(small, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "paddle2onnx", None)
+    flags = ["--config", small.config, "--model_path", small.weights, "--save_dir", tmp_path, "--device", "cpu"]
+    assert main([str(argument) for argument in ("export", *flags, "--to", "onnx")]) == 2
+    assert f"For Paddle {paddle.__version__}: pip install" in capsys.readouterr().err
+
+
+def test_colours_and_overlays(small, dynamic, tmp_path):
+    assert infer(dynamic, small.images, tmp_path, "--overlay") == 0
+    for name, mask in masks(tmp_path).items():
+        indexed = Image.open(tmp_path / "color" / f"{name}.png")
+        assert indexed.mode == "P" and (np.asarray(indexed) == mask).all()  # as PaddleSeg's tools write it
+        color = np.asarray(indexed.convert("RGB"))
+        assert (color == painter.palette(256)[mask]).all()
+        image = np.asarray(Image.open(small.images / f"{name}.png"))
+        overlay = np.asarray(Image.open(tmp_path / "overlay" / f"{name}.png"))[: image.shape[0]]  # above the legend
+        assert np.abs(overlay - (image * 0.5 + color * 0.5)).max() <= 1
+        assert Image.open(tmp_path / f"{name}.png").mode == "L"
+
+
+def test_a_cut_off_image_is_named_and_the_others_run(small, dynamic, tmp_path, capsys):
+    shutil.copytree(small.images, tmp_path / "images")
+    first = sorted((tmp_path / "images").iterdir())[0]
+    Image.open(first).save(tmp_path / "images" / "cut.jpg")
+    whole = (tmp_path / "images" / "cut.jpg").read_bytes()
+    (tmp_path / "images" / "cut.jpg").write_bytes(whole[: len(whole) * 2 // 3])
+    assert infer(dynamic, tmp_path / "images", tmp_path / "masks", "--batch_size", 2) == 1
+    assert "cut.jpg cannot be read and was left out (image file is truncated" in capsys.readouterr().err
+    assert len(masks(tmp_path / "masks")) == 3
+
+
+def test_a_broken_chunk_is_named_and_the_others_run(small, dynamic, tmp_path, capsys):
+    folder = tmp_path / "images"
+    shutil.copytree(small.images, folder)
+    first = sorted(folder.iterdir())[0]
+    Image.fromarray(np.random.RandomState(0).randint(0, 256, (200, 200, 3), "uint8")).save(first)
+    whole = first.read_bytes()
+    second = whole.index(b"IDAT", whole.index(b"IDAT") + 4)
+    first.write_bytes(whole[:second] + bytes(4) + whole[second + 4 :])
+    assert infer(dynamic, folder, tmp_path / "masks") == 1
+    assert len(masks(tmp_path / "masks")) == 2
+    assert first.name in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_deploy_yaml(small, tmp_path, capsys):
+    for content in (small.config.read_bytes(), b"\x80\x02\xff", b"a: [", b""):
+        (tmp_path / "deploy.yaml").write_bytes(content)
+        assert infer(tmp_path, small.images, tmp_path / "masks") == 2
+        assert "is not the deploy.yaml of an export" in capsys.readouterr().err
+    (tmp_path / "config.yml").write_text("model:\n\ttype: BiSeNetV1")
+    flags = ["--config", tmp_path / "config.yml", "--model_path", small.weights, "--device", "cpu"]
+    assert main([str(word) for word in ("export", *flags)]) == 2
+    assert "config.yml" in capsys.readouterr().err
+
+
+def test_an_image_that_does_not_fit_the_export_is_named(logits, pictures, tmp_path, capsys):
+    assert infer(logits, pictures, tmp_path, "--with_argmax") == 1
+    odd = sorted(pictures.iterdir())[0].stem
+    assert f"{odd} was left out: the export takes 64 pixels of height, not 61" in capsys.readouterr().err
+    assert len(masks(tmp_path)) == 2
+
+
+@pytest.fixture(scope="module")
+def video(small):
+    path = small.folder / "drive.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (96, 64))
+    for image in sorted(small.images.iterdir()):
+        writer.write(cv2.imread(str(image)))
+    writer.release()
+    return path
+
+
+def test_frames_of_a_video_are_as_images(dynamic, video, tmp_path):
+    assert infer(dynamic, video, tmp_path / "video", "--batch_size", 2) == 0
+    (tmp_path / "frames").mkdir()
+    capture = cv2.VideoCapture(str(video))
+    for index in range(1, 4):
+        cv2.imwrite(str(tmp_path / "frames" / f"drive_{index:06d}.png"), capture.read()[1])
+    assert infer(dynamic, tmp_path / "frames", tmp_path / "images") == 0
+    frames, images = masks(tmp_path / "video"), masks(tmp_path / "images")
+    assert sorted(frames) == sorted(images) == [f"drive_{index:06d}" for index in range(1, 4)]
+    assert all((frames[name] == images[name]).all() for name in images)
+
+
+def test_no_video(dynamic, tmp_path, capsys):
+    (tmp_path / "no.mp4").write_bytes(b"no video")
+    assert infer(dynamic, tmp_path / "no.mp4", tmp_path / "masks") == 2
+    assert "a video that OpenCV cannot open" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "flags, sentence",
+    [
+        (["--backend", "onnxruntime", "--precision", "bf16"], "ONNX Runtime computes this model in fp32 only"),
+        (["--precision", "fp16"], "precision fp16 is TensorRT's"),
+        (["--precision", "int8"], "is no quantised export; make one with `bisenetv1 quantize`"),
+        (["--use_trt", "True"], "(--use_trt) is for backend paddle on device gpu"),
+        (["--backend", "openvino", "--device", "gpu"], "backend openvino runs on no NVIDIA GPU"),
+    ],
+)
+def test_refusals_are_sentences(small, dynamic, tmp_path, capsys, flags, sentence):
+    assert infer(dynamic, small.images, tmp_path / "masks", *flags) == 2
+    assert sentence in capsys.readouterr().err and not (tmp_path / "masks").exists()
+
+
+@pytest.mark.skipif(paddle.is_compiled_with_cuda(), reason="what a machine without a GPU says")
+@pytest.mark.parametrize(
+    "backend, sentence", [("paddle", "needs paddlepaddle-gpu"), ("onnxruntime", "onnxruntime-gpu")]
+)
+def test_no_gpu(small, dynamic, tmp_path, capsys, backend, sentence):
+    assert infer(dynamic, small.images, tmp_path / "masks", "--device", "gpu", "--backend", backend) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_a_fixed_batch_and_missing_argmax(small, logits, tmp_path, capsys):
+    assert infer(logits, small.images, tmp_path / "masks", "--with_argmax", "--batch_size", 2) == 2
+    assert "this export was made for 1" in capsys.readouterr().err
+    assert infer(logits, small.images, tmp_path / "masks") == 2
+    assert "give --with_argmax" in capsys.readouterr().err
+
+
+def test_two_images_of_one_name(small, dynamic, tmp_path, capsys):
+    image = sorted(small.images.iterdir())[0]
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(image, tmp_path / folder / "same.png")
+    assert infer(dynamic, tmp_path, tmp_path / "masks") == 2
+    assert "would both give same.png" in capsys.readouterr().err
+
+
+def test_an_export_without_onnx(small, dynamic, tmp_path, capsys):
+    shutil.copytree(dynamic, tmp_path / "ex")
+    deploy = yaml.safe_load((tmp_path / "ex" / "deploy.yaml").read_text())
+    del deploy["Deploy"]["onnx"]
+    (tmp_path / "ex" / "deploy.yaml").write_text(yaml.safe_dump(deploy))
+    assert infer(tmp_path / "ex", small.images, tmp_path / "masks", "--backend", "openvino") == 2
+    assert "export with `bisenetv1 export --to onnx`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_a_missing_runtime_is_named(dynamic, monkeypatch, backend):
+    monkeypatch.setitem(sys.modules, backend, None)
+    with pytest.raises(InputError, match=rf"needs the package {backend}: pip install"):
+        RUNTIMES[backend](Export(dynamic / "deploy.yaml"))
+
+
+_TOO_LARGE = """
+import resource, sys
+import numpy as np
+from bisenetv1_plugin.inference.exported import Export
+from bisenetv1_plugin.inference.engine import naming_memory
+from bisenetv1_plugin.inference.runtimes.table import RUNTIMES
+from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.machine import memory
+
+runtime = RUNTIMES[sys.argv[2]](Export(sys.argv[1]), cpu_threads=2)
+small, large = np.zeros((1, 3, 64, 64), "float32"), np.zeros((1, 3, 4800, 7200), "float32")
+runs = {"one": runtime.run, "many": lambda images: list(runtime.stream([images]))}
+for run in runs.values():
+    run(small)
+resource.setrlimit(resource.RLIMIT_AS, (memory("VmSize") + 900 * 2**20,) * 2)
+for name, run in runs.items():
+    try:
+        with naming_memory():
+            run(large)
+    except InputError as error:
+        print(name, error)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", RUNTIMES)
+def test_too_little_memory_is_said(dynamic, backend):
+    """OpenVINO says nothing, and gives the masks of the picture before; ONNX Runtime has an exception of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", _TOO_LARGE, str(dynamic / "deploy.yaml"), backend], stdout=subprocess.PIPE, text=True
+    )
+    sentence = "it needs more memory than there is; make it smaller, or cut it into tiles."
+    assert [line for line in done.stdout.splitlines() if sentence in line] == [f"one {sentence}", f"many {sentence}"]

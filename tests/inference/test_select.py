@@ -1,0 +1,212 @@
+"""Without a flag: the quickest runtime whose answer is right, and int8 for the runtimes that have it."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from bisenetv1_plugin.cli import main
+from bisenetv1_plugin.inference import probe
+from bisenetv1_plugin.inference.exported import Export
+from bisenetv1_plugin.inference.runtimes import select
+from bisenetv1_plugin.inference.runtimes.table import RUNTIMES
+from bisenetv1_plugin.machine import cores
+
+
+def run(*words):
+    return main([str(word) for word in words])
+
+
+def infer(export, small, out, *flags):
+    return run("infer", "--config", export / "deploy.yaml", "--image_path", small.images, "--save_dir", out, *flags)
+
+
+def masks(folder):
+    return {path.stem: np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))}
+
+
+class Wrong:
+    """A runtime that is quick and says that everything is the first class."""
+
+    def __init__(self, export, device, cpu_threads, precision, **_):
+        pass
+
+    def run(self, images):
+        return np.zeros((len(images), *images.shape[2:]), "int32")
+
+    def stream(self, inputs):
+        return map(self.run, inputs)
+
+
+@pytest.mark.slow
+def test_the_default_says_what_it_takes_and_gives_the_same_masks(small, dynamic, tmp_path, capsys):
+    assert infer(dynamic, small, tmp_path / "auto", "--device", "cpu", "--cpu_threads", 1) == 0
+    assert "openvino fp32, 1 threads" in capsys.readouterr().out
+    assert infer(dynamic, small, tmp_path / "paddle", "--device", "cpu", "--enable_mkldnn", "False") == 0
+    assert "paddle fp32" in capsys.readouterr().out, "a flag that only Paddle has asks for Paddle"
+    found, expected = masks(tmp_path / "auto"), masks(tmp_path / "paddle")
+    assert len(expected) == 3 and all((found[name] == expected[name]).mean() >= 0.9999 for name in expected)
+
+
+def test_a_runtime_that_is_wrong_is_passed_over(small, dynamic, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(RUNTIMES, "openvino", Wrong)
+    assert infer(dynamic, small, tmp_path, "--device", "cpu") == 0
+    out = capsys.readouterr().out
+    assert "not openvino: its answer to the export's probe is not the network's." in out and "onnxruntime fp32" in out
+    assert {len(np.unique(mask)) for mask in masks(tmp_path).values()} != {1}
+
+
+def test_without_other_libraries_it_is_paddle(small, dynamic, tmp_path, capsys, monkeypatch):
+    for name in ("openvino", "onnxruntime"):
+        monkeypatch.setitem(__import__("sys").modules, name, None)
+    assert infer(dynamic, small, tmp_path, "--device", "cpu") == 0
+    out = capsys.readouterr().out
+    assert "not openvino: " in out and "needs the package openvino" in out and "paddle fp32" in out
+
+
+@pytest.mark.parametrize("backend", RUNTIMES)
+def test_the_probe_is_the_network_s_answer(dynamic, logits, backend):
+    for folder in (dynamic, logits):
+        assert probe.is_right(RUNTIMES[backend](Export(folder / "deploy.yaml")), folder) is True
+
+
+def test_an_export_of_upstream_has_no_probe(dynamic, tmp_path):
+    assert probe.is_right(Wrong(None, None, None, None), tmp_path) is None
+
+
+@pytest.mark.parametrize("backend", RUNTIMES)
+def test_many_are_as_one(dynamic, backend):
+    """In order, and none overwrites another."""
+    runtime = RUNTIMES[backend](Export(dynamic / "deploy.yaml"), cpu_threads=2)
+    random = np.random.RandomState(0)
+    sizes = [(64, 96), (64, 96), (32, 64), (64, 96), (96, 64), (64, 96), (64, 96)]
+    images = [random.uniform(-1, 1, (1, 3, *size)).astype("float32") for size in sizes]
+    found = list(runtime.stream(iter(images)))
+    assert len(found) == len(images)
+    for image, output in zip(images, found):
+        assert (output == runtime.run(image)).all()
+
+
+def test_precision_auto_is_verified(small, dynamic, tmp_path, capsys, monkeypatch):
+    assert infer(dynamic, small, tmp_path / "a", "--device", "cpu", "--precision", "auto") == 0
+    out = capsys.readouterr().out
+    assert "bf16, " in out and "of the pixels of 3 images equal" in out or "fp32" in out
+    monkeypatch.setattr(select, "AGREEMENT", 1.01)  # nothing is good enough
+    assert infer(dynamic, small, tmp_path / "b", "--device", "cpu", "--precision", "auto") == 0
+    assert " fp32, " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "to, backends",
+    [
+        ("openvino", ["openvino"]),
+        pytest.param("onnx", ["onnxruntime", "openvino"], marks=pytest.mark.very_slow),
+    ],
+)
+@pytest.mark.slow
+def test_int8(small, dynamic, tmp_path, to, backends):
+    pytest.importorskip("nncf")
+    flags = ["--config", small.config, "--model_path", small.weights, "--save_dir", tmp_path / "int8", "--to", to]
+    assert run("quantize", *flags) == 0
+    deploy = yaml.safe_load((tmp_path / "int8" / "deploy.yaml").read_text())["Deploy"]
+    assert deploy["precision"] == "int8" and not {"model", "params"} & deploy.keys()
+    assert deploy["classes"] == ["flat", "construction", "nature", "sky", "vehicle"]
+    sizes = [
+        sum(path.stat().st_size for path in folder.iterdir() if path.suffix in (".bin", ".onnx"))
+        for folder in (tmp_path / "int8", dynamic)
+    ]
+    assert sizes[0] < 0.3 * sizes[1]
+    assert infer(dynamic, small, tmp_path / "exact", "--device", "cpu") == 0
+    exact = masks(tmp_path / "exact")
+    for backend in backends:
+        out = tmp_path / backend
+        assert infer(tmp_path / "int8", small, out, "--device", "cpu", "--backend", backend) == 0
+        agreement = np.mean([masks(out)[name] == exact[name] for name in exact])
+        assert 0.9 < agreement < 1, "8 bits, so near and not equal"
+    run(
+        *("verify", small.config, small.weights, tmp_path / "int8", "--precision", "int8", "--device", "cpu"),
+        *("--json", tmp_path / "verify.json"),
+    )
+    verified = json.loads((tmp_path / "verify.json").read_text())["runtimes"]
+    assert {entry["name"] for entry in verified} == {f"{backend} int8" for backend in backends}
+    assert all(entry["agreement"] > 0.9 for entry in verified)
+
+
+@pytest.mark.slow
+def test_an_export_in_int8_says_what_runs_it(small, dynamic, tmp_path, capsys):
+    pytest.importorskip("nncf")
+    flags = ["--config", small.config, "--model_path", small.weights, "--save_dir", tmp_path / "int8"]
+    assert run("quantize", *flags, "--to", "openvino") == 0
+    assert infer(tmp_path / "int8", small, tmp_path / "m", "--device", "cpu", "--backend", "paddle") == 2
+    assert "is for another runtime" in capsys.readouterr().err
+    assert infer(tmp_path / "int8", small, tmp_path / "m", "--device", "cpu", "--precision", "fp32") == 2
+    assert "OpenVINO runs" in capsys.readouterr().err
+
+
+@pytest.mark.very_slow
+def test_the_benchmark_measures_what_runs_here(dynamic, tmp_path, capfd):
+    flags = ["--sizes", "96x64", "--turns", "2", "--json", tmp_path / "b.json", "--picture", tmp_path / "b.png"]
+    assert run("benchmark", dynamic, *flags) == 0
+    out = capfd.readouterr().out
+    assert all(line.startswith("| ") or line.startswith("|---") for line in out.splitlines()), "nothing but the table"
+    measured = json.loads((tmp_path / "b.json").read_text())
+    assert [entry["name"] for entry in measured][:1] == [f"{dynamic}, paddle"]
+    for entry in measured:
+        assert entry["fault"] or (len(entry["milliseconds"]) == 4 and entry["memory_bytes"] > 1e8)
+        assert entry["fault"] or f"| {entry['name']}, 96x64, {cores()} threads |" in out
+        assert entry["fault"] or len(entry["images_per_second"]) == 2
+    assert sum(not entry["fault"] for entry in measured) >= 4
+    assert Image.open(tmp_path / "b.png").width > 500
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "precision", "backend"),
+    [
+        ("auto", "bf16", "openvino"),
+        ("auto", "int8", "openvino"),
+        ("auto", "auto", "openvino"),
+        ("auto", None, "paddle"),
+        ("onnxruntime", None, "onnxruntime"),
+    ],
+)
+def test_beside_a_gpu_what_only_the_cpu_has_runs_there(dynamic, monkeypatch, asked_for, precision, backend):
+    monkeypatch.setattr(select, "default_device", lambda: "gpu")
+    asked = []
+
+    def made(name):
+        def make(export, device, cpu_threads, precision, **_):
+            asked.append((name, device))
+            return Wrong(export, device, cpu_threads, precision)
+
+        return make
+
+    for name in ("openvino", "onnxruntime", "paddle"):
+        monkeypatch.setitem(RUNTIMES, name, made(name))
+    monkeypatch.setattr(probe, "is_right", lambda *_: True)
+    image = np.zeros((1, 3, 32, 32), "float32")
+    export = Export(str(dynamic / "deploy.yaml"))
+    name = select.select(export, asked_for, precision=precision, images=lambda: [image]).name
+    assert asked[0] == (backend, "gpu" if backend == "paddle" else "cpu")
+    assert name.startswith(backend) and ("on the GPU" in name) == (backend == "paddle")
+
+
+def test_a_runtime_that_fails_at_its_first_run_is_passed_over(small, dynamic, tmp_path, capsys, monkeypatch):
+    class Failing(Wrong):
+        def run(self, images):
+            raise RuntimeError("an operator that it does not know")
+
+    monkeypatch.setitem(RUNTIMES, "openvino", Failing)
+    assert infer(dynamic, small, tmp_path, "--device", "cpu") == 0
+    out = capsys.readouterr().out
+    assert "not openvino: an operator that it does not know" in out and "onnxruntime fp32" in out
+
+
+def test_a_damaged_probe_is_named(small, dynamic, tmp_path, capsys):
+    damaged = tmp_path / "damaged"
+    shutil.copytree(dynamic, damaged)
+    (damaged / probe.NAME).write_bytes((dynamic / probe.NAME).read_bytes()[:100])
+    assert infer(damaged, small, tmp_path / "out", "--device", "cpu") == 2
+    assert f"{damaged / probe.NAME} cannot be read" in capsys.readouterr().err

@@ -1,0 +1,410 @@
+"""Videos and cameras through `infer`: every frame once, in order, at its time, in a file that is whole or not there."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from fractions import Fraction
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from bisenetv1_plugin import files
+from bisenetv1_plugin.cli import main
+from bisenetv1_plugin.drawing.painter import Painter
+from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.inference import clip, containers, window
+from bisenetv1_plugin.inference.sinks import MADE_BY
+from bisenetv1_plugin.inference.sources import Source
+
+
+@pytest.fixture
+def infer(dynamic, tmp_path):
+    """Runs `infer` into `tmp_path / "out"`; returns the exit code."""
+
+    def run(image_path, *arguments):
+        flags = ["--config", dynamic / "deploy.yaml", "--image_path", image_path, "--save_dir", tmp_path / "out"]
+        flags += ["--device", "cpu", "--cpu_threads", 1, *arguments]
+        return main(["infer", *map(str, flags)])
+
+    return run
+
+
+@pytest.fixture(params=["H.264 by PyAV", "MPEG-4 by OpenCV"])
+def encoder(request, monkeypatch):
+    """Both ways to write a video."""
+    if request.param != "H.264 by PyAV":
+        monkeypatch.setattr(clip, "av", None)
+    assert clip.kind() == request.param
+    return request.param
+
+
+def crops(small, count, size=(96, 64)):
+    """Parts of a scene, each a step further: no two are alike."""
+    width, height = size
+    scene = cv2.imread(str(sorted(small.images.iterdir())[0]))
+    scene = cv2.resize(scene, (width + 3 * count, height + 3 * count), interpolation=cv2.INTER_CUBIC)
+    return [np.ascontiguousarray(scene[3 * i : 3 * i + height, 3 * i : 3 * i + width]) for i in range(count)]
+
+
+def opencv_video(path, pictures, rate=10, fourcc="MJPG"):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*fourcc), rate, pictures[0].shape[1::-1])
+    for picture in pictures:
+        writer.write(picture)
+    writer.release()
+    return path
+
+
+def timed_video(path, pictures, times):
+    """H.264 whose frames are shown at `times`, in tenths of a second, with frames that depend on later ones."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", 10, options={"bf": "2", "crf": "10"})
+        stream.height, stream.width = pictures[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 10)
+        for picture, when in zip(pictures, times):
+            frame = av.VideoFrame.from_ndarray(picture, "bgr24")
+            frame.pts, frame.time_base = when, Fraction(1, 10)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def read(path):
+    """The frames of a video, and how many a second it says there are."""
+    video = cv2.VideoCapture(str(path))
+    rate, found = video.get(cv2.CAP_PROP_FPS), []
+    while True:
+        more, picture = video.read()
+        if not more:
+            return found, rate
+        found.append(picture)
+
+
+def times_of(path):
+    with av.open(str(path)) as container:
+        return [frame.time for frame in container.decode(video=0)]
+
+
+def nearest(picture, others):
+    """Which of them is most like it."""
+    return int(np.argmin([np.square(picture.astype(float) - other).mean() for other in others]))
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+@pytest.mark.slow
+def test_the_frames_are_those_of_a_folder_in_order(small, infer, encoder, tmp_path, capsys, batch_size):
+    """The overlay of each is nearest to that of the same frame as an image of its own, and near."""
+    path = opencv_video(tmp_path / "drive.avi", crops(small, 16), rate=12)
+    frames, _ = read(path)
+    assert infer(path, "--save_video", "--batch_size", batch_size) == 0
+    assert os.listdir(tmp_path / "out") == ["drive_overlay.mp4"], "a mask a frame was not asked for"
+    printed = capsys.readouterr().out
+    assert "16 frames in" in printed and "times as fast as the video (1.3 s) plays" in printed
+    found, rate = read(tmp_path / "out" / "drive_overlay.mp4")
+    (tmp_path / "frames").mkdir()
+    for index, frame in enumerate(frames):
+        cv2.imwrite(str(tmp_path / "frames" / f"{index:03d}.png"), frame)
+    assert infer(tmp_path / "frames", "--overlay") == 0
+    overlays = [cv2.imread(str(path)) for path in sorted((tmp_path / "out" / "overlay").iterdir())]
+    # The legend below has all classes in the video, and those of the picture there.
+    found, overlays = [[picture[: frames[0].shape[0]] for picture in each] for each in (found, overlays)]
+    assert len(found) == len(overlays) == 16 and rate == 12
+    assert [nearest(picture, overlays) for picture in found] == list(range(16))
+    assert max(cv2.absdiff(picture, overlay).mean() for picture, overlay in zip(found, overlays)) < 8
+
+
+def test_masks_as_well(small, infer, tmp_path):
+    path = opencv_video(tmp_path / "drive.avi", crops(small, 2))
+    assert infer(path, "--save_video", "--save_masks", "True") == 0
+    names = ["drive_000001.png", "drive_000002.png"]
+    assert sorted(os.listdir(tmp_path / "out")) == ["color", *names, "drive_overlay.mp4"]
+    assert sorted(os.listdir(tmp_path / "out" / "color")) == names
+
+
+def test_one_frame_of_odd_and_changing_size(small, infer, encoder, tmp_path):
+    """JPEGs one behind the other, which do not say how many they are, as a recorded stream."""
+    odd, other = crops(small, 1, (97, 65))[0], crops(small, 1, (50, 40))[0]
+    for pictures in ([odd], [odd, other]):
+        (tmp_path / "stream.avi").write_bytes(b"".join(cv2.imencode(".jpg", each)[1].tobytes() for each in pictures))
+        assert Source(str(tmp_path / "stream.avi")).total is None
+        assert infer(tmp_path / "stream.avi", "--save_video") == 0
+        found, _ = read(tmp_path / "out" / "stream_overlay.mp4")
+        (height, width, _), *others = [picture.shape for picture in found]
+        assert height > 66 and height % 2 == 0 and width == 98, "the picture and the legend below it"
+        assert others == [(height, width, 3)] * (len(pictures) - 1)
+
+
+def test_a_turned_video_is_upright(small, infer, encoder, tmp_path):
+    """As a phone writes it: the matrix of the file's header says how to turn it."""
+    path = opencv_video(tmp_path / "phone.mp4", crops(small, 3), fourcc="mp4v")
+    content = path.read_bytes()
+    matrix = content.index(b"tkhd") + 44
+    turned = (0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30)
+    turned = b"".join(value.to_bytes(4, "big", signed=True) for value in turned)
+    path.write_bytes(content[:matrix] + turned + content[matrix + 36 :])
+    assert infer(path, "--save_video") == 0
+    shapes = [picture.shape for picture in read(tmp_path / "out" / "phone_overlay.mp4")[0]]
+    assert len(shapes) == 3 and {width for _, width, _ in shapes} == {64} and min(shapes)[0] > 96
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+def test_varying_rate(small, infer, encoder, tmp_path, capsys, ending):
+    """Each frame at its own time with PyAV, once each at a mean rate without; nobody says that some are missing."""
+    times = [0, 1, 2, 3, 4, 5, 8, 12, 13, 30]
+    path = timed_video(tmp_path / f"phone.{ending}", crops(small, 10), times)
+    assert infer(path, "--save_video") == 0, capsys.readouterr().err
+    found = times_of(tmp_path / "out" / "phone_overlay.mp4")
+    if encoder == "H.264 by PyAV":
+        assert np.allclose(found, np.array(times) / 10, atol=0.001)
+    else:
+        assert len(found) == 10 and np.allclose(np.diff(found), found[1], atol=0.001)
+
+
+@pytest.mark.parametrize("ending", ["avi", "mkv"])
+@pytest.mark.slow
+def test_a_video_that_is_cut_off(small, infer, encoder, tmp_path, capsys, ending):
+    """The frames that are there are kept, and the exit code says that there were more."""
+    path = opencv_video(tmp_path / f"cut.{ending}", crops(small, 20))
+    os.truncate(path, path.stat().st_size * 2 // 3)
+    there = len(read(path)[0])
+    assert 5 < there < 20
+    assert infer(path, "--save_video") == 1
+    assert f"ends after frame {there} of 20: the rest cannot be read" in capsys.readouterr().err
+    assert len(read(tmp_path / "out" / "cut_overlay.mp4")[0]) == there
+
+
+def test_refusals(small, infer, tmp_path, capsys, monkeypatch):
+    """One sentence each, before anything is written."""
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    whole = opencv_video(tmp_path / "whole.mp4", crops(small, 20), fourcc="mp4v").read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    monkeypatch.delenv("DISPLAY", raising=False)
+    for path, flags, sentence in (
+        (tmp_path / "empty.mp4", [], "it is empty"),
+        (tmp_path / "cut.mp4", [], "cut off or damaged: copy or download it again"),
+        (tmp_path / "whole.mp4", ["--save_masks", "False"], "nothing would come of this"),
+        (tmp_path / "whole.mp4", ["--show"], "leave --show away"),
+        (small.images, ["--save_video"], "--save_video and --show are for a video or a camera"),
+        (77, ["--save_video"], "there is no camera 77 that OpenCV can open, and no file of that name"),
+    ):
+        assert infer(path, *flags) == 2
+        assert sentence in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_no_frame_fits(small, logits, tmp_path, capsys):
+    """An export for 96x64 and a larger video: there is no video of nothing, nor what an earlier run has left lost."""
+    path = opencv_video(tmp_path / "large.avi", crops(small, 3, (128, 64)))
+    files.write(tmp_path / "large_overlay.mp4", b"earlier", MADE_BY)
+    flags = ["--config", logits / "deploy.yaml", "--image_path", path, "--save_dir", tmp_path, "--device", "cpu"]
+    assert main(["infer", *map(str, flags), "--with_argmax", "--save_video"]) == 1
+    printed = capsys.readouterr()
+    assert "large_000003 was left out" in printed.err and "The video is" not in printed.out
+    assert (tmp_path / "large_overlay.mp4").read_bytes().startswith(b"earlier")
+
+
+def test_ctrl_c(small, infer, encoder, tmp_path, capsys, monkeypatch):
+    """Of a file: no half video, and the earlier one is as it was."""
+    path = opencv_video(tmp_path / "drive.avi", crops(small, 30))
+    (tmp_path / "out").mkdir()
+    files.write(tmp_path / "out" / "drive_overlay.mp4", b"earlier", MADE_BY)
+    write = clip.Clip.write
+
+    def interrupted(self, *arguments):
+        write(self, *arguments)
+        if self.frames == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(clip.Clip, "write", interrupted)
+    assert infer(path, "--save_video") == 130
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith("bisenetv1: stopped at ") and told.endswith("; no video was written.")
+    assert os.listdir(tmp_path / "out") == ["drive_overlay.mp4"]
+    assert (tmp_path / "out" / "drive_overlay.mp4").read_bytes().startswith(b"earlier")
+
+
+@pytest.mark.parametrize("name", ["H.264 by PyAV", "MPEG-4 by OpenCV"])
+@pytest.mark.slow
+def test_no_room(tmp_path, name):
+    """A file that may not grow any more, as a full disk: the system's own error, with the video's name."""
+    code = f"""
+import resource, numpy as np
+from bisenetv1_plugin import files
+from bisenetv1_plugin.inference import clip
+if clip.kind() != {name!r}:
+    clip.av = None
+resource.setrlimit(resource.RLIMIT_FSIZE, (100000, -1))
+random = np.random.RandomState(0)
+mask = np.zeros((64, 96), "uint8")
+try:
+    with clip.Clip("a.mp4", 10) as made:
+        for index in range(200):
+            made.write("", mask, random.randint(0, 255, (64, 96, 3), "uint8"), index / 10)
+except OSError as error:
+    print(files.refusal(error))
+"""
+    (tmp_path / "a.mp4").write_text("earlier")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert "a.mp4: the file is larger than is allowed here" in done.stdout, done.stderr
+    assert os.listdir(tmp_path) == ["a.mp4"] and (tmp_path / "a.mp4").read_text() == "earlier"
+
+
+class Camera:
+    """Gives frames for ever, twenty a second, or ends after `last`; `then` is called at the tenth."""
+
+    def __init__(self, pictures, then=lambda: None, last=None):
+        self.pictures, self.then, self.last, self.taken = pictures, then, last, 0
+
+    def isOpened(self):
+        return True
+
+    def get(self, what):
+        return {cv2.CAP_PROP_FPS: 20.0}.get(what, 0.0)
+
+    def read(self):
+        self.taken += 1
+        if self.taken == 10:
+            self.then()
+        if self.last and self.taken > self.last:
+            return False, None
+        time.sleep(0.05)
+        return True, self.pictures[self.taken % len(self.pictures)]
+
+
+@pytest.fixture
+def camera(monkeypatch, small):
+    """Makes the camera 0 that OpenCV opens; files are as ever."""
+    opened = cv2.VideoCapture
+
+    def plug_in(**options):
+        found = Camera(crops(small, 8), **options)
+        monkeypatch.setattr(cv2, "VideoCapture", lambda what, *rest: found if what == 0 else opened(what, *rest))
+        return found
+
+    return plug_in
+
+
+class TestCamera:
+    def test_ctrl_c_ends_it_with_all_that_was_taken(self, infer, encoder, camera, tmp_path, capsys):
+        camera(then=lambda: os.kill(os.getpid(), signal.SIGINT))
+        before = signal.getsignal(signal.SIGINT)
+        assert infer(0, "--save_video") == 0
+        assert signal.getsignal(signal.SIGINT) is before
+        found = times_of(tmp_path / "out" / "camera0_overlay.mp4")
+        printed = capsys.readouterr().out
+        assert len(found) >= 9 and "frames in" in printed and "times as fast" not in printed
+        assert np.diff(found).min() > 0.03, "a frame is shown when it was taken"
+
+    def test_it_is_unplugged(self, infer, camera, tmp_path, capsys):
+        camera(last=3)
+        assert infer(0, "--save_masks", "True") == 1
+        assert "camera 0 gives nothing more after frame 3" in capsys.readouterr().err
+        assert len(list((tmp_path / "out").glob("camera0_*.png"))) == 3
+
+    def test_it_fills_no_disk_unasked(self, infer, camera, tmp_path, capsys):
+        camera()
+        assert infer(0) == 2
+        assert "give --show, --save_video or --save_masks True" in capsys.readouterr().err
+
+    def test_predict_takes_none(self, small, camera, capsys):
+        camera()
+        flags = ["--config", small.config, "--model_path", small.weights, "--image_path", 0]
+        assert main(["predict", *map(str, flags)]) == 2
+        assert "predict takes no camera" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("end", ["q", "closed"])
+    def test_a_window(self, infer, camera, tmp_path, monkeypatch, end):
+        """q, or the window's own button, ends it; the window is never asked for from another thread."""
+        camera(last=60)  # lest it go on for ever where the window does not end it
+        shown, threads = [], set()
+        monkeypatch.setattr(window.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0))
+
+        def show(title, picture):
+            shown.append(picture)
+            threads.add(threading.current_thread())
+
+        monkeypatch.setattr(cv2, "imshow", show)
+        monkeypatch.setattr(cv2, "waitKey", lambda _: ord("q") if end == "q" and len(shown) == 3 else -1)
+        monkeypatch.setattr(cv2, "getWindowProperty", lambda *_: 0.0 if end == "closed" and len(shown) == 3 else 1.0)
+        assert infer(0, "--show", "--save_video") == 0
+        assert len(shown) == 3 and threads == {threading.main_thread()}
+        assert 3 <= len(read(tmp_path / "out" / "camera0_overlay.mp4")[0]) < 40
+
+
+def test_a_constant_rate_holds_and_drops(monkeypatch, tmp_path):
+    """Without PyAV a camera's frames, which come as they like, keep their times all the same."""
+    monkeypatch.setattr(clip, "av", None)
+    mask = np.zeros((32, 32), "uint8")
+    with clip.Clip(str(tmp_path / "a.mp4"), 10) as made:
+        for value, seconds in ((50, 0.0), (100, 0.1), (120, 0.14), (150, 0.52), (200, 0.6)):
+            made.write("", mask, np.full((32, 32, 3), value, "uint8"), seconds)
+    color = Painter().color(mask).mean()
+    values = [picture.mean() * 2 - color for picture in read(tmp_path / "a.mp4")[0]]
+    assert np.allclose(values, [50, 100, 120, 120, 120, 150, 200], atol=8)
+
+
+EBML, SEGMENT = b"\x1aE\xdf\xa3", b"\x18S\x80g"
+
+
+def box(kind, content):
+    return (8 + len(content)).to_bytes(4, "big") + kind + content
+
+
+def test_a_whole_file_that_counts_more_frames_than_it_shows(small, infer, tmp_path, capsys):
+    """An edit list leaves out the first frames, as a phone's trim does: OpenCV counts them all the same."""
+    path = timed_video(tmp_path / "whole.mp4", crops(small, 12), range(12))
+    content = path.read_bytes()
+    at = content.index(b"elst") - 4
+    start = at + 4 + 4 + 4 + 4 + 4  # size, kind, version, number of entries, duration: then the time in the media
+    assert content[at + 8] == 0 and int.from_bytes(content[at + 12 : at + 16], "big") == 1
+    ticks = int.from_bytes(content[start : start + 4], "big")
+    scale = int.from_bytes(content[content.index(b"mdhd") + 16 :][:4], "big")
+    trimmed = tmp_path / "trimmed.mp4"
+    trimmed.write_bytes(content[:start] + (ticks + 5 * scale // 10).to_bytes(4, "big") + content[start + 4 :])
+    shown = len(read(trimmed)[0])
+    assert 0 < shown < 12 and cv2.VideoCapture(str(trimmed)).get(cv2.CAP_PROP_FRAME_COUNT) == 12, "a case of it"
+    assert infer(trimmed, "--save_video") == 0
+    assert f"{shown} frames in" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "is_cut"),
+    [
+        (box(b"ftyp", b"isom") + box(b"mdat", bytes(99)), False),
+        (box(b"ftyp", b"isom") + box(b"mdat", bytes(99))[:-1], True),
+        (box(b"ftyp", b"isom") + bytes(4) + b"mdat" + b"\xff" * 9, False),  # to the end of the file
+        (bytes([0, 0, 0, 1]) + b"mdat" + (116).to_bytes(8, "big") + bytes(100), False),
+        (bytes([0, 0, 0, 1]) + b"mdat" + (117).to_bytes(8, "big") + bytes(100), True),
+        (EBML + b"\x84abcd" + SEGMENT + b"\x8a" + bytes(10), False),
+        (EBML + b"\x84abcd" + SEGMENT + b"\x8b" + bytes(10), True),
+        (EBML + b"\x84abcd" + SEGMENT + b"\x01" + (200).to_bytes(7, "big") + bytes(200), False),
+        (EBML + b"\x84abcd" + SEGMENT + b"\x01" + (201).to_bytes(7, "big") + bytes(200), True),
+        (EBML + b"\x84abcd" + SEGMENT + b"\x01" + b"\xff" * 7 + bytes(10), False),  # it does not say
+        (EBML + b"\x84ab", False),
+    ],
+)
+def test_whether_a_file_is_cut(tmp_path, content, is_cut):
+    path = tmp_path / ("clip.mkv" if content.startswith(EBML) else "clip.mp4")
+    path.write_bytes(content)
+    assert containers.is_cut(str(path)) == is_cut
+
+
+def test_predict_on_a_video_with_dots_in_its_name(small, tmp_path):
+    path = opencv_video(tmp_path / "drive.1080p.avi", crops(small, 3))
+    flags = ["--config", small.config, "--model_path", small.weights, "--device", "cpu"]
+    assert main([*map(str, ["predict", *flags, "--image_path", path, "--save_dir", tmp_path / "out"])]) == 0
+    names = [f"drive.1080p_{number:06d}.png" for number in (1, 2, 3)]
+    for folder in ("added_prediction", "pseudo_color_prediction"):
+        assert sorted(os.listdir(tmp_path / "out" / folder)) == names
+
+
+def test_names_that_look_like_something_else(small, tmp_path):
+    (tmp_path / "clip.mp4").mkdir()
+    cv2.imwrite(str(tmp_path / "clip.mp4" / "one.png"), crops(small, 1)[0])
+    assert [name for name, _ in Source(str(tmp_path / "clip.mp4"))] == ["one"], "a folder"
+    with pytest.raises(InputError, match="there is no 20240611093000"):
+        Source("20240611093000")
