@@ -62,10 +62,8 @@ def run(args):
     curves = plots.draw_curves(str(folder))
 
     _say("3/5 export")
-    cfg = builder.load_config(str(config))
-    build = builder.Builder(cfg)
     weights = folder / "best_model" / "model.pdparams"
-    model = builder.trained_model(build, str(weights))
+    cfg, build, model = builder.open_network(config, weights)
     transforms = cfg.val_dataset_cfg["transforms"]
     with terminal.quiet():
         save.save(model, str(folder / "exported"), transforms, classes=named_classes(cfg))

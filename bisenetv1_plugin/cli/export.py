@@ -31,8 +31,7 @@ def run(args):
     save.check(args.save_dir, [args.config, args.model_path])
     cfg = builder.load_config(args.config, needs=["val_dataset"])  # its transforms are the deployed model's
     classes = flags.classes_of(args, cfg)
-    builder.set_device(args.device)
-    model = builder.trained_model(builder.Builder(cfg), args.model_path)
+    model = builder.open_network(cfg, args.model_path, args.device).model
     transforms = cfg.val_dataset_cfg.get("transforms")
     with terminal.quiet():
         reason = save.save(model, args.save_dir, transforms, args.input_shape, args.output_op, args.to, classes)

@@ -37,9 +37,7 @@ def run(args):
     if source.frames and source.frames.live:
         raise InputError("predict takes no camera: export the model, and give the camera to bisenetv1 infer.")
     _refuse_overwriting(args, source)
-    builder.set_device(args.device)
-    build = builder.Builder(cfg)
-    model = builder.trained_model(build, args.model_path)
+    _, build, model = builder.open_network(cfg, args.model_path, args.device)
     prepare = Preparation(Compose(build.val_transforms))
     with progress.bar(total=source.total, unit="image", desc="predict") as bar:
         step = lambda: bar.update(source.done - bar.n)  # noqa: E731

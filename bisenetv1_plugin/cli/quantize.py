@@ -49,10 +49,8 @@ def run(args):
     # Whole images, as in deployment: crops have another context, and with it other ranges.
     cfg.dic["train_dataset"]["transforms"] = transforms
     classes = flags.classes_of(args, cfg)
-    builder.set_device("cpu")
-    build = builder.Builder(cfg)
+    _, build, model = builder.open_network(cfg, args.model_path, "cpu", datasets=["train_dataset"])
     images = build.train_dataset
-    model = builder.trained_model(build, args.model_path)
     batch_nums = args.batch_nums or max(1, min(_IMAGES, len(images)) // args.batch_size)
     print(f"Calibrating with {batch_nums * args.batch_size} images, for {_RUNTIMES[to]}", flush=True)
     with terminal.quiet():

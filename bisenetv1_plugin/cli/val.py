@@ -29,10 +29,8 @@ def run(args):
     if args.auc_roc:
         options["auc_roc"] = True
     utils.show_env_info()
-    builder.set_device(args.device)
-    build = builder.Builder(cfg)
+    _, build, model = builder.open_network(cfg, args.model_path, args.device, datasets=["val_dataset"])
     val_dataset = build.val_dataset
-    model = builder.trained_model(build, args.model_path)
     view = EvaluationView("val") if terminal.is_quiet() else None
     with terminal.quiet():
         done = watch.evaluate(model, val_dataset, view, num_workers=args.num_workers, **options)

@@ -57,12 +57,12 @@ def run(args):
     reads = [args.config, args.weights, *export.files, *filter(None, [args.data])]
     results.check(args.json, "predicted_classes", reads)
     results.check_picture(args.picture, reads)
-    builder.set_device(args.device)
-    build = builder.Builder(cfg)
+    _, build, model = builder.open_network(cfg, args.weights, args.device, datasets=["val_dataset"])
     dataset = build.val_dataset
     with terminal.quiet():
         done = verify(
-            lambda: builder.trained_model(builder.Builder(cfg), args.weights),
+            model,
+            lambda: builder.open_network(cfg, args.weights).model,
             export,
             dataset,
             args.precision,

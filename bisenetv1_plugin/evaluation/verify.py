@@ -73,6 +73,7 @@ class Verification:
 
 
 def verify(
+    model: paddle.nn.Layer,
     make_model: Callable[[], paddle.nn.Layer],
     export: Export,
     dataset: Any,
@@ -88,8 +89,8 @@ def verify(
     A quantised export has none.
 
     Args:
-        make_model (callable): makes the trained network, in evaluation mode. Called twice: an export leaves its model
-            converted.
+        model (paddle.nn.Layer): the trained network, in evaluation mode.
+        make_model (callable): makes it once more, for the other export: an export leaves its model converted.
         export (Export): what was exported from that network.
         dataset (paddle.io.Dataset): with `num_classes` and `ignore_index`; gives `img` and `label`.
         precisions (sequence[str]): among 'fp32', 'bf16' and 'int8'.
@@ -102,7 +103,6 @@ def verify(
         InputError: no runtime can run here, or an image does not fit the export.
     """
     left_out: list[str] = []
-    model = make_model()
     with tempfile.TemporaryDirectory() as folder:
         twin = export
         if export.output_op != "none":

@@ -65,10 +65,7 @@ def judge(export, picture):
     from bisenetv1_plugin.training import builder
 
     pairs = listed(export.images)
-    cfg = builder.load_config(export.config)
-    builder.set_device("cpu")
-    build = builder.Builder(cfg)
-    model = builder.trained_model(build, str(export.weights))
+    cfg, build, model = builder.open_network(export.config, export.weights, "cpu")
     num_classes = build.val_dataset.num_classes
     classes = named_classes(cfg, num_classes)
     transforms = build.val_dataset.transforms
@@ -201,7 +198,7 @@ def _twins(cfg, export, folder):
     runs = {_runtime(run): run for run in export.runs if _runtime(run)}
     if not runs:
         return {}
-    model = builder.trained_model(builder.Builder(cfg), str(export.weights))
+    model = builder.open_network(cfg, export.weights).model
     to = "paddle" if all(run.backend == "paddle" for run in runs.values()) else "onnx"
     exporter.save(model, folder, cfg.val_dataset_cfg["transforms"], output_op="none", to=to)
     logits = Export(os.path.join(folder, "deploy.yaml"))

@@ -1,7 +1,11 @@
 """A configuration's components, with upstream's complaints turned into sentences for the user."""
 
-import os
+from __future__ import annotations
 
+import os
+from typing import NamedTuple, Sequence
+
+import paddle
 import paddleseg  # noqa: F401 - the start-up hook registers the plugin at this import
 from paddleseg.cvlibs import SegBuilder
 from paddleseg.utils import utils
@@ -36,6 +40,44 @@ def load_config(path, opts=None, needs=(), **overrides):
         if not getattr(cfg, f"{part}_cfg"):
             raise InputError(f"{path} has no {part}, and this needs one.")
     return cfg
+
+
+class Network(NamedTuple):
+    """A trained network: its configuration, what builds the configuration's other parts, and the model itself."""
+
+    cfg: configuration.Configuration
+    builder: Builder
+    model: paddle.nn.Layer
+
+
+def open_network(
+    config: str | os.PathLike[str] | configuration.Configuration,
+    weights: str | os.PathLike[str],
+    device: str | None = None,
+    needs: Sequence[str] = (),
+    datasets: Sequence[str] = (),
+) -> Network:
+    """A configuration's network with trained weights, in evaluation mode.
+
+    Args:
+        config (str, path or Config): the YAML file, or what `load_config` gives for it.
+        weights (str or path): the trained weights, a .pdparams file.
+        device (str, optional): 'cpu' or 'gpu', for all of Paddle in this process; default: the one that is set.
+        needs (sequence[str]): of `load_config`, where `config` is a file.
+        datasets (sequence[str]): among `train_dataset` and `val_dataset`: built before the weights are read, so that
+            data that cannot be used are refused first.
+
+    Raises:
+        InputError: the configuration, a dataset or the weights cannot be used, the weights do not account for every
+            tensor, or there are more classes than a mask can hold.
+    """
+    cfg = config if isinstance(config, configuration.Configuration) else load_config(os.fspath(config), needs=needs)
+    if device:
+        set_device(device)
+    builder = Builder(cfg)
+    for name in datasets:
+        getattr(builder, name)
+    return Network(cfg, builder, trained_model(builder, os.fspath(weights)))
 
 
 class Builder:

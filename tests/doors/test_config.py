@@ -300,9 +300,8 @@ def test_more_classes_than_a_mask_can_hold(sandbox):
     dic["train_dataset"] = {"type": "PSSLDataset", "imagenet_root": "none", "pssl_root": "none", "transforms": []}
     del dic["val_dataset"]
     path.write_text(yaml.safe_dump(dic))
-    build = builder.Builder(builder.load_config(str(path)))
     with pytest.raises(InputError, match="num_classes is 1001; labels and masks have 8 bits: 256 classes at most"):
-        builder.trained_model(build, "none")
+        builder.open_network(path, "none")
 
 
 def test_files_that_are_none(sandbox, door):

@@ -52,8 +52,7 @@ def test_parity_in_every_runtime(small, dynamic, tmp_path):
     # PaddleSeg's own evaluation, of the same weights on the same images
     from paddleseg.core import evaluate
 
-    build = builder.Builder(builder.load_config(str(small.config)))
-    model = builder.trained_model(build, str(small.weights))
+    _, build, model = builder.open_network(small.config, small.weights)
     miou, acc, class_iou, class_acc, _ = evaluate(model, build.val_dataset, num_workers=0, print_detail=False)
     for entry in found["runtimes"]:
         assert entry["verdict"] == "parity" and f"{entry['name']}: parity" in out
@@ -201,9 +200,7 @@ class TestOwnSize:
     def figures(self, config, weights):
         from paddleseg.core import evaluate
 
-        cfg = builder.load_config(str(config))
-        build = builder.Builder(cfg)
-        model = builder.trained_model(build, str(weights))
+        cfg, build, model = builder.open_network(config, weights)
         options = dict(cfg.test_config)
         return evaluate(model, build.val_dataset, num_workers=0, print_detail=False, **options)[:2]
 

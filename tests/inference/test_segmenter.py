@@ -346,10 +346,10 @@ class TestClasses:
 
         recalls = []
         measure = metrics.class_measurement
-        build = builder.Builder(builder.load_config(str(small.config)))
+        _, build, model = builder.open_network(small.config, small.weights)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(metrics, "class_measurement", lambda *a: recalls.append(measure(*a)) or recalls[-1])
-            _, _, iou, precision, _ = evaluate(builder.trained_model(build, small.weights), build.val_dataset)
+            _, _, iou, precision, _ = evaluate(model, build.val_dataset)
         flags = ["--config", small.config, "--model_path", small.weights, "--device", "cpu"]
         capsys.readouterr()
         assert main([str(word) for word in ("val", *flags)]) == 0
