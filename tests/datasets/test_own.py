@@ -542,6 +542,16 @@ class TestLabels:
             label.save(path)
         summary = made(root)
         assert summary.converted == 0 and summary.colors == [(10, 20, 30), (40, 50, 60), (70, 80, 90)]
+        assert not any("void" in note for note in summary.notes)
+
+    def test_a_palette_with_void_among_the_classes(self, root):
+        """As VOC's, but for the number, which the training would learn."""
+        make(root)
+        for path in root.glob("labels/*"):
+            label = Image.fromarray(STRIPES)
+            label.putpalette([0, 0, 0, 128, 0, 0, 224, 224, 192] + [0] * 759)
+            label.save(path)
+        assert any("The value 2 has the color (224, 224, 192), which is void" in note for note in made(root).notes)
 
     def test_palettes_that_contradict_one_another(self, root):
         """As of pictures that were saved with as few colours as each has: the number of a colour is another one."""
