@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
+import numpy as np
 from paddleseg.core import val
 
 from bisenetv1_plugin import files
@@ -120,7 +121,7 @@ class Evaluation:
         images: how many were evaluated.
         miou, acc, kappa, dice: over all classes.
         class_iou, class_precision, class_recall: of each class.
-        auc_roc: the area under the ROC curve, where it was asked for.
+        auc_roc: the area under the ROC curve, where it was asked for; NaN where the labels lack a class.
     """
 
     images: int
@@ -146,7 +147,7 @@ def evaluate(model, dataset, watcher=None, **options):
     Returns:
         Evaluation: the figures.
     """
-    metrics = _Metrics(val.metrics)
+    metrics = _Metrics(val.metrics, dataset.ignore_index)
     with exchanged(vars(val), "metrics", metrics), _progress(watcher):
         val.evaluate(model, dataset, **options)
     found = metrics.found
@@ -165,24 +166,31 @@ def evaluate(model, dataset, watcher=None, **options):
 class _Metrics:
     """PaddleSeg's metrics; `found` is what each gave last, by name."""
 
-    def __init__(self, metrics):
-        self._metrics, self.found = metrics, {}
+    def __init__(self, metrics, ignore_index):
+        self._metrics, self._ignore_index, self.found = metrics, ignore_index, {}
 
     def __getattr__(self, name):
         function = getattr(self._metrics, name)
 
         def noted(*arguments, **keywords):
-            try:
-                self.found[name] = function(*arguments, **keywords)
-            except (RuntimeError, ValueError) as error:
-                if name != "auc_roc":
-                    raise
-                # For labels with ignored pixels, or of one class, it has none; the other figures are there.
-                warnings.warn(f"there is no area under the ROC curve: {brief(error)}", stacklevel=2)
-                self.found[name] = float("nan")
+            self.found[name] = function(*arguments, **keywords)
             return self.found[name]
 
         return noted
+
+    def auc_roc(self, logits, label, **keywords):
+        """Without the ignored pixels, which PaddleSeg's refuses, or takes for a class where another is absent."""
+        kept = label[:, 0] != self._ignore_index
+        logits, label = logits.transpose(0, 2, 3, 1)[kept].T[None, :, None], label[:, 0][kept][None, None, None]
+        why = "the labels have pixels of one class alone"
+        try:
+            area = self._metrics.auc_roc(logits, label, **keywords)
+        except (RuntimeError, ValueError) as error:  # of scikit-learn, which needs pixels of every class
+            area, why = float("nan"), brief(error)
+        if np.isnan(area):
+            warnings.warn(f"there is no area under the ROC curve: {why}", stacklevel=2)
+        self.found["auc_roc"] = area
+        return area
 
 
 @contextmanager

@@ -1,0 +1,44 @@
+"""What is told of PaddleSeg's evaluation and training."""
+
+import numpy as np
+import paddle
+import pytest
+
+from bisenetv1_plugin import watch
+
+
+class Pixels(paddle.io.Dataset):
+    """One image of one row: the score of class 1 of every pixel, and its label."""
+
+    num_classes, ignore_index = 2, 255
+
+    def __init__(self, scores, labels):
+        self.image = np.stack([-np.array(scores, "float32"), scores]).astype("float32")[:, None]
+        self.label = np.array(labels, "int64")[None, None]
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return {"img": self.image, "label": self.label, "trans_info": []}
+
+
+class Shown(paddle.nn.Layer):
+    def forward(self, image):
+        return [image]
+
+
+class TestAreaUnderTheCurve:
+    """The share of pairs of a pixel of class 1 and one of class 0 in which the first has the higher score."""
+
+    @pytest.mark.parametrize("scores, labels", [([1, 4, 3, 2], [0, 0, 1, 1]), ([9, 1, 4, 3, 2], [255, 0, 0, 1, 1])])
+    def test_ignored_pixels_are_left_out(self, scores, labels):
+        done = watch.evaluate(Shown(), Pixels(scores, labels), auc_roc=True)
+        assert done.auc_roc == 2 / 4 and done.acc == 2 / 4
+
+    @pytest.mark.parametrize("labels", [[0, 0, 0], [0, 0, 255]])
+    def test_of_one_class_there_is_none(self, labels):
+        """PaddleSeg would take what is ignored for the other class. The other figures are there."""
+        with pytest.warns(UserWarning, match="there is no area under the ROC curve"):
+            done = watch.evaluate(Shown(), Pixels([-1, -2, 3], labels), auc_roc=True)
+        assert np.isnan(done.auc_roc) and done.acc == (2 / 3 if labels[2] == 0 else 1)
