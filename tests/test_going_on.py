@@ -180,12 +180,20 @@ class TestAfterAStop:
         assert (stopped / "iter_8").exists() and not (stopped / "iter_10").exists()
         assert progress(stopped / "iter_8")["stop_count"] == 2
 
-    def test_one_image_a_step_would_spoil_it(self, stopped):
+    def test_what_would_spoil_it_is_refused(self, stopped):
+        """One image a step; and another network, whose weights would be as they were made, also where all is done."""
         before = (stopped / "iter_4" / MODEL).read_bytes()
         with pytest.raises(InputError, match="batch_size 1 on each device would spoil the weights"):
             train("out", 6, ["batch_size=1"])
         with pytest.raises(InputError, match="batch_size 1 on each device would spoil the weights"):
             train("other", 6, ["batch_size=1", "model.pretrained=out/iter_4/model.pdparams"])
+        more = [f"{part}.num_classes=6" for part in ("model", "train_dataset", "val_dataset")]
+        for iters, options in ((4, {}), (6, {}), (6, {"early_stop_intervals": 2})):
+            if options:
+                values = json.loads((stopped / "iter_4" / progress_file.NAME).read_text())
+                progress_file.write(str(stopped / "iter_4"), **{**values, "stop_count": 2})
+            with pytest.raises(InputError, match="out/iter_4 is of another network: 6 tensors"):
+                train("out", iters, more, **options)
         assert (stopped / "iter_4" / MODEL).read_bytes() == before and not (stopped.parent / "other").exists()
 
 

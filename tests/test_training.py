@@ -1,5 +1,6 @@
 """`bisenetv1 train` when something goes wrong: samples, NaN, kills, full disks; and going on afterwards."""
 
+import inspect
 import json
 import os
 import random
@@ -16,6 +17,7 @@ import numpy as np
 import paddle
 import pytest
 import yaml
+from paddleseg import core
 
 from bisenetv1_plugin import zoo
 from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
@@ -23,6 +25,7 @@ from bisenetv1_plugin.datasets.synthetic import write_scenes
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.training import checkpoints
 from bisenetv1_plugin.training import train as training
+from bisenetv1_plugin.training.builder import load_config
 
 SIZE = (96, 64)
 FILES = ("model.pdparams", "model.pdopt")
@@ -35,7 +38,7 @@ def project(tmp_path):
     """A folder with scenes and a configuration that changes nothing about them."""
     write_scenes(tmp_path / "data", train=4, val=2, size=SIZE, classes=DEMO_CLASSES)
     config = yaml.safe_load(zoo.path_of("bisenetv1_demo_256x128").read_text(encoding="utf-8"))
-    config.update(batch_size=4)
+    config.update(batch_size=4, test_config={"auc_roc": True})  # for `val`; PaddleSeg's `train` does not know it
     config["train_dataset"].update(dataset_root="data", train_path="data/train.txt", transforms=[{"type": "Normalize"}])
     config["val_dataset"].update(dataset_root="data", val_path="data/val.txt")
     (tmp_path / "config.yml").write_text(yaml.safe_dump(config))
@@ -416,6 +419,23 @@ class TestWritesOverNothing:
         assert done.returncode == 2
         assert "out/iter_1/model.pdparams would be written, and it is read" in refused(done.stderr)
         assert (project / "out/iter_1/model.pdparams").read_bytes() == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["CrossEntropyLoss", "DiceLoss"])
+def test_a_loss_of_paddleseg(project, monkeypatch, kind):
+    """PaddleSeg 2.8's `train` cannot log what they give since Paddle 2.5; later ones can."""
+    config = yaml.safe_load((project / "config.yml").read_text())
+    config["loss"]["types"] = [{"type": kind}]
+    (project / "config.yml").write_text(yaml.safe_dump(config))
+    monkeypatch.chdir(project)
+    cfg = load_config("config.yml", iters=1)
+    if "early_stop_intervals" not in inspect.signature(core.train).parameters:  # PaddleSeg 2.8
+        with pytest.raises(InputError, match="a loss of this configuration cannot be computed"):
+            training.train(cfg, "out", device="cpu")
+    else:
+        training.train(cfg, "out", device="cpu")
+        assert readable(project / "out/iter_1")
 
 
 @pytest.mark.slow

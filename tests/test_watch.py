@@ -4,7 +4,7 @@ import numpy as np
 import paddle
 import pytest
 
-from bisenetv1_plugin import watch
+from bisenetv1_plugin.training import watch
 
 
 class Pixels(paddle.io.Dataset):

@@ -95,6 +95,7 @@ def train(
             return
         progress = progress_file.read(resume_model) if resume_model else None
         if progress and early_stop_intervals and progress.stop_count >= early_stop_intervals:
+            _check_network(builder.Builder(cfg).model, resume_model)
             logger.info(f"Nothing is left to do: the training was stopped early at {resume_model}.")
             return
         if is_first:
@@ -160,12 +161,12 @@ def train(
             if "The length of logits_list" not in str(error):
                 raise
             raise InputError(f"loss.coef needs a number for each output of the network: {error}") from error
-        except (IndexError, TypeError) as error:
+        except (AssertionError, IndexError, TypeError, ValueError) as error:
             if not _is_of_a_loss(error):
                 raise
             raise InputError(
-                f"a loss of this configuration and this Paddle do not go together ({brief(error)}). BiSeNetV1Loss goes "
-                "with every Paddle, PaddleSeg's own losses from PaddleSeg 2.9 on."
+                f"a loss of this configuration cannot be computed ({brief(error)}). BiSeNetV1Loss works with every "
+                "PaddleSeg, PaddleSeg's own losses need PaddleSeg 2.9 or later."
             ) from error
         except OSError as error:
             refusal = files.refusal(error)
@@ -193,10 +194,11 @@ def _check_network(model, checkpoint):
 
 
 def _is_of_a_loss(error):
-    """Whether it was raised in a loss of PaddleSeg's, or where its `train` takes the loss apart."""
+    """Whether it was raised in a loss of PaddleSeg's, or where PaddleSeg 2.8's `train` takes one apart that is 0-D."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     names = [frame.f_globals.get("__name__", "") for frame in frames]
-    return names[-1] == "paddleseg.core.train" or any(name.startswith("paddleseg.models.losses") for name in names)
+    taken_apart = isinstance(error, IndexError) and names[-1] == "paddleseg.core.train"
+    return taken_apart or any(name.startswith("paddleseg.models.losses") for name in names)
 
 
 def _check_loss(cfg):
