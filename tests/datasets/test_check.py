@@ -164,6 +164,21 @@ def test_copies_of_more_than_there_is_time_for(root, monkeypatch):
     assert report.ok and report.notes == ["not all images were compared for copies in train and val."]
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_labels_in_front_of_images(root, channels):
+    """One sentence, of a list all of whose pairs look so; gray images too."""
+    noise = np.random.default_rng(0).integers(0, 256, (20, 40, channels), np.uint8)
+    for stem in "abcde":
+        cv2.imwrite(str(root / f"{stem}.png"), noise)
+        cv2.imwrite(str(root / f"{stem}_label.png"), LABEL.repeat(10, 0).repeat(10, 1))
+    text = (root / "train.txt").read_text()
+    (root / "train.txt").write_text("".join(f"{s}_label.png {s}.png\n" for s in "abc"))
+    for report in (check_config(config(root)), before_training(read_config(config(root)))):
+        assert kinds(report) == ["list"] and "train.txt has the label in front of the image" in report.to_text()
+    (root / "train.txt").write_text("a_label.png a.png\n" + text)
+    assert "list" not in kinds(check_config(config(root)))
+
+
 def test_lists(root):
     (root / "train.txt").write_text("a.png a_label.png\n\nb.png\nc.png  c_label.png\n")
     (root / "val.txt").write_text("")

@@ -150,6 +150,12 @@ class TestLayouts:
         (root / "train.txt").write_text(text)
         assert sentence in refused(root)
 
+    def test_lists_with_the_label_in_front(self, root):
+        make(root)
+        for name, stems in {"train": "abcd", "val": "ef"}.items():
+            (root / f"{name}.txt").write_text("".join(f"labels/{s}.png images/{s}.jpg\n" for s in stems))
+        assert "train.txt has the label in front of the image" in refused(root)
+
     def test_an_image_in_both_lists(self, root):
         make(root)
         for name in ("train", "val"):

@@ -3,6 +3,7 @@
 import os
 from typing import List, NamedTuple, Optional, Tuple
 
+from bisenetv1_plugin.datasets.check.columns import exchanged
 from bisenetv1_plugin.datasets.check.report import Problem, Report, count_of
 from bisenetv1_plugin.datasets.text import all_lines
 from bisenetv1_plugin.errors import InputError
@@ -87,6 +88,10 @@ def _listed_files(name: str, cfg: dict, report: Report) -> Optional[Split]:
             report.problems.append(Problem("list", list_path, message))
     if not pairs:
         report.problems.append(Problem("empty", list_path, f"{list_path} lists no images for {name}."))
+    complaint = exchanged(list_path, pairs)
+    if complaint:
+        report.problems.append(Problem("list", list_path, complaint))
+        return None
     return Split(pairs, cfg["num_classes"], cfg.get("ignore_index", 255))
 
 

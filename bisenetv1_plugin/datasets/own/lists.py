@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Iterable, List, NamedTuple, Optional
 
+from bisenetv1_plugin.datasets.check.columns import exchanged
 from bisenetv1_plugin.datasets.own import walk
 from bisenetv1_plugin.datasets.text import numbered_lines, shown
 from bisenetv1_plugin.errors import InputError
@@ -49,7 +50,8 @@ def read_list(path: Path, root: Path):
         root: the folder that its names are relative to.
 
     Raises:
-        InputError: the list is empty or no text, or a line names files that are not there.
+        InputError: the list is empty or no text, a line names files that are not there, or labels stand in front of
+            images.
     """
     numbered = numbered_lines(path, "list")
     if not numbered:
@@ -67,6 +69,9 @@ def read_list(path: Path, root: Path):
                 "correct the line or remove it."
             )
         pairs.append(pair)
+    complaint = exchanged(path, pairs)
+    if complaint:
+        raise InputError(complaint)
     return Pairs(pairs)
 
 

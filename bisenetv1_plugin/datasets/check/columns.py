@@ -1,0 +1,46 @@
+"""Lists whose columns are exchanged: the label first, then the image."""
+
+from typing import Optional, Sequence, Tuple
+
+import numpy as np
+
+from bisenetv1_plugin.datasets import reading
+
+_LOOKED_AT = 3  # pairs, spread over the list
+_COLORS = 64  # more than a label has, fewer than a photograph
+_PIXELS = 1 << 18  # about as many are counted
+
+
+def exchanged(list_path, pairs: Sequence[Tuple]) -> Optional[str]:
+    """Says so of a list whose first files have few colors, as labels have, and whose second ones have many.
+
+    Nothing is decoded where a first file has colors and its second is gray or has a palette, as is usual.
+
+    Args:
+        list_path: the list, for the sentence.
+        pairs: of files, which begin with the two of a line.
+    """
+    some = sorted({index * (len(pairs) - 1) // (_LOOKED_AT - 1) for index in range(_LOOKED_AT)}) if pairs else []
+    if not some or not all(_looks_exchanged(*pairs[index][:2]) for index in some):
+        return None
+    first, second = pairs[0][:2]
+    return (
+        f"{list_path} has the label in front of the image: {first} has few colors, as labels have, and {second} has "
+        "many. Write `image label` in every line."
+    )
+
+
+def _looks_exchanged(first, second) -> bool:
+    try:
+        modes = [reading.header(path).mode for path in (first, second)]
+        return not (modes[0] == "RGB" and modes[1] in "LP") and _colors(first) <= _COLORS < _colors(second)
+    except reading.READ_ERRORS:  # which others report
+        return False
+
+
+def _colors(path) -> int:
+    """How many colors an image has, among pixels that are spread over it."""
+    with reading.open_image(path) as image:
+        pixels = np.asarray(image if image.mode in ("L", "P") else image.convert("RGB"))
+    step = max(1, int((pixels.shape[0] * pixels.shape[1] / _PIXELS) ** 0.5))
+    return len(np.unique(pixels[::step, ::step].reshape(-1, *pixels.shape[2:]), axis=0))
