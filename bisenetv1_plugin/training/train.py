@@ -54,7 +54,7 @@ def train(
     """Train, and leave checkpoints and, with `do_eval`, `best_model` in `save_dir`.
 
     Args:
-        cfg (paddleseg.cvlibs.Config): see `project.load_config`.
+        cfg (paddleseg.cvlibs.Config): see `builder.load_config`.
         save_dir (str): the folder.
         device (str): 'gpu', 'cpu', 'xpu', 'npu' or 'mlu'; the CPU where there is none.
         do_eval (bool): evaluate at every checkpoint and keep the best.

@@ -4,7 +4,7 @@ from typing import Optional, Sequence, Tuple
 
 import numpy as np
 
-from bisenetv1_plugin.datasets import reading
+from bisenetv1_plugin import image_files
 
 _LOOKED_AT = 3  # pairs, spread over the list
 _COLORS = 64  # more than a label has, fewer than a photograph
@@ -32,15 +32,15 @@ def exchanged(list_path, pairs: Sequence[Tuple]) -> Optional[str]:
 
 def _looks_exchanged(first, second) -> bool:
     try:
-        modes = [reading.header(path).mode for path in (first, second)]
+        modes = [image_files.header(path).mode for path in (first, second)]
         return not (modes[0] == "RGB" and modes[1] in "LP") and _colors(first) <= _COLORS < _colors(second)
-    except reading.READ_ERRORS:  # which others report
+    except image_files.READ_ERRORS:  # which others report
         return False
 
 
 def _colors(path) -> int:
     """How many colors an image has, among pixels that are spread over it."""
-    with reading.open_image(path) as image:
+    with image_files.open_image(path) as image:
         pixels = np.asarray(image if image.mode in ("L", "P") else image.convert("RGB"))
     step = max(1, int((pixels.shape[0] * pixels.shape[1] / _PIXELS) ** 0.5))
     return len(np.unique(pixels[::step, ::step].reshape(-1, *pixels.shape[2:]), axis=0))
