@@ -156,7 +156,7 @@ class TestAfterAStop:
     def test_a_checkpoint_of_paddleseg_alone(self, stopped, monkeypatch):
         """Goes on as before, but for the order and the average, which it has; and says what begins anew."""
         said = []
-        monkeypatch.setattr(train.logger, "warning", said.append)
+        monkeypatch.setattr(training.logger, "warning", said.append)
         for path in stopped.rglob(progress_file.NAME):
             path.unlink()
         (stopped / "iter_4" / AVERAGE).unlink()
@@ -167,7 +167,7 @@ class TestAfterAStop:
 
     def test_one_that_stopped_early_is_over(self, stopped, monkeypatch):
         said = []
-        monkeypatch.setattr(train.logger, "info", said.append)
+        monkeypatch.setattr(training.logger, "info", said.append)
         values = json.loads((stopped / "iter_4" / progress_file.NAME).read_text())
         progress_file.write(str(stopped / "iter_4"), **{**values, "stop_count": 2})
         train("out", 6, early_stop_intervals=2)
@@ -235,7 +235,7 @@ def test_forty_iterations_with_three_kills(folder, num_workers):
     for out in ("straight", "killed"):
         os.unlink(f"{out}/train.log")
         for checkpoint in (folder / out).glob("iter_*"):
-            if train._fault(checkpoint):  # killed while it was removed
+            if training._fault(checkpoint):  # killed while it was removed
                 shutil.rmtree(checkpoint)
     same(folder / "straight", folder / "killed", 40)
 
