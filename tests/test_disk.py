@@ -19,7 +19,7 @@ from bisenetv1_plugin import files, zoo
 from bisenetv1_plugin.cli import main
 from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
 from bisenetv1_plugin.datasets.synthetic import write_scenes
-from bisenetv1_plugin.export import save
+from bisenetv1_plugin.export import folder as export_folder
 from bisenetv1_plugin.training import builder
 
 # In a process of its own: fills the disk up to what a command may write, runs it, and says what became of the files.
@@ -298,7 +298,7 @@ class TestMove:
 
     def test_all(self, tmp_path):
         new, ex = self.folders(tmp_path)
-        save.move(str(new), str(ex))
+        export_folder.move_files(str(new), str(ex))
         assert set(self.contents(ex).values()) == {"2"} and len(self.contents(ex)) == 3
 
     @pytest.mark.parametrize("fails_at", range(6))
@@ -314,7 +314,7 @@ class TestMove:
 
         monkeypatch.setattr(os, "rename", limited)
         with pytest.raises(PermissionError):
-            save.move(str(new), str(ex))
+            export_folder.move_files(str(new), str(ex))
         assert set(self.contents(ex).values()) == {"1"} and len(self.contents(ex)) == 3
 
     def test_a_folder_in_the_way_stays(self, tmp_path):
@@ -322,5 +322,5 @@ class TestMove:
         (ex / "model.json").unlink()
         (ex / "model.json").mkdir()
         with pytest.raises(IsADirectoryError):
-            save.move(str(new), str(ex))
+            export_folder.move_files(str(new), str(ex))
         assert set(self.contents(ex).values()) == {"1"} and (ex / "model.json").is_dir()

@@ -110,9 +110,9 @@ def _fresh(folder, int8):
 
 
 def _export(model, folder, name):
-    from bisenetv1_plugin.export import save
+    from bisenetv1_plugin.export.write import write_export
 
-    reason = save.save(model, folder, [{"type": "Normalize"}])
+    reason = write_export(model, folder, [{"type": "Normalize"}])
     if reason:
         terminal.warn(f"{name}: {reason}")
     return os.path.join(folder, "deploy.yaml")
@@ -121,12 +121,12 @@ def _export(model, folder, name):
 def _quantised(model, folder, to, name):
     import numpy as np
 
-    from bisenetv1_plugin.export import quantize
+    from bisenetv1_plugin.export.quantize import write_quantized
 
     model.eval()
     noise = np.random.RandomState(1).uniform(-1, 1, (4, 3, 256, 512)).astype("float32")
     try:
-        quantize.save(model, folder, [{"type": "Normalize"}], [{"img": image} for image in noise], 4, 1, to)
+        write_quantized(model, folder, [{"type": "Normalize"}], [{"img": image} for image in noise], 4, 1, to)
     except InputError as error:
         terminal.warn(f"{name}: {error}")
         return None

@@ -39,7 +39,7 @@ def run(args):
     from bisenetv1_plugin.drawing import plots
     from bisenetv1_plugin.evaluation import parity
     from bisenetv1_plugin.evaluation.baselines import baselines
-    from bisenetv1_plugin.export import save
+    from bisenetv1_plugin.export.write import write_export
     from bisenetv1_plugin.inference.exported import Export
     from bisenetv1_plugin.inference.runtimes.paddle import PaddleInference
     from bisenetv1_plugin.training import builder
@@ -66,7 +66,7 @@ def run(args):
     cfg, build, model = builder.open_network(config, weights)
     transforms = cfg.val_dataset_cfg["transforms"]
     with terminal.quiet():
-        save.save(model, str(folder / "exported"), transforms, classes=named_classes(cfg))
+        write_export(model, str(folder / "exported"), transforms, classes=named_classes(cfg))
 
     _say("4/5 predict and infer the validation images")
     dataset = build.val_dataset

@@ -1,6 +1,7 @@
 """Export trained weights for Paddle Inference, as PaddleSeg's tools/export.py does, and on request as an ONNX model."""
 
 from bisenetv1_plugin.cli import flags, terminal
+from bisenetv1_plugin.errors import InputError
 
 SUMMARY = "export trained weights for deployment"
 
@@ -21,20 +22,33 @@ def add_arguments(parser):
         choices=["auto", "paddle", "onnx"],
         help="onnx: a model.onnx beside Paddle's files; paddle: those alone; default: onnx where it can be had",
     )
+    parser.add_argument(
+        "--picture_onnx",
+        nargs="?",
+        const="rgb",
+        choices=["rgb", "bgr"],
+        help="also a picture.onnx that takes pictures as they are, uint8 [N, H, W, 3], in this order of the channels, "
+        "rgb where none is given; for transforms that only normalize",
+    )
 
 
 def run(args):
+    if args.picture_onnx and args.to == "paddle":
+        raise InputError("--picture_onnx is for an ONNX model, and --to paddle asks for none: leave one of them out.")
     terminal.load_paddle()
-    from bisenetv1_plugin.export import save
+    from bisenetv1_plugin.export.folder import check_folder
+    from bisenetv1_plugin.export.write import write_export
     from bisenetv1_plugin.training import builder
 
-    save.check(args.save_dir, [args.config, args.model_path])
+    check_folder(args.save_dir, [args.config, args.model_path])
     cfg = builder.load_config(args.config, needs=["val_dataset"])  # its transforms are the deployed model's
     classes = flags.classes_of(args, cfg)
     model = builder.open_network(cfg, args.model_path, args.device).model
     transforms = cfg.val_dataset_cfg.get("transforms")
     with terminal.quiet():
-        reason = save.save(model, args.save_dir, transforms, args.input_shape, args.output_op, args.to, classes)
+        reason = write_export(
+            *(model, args.save_dir, transforms, args.input_shape, args.output_op, args.to, classes, args.picture_onnx)
+        )
     if reason:
         print(f"Without an ONNX model, which OpenVINO and ONNX Runtime need: {reason}")
     print(f"The inference model is in {args.save_dir}")

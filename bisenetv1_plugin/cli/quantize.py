@@ -39,10 +39,11 @@ def run(args):
         # For Paddle 3.0 to write the older kind of program; Paddle reads it when it is imported.
         os.environ.update(FLAGS_enable_pir_api="0")
     terminal.load_paddle()
-    from bisenetv1_plugin.export import quantize, save
+    from bisenetv1_plugin.export.folder import check_folder
+    from bisenetv1_plugin.export.quantize import write_quantized
     from bisenetv1_plugin.training import builder
 
-    save.check(args.save_dir, [args.config, args.model_path])
+    check_folder(args.save_dir, [args.config, args.model_path])
     # Images to calibrate with, and the transforms of the deployed model.
     cfg = builder.load_config(args.config, needs=["train_dataset", "val_dataset"])
     transforms = cfg.val_dataset_cfg.get("transforms")
@@ -54,5 +55,5 @@ def run(args):
     batch_nums = args.batch_nums or max(1, min(_IMAGES, len(images)) // args.batch_size)
     print(f"Calibrating with {batch_nums * args.batch_size} images, for {_RUNTIMES[to]}", flush=True)
     with terminal.quiet():
-        quantize.save(model, args.save_dir, transforms, images, batch_nums, args.batch_size, to, classes)
+        write_quantized(model, args.save_dir, transforms, images, batch_nums, args.batch_size, to, classes)
     print(f"The quantised model is in {args.save_dir}, for {_RUNTIMES[to]}")

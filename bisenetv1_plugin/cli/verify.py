@@ -87,11 +87,12 @@ def run(args):
 
 
 def _export(args, val):
+    from bisenetv1_plugin.export.defaults import fill_defaults
     from bisenetv1_plugin.inference.exported import Export
 
     path = os.path.join(args.exported, "deploy.yaml") if os.path.isdir(args.exported) else args.exported
     export = Export(path)
-    if export.transform_list != val.get("transforms"):
+    if fill_defaults(export.transform_list) != fill_defaults(val.get("transforms") or []):
         raise InputError(f"{path} has other transforms than the val_dataset of {args.config}: export again.")
     return export
 

@@ -14,7 +14,7 @@ from paddleseg.core import infer
 
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.evaluation import parity
-from bisenetv1_plugin.export import save as exporter
+from bisenetv1_plugin.export.write import write_export
 from bisenetv1_plugin.inference.exported import Export
 from bisenetv1_plugin.inference.postprocess import logits_of, of_output
 from bisenetv1_plugin.inference.runtimes.table import RUNTIMES, Runtime
@@ -220,7 +220,7 @@ def _logits_export(model: paddle.nn.Layer, export: Export, folder: str, left_out
     """The same export again, without argmax."""
     # "auto" goes on without the ONNX model and says why: an export leaves its model converted, and fit for no second.
     to = "auto" if export.onnx else "paddle"
-    reason = exporter.save(model, folder, export.transform_list, export.input_shape, "none", to)
+    reason = write_export(model, folder, export.transform_list, export.input_shape, "none", to)
     if reason:
         left_out.append(f"no logits but Paddle's: {reason}")
     return Export(os.path.join(folder, "deploy.yaml"))

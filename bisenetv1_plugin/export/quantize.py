@@ -1,9 +1,17 @@
-"""Trained weights to an export in 8 bits, by post-training quantisation: for OpenVINO, ONNX Runtime or Paddle."""
+"""Trained weights to an export in 8 bits, by post-training quantization: for OpenVINO, ONNX Runtime or Paddle.
+
+NNCF does it for OpenVINO, ONNX Runtime's own quantizer for ONNX Runtime (and OpenVINO as well), from the ONNX model.
+Both are calibrated by the least and greatest value of every activation: NNCF's default, which cuts the extremes off,
+kept 96.9 % of the pixels of the demo's network where this keeps 98.3 %. The convolutions of the attention, on globally
+pooled `[N, C, 1, 1]` features, stay in fp32: they weight whole channels, and with them in 8 bits 62.6 % of the pixels
+were left. They cost nothing.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
-from typing import Any
+from typing import Any, Iterator
 
 import numpy as np
 import paddle
@@ -11,11 +19,18 @@ import yaml
 
 from bisenetv1_plugin.datasets.classes import NamedClasses
 from bisenetv1_plugin.errors import InputError
-from bisenetv1_plugin.export import int8
-from bisenetv1_plugin.export import save as export
+from bisenetv1_plugin.export.folder import move_files, temporary_folder
+from bisenetv1_plugin.export.write import write_export
+from bisenetv1_plugin.libraries import optional_library
+
+_EXTRA = "quantize"
+_WRONG_PADDLE = (
+    "Paddle {} writes no program of the kind that its quantiser reads. Quantise with Paddle 2.6.2 or 3.0.0; "
+    "what they make runs with this Paddle as well."
+)
 
 
-def save(
+def write_quantized(
     model: paddle.nn.Layer,
     save_dir: str,
     transforms: list[dict[str, Any]],
@@ -25,9 +40,9 @@ def save(
     to: str = "paddle",
     classes: NamedClasses | None = None,
 ) -> None:
-    """Write the quantised model, its weights (int8) and `deploy.yaml` into `save_dir`.
+    """Write the quantized model, its weights (int8) and `deploy.yaml` into `save_dir`.
 
-    For Paddle: 3.0 writes the kind of program that its quantiser reads only with FLAGS_enable_pir_api=0 in the
+    For Paddle: 3.0 writes the kind of program that its quantizer reads only with FLAGS_enable_pir_api=0 in the
     environment when Paddle is imported.
 
     Args:
@@ -36,12 +51,12 @@ def save(
         transforms (list[dict]): the validation transforms of the configuration.
         images (paddle.io.Dataset): dicts with `img` `[3, H, W]` float32.
         batch_nums, batch_size (int): how many of them to calibrate with, from the whole length of the list.
-        to (str): 'paddle', by Paddle's own quantiser, which only Paddle 2.6 and 3.0 have; 'openvino' or 'onnx', see
-            `int8`. ONNX Runtime and OpenVINO run the last.
-        classes (NamedClasses, optional): see `export.save`.
+        to (str): 'paddle', by Paddle's own quantizer, which only Paddle 2.6 and 3.0 have; 'openvino'; or 'onnx', which
+            ONNX Runtime and OpenVINO run.
+        classes (NamedClasses, optional): see `write_export`.
 
     Raises:
-        InputError: there are fewer images than that, this Paddle writes no program that its quantiser can read, or
+        InputError: there are fewer images than that, this Paddle writes no program that its quantizer can read, or
             a library that does it is missing; nothing is written then.
         OSError: the folder cannot be written, or the disk is full; an earlier export there stays whole.
     """
@@ -49,31 +64,23 @@ def save(
     if not 0 < needed <= len(images):
         raise InputError(f"batch_nums and batch_size ask for {needed} images; the train_dataset has {len(images)}.")
     images = _Spread(images, needed)
-    with export.beside(save_dir) as beside:
-        quantised = os.path.join(beside, "int8")
-        if to != "paddle":
-            export.save(model, beside, transforms, to="onnx", classes=classes)
-            os.mkdir(quantised)
-            quantise = {"openvino": int8.to_openvino, "onnx": int8.to_onnx}[to]
-            arrays = [np.asarray(images[index], "float32")[np.newaxis] for index in range(needed)]
-            _describe(beside, quantised, {to: quantise(os.path.join(beside, "model.onnx"), arrays, quantised)})
-            export.move(quantised, save_dir)
-            return
+    with temporary_folder(save_dir) as folder:
+        quantized = os.path.join(folder, "int8")
+        os.mkdir(quantized)
         try:
-            export.save(model, beside, transforms, to="paddle", classes=classes)
+            write_export(model, folder, transforms, to="paddle" if to == "paddle" else "onnx", classes=classes)
         except TypeError as error:
-            if "got Variable" not in str(error):  # Paddle 3.2's and 3.3's words for an operator of the older kind
+            if to != "paddle" or "got Variable" not in str(error):  # Paddle 3.2's and 3.3's words for an older operator
                 raise
             raise InputError(_WRONG_PADDLE.format(paddle.__version__)) from error
-        if not os.path.isfile(os.path.join(beside, "model.pdmodel")):
-            raise InputError(_WRONG_PADDLE.format(paddle.__version__))
-        paddle.enable_static()
-        try:
-            _quantise(beside, quantised, images, batch_nums, batch_size)
-        finally:
-            paddle.disable_static()
-        _describe(beside, quantised, {"model": "model.pdmodel", "params": "model.pdiparams"})
-        export.move(quantised, save_dir)
+        if to == "paddle":
+            files = _quantize_for_paddle(folder, quantized, images, batch_nums, batch_size)
+        else:
+            arrays = [np.asarray(images[index], "float32")[np.newaxis] for index in range(needed)]
+            quantize = {"openvino": _quantize_for_openvino, "onnx": _quantize_for_onnxruntime}[to]
+            files = {to: quantize(os.path.join(folder, "model.onnx"), arrays, quantized)}
+        _describe(folder, quantized, files)
+        move_files(quantized, save_dir)
 
 
 class _Spread(paddle.io.Dataset):
@@ -89,40 +96,119 @@ class _Spread(paddle.io.Dataset):
         return self._images[index * (len(self._images) // self._count)]["img"]
 
 
-def _describe(exported: str, quantised: str, files: dict[str, str]) -> None:
-    """Write the `deploy.yaml` of what was quantised, after that of the export in fp32."""
+def _describe(exported: str, quantized: str, files: dict[str, str]) -> None:
+    """Write the `deploy.yaml` of what was quantized, after that of the export in fp32."""
     with open(os.path.join(exported, "deploy.yaml"), encoding="utf-8") as file:
         deploy = yaml.safe_load(file)["Deploy"]
     rest = {key: value for key, value in deploy.items() if key not in ("model", "params", "onnx")}
-    with open(os.path.join(quantised, "deploy.yaml"), "w", encoding="utf-8") as file:
+    with open(os.path.join(quantized, "deploy.yaml"), "w", encoding="utf-8") as file:
         yaml.safe_dump({"Deploy": {**rest, **files, "precision": "int8"}}, file)
 
 
-_WRONG_PADDLE = (
-    "Paddle {} writes no program of the kind that its quantiser reads. Quantise with Paddle 2.6.2 or 3.0.0; "
-    "what they make runs with this Paddle as well."
-)
+def _quantize_for_paddle(
+    source: str, target: str, images: paddle.io.Dataset, batch_nums: int, batch_size: int
+) -> dict[str, str]:
+    """From one folder to another; returns what `deploy.yaml` says of it.
 
-
-def _quantise(source: str, target: str, images: paddle.io.Dataset, batch_nums: int, batch_size: int) -> None:
-    """From one folder to another."""
+    Raises:
+        InputError: the program is of the kind that the quantizer does not read.
+    """
     from paddle.static.quantization import PostTrainingQuantization
 
+    if not os.path.isfile(os.path.join(source, "model.pdmodel")):
+        raise InputError(_WRONG_PADDLE.format(paddle.__version__))
+    names = {"model_filename": "model.pdmodel", "params_filename": "model.pdiparams"}
     place = paddle.CPUPlace()
-    with paddle.static.program_guard(paddle.static.Program()):
-        x = paddle.static.data("x", [None, 3, None, None], "float32")
-    loader = paddle.io.DataLoader(images, feed_list=[x], places=[place], batch_size=batch_size, return_list=False)
-    files = {"model_filename": "model.pdmodel", "params_filename": "model.pdiparams"}
-    quantisation = PostTrainingQuantization(
-        executor=paddle.static.Executor(place),
-        model_dir=source,
-        data_loader=loader,
-        batch_size=batch_size,
-        batch_nums=batch_nums,
-        algo="hist",
-        quantizable_op_type=["conv2d"],
-        onnx_format=True,  # weights in int8, a quarter of the space
-        **files,
+    paddle.enable_static()
+    try:
+        with paddle.static.program_guard(paddle.static.Program()):
+            x = paddle.static.data("x", [None, 3, None, None], "float32")
+        loader = paddle.io.DataLoader(images, feed_list=[x], places=[place], batch_size=batch_size, return_list=False)
+        quantization = PostTrainingQuantization(
+            executor=paddle.static.Executor(place),
+            model_dir=source,
+            data_loader=loader,
+            batch_size=batch_size,
+            batch_nums=batch_nums,
+            algo="hist",
+            quantizable_op_type=["conv2d"],
+            onnx_format=True,  # weights in int8, a quarter of the space
+            **names,
+        )
+        quantization.quantize()
+        quantization.save_quantized_model(target, **names)
+    finally:
+        paddle.disable_static()
+    return {"model": names["model_filename"], "params": names["params_filename"]}
+
+
+def _quantize_for_openvino(onnx_model: str, images: list[np.ndarray], folder: str) -> str:
+    """Write `model.xml` and `model.bin` into a folder; returns the name of the first.
+
+    Args:
+        onnx_model (str): the path of the fp32 model.
+        images (list[numpy.ndarray]): `[1, C, H, W]` float32, transformed, to calibrate with.
+        folder (str): where to write.
+
+    Raises:
+        InputError: NNCF or OpenVINO is not installed.
+    """
+    nncf, openvino = optional_library("nncf", _EXTRA), optional_library("openvino", _EXTRA)
+    from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
+    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
+
+    logging.getLogger("nncf").setLevel(logging.ERROR)  # it tells every node that it leaves alone
+    quantized = nncf.quantize(
+        openvino.Core().read_model(onnx_model),
+        nncf.Dataset(images),
+        preset=nncf.QuantizationPreset.MIXED,
+        subset_size=len(images),
+        ignored_scope=nncf.IgnoredScope(names=_attention(onnx_model)),
+        advanced_parameters=AdvancedQuantizationParameters(
+            activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX
+        ),
     )
-    quantisation.quantize()
-    quantisation.save_quantized_model(target, **files)
+    openvino.save_model(quantized, os.path.join(folder, "model.xml"), compress_to_fp16=False)
+    return "model.xml"
+
+
+def _quantize_for_onnxruntime(onnx_model: str, images: list[np.ndarray], folder: str) -> str:
+    """Write `model.onnx`, with pairs of QuantizeLinear and DequantizeLinear; returns its name. Arguments as above.
+
+    Raises:
+        InputError: ONNX Runtime's quantizer or OpenVINO is not installed.
+    """
+    optional_library("ml_dtypes", _EXTRA)  # which the quantizer imports and does not declare
+    quantization = optional_library("onnxruntime.quantization", _EXTRA)
+    fused = os.path.join(folder, "fused.onnx")
+    quantization.quant_pre_process(onnx_model, fused, skip_symbolic_shape=True)
+    name = optional_library("onnx", _EXTRA).load(fused).graph.input[0].name
+    feeds: Iterator[dict[str, np.ndarray]] = ({name: image} for image in images)
+    reader = type("Images", (quantization.CalibrationDataReader,), {"get_next": lambda self: next(feeds, None)})
+    quantization.quantize_static(
+        fused,
+        os.path.join(folder, "model.onnx"),
+        reader(),
+        quant_format=quantization.QuantFormat.QDQ,
+        activation_type=quantization.QuantType.QUInt8,
+        weight_type=quantization.QuantType.QInt8,
+        per_channel=True,
+        nodes_to_exclude=_attention(onnx_model),
+        calibrate_method=quantization.CalibrationMethod.MinMax,
+    )
+    os.remove(fused)
+    return "model.onnx"
+
+
+def _attention(onnx_model: str) -> list[str]:
+    """The names of the convolutions whose result is one pixel; OpenVINO calls them as ONNX does."""
+    model: Any = optional_library("openvino", _EXTRA).Core().read_model(onnx_model)
+    return [
+        operation.get_friendly_name()
+        for operation in model.get_ordered_ops()
+        if operation.get_type_name() == "Convolution" and _is_one_pixel(operation.output(0).get_partial_shape())
+    ]
+
+
+def _is_one_pixel(shape: Any) -> bool:
+    return all(shape[axis].is_static and shape[axis].get_length() == 1 for axis in (2, 3))

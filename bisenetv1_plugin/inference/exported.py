@@ -26,7 +26,7 @@ class Export:
         prepare (Preparation): pixels to what the network takes.
         transform_list (list[dict]): its transforms, as in the configuration.
         output_op (str): 'argmax', 'softmax' or 'none'.
-        quantised (bool): in 8 bits: `quantize.save` has made it.
+        quantised (bool): in 8 bits: `bisenetv1 quantize` has made it.
         precision (str): what it is computed in unless asked otherwise: 'int8' if it is quantised, else 'fp32'.
         input_shape (list[int]): `[N, C, H, W]`; None where any number will do.
         classes (tuple[str]): the names of the classes, by number; empty where the export names none, as upstream's.
@@ -86,6 +86,7 @@ class Export:
 
 
 _MOST = 256  # classes: a mask has 8 bits
+_INPUT = {"dtype": "float32", "layout": "NCHW", "color": "RGB"}  # what every runtime here is given
 # What stands behind the keys of `Deploy`, where they are there: what it is in words, and whether a value is that.
 _KEYS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     **dict.fromkeys(
@@ -99,6 +100,10 @@ _KEYS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "input_shape": (
         "four whole numbers, N, C, H and W; -1 or null for any",
         lambda value: isinstance(value, list) and len(value) == 4 and all(s is None or _is_size(s) for s in value),
+    ),
+    "input": (
+        "float32, NCHW and, with three channels, RGB",
+        lambda value: isinstance(value, dict) and all(_INPUT.get(key) == said for key, said in value.items()),
     ),
     "output_op": ("argmax, softmax or none", lambda value: value in ("argmax", "softmax", "none")),
     "precision": ("fp32 or int8", lambda value: value in ("fp32", "int8")),

@@ -4,43 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Sequence
 
 import numpy as np
-import paddle
 
 from bisenetv1_plugin.errors import InputError, brief
 from bisenetv1_plugin.inference.runtimes.table import Runtime
 
 NAME = "probe.npz"
-_SIZE = (64, 96)
 _LARGEST = 1 << 28  # values of a probe's picture
-_MARGIN = 1e-3  # as in `parity`: a pixel may differ where the two best classes are this close
-
-
-def answer(model: paddle.nn.Layer, shape: Sequence[int | None]) -> dict[str, np.ndarray]:
-    """Run the network in dygraph on a made-up picture.
-
-    Args:
-        model (paddle.nn.Layer): in evaluation mode; takes `[N, C, H, W]` float32 and gives logits.
-        shape (sequence[int]): the export's `[N, C, H, W]`, None (or less than 1) for any.
-
-    Returns:
-        dict[str, numpy.ndarray]: the `shape` of the picture, the `mask` (uint8 `[N, H, W]`) and whether a pixel is
-        `clear`: its best class is ahead of the next.
-    """
-    batch, channels, height, width = (size if size and size > 0 else None for size in shape)
-    image = picture((batch or 1, channels or 3, height or _SIZE[0], width or _SIZE[1]))
-    with paddle.no_grad():
-        logits = model(paddle.to_tensor(image))[0].numpy()
-    best = np.sort(logits, axis=1)[:, -2:]  # one, where there is one class only
-    clear = (best[:, -1] - best[:, 0] >= _MARGIN) | (logits.shape[1] == 1)
-    return {"shape": np.array(image.shape), "mask": logits.argmax(axis=1).astype("uint8"), "clear": clear}
-
-
-def save(kept: dict[str, np.ndarray], folder: str) -> None:
-    """Write an `answer` into an export's folder."""
-    np.savez_compressed(os.path.join(folder, NAME), **kept)
 
 
 def picture(shape: tuple[int, int, int, int]) -> np.ndarray:

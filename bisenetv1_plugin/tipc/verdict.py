@@ -189,7 +189,7 @@ def _runtime(run):
 def _twins(cfg, export, folder):
     """A runtime with the logits for each that ran: those exports end in argmax, and here is one without."""
     from bisenetv1_plugin.errors import InputError
-    from bisenetv1_plugin.export import save as exporter
+    from bisenetv1_plugin.export.write import write_export
     from bisenetv1_plugin.inference.exported import Export
     from bisenetv1_plugin.inference.runtimes.table import RUNTIMES
     from bisenetv1_plugin.machine import cores
@@ -200,7 +200,7 @@ def _twins(cfg, export, folder):
         return {}
     model = builder.open_network(cfg, export.weights).model
     to = "paddle" if all(run.backend == "paddle" for run in runs.values()) else "onnx"
-    exporter.save(model, folder, cfg.val_dataset_cfg["transforms"], output_op="none", to=to)
+    write_export(model, folder, cfg.val_dataset_cfg["transforms"], output_op="none", to=to)
     logits = Export(os.path.join(folder, "deploy.yaml"))
     twins = {}
     for key, run in runs.items():

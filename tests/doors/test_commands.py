@@ -95,7 +95,16 @@ FLAGS = {
     "predict": ["--config", "--model_path", "--image_path", "--save_dir", "--is_slide", "--crop_size", "--stride"]
     + ["--aug_pred", "--scales", "--flip_horizontal", "--custom_color"],
     "val": ["--config", "--model_path", "--json", "--num_workers", "--opts", "--aug_eval", "--scales"],
-    "export": ["--config", "--model_path", "--save_dir", "--input_shape", "--output_op", "--to", "--classes"],
+    "export": [
+        "--config",
+        "--model_path",
+        "--save_dir",
+        "--input_shape",
+        "--output_op",
+        "--to",
+        "--classes",
+        "--picture_onnx",
+    ],
     "verify": ["--precision", "--json", "--picture", "--cpu_threads"],
     "convert": ["--from", "--to"],
     "configs": ["--copy", "--table"],

@@ -10,7 +10,8 @@ from paddleseg.transforms import Normalize
 from bisenetv1_plugin.backbones.resnet import ResNet18_v1b
 from bisenetv1_plugin.datasets.synthetic import SyntheticStreetScenes
 from bisenetv1_plugin.evaluation import parity
-from bisenetv1_plugin.export import int8, save
+from bisenetv1_plugin.export import quantize
+from bisenetv1_plugin.export.write import write_export
 from bisenetv1_plugin.inference.exported import Export
 from bisenetv1_plugin.inference.runtimes.paddle import PaddleInference
 from bisenetv1_plugin.losses.ohem import BiSeNetV1Loss
@@ -62,7 +63,7 @@ def scenes():
 @pytest.mark.slow
 def test_inference_gives_the_masks_of_prediction(variant, onednn, tmp_path):
     layer = network(variant)
-    save.save(layer, str(tmp_path), [{"type": "Normalize"}])
+    write_export(layer, str(tmp_path), [{"type": "Normalize"}])
     runtime = PaddleInference(Export(tmp_path / "deploy.yaml"), enable_mkldnn=onednn)
     samples = [scenes()[i] for i in range(3)]
     result = parity.compare(layer, runtime, samples, 19)
@@ -82,9 +83,9 @@ def test_inference_gives_the_masks_of_prediction(variant, onednn, tmp_path):
 def test_int8_leaves_the_attention_of_every_family_alone(variant, tmp_path):
     """The global context, both refinement modules, and one or two convolutions of the fusion module."""
     pytest.importorskip("openvino"), pytest.importorskip("paddle2onnx")
-    save.save(network(variant), str(tmp_path), [{"type": "Normalize"}], to="onnx")
+    write_export(network(variant), str(tmp_path), [{"type": "Normalize"}], to="onnx")
     fusion = 1 if VARIANTS[variant].ffm_attention == "conv_bn" else 2
-    found = int8._attention(str(tmp_path / "model.onnx"))
+    found = quantize._attention(str(tmp_path / "model.onnx"))
     assert len(set(found)) == len(found) == 3 + fusion
 
 

@@ -1,0 +1,138 @@
+"""Trained weights to files for Paddle Inference, as PaddleSeg's tools/export.py does, and on request to ONNX."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Sequence
+
+import numpy as np
+import paddle
+import yaml
+from paddleseg.deploy.export import WrappedModel
+
+from bisenetv1_plugin.datasets.classes import NamedClasses
+from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.export import onnx_model
+from bisenetv1_plugin.export.defaults import fill_defaults
+from bisenetv1_plugin.export.folder import check_written, move_files, temporary_folder
+from bisenetv1_plugin.inference import probe
+
+_PROBE_SIZE = (64, 96)
+_MARGIN = 1e-3  # as in `parity`: a pixel may differ where the two best classes are this close
+
+
+def write_export(
+    model: paddle.nn.Layer,
+    save_dir: str,
+    transforms: list[dict[str, Any]],
+    input_shape: Sequence[int | None] | None = None,
+    output_op: str = "argmax",
+    to: str = "auto",
+    classes: NamedClasses | None = None,
+    picture_onnx: str | None = None,
+) -> str | None:
+    """Write the model's static program, its weights and `deploy.yaml` into `save_dir`.
+
+    Args:
+        model (paddle.nn.Layer): in evaluation mode; takes `[N, C, H, W]` float32.
+        save_dir (str): the folder; files of an earlier export there are replaced, once the new ones are complete.
+        transforms (list[dict]): the validation transforms of the configuration.
+        input_shape (sequence[int], optional): `[N, C, H, W]`, None for any. Default: any batch, the network's channels,
+            any size.
+        output_op (str): 'argmax' (int32 `[N, H, W]`), 'softmax' (`[N, classes, H, W]`) or 'none' (logits).
+        to (str): 'onnx' for an ONNX model beside Paddle's files, which `deploy.yaml` then names as well; 'paddle' for
+            Paddle's files alone; 'auto' for ONNX where the converter is here and reads this network.
+        classes (NamedClasses, optional): the names and colors of the classes, which `deploy.yaml` keeps under keys
+            that PaddleSeg's own tools do not read.
+        picture_onnx (str, optional): 'rgb' or 'bgr' for one more ONNX model, `picture.onnx`, that takes pictures as
+            they are, uint8 `[N, H, W, 3]` in this order. It asks for `to='onnx'` as well.
+
+    Returns:
+        str, optional: why there is no ONNX model, where `to` is 'auto' and there is none.
+
+    Raises:
+        InputError: there is no converter to ONNX for this Paddle, or it fails, or `picture_onnx` is asked for and the
+            transforms do more than normalize; nothing is written then.
+        OSError: the folder cannot be written, or the disk is full; an earlier export there stays whole.
+    """
+    shape: list[int | None] = list(input_shape or [None, getattr(model, "in_channels", 3), None, None])
+    channels = shape[1] or 3
+    if picture_onnx:
+        onnx_model.check_takes_pictures(transforms, channels)
+        to = "onnx"
+    model.eval()
+    answer = _answer(model, shape)  # an export leaves its model converted
+    with temporary_folder(save_dir) as folder:
+        program = _write_paddle(model, shape, output_op, folder)
+        deploy: dict[str, Any] = {
+            "model": program,
+            "params": "model.pdiparams",
+            "transforms": fill_defaults(transforms, channels),
+            "input": {"dtype": "float32", "layout": "NCHW", **({"color": "RGB"} if channels == 3 else {})},
+            "input_shape": shape,
+            "output_op": output_op,
+            "output_dtype": "int32" if output_op == "argmax" else "float32",
+        }
+        if classes and classes.names:
+            deploy["classes"] = list(classes.names)
+        if classes and classes.colors:
+            deploy["colors"] = [list(color) for color in classes.colors]
+        reason = None
+        if to != "paddle":
+            try:
+                deploy.update(_write_onnx(folder, program, deploy["transforms"], picture_onnx))
+            except InputError as error:
+                if to == "onnx":
+                    raise
+                reason = str(error)
+        np.savez_compressed(os.path.join(folder, probe.NAME), **answer)
+        with open(os.path.join(folder, "deploy.yaml"), "w", encoding="utf-8") as file:
+            yaml.safe_dump({"Deploy": deploy}, file)
+        move_files(folder, save_dir)
+    return reason
+
+
+def _write_paddle(model: paddle.nn.Layer, shape: list[int | None], output_op: str, folder: str) -> str:
+    """Write Paddle's program and weights; returns the program's name."""
+    wrapped = model if output_op == "none" else WrappedModel(model, output_op)
+    wrapped.eval()
+    static = paddle.jit.to_static(wrapped, input_spec=[paddle.static.InputSpec(shape=list(shape), dtype="float32")])
+    paddle.jit.save(static, os.path.join(folder, "model"))
+    check_written(os.path.join(folder, "model.pdiparams"))
+    # Paddle 3 writes the program as JSON; a deploy.yaml that names .pdmodel would not be found.
+    return "model.json" if os.path.exists(os.path.join(folder, "model.json")) else "model.pdmodel"
+
+
+def _write_onnx(
+    folder: str, program: str, transforms: list[dict[str, Any]], picture_onnx: str | None
+) -> dict[str, Any]:
+    """Write the ONNX models of an export; returns what `deploy.yaml` says of them."""
+    converted = onnx_model.convert(os.path.join(folder, program), os.path.join(folder, "model.pdiparams"))
+    with open(os.path.join(folder, "model.onnx"), "wb") as file:
+        file.write(converted)
+    if not picture_onnx:
+        return {"onnx": "model.onnx"}
+    with open(os.path.join(folder, "picture.onnx"), "wb") as file:
+        file.write(onnx_model.take_pictures(converted, transforms, picture_onnx))
+    picture = {"onnx": "picture.onnx", "dtype": "uint8", "layout": "NHWC", "color": picture_onnx.upper()}
+    return {"onnx": "model.onnx", "picture": picture}
+
+
+def _answer(model: paddle.nn.Layer, shape: Sequence[int | None]) -> dict[str, np.ndarray]:
+    """Run the network in dygraph on a made-up picture, for the export's probe.
+
+    Args:
+        model (paddle.nn.Layer): in evaluation mode; takes `[N, C, H, W]` float32 and gives logits.
+        shape (sequence[int]): the export's `[N, C, H, W]`, None (or less than 1) for any.
+
+    Returns:
+        dict[str, numpy.ndarray]: the `shape` of the picture, the `mask` (uint8 `[N, H, W]`) and whether a pixel is
+        `clear`: its best class is ahead of the next.
+    """
+    batch, channels, height, width = (size if size and size > 0 else None for size in shape)
+    image = probe.picture((batch or 1, channels or 3, height or _PROBE_SIZE[0], width or _PROBE_SIZE[1]))
+    with paddle.no_grad():
+        logits = model(paddle.to_tensor(image))[0].numpy()
+    best = np.sort(logits, axis=1)[:, -2:]  # one, where there is one class only
+    clear = (best[:, -1] - best[:, 0] >= _MARGIN) | (logits.shape[1] == 1)
+    return {"shape": np.array(image.shape), "mask": logits.argmax(axis=1).astype("uint8"), "clear": clear}
