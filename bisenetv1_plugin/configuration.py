@@ -4,6 +4,8 @@ PaddleSeg fails at a wrong value where it first uses it, often with a traceback;
 work. What is refused is a ValueError with a sentence that names the key; `project.load_config` adds the file's name.
 """
 
+from __future__ import annotations
+
 import datetime
 import itertools
 import math

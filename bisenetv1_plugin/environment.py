@@ -1,5 +1,7 @@
 """What is installed here, what the plugin does in it, and what is left to mind."""
 
+from __future__ import annotations
+
 import importlib.metadata
 import json
 import os

@@ -1,5 +1,7 @@
 """What this package refuses."""
 
+from __future__ import annotations
+
 
 class InputError(ValueError):
     """What was given (a file, a value, this machine) cannot be used; the message is a sentence that names the cure."""

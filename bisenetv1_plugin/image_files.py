@@ -3,6 +3,8 @@
 OpenCV is never given a path: a name that is no text kills the process in it, and a pipe or a device stops it for ever.
 """
 
+from __future__ import annotations
+
 import functools
 import io
 import os
@@ -11,11 +13,11 @@ import struct
 import sys
 import zlib
 from contextlib import contextmanager
-from typing import BinaryIO, Iterator, NamedTuple, Optional, Tuple
+from typing import BinaryIO, Iterator, NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 # What Pillow raises for a file that is no whole image. A picture of more than 179 million pixels is a
 # DecompressionBombError to it: a few bytes that fill the memory.
@@ -51,8 +53,8 @@ class Header(NamedTuple):
         format, mode: Pillow's, such as `JPEG` and `RGB`.
     """
 
-    stored: Tuple[int, int]
-    seen: Tuple[int, int]
+    stored: tuple[int, int]
+    seen: tuple[int, int]
     orientation: int
     format: str
     mode: str
@@ -84,7 +86,7 @@ def is_regular(path) -> bool:
 
 
 @contextmanager
-def open_image(path) -> Iterator[Image.Image]:
+def open_image(path) -> Iterator[ImageFile.ImageFile]:
     """`Image.open` of a regular file; READ_ERRORS as well where it is a pipe or a device, which would never end."""
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise OSError(_NO_FILE)
@@ -119,7 +121,7 @@ def read_bytes(path, most: int = _MOST_BYTES) -> bytes:
         return file.read(most)
 
 
-def decode_file(path, flags: int = cv2.IMREAD_COLOR) -> Optional[np.ndarray]:
+def decode_file(path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray | None:
     """What `cv2.imread` gives for a regular file of any name, read by Python; None where it gives none."""
     try:
         return cv2.imdecode(np.frombuffer(read_bytes(path), np.uint8), flags)
@@ -150,7 +152,7 @@ def _opencv_reads(format: str) -> bool:
     return cv2.imdecode(np.frombuffer(picture.getvalue(), np.uint8), cv2.IMREAD_COLOR) is not None
 
 
-def name_fault(path) -> Optional[str]:
+def name_fault(path) -> str | None:
     """What keeps PaddleSeg from an image of this name, as a sentence; None for a name that it can read.
 
     It gives names to `cv2.imread`: that dies of the surrogates which Python makes of bytes that are no text, and on
@@ -162,7 +164,7 @@ def name_fault(path) -> Optional[str]:
     return text_fault(path)
 
 
-def text_fault(path) -> Optional[str]:
+def text_fault(path) -> str | None:
     """Why no list, which is UTF-8, can hold a path, as a sentence; None if it can."""
     path = os.fspath(path)
     try:

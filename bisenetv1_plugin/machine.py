@@ -1,5 +1,7 @@
 """What this machine has for a process."""
 
+from __future__ import annotations
+
 import ctypes
 import os
 import re

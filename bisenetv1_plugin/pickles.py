@@ -5,6 +5,8 @@ here knows the few opcodes and names that Paddle and NumPy write, each in the on
 memory are bounded by the file's size: what it names again and again is neither copied nor walked through every time.
 """
 
+from __future__ import annotations
+
 import math
 import os
 import pickle

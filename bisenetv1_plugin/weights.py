@@ -1,5 +1,7 @@
 """Weights from a file into a network or a backbone, with an account of what matched; nothing in the file is run."""
 
+from __future__ import annotations
+
 import os
 from urllib.parse import urlparse
 

@@ -1,5 +1,7 @@
 """The ready configurations, and the model-zoo table that their metafile.yaml makes."""
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
 

@@ -6,6 +6,8 @@ v1s replace the 7x7 convolution of the stem by three 3x3: of 32, 32, 64 channels
 64, 128 (the authors' ResNet-101, TorchSeg `furnace/base_model/resnet.py` with `deep_stem=True, stem_width=64`).
 """
 
+from __future__ import annotations
+
 import paddle.nn as nn
 from paddle.vision.models import ResNet
 from paddle.vision.models.resnet import BasicBlock, BottleneckBlock

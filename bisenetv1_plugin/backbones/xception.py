@@ -1,5 +1,7 @@
 """Xception39, the paper's small backbone, after the authors' code (TorchSeg `furnace/base_model/xception.py`)."""
 
+from __future__ import annotations
+
 import paddle
 import paddle.nn as nn
 import paddle.nn.functional as F

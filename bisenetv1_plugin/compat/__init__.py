@@ -8,6 +8,8 @@ An entry module has
 `BISENETV1_PLUGIN_COMPAT=0` switches all off, `BISENETV1_PLUGIN_COMPAT=-NAME[,-NAME]` some by name.
 """
 
+from __future__ import annotations
+
 import importlib
 import os
 import warnings

@@ -1,5 +1,7 @@
 """What the corrections of PaddleSeg's `train` share; no correction itself."""
 
+from __future__ import annotations
+
 import inspect
 import sys
 from contextlib import contextmanager

@@ -3,6 +3,8 @@
 Mended where it is written, so that the exported folder is right on every machine, and where an older one is read.
 """
 
+from __future__ import annotations
+
 import functools
 import os
 

@@ -1,5 +1,7 @@
 """`enable_memory_optim` in Paddle Inference 3: it needs the new executor for a .json program, and leaves it off."""
 
+from __future__ import annotations
+
 import functools
 
 import paddle

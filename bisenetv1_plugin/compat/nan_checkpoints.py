@@ -6,6 +6,8 @@ iteration; so it does when `BiSeNetV1Loss` has noticed. A loss that overflows no
 step GradScaler leaves out, is no reason: it leaves no trace in the state.
 """
 
+from __future__ import annotations
+
 import functools
 import inspect
 import os

@@ -6,6 +6,8 @@ pass that hands single operators to oneDNN is left out, for programs with such a
 oneDNN through other passes, so most of its speed stays.
 """
 
+from __future__ import annotations
+
 import functools
 import itertools
 import json

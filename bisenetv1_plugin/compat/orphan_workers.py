@@ -5,6 +5,8 @@ whether the training is still there; but the first argument of `get` is `block`,
 training (SIGKILL, the out-of-memory killer) leaves its workers and their memory behind.
 """
 
+from __future__ import annotations
+
 import ast
 import functools
 import inspect

@@ -4,6 +4,8 @@ A folder iter_N has a `progress.json`, which is written before the weights, and 
 written after them. Checkpoints of PaddleSeg alone have none.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import re

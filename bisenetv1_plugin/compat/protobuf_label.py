@@ -1,5 +1,7 @@
 """protobuf 7 and `paddle.distributed.fleet`: protobuf dropped `FieldDescriptor.label`; Paddle before 3.3 reads it."""
 
+from __future__ import annotations
+
 from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import FieldDescriptor
 

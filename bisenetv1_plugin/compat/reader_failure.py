@@ -11,6 +11,8 @@ The process must come to its end as well: a loader that is left to Python's last
 to send a word to a worker that had no task yet, and waits for that for ever. So workers are ended before.
 """
 
+from __future__ import annotations
+
 import ast
 import atexit
 import functools

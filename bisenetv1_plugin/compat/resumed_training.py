@@ -7,6 +7,8 @@ from the iteration. All random numbers are drawn from the training's seed and th
 one stream, whose place nobody knows: processes that load data run ahead.
 """
 
+from __future__ import annotations
+
 import ast
 import functools
 import inspect

@@ -1,5 +1,7 @@
 """PaddleSeg 2.8.0's evaluation: `calculate_area` concatenates sums, which are 0-D tensors since Paddle 2.5."""
 
+from __future__ import annotations
+
 import functools
 
 import paddle

@@ -6,6 +6,8 @@ them in evaluation. Trained weights, whose BatchNorms have statistics, so become
 such a BatchNorm keeps its first statistics, and does nothing in evaluation either.
 """
 
+from __future__ import annotations
+
 import functools
 import inspect
 import os

@@ -1,5 +1,7 @@
 """PaddleSeg 2.9's `train` without validation data: every checkpoint wants `mean_iou`, which only an evaluation sets."""
 
+from __future__ import annotations
+
 import ast
 import functools
 import inspect

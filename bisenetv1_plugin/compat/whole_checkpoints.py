@@ -5,6 +5,8 @@ Here each file is written beside and then renamed. `train` makes the folder iter
 that a checkpoint can be resumed from when `model.pdparams` and `model.pdopt` are both there.
 """
 
+from __future__ import annotations
+
 import functools
 import os
 

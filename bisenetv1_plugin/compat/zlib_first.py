@@ -1,5 +1,7 @@
 """zlib before Paddle 2.x: the wheel exports zlib symbols of its own, which a later `import zlib` then binds to."""
 
+from __future__ import annotations
+
 import sys
 
 DEFECT = (

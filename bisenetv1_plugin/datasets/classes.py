@@ -1,8 +1,10 @@
 """The names and colours of classes: Cityscapes' 19 by train id and choices among them, and those of users' data."""
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
-from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, NamedTuple, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -16,7 +18,7 @@ class StreetClass(NamedTuple):
     """A Cityscapes class; its position in `CITYSCAPES_CLASSES` is its train id."""
 
     name: str
-    color: Tuple[int, int, int]  # RGB
+    color: tuple[int, int, int]  # RGB
 
 
 CITYSCAPES_CLASSES = (
@@ -57,7 +59,7 @@ DEMO_CLASSES = (
 ClassChoice = Sequence[Union[str, Tuple[str, Sequence[int]]]]
 
 
-def class_groups(classes: ClassChoice) -> Tuple[Tuple[str, Tuple[int, ...]], ...]:
+def class_groups(classes: ClassChoice) -> tuple[tuple[str, tuple[int, ...]], ...]:
     """A choice of classes in its full form, as `DEMO_CLASSES` has it: `((name, train ids), ...)`.
 
     Args:
@@ -108,7 +110,7 @@ def remap(label: np.ndarray, classes: ClassChoice) -> np.ndarray:
     return table[label]
 
 
-def class_colors(classes: ClassChoice = CLASS_NAMES) -> List[Tuple[int, int, int]]:
+def class_colors(classes: ClassChoice = CLASS_NAMES) -> list[tuple[int, int, int]]:
     """RGB colour of every chosen class, from the Cityscapes palette; a merged class has the colour of its first."""
     return [CITYSCAPES_CLASSES[ids[0]].color for _, ids in class_groups(classes)]
 
@@ -116,14 +118,14 @@ def class_colors(classes: ClassChoice = CLASS_NAMES) -> List[Tuple[int, int, int
 class NamedClasses(NamedTuple):
     """Class names by index, and their colours, RGB 0..255; without colours of their own, no colours."""
 
-    names: Tuple[str, ...]
-    colors: Tuple[Tuple[int, int, int], ...]
+    names: tuple[str, ...]
+    colors: tuple[tuple[int, int, int], ...]
 
 
 CITYSCAPES = NamedClasses(CLASS_NAMES, tuple(class_colors()))
 
 
-def named_classes(source: Any, num_classes: Optional[int] = None) -> NamedClasses:
+def named_classes(source: Any, num_classes: int | None = None) -> NamedClasses:
     """The names and colours that belong to a data set.
 
     Args:
@@ -172,7 +174,7 @@ def read_classes(path: Any) -> NamedClasses:
     return NamedClasses(tuple(lines), ())
 
 
-def _color(line: str) -> Optional[Tuple[int, int, int]]:
+def _color(line: str) -> tuple[int, int, int] | None:
     """Of a line that ends with `r g b`; None for another."""
     channels = line.split()[-3:]
     if len(channels) == 3 and all(
@@ -182,7 +184,7 @@ def _color(line: str) -> Optional[Tuple[int, int, int]]:
     return None
 
 
-def _lines(root: Any, name: str) -> List[str]:
+def _lines(root: Any, name: str) -> list[str]:
     """The lines of a file in the folder that are not empty; none without the folder or the file."""
     if not root or not isinstance(root, (str, Path)) or not os.path.isfile(Path(root, name)):
         return []

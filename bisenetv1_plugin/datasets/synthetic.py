@@ -1,15 +1,25 @@
 """Synthetic street scenes as a PaddleSeg dataset, and as files for PaddleSeg's own `Dataset`."""
 
+from __future__ import annotations
+
 import os
 import tempfile
 from contextlib import suppress
+from typing import Any, Callable, Iterable, Sequence
 
 import cv2
 import numpy as np
 import paddle
 
 from bisenetv1_plugin import files
-from bisenetv1_plugin.datasets.classes import CITYSCAPES_CLASSES, CLASS_NAMES, IGNORE_INDEX, class_groups, remap
+from bisenetv1_plugin.datasets.classes import (
+    CITYSCAPES_CLASSES,
+    CLASS_NAMES,
+    IGNORE_INDEX,
+    ClassChoice,
+    class_groups,
+    remap,
+)
 from bisenetv1_plugin.datasets.scenes import render_scene
 
 MODES = ("train", "val")
@@ -17,7 +27,7 @@ _MOST_SCENES = 100000  # further ones would be those of the next seed
 _LONGEST = 16384  # pixels of a side: more fill the memory
 
 
-def scene_seed(mode, index, seed=0):
+def scene_seed(mode: str, index: int, seed: int = 0) -> int:
     """The seed of the scene at `index` of a mode: even for train, odd for val, so that the two never share a scene."""
     return (2 * (seed * _MOST_SCENES + index) + MODES.index(mode)) % 2**32
 
@@ -45,7 +55,14 @@ class SyntheticStreetScenes(paddle.io.Dataset):
     IMG_CHANNELS = 3
     IGNORE_INDEX = IGNORE_INDEX
 
-    def __init__(self, mode, transforms, size=(1024, 512), num_samples=None, seed=0):
+    def __init__(
+        self,
+        mode: str,
+        transforms: list[Any],
+        size: Sequence[int] = (1024, 512),
+        num_samples: int | None = None,
+        seed: int = 0,
+    ) -> None:
         from paddleseg.transforms import Compose  # not above: PaddleSeg's import ends in one of this module
 
         if str(mode).lower() not in MODES:
@@ -68,10 +85,10 @@ class SyntheticStreetScenes(paddle.io.Dataset):
         # A list, because tools/train.py multiplies it for --repeats
         self.file_list = [scene_seed(self.mode, index, seed) for index in range(num_samples)]
 
-    def __getitem__(self, idx):
+    def __getitem__(self, idx: int) -> dict[str, Any]:
         image, label = render_scene(self.file_list[idx], *self.size)
         # BGR float32, as Compose has it after reading a file; it makes RGB of it
-        data = {"trans_info": [], "img": image.astype("float32"), "label": label, "gt_fields": []}
+        data: dict[str, Any] = {"trans_info": [], "img": image.astype("float32"), "label": label, "gt_fields": []}
         if self.mode == "val":  # the label keeps its size: predictions are resized to it
             data = self.transforms(data)
             data["label"] = data["label"][np.newaxis, :, :]
@@ -80,11 +97,19 @@ class SyntheticStreetScenes(paddle.io.Dataset):
             data = self.transforms(data)
         return data
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.file_list)
 
 
-def write_scenes(directory, train=200, val=40, size=(1024, 512), classes=None, seed=0, progress=None):
+def write_scenes(
+    directory: str | os.PathLike[str],
+    train: int = 200,
+    val: int = 40,
+    size: Sequence[int] = (1024, 512),
+    classes: ClassChoice | None = None,
+    seed: int = 0,
+    progress: Callable[[list[tuple[str, int]]], Iterable[tuple[str, int]]] | None = None,
+) -> str:
     """Write scenes as files that `paddleseg.datasets.Dataset` reads: the scenes that `SyntheticStreetScenes` has.
 
     The directory gets `images/` and `labels/` (lossless PNG), `train.txt` and `val.txt` (`image label` a line,
@@ -126,7 +151,7 @@ def write_scenes(directory, train=200, val=40, size=(1024, 512), classes=None, s
         for kind in ("images", "labels"):
             for mode in MODES:
                 os.makedirs(os.path.join(root, kind, mode))
-        lines = {mode: [] for mode in MODES}
+        lines: dict[str, list[str]] = {mode: [] for mode in MODES}
         for mode, index in progress(scenes) if progress else scenes:
             image, label = render_scene(scene_seed(mode, index, seed), *size)
             names = f"images/{mode}/{index:05d}.png", f"labels/{mode}/{index:05d}.png"
@@ -143,16 +168,16 @@ def write_scenes(directory, train=200, val=40, size=(1024, 512), classes=None, s
     return directory
 
 
-def _check_count(key, value):
+def _check_count(key: str, value: object) -> None:
     if not isinstance(value, int) or not 1 <= value <= _MOST_SCENES:
         raise ValueError(f"{key} is {value!r}. Give the number of scenes: an integer, 1 to {_MOST_SCENES}.")
 
 
-def _check_size(size):
+def _check_size(size: Sequence[int]) -> tuple[int, int]:
     valid = isinstance(size, (list, tuple)) and len(size) == 2
     if not (valid and all(isinstance(n, int) and 16 <= n <= _LONGEST for n in size)):
         raise ValueError(
             f"size is {size!r}. Give width and height in pixels, 16 or more each and {_LONGEST} at most, such as "
             "[1024, 512]."
         )
-    return tuple(size)
+    return size[0], size[1]

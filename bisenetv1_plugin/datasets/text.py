@@ -1,7 +1,9 @@
 """Lines of text files that users write: lists, names, tables of colours."""
 
+from __future__ import annotations
+
 from pathlib import Path
-from typing import List, Tuple
+from typing import Sequence
 
 from bisenetv1_plugin import image_files
 from bisenetv1_plugin.errors import InputError
@@ -11,12 +13,12 @@ _LONGEST = 10_000  # characters of a line: two paths have 8192 at most
 _SHOWN = 300  # characters of a line in a sentence
 
 
-def numbered_lines(path, what: str) -> List[Tuple[int, str]]:
+def numbered_lines(path: str | Path, what: str) -> list[tuple[int, str]]:
     """The lines of a file that are not empty, each with its number from 1 on; see `all_lines`."""
     return [(number, line) for number, line in enumerate(all_lines(path, what), start=1) if line]
 
 
-def all_lines(path, what: str) -> List[str]:
+def all_lines(path: str | Path, what: str) -> list[str]:
     """The lines of a file, without spaces around them; a line feed at its end begins no further one.
 
     Args:
@@ -52,3 +54,8 @@ def all_lines(path, what: str) -> List[str]:
 def shown(line: str) -> str:
     """A line for a sentence: cut where it is long."""
     return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."
+
+
+def first_few(values: Sequence[object], most: int = 3) -> str:
+    """The first values for a sentence, with dots for the others."""
+    return ", ".join(map(str, values[:most])) + ", ..." * (len(values) > most)

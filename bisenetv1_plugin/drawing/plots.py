@@ -1,5 +1,7 @@
 """Pictures people look at: coloured masks and sheets of them, and the curves of a training."""
 
+from __future__ import annotations
+
 import glob
 import os
 

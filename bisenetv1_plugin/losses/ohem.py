@@ -1,5 +1,7 @@
 """The loss of BiSeNetV1: cross-entropy over the hard pixels (online hard example mining, OHEM)."""
 
+from __future__ import annotations
+
 import math
 
 import numpy as np

@@ -5,6 +5,8 @@ Read it beside figure 2 of the paper: a spatial path, a context path with attent
 The parameter names are those of PaddleSeg's `BiseNetV1`, so that its checkpoints load into the `paddleseg` variant.
 """
 
+from __future__ import annotations
+
 import paddle
 import paddle.nn as nn
 import paddle.nn.functional as F

@@ -1,5 +1,7 @@
 """How the convolutions outside the backbone start, in each published family."""
 
+from __future__ import annotations
+
 import paddle.nn as nn
 from paddleseg.cvlibs.param_init import normal_init, uniform_init
 

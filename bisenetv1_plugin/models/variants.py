@@ -1,5 +1,7 @@
 """The published BiSeNetV1 families, one record each: what they do differently, and nothing else."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
 
 

@@ -4,6 +4,8 @@ PaddleSeg has no registry of schedules: `lr_scheduler` becomes a class of Paddle
 Paddle's `LinearWarmup`. The optimiser is what receives that, and optimisers have a registry.
 """
 
+from __future__ import annotations
+
 from paddle.optimizer.lr import LinearWarmup
 from paddleseg.optimizers import Momentum
 

@@ -7,6 +7,8 @@ Raises:
     ValueError: the image has not three channels.
 """
 
+from __future__ import annotations
+
 import cv2
 import numpy as np
 

@@ -4,6 +4,8 @@ A transform takes PaddleSeg's sample, a dict: `img`, `[H, W, 3]` or `[H, W]`, an
 of the same height and width, in training `label` among them. It changes the dict and returns it.
 """
 
+from __future__ import annotations
+
 import cv2
 import numpy as np
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from bisenetv1_plugin import image_files
 from bisenetv1_plugin.datasets.check.lists import Split
-from bisenetv1_plugin.datasets.check.pixels import check_headers, check_pair
+from bisenetv1_plugin.datasets.check.pixels import check_headers, look_at_pair
 from bisenetv1_plugin.datasets.own import Choices, coco_rle, configure, walk
 from bisenetv1_plugin.datasets.own.naming import LabelNames
 from bisenetv1_plugin.datasets.prepare import prepare_camvid, prepare_cityscapes
@@ -189,7 +189,8 @@ class TestNamesOfFiles:
         with open(path, "wb") as file:
             file.write(cv2.imencode(".png", np.zeros((H, W, 3), np.uint8))[1].tobytes())
         assert image_files.decode_file(path).shape == (H, W, 3) and image_files.has_reader(path)
-        for problems in (check_headers(path, None, Split([], 3, 255)), check_pair(path, None, Split([], 3, 255))[0]):
+        split = Split([], 3, 255)
+        for problems in (check_headers((path, None), split), look_at_pair((path, None), split).problems):
             assert [problem.kind for problem in problems] == ["unreadable"]
             assert "\\xff.png is not UTF-8" in problems[0].message and "rename" in problems[0].message
         assert "\\xff.png is not UTF-8" in refused(root)

@@ -20,7 +20,7 @@ from PIL import Image
 
 from bisenetv1_plugin import image_files
 from bisenetv1_plugin.datasets.check.lists import Split
-from bisenetv1_plugin.datasets.check.pixels import check_headers, check_pair
+from bisenetv1_plugin.datasets.check.pixels import check_headers, look_at_pair
 from bisenetv1_plugin.datasets.classes import read_classes
 from bisenetv1_plugin.datasets.own import census, configure, tables
 from bisenetv1_plugin.datasets.own.lists import Pair
@@ -337,9 +337,10 @@ def test_images(tmp_path_factory, door, image, label):
     split = Split([], 3, 255)
     with door.in_seconds(20), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        headers = check_headers(*map(str, paths), split)
-        problems, counts = check_pair(*map(str, paths), split)
-        looked = census.take([Pair(*paths)])
+        pair = (str(paths[0]), str(paths[1]))
+        headers = check_headers(pair, split)
+        problems, counts = look_at_pair(pair, split)[:2]
+        looked = census.look_at_pairs([Pair(*paths)])
         for read in (prepare_files.image_size, lambda path: prepare_files.read_label(path, (W, H))):
             try:
                 read(paths[1])

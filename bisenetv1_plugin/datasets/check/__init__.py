@@ -6,9 +6,13 @@ too good. `check_config` opens every file once, in the way PaddleSeg would, and 
 `before_training` has seconds: it looks at all the headers, and at the pixels of as many files as there is time for.
 """
 
+from __future__ import annotations
+
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Callable, Dict, List, Optional
+from itertools import repeat
+from typing import TYPE_CHECKING, Callable, Optional
 
 import numpy as np
 
@@ -17,6 +21,10 @@ from bisenetv1_plugin.datasets.check.lists import Split, read_config, split_of
 from bisenetv1_plugin.datasets.check.pixels import Look, check_headers, look_at_pair
 from bisenetv1_plugin.datasets.check.report import Problem, Report, count_of
 from bisenetv1_plugin.datasets.classes import named_classes
+from bisenetv1_plugin.datasets.text import first_few
+
+if TYPE_CHECKING:
+    from paddleseg.cvlibs import Config
 
 __all__ = ["Problem", "Progress", "Report", "before_training", "check_config"]
 
@@ -24,11 +32,10 @@ Progress = Optional[Callable[[int, int], None]]  # called with (images done, ima
 
 THREADS = 8  # a thread holds one image: of 48 million pixels, 150 MB
 _LEAST = 1.0  # seconds for copies, where pixels took all the time
-_SHOWN = 3
 _GOLDEN = 0.6180339887498949  # multiples of it fill the circle evenly, however many there are
 
 
-def check_config(config_path, progress: Progress = None) -> Report:
+def check_config(config_path: str | os.PathLike[str], progress: Progress = None) -> Report:
     """Checks every image and label that `train_dataset` and `val_dataset` of a config name.
 
     `type: Dataset` is checked from its list files; other registered types are constructed, and their `file_list` of
@@ -52,12 +59,12 @@ def check_config(config_path, progress: Progress = None) -> Report:
     splits = _splits(config, report)
     total = sum(len(split.pairs) for split in splits.values())
     done = 0
-    digests: Dict[str, Optional[bytes]] = {}
-    unclear: List[str] = []
+    digests: dict[str, bytes | None] = {}
+    unclear: list[str] = []
     for name, split in splits.items():
         sums = np.zeros(256, np.int64)
         with ThreadPoolExecutor(THREADS) as pool:  # reading images leaves Python's lock free
-            found = pool.map(lambda pair, split=split: look_at_pair(*pair, split), split.pairs)
+            found = pool.map(look_at_pair, split.pairs, repeat(split))
             for (image, _), look in zip(split.pairs, found):
                 report.problems += look.problems
                 sums += look.histogram
@@ -75,18 +82,18 @@ def check_config(config_path, progress: Progress = None) -> Report:
     if unclear:
         report.notes.append(
             f"EXIF turns {count_of(len(unclear), 'image')} without a change of size, and edges do not show whether "
-            f"the labels were turned as well ({', '.join(unclear[:_SHOWN])}{', ...' * (len(unclear) > _SHOWN)}): look "
+            f"the labels were turned as well ({first_few(unclear)}): look "
             "at them, and save these images upright."
         )
     if len(splits) == 2:
-        train, val = splits["train"].pairs, splits["val"].pairs
+        train, val = ([image for image, _ in splits[name].pairs] for name in ("train", "val"))
         same = copies.leaks(train, val)
         equal = copies.with_equal_pixels(train, val, digests)
         report.problems += [*same, *copies.without(equal, same)]
     return report
 
 
-def before_training(cfg, seconds: float = 10.0) -> Report:
+def before_training(cfg: Config, seconds: float = 10.0) -> Report:
     """A quick check of a configuration's data, for the moment before a training.
 
     All lists, and the header of every file: it is there, it is an image, image and label have the same size. Then,
@@ -106,15 +113,15 @@ def before_training(cfg, seconds: float = 10.0) -> Report:
     splits = _splits(cfg, report)
     jobs = [(pair, split) for split in splits.values() for pair in split.pairs]
     with ThreadPoolExecutor(THREADS) as pool:
-        found = list(pool.map(lambda job: check_headers(*job[0], job[1]), jobs))
+        found = list(pool.map(lambda job: check_headers(*job), jobs))
         report.problems += [problem for problems in found for problem in problems]
         sound = [job for job, problems in zip(jobs, found) if not problems]
         order = sorted(range(len(sound)), key=lambda index: index * _GOLDEN % 1)
         looked = 0
-        looks: List[Look] = []
+        looks: list[Look] = []
         while looked < len(order) and (looked == 0 or time.monotonic() < end):
             some = [sound[index] for index in order[looked : looked + THREADS]]
-            looks += pool.map(lambda job: look_at_pair(*job[0], job[1]), some)
+            looks += pool.map(lambda job: look_at_pair(*job), some)
             looked += len(some)
     if looked < len(sound):
         report.notes.append(f"the pixels of {looked} of {len(jobs)} pairs were looked at, the headers of all.")
@@ -123,7 +130,7 @@ def before_training(cfg, seconds: float = 10.0) -> Report:
     doubt = 2 * sum(sides) > len(sides)
     report.problems += [p for look in looks for p in look.problems if doubt or p.kind != "orientation"]
     if len(splits) == 2:
-        train, val = splits["train"].pairs, splits["val"].pairs
+        train, val = ([image for image, _ in splits[name].pairs] for name in ("train", "val"))
         same = copies.leaks(train, val)
         equal, all_compared = copies.with_equal_bytes(train, val, max(end, time.monotonic() + _LEAST))
         report.problems += [*same, *copies.without(equal, same)]
@@ -132,7 +139,7 @@ def before_training(cfg, seconds: float = 10.0) -> Report:
     return report
 
 
-def _splits(config, report: Report) -> Dict[str, Split]:
+def _splits(config: Config, report: Report) -> dict[str, Split]:
     """The files of train and val, as far as there are; the report gets their numbers and the names of the classes."""
     splits = {}
     for name in ("train", "val"):

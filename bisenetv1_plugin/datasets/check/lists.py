@@ -1,23 +1,30 @@
 """Which files a configuration's datasets have."""
 
+from __future__ import annotations
+
 import os
-from typing import List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Sequence, Tuple
 
 from bisenetv1_plugin.datasets.check.columns import exchanged
 from bisenetv1_plugin.datasets.check.report import Problem, Report, count_of
 from bisenetv1_plugin.datasets.text import all_lines
 from bisenetv1_plugin.errors import InputError
 
+if TYPE_CHECKING:
+    from paddleseg.cvlibs import Config
+
+FilePair = Tuple[str, Optional[str]]  # an image, and its label if it has one
+
 
 class Split(NamedTuple):
     """The files of one split; num_classes is None where the dataset changes labels as it reads them."""
 
-    pairs: List[Tuple[str, Optional[str]]]
-    num_classes: Optional[int]
+    pairs: list[FilePair]
+    num_classes: int | None
     ignore_index: int
 
 
-def read_config(path):
+def read_config(path: str | os.PathLike[str]) -> Config:
     """PaddleSeg's `Config` of a file; FileNotFoundError without the file, ValueError where PaddleSeg refuses it."""
     if not os.path.isfile(path):
         raise FileNotFoundError(f"there is no config file {path}")
@@ -29,7 +36,7 @@ def read_config(path):
         raise ValueError(f"PaddleSeg does not accept {path}: {error}") from error
 
 
-def split_of(name: str, config, report: Report) -> Optional[Split]:
+def split_of(name: str, config: Config, report: Report) -> Split | None:
     """The files of `train` or `val`; None, and a note or problem in the report, where there are none to look at."""
     cfg = config.dic.get(f"{name}_dataset")
     if cfg and not isinstance(cfg, dict):
@@ -42,12 +49,14 @@ def split_of(name: str, config, report: Report) -> Optional[Split]:
     return _listed_files(name, cfg, report) if cfg.get("type") == "Dataset" else _built_files(name, config, report)
 
 
-def _listed_files(name: str, cfg: dict, report: Report) -> Optional[Split]:
+def _listed_files(name: str, cfg: dict[str, Any], report: Report) -> Split | None:
     """The files of PaddleSeg's own `Dataset`, read from its list by the rules it has."""
     mode = str(cfg.get("mode", "")).lower()
     key = f"{mode}_path"
     where = f"{name}_dataset of {report.config}"
-    list_path, root, separator = cfg.get(key), cfg.get("dataset_root"), cfg.get("separator", " ")
+    list_path: Any = cfg.get(key)
+    root: Any = cfg.get("dataset_root")
+    separator: Any = cfg.get("separator", " ")
     complaint = None
     numbers = {wanted: cfg.get(wanted, 255) for wanted in ("num_classes", "ignore_index")}
     wrong = [wanted for wanted, value in numbers.items() if isinstance(value, bool) or not isinstance(value, int)]
@@ -69,7 +78,7 @@ def _listed_files(name: str, cfg: dict, report: Report) -> Optional[Split]:
         report.problems.append(Problem("config", report.config, complaint))
         return None
 
-    pairs: List[Tuple[str, Optional[str]]] = []
+    pairs: list[FilePair] = []
     try:
         lines = all_lines(list_path, "list")
     except InputError as error:
@@ -95,7 +104,7 @@ def _listed_files(name: str, cfg: dict, report: Report) -> Optional[Split]:
     return Split(pairs, cfg["num_classes"], cfg.get("ignore_index", 255))
 
 
-def _built_files(name: str, config, report: Report) -> Optional[Split]:
+def _built_files(name: str, config: Config, report: Report) -> Split | None:
     """The files of any other registered dataset, which is constructed for that."""
     from paddleseg.cvlibs import SegBuilder
     from paddleseg.datasets import Dataset
@@ -118,18 +127,18 @@ def _built_files(name: str, config, report: Report) -> Optional[Split]:
         report.problems.append(Problem("empty", str(root), f"{kind} finds no images for {name} in {root}."))
     if kind in ("Cityscapes", "CocoStuff", "EG1800", "SUPERVISELY"):
         report.problems += _mispaired(kind, pairs)
-    num_classes: Optional[int] = dataset.num_classes
+    num_classes: int | None = dataset.num_classes
     if type(dataset).__getitem__ is not Dataset.__getitem__:
         num_classes = None
         report.notes.append(f"{name}: {kind} changes labels as it reads them, so their values were not judged.")
-    return Split([tuple(pair) for pair in pairs], num_classes, getattr(dataset, "ignore_index", 255))
+    return Split([(pair[0], pair[1]) for pair in pairs], num_classes, getattr(dataset, "ignore_index", 255))
 
 
-def _is_pair(pair) -> bool:
+def _is_pair(pair: object) -> bool:
     return isinstance(pair, (list, tuple)) and len(pair) == 2 and isinstance(pair[0], str)
 
 
-def _mispaired(kind: str, pairs) -> List[Problem]:
+def _mispaired(kind: str, pairs: Sequence[Sequence[str]]) -> list[Problem]:
     """Of a type that pairs images and labels by their rank in two sorted lists."""
     for image, label in pairs:
         stem = os.path.splitext(os.path.basename(image))[0].split("_leftImg8bit")[0]

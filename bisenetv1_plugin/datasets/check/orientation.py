@@ -3,7 +3,7 @@
 OpenCV turns an image by its EXIF orientation as it reads it. Whoever drew the label saw the image turned, or not.
 """
 
-from typing import Optional
+from __future__ import annotations
 
 import cv2
 import numpy as np
@@ -27,12 +27,12 @@ def turn(array: np.ndarray, orientation: int) -> np.ndarray:
     return array
 
 
-def is_hidden(size, orientation: int) -> bool:
+def is_hidden(size: tuple[int, int], orientation: int) -> bool:
     """Whether an orientation turns an image of this (width, height) without a change of size."""
     return orientation != 1 and (orientation < 5 or size[0] == size[1])
 
 
-def needs_turn(pixels: np.ndarray, label: np.ndarray, orientation: int) -> Optional[bool]:
+def needs_turn(pixels: np.ndarray, label: np.ndarray, orientation: int) -> bool | None:
     """Whether a label fits its image only when it is turned as the image is; None where that is not clear.
 
     Where a label has edges, its image has more edges than elsewhere: in the pose that is right. A label that is alike

@@ -1,14 +1,16 @@
 """One pair of image and label: its headers, and its pixels."""
 
+from __future__ import annotations
+
 import os
-from typing import List, NamedTuple, Optional, Tuple
+from typing import NamedTuple
 
 import numpy as np
 
 from bisenetv1_plugin import image_files
 from bisenetv1_plugin.datasets.check import orientation
 from bisenetv1_plugin.datasets.check.copies import digest_of
-from bisenetv1_plugin.datasets.check.lists import Split
+from bisenetv1_plugin.datasets.check.lists import FilePair, Split
 from bisenetv1_plugin.datasets.check.report import Problem, count_of
 
 _STRIP = 1 << 22  # pixels that are counted at once: NumPy counts in 64 bits
@@ -21,7 +23,7 @@ class Image(NamedTuple):
     header: image_files.Header
 
     @property
-    def size(self) -> Tuple[int, int]:
+    def size(self) -> tuple[int, int]:
         return self.pixels.shape[1], self.pixels.shape[0]
 
 
@@ -36,46 +38,47 @@ class Look(NamedTuple):
         turn: whether the label must be turned as well, as their edges show; None where they do not.
     """
 
-    problems: List[Problem]
+    problems: list[Problem]
     histogram: np.ndarray
-    digest: Optional[bytes] = None
+    digest: bytes | None = None
     hidden: bool = False
-    turn: Optional[bool] = False
+    turn: bool | None = False
 
 
-def check_headers(image_path: str, label_path: Optional[str], split: Split) -> List[Problem]:
+def check_headers(pair: FilePair, split: Split) -> list[Problem]:
     """The problems that show without decoding a pixel: files that are not there, sizes, formats."""
-    problems: List[Problem] = []
-    image = _header("image", image_path, problems)
-    if image and not image_files.has_reader(image_path):
-        problems.append(unreadable("image", image_path, f"OpenCV reads no {image.format}: save it as PNG"))
-        image = None
-    label = _header("label", label_path, problems) if label_path else None
-    if image and label and image.seen != label.stored:
+    image_path, label_path = pair
+    image = _header("image", image_path)
+    if isinstance(image, image_files.Header) and not image_files.has_reader(image_path):
+        image = unreadable("image", image_path, f"OpenCV reads no {image.format}: save it as PNG")
+    label = _header("label", label_path) if label_path else None
+    problems = [found for found in (image, label) if isinstance(found, Problem)]
+    if not label_path or not isinstance(label, image_files.Header):
+        return problems
+    if isinstance(image, image_files.Header) and image.seen != label.stored:
         # Rare, so that it may be slow: OpenCV has the last word on how it turns an image.
         pixels = image_files.decode_file(image_path)
         if pixels is None:
             problems.append(unreadable("image", image_path))
         elif (pixels.shape[1], pixels.shape[0]) != label.stored:
             problems.append(_sizes(image_path, label_path, image.seen, label.stored))
-    if label and split.num_classes is not None and label.mode not in ("L", "P"):
+    if split.num_classes is not None and label.mode not in ("L", "P"):
         problems.append(_format(label_path, label.mode))
     return problems
 
 
-def check_pair(image_path: str, label_path: Optional[str], split: Split) -> Tuple[List[Problem], np.ndarray]:
-    """The problems of one pair, and int64 [256]: the pixels of the label by value."""
-    return look_at_pair(image_path, label_path, split)[:2]
-
-
-def look_at_pair(image_path: str, label_path: Optional[str], split: Split) -> Look:
+def look_at_pair(pair: FilePair, split: Split) -> Look:
     """All that the pixels of one pair show; every byte of both files is decoded."""
+    image_path, label_path = pair
     histogram = np.zeros(256, np.int64)
-    problems: List[Problem] = []
-    image = read_image(image_path, problems)
-    digest = digest_of(image.pixels) if image else None
-    if label_path is None or not _header("label", label_path, problems):
+    image = read_image(image_path)
+    problems = [image] if isinstance(image, Problem) else []
+    digest = digest_of(image.pixels) if isinstance(image, Image) else None
+    if label_path is None:
         return Look(problems, histogram, digest)
+    head = _header("label", label_path)
+    if isinstance(head, Problem):
+        return Look([*problems, head], histogram, digest)
     try:
         with image_files.open_image(label_path) as opened:
             mode, label = opened.mode, np.asarray(opened)
@@ -84,9 +87,9 @@ def look_at_pair(image_path: str, label_path: Optional[str], split: Split) -> Lo
 
     label_size = (label.shape[1], label.shape[0])
     hidden, turn = False, None
-    if image and image.size != label_size:
+    if isinstance(image, Image) and image.size != label_size:
         problems.append(_sizes(image_path, label_path, image.size, label_size))
-    elif image and orientation.is_hidden(image.size, image.header.orientation):
+    elif isinstance(image, Image) and orientation.is_hidden(image.size, image.header.orientation):
         hidden, turn = True, orientation.needs_turn(image.pixels, label, image.header.orientation)
         if turn:
             problems.append(_turned(image_path, label_path, image.header.orientation))
@@ -94,7 +97,7 @@ def look_at_pair(image_path: str, label_path: Optional[str], split: Split) -> Lo
     return Look(problems, histogram, digest, hidden, turn)
 
 
-def _values(label_path: str, mode: str, label: np.ndarray, split: Split, histogram: np.ndarray) -> List[Problem]:
+def _values(label_path: str, mode: str, label: np.ndarray, split: Split, histogram: np.ndarray) -> list[Problem]:
     """What is wrong with the values of a label, which are added to the histogram."""
     if split.num_classes is None:
         return []
@@ -113,28 +116,27 @@ def _values(label_path: str, mode: str, label: np.ndarray, split: Split, histogr
     return [Problem("label values", label_path, message)]
 
 
-def read_image(path: str, problems: List[Problem]) -> Optional[Image]:
+def read_image(path: str) -> Image | Problem:
     """An image as PaddleSeg's OpenCV reads it, which also turns images by their EXIF orientation.
 
-    Every byte is decoded. What speaks against the image is added to `problems`, and None is returned.
+    Every byte is decoded. What speaks against the image is a Problem.
     """
-    head = _header("image", path, problems)
-    if head is None:
-        return None
+    head = _header("image", path)
+    if isinstance(head, Problem):
+        return head
     pixels = image_files.decode_file(path)
     if pixels is None:
         why = "damaged, or no image that OpenCV reads"
         if not image_files.has_reader(path):
             why = f"OpenCV reads no {head.format}: save it as PNG"
-        problems.append(unreadable("image", path, why))
-        return None
+        return unreadable("image", path, why)
     if head.format in image_files.JPEG_FORMATS:  # OpenCV paints the rest of a truncated JPEG grey and is content
         try:
             with image_files.open_image(path) as jpeg:
                 jpeg.draft("L", (1, 1))
                 jpeg.load()
         except image_files.READ_ERRORS as error:
-            problems.append(unreadable("image", path, f"{error}; OpenCV would read part of it"))
+            return unreadable("image", path, f"{error}; OpenCV would read part of it")
     return Image(pixels, head)
 
 
@@ -145,26 +147,23 @@ def count_values(label: np.ndarray) -> np.ndarray:
     return sum((np.bincount(strip.ravel(), minlength=256) for strip in strips), np.zeros(256, np.int64))
 
 
-def unreadable(what: str, path: str, why="damaged, or no image") -> Problem:
+def unreadable(what: str, path: str, why: object = "damaged, or no image") -> Problem:
     return Problem("unreadable", path, f"{what} {path} cannot be read ({why}).")
 
 
-def _header(what: str, path: str, problems: List[Problem]) -> Optional[image_files.Header]:
+def _header(what: str, path: str) -> image_files.Header | Problem:
     if not os.path.exists(path):
-        problems.append(Problem("missing", path, f"{what} {path} is not there."))
-        return None
+        return Problem("missing", path, f"{what} {path} is not there.")
     fault = image_files.name_fault(path) if what == "image" else None
     if fault:
-        problems.append(Problem("unreadable", path, fault))
-        return None
+        return Problem("unreadable", path, fault)
     try:
         return image_files.header(path)
     except image_files.READ_ERRORS as error:
-        problems.append(unreadable(what, path, error))
-        return None
+        return unreadable(what, path, error)
 
 
-def _sizes(image_path: str, label_path: str, image: Tuple[int, int], label: Tuple[int, int]) -> Problem:
+def _sizes(image_path: str, label_path: str, image: tuple[int, int], label: tuple[int, int]) -> Problem:
     message = f"label {label_path} is {label[0]}x{label[1]}, its image {image_path} {image[0]}x{image[1]}"
     try:
         turned = image_files.header(image_path).orientation >= 5 and image == label[::-1]

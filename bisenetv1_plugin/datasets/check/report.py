@@ -1,7 +1,9 @@
 """What a check found, and how people read it."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
-from typing import Dict, List, NamedTuple, Sequence
+from typing import Iterable, NamedTuple, Sequence
 
 import numpy as np
 
@@ -29,12 +31,12 @@ class Report:
     """
 
     config: str
-    problems: List[Problem] = field(default_factory=list)
-    counts: Dict[str, np.ndarray] = field(default_factory=dict)
-    ignored: Dict[str, int] = field(default_factory=dict)
-    images: Dict[str, int] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    counts: dict[str, np.ndarray] = field(default_factory=dict)
+    ignored: dict[str, int] = field(default_factory=dict)
+    images: dict[str, int] = field(default_factory=dict)
     classes: Sequence[str] = ()
-    notes: List[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -43,7 +45,7 @@ class Report:
 
     def to_text(self, shown: int = 5) -> str:
         """A report for people: the problems by kind, at most `shown` of each, then a table of class shares."""
-        by_kind: Dict[str, List[str]] = {}
+        by_kind: dict[str, list[str]] = {}
         for problem in self.problems:
             by_kind.setdefault(problem.kind, []).append(problem.message)
 
@@ -62,13 +64,13 @@ class Report:
                 lines += ["", f"never in {split}: {', '.join(never)}"]
         return "\n".join(lines)
 
-    def table(self) -> List[str]:
+    def table(self) -> list[str]:
         """Shares of the labelled pixels by class, and of all pixels that are ignored."""
         width = max(
             [len("ignored, of all")] + [len(self._name(i)) for c in self.counts.values() for i in range(len(c))]
         )
 
-        def row(name, cells):
+        def row(name: str, cells: Iterable[object]) -> str:
             return f"{name:<{width}}" + "".join(f"{cell:>10}" for cell in cells)
 
         rows = [row("class", self.counts)]

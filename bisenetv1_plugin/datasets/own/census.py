@@ -1,9 +1,12 @@
 """A look at every image and label: sizes, formats, and how often each value or colour occurs."""
 
+from __future__ import annotations
+
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, NamedTuple, Optional, Sequence
 
 import cv2
 import numpy as np
@@ -15,6 +18,7 @@ from bisenetv1_plugin.datasets.check.pixels import count_values, read_image, unr
 from bisenetv1_plugin.datasets.check.report import Problem
 from bisenetv1_plugin.datasets.own.lists import Pair
 from bisenetv1_plugin.datasets.own.tables import RGB
+from bisenetv1_plugin.datasets.text import first_few
 
 Progress = Optional[Callable[[int, int], None]]
 
@@ -27,6 +31,24 @@ _LOSSY = {
 }
 
 
+class Values(NamedTuple):
+    """What a label file holds.
+
+    Attributes:
+        kind: `index` (numbers), `palette` (numbers with colours) or `color`.
+        counts: pixels by number, or by `tables.code` of the colour.
+        palette: the colours of the numbers.
+        plain: PaddleSeg can read the file as it is: one channel of 8 bits.
+        size: (width, height) as the pixels lie in the file.
+    """
+
+    kind: str
+    counts: Counter[int]
+    palette: dict[int, RGB]
+    plain: bool
+    size: tuple[int, int]
+
+
 @dataclass
 class Seen:
     """What is known of a pair.
@@ -34,10 +56,7 @@ class Seen:
     Attributes:
         pair: image and label.
         size: (width, height) of the image as OpenCV reads it.
-        kind: `index` (numbers), `palette` (numbers with colours) or `color`.
-        values: pixels by number, or by `tables.code` of the colour.
-        palette: the colours of the numbers in the label.
-        plain: PaddleSeg can read the label file as it is: one channel of 8 bits.
+        kind, values, palette, plain: of the label, see `Values`.
         turn: EXIF orientation by which the label must be turned to lie as its image does; 1 for none.
         hidden: EXIF turns the image without a change of size.
         unclear: and the edges of both do not show whether the label must be turned as well.
@@ -46,15 +65,15 @@ class Seen:
     """
 
     pair: Pair
-    size: Tuple[int, int] = (0, 0)
-    kind: str = "index"
-    values: Counter = field(default_factory=Counter)
-    palette: Dict[int, RGB] = field(default_factory=dict)
-    plain: bool = True
+    size: tuple[int, int]
+    kind: str
+    values: Counter[int]
+    palette: dict[int, RGB]
+    plain: bool
     turn: int = 1
     hidden: bool = False
     unclear: bool = False
-    digest: Optional[bytes] = None
+    digest: bytes | None = None
     brightest: int = 0
 
 
@@ -62,12 +81,12 @@ class Seen:
 class Census:
     """All pairs that can be used, the files that cannot be read, and the pairs that are wrong."""
 
-    seen: List[Seen]
-    broken: List[Problem]
-    wrong: List[Problem]
+    seen: list[Seen]
+    broken: list[Problem]
+    wrong: list[Problem]
 
 
-def take(pairs: Sequence[Pair], progress: Progress = None) -> Census:
+def look_at_pairs(pairs: Sequence[Pair], progress: Progress = None) -> Census:
     """Looks at every pair; pixels are decoded, in threads, each picture once.
 
     Args:
@@ -79,87 +98,109 @@ def take(pairs: Sequence[Pair], progress: Progress = None) -> Census:
     """
     census = Census([], [], [])
     with ThreadPoolExecutor(THREADS) as pool:
-        for done, (seen, problems) in enumerate(pool.map(_look, pairs), start=1):
-            broken = [problem for problem in problems if problem.kind in ("missing", "unreadable")]
-            census.broken += broken
-            census.wrong += [problem for problem in problems if problem not in broken]
-            if not problems:
-                census.seen.append(seen)
+        for done, found in enumerate(pool.map(_look, pairs), start=1):
+            if isinstance(found, Seen):
+                census.seen.append(found)
+            else:
+                for problem in found:
+                    (census.broken if problem.kind in ("missing", "unreadable") else census.wrong).append(problem)
             if progress:
                 progress(done, len(pairs))
     return census
 
 
-def _look(pair: Pair) -> Tuple[Seen, List[Problem]]:
-    seen = Seen(pair)
-    problems: List[Problem] = []
-    label_size = _look_at_label(seen, problems)
-    image = read_image(str(pair.image), problems)
-    if problems or image is None or label_size is None:
-        return seen, problems
-    seen.size, seen.digest = image.size, digest_of(image.pixels)
+def _look(pair: Pair) -> Seen | list[Problem]:
+    """A pair that can be used, or what is wrong with it."""
+    label, image = _values(pair.label), read_image(str(pair.image))
+    if isinstance(label, Problem) or isinstance(image, Problem):
+        return [found for found in (label, image) if isinstance(found, Problem)]
     head = image.header
-    if label_size != image.size:
-        if head.orientation >= 5 and label_size == head.stored:
-            seen.turn = head.orientation
-        else:
-            (w, h), (width, height) = label_size, image.size
+    seen = Seen(pair, image.size, *label[:4], digest=digest_of(image.pixels))
+    if label.size != image.size:
+        if head.orientation < 5 or label.size != head.stored:
+            (w, h), (width, height) = label.size, image.size
             sentence = (
                 f"label {pair.label} is {w}x{h}, its image {pair.image} {width}x{height}: both must have one size"
             )
-            problems.append(Problem("size", str(pair.label), sentence))
+            return [Problem("size", str(pair.label), sentence)]
+        seen.turn = head.orientation
     elif orientation.is_hidden(image.size, head.orientation):
-        label, _ = read_label(pair.label)
-        turned = None if label is None else orientation.needs_turn(image.pixels, label, head.orientation)
+        pixels, _ = read_label(pair.label)
+        turned = None if pixels is None else orientation.needs_turn(image.pixels, pixels, head.orientation)
         seen.hidden, seen.unclear = True, turned is None
         seen.turn = head.orientation if turned else 1
     if head.mode.startswith("I;16"):
-        seen.brightest = int(image_files.decode_file(pair.image, cv2.IMREAD_UNCHANGED).max())
-    return seen, problems
+        deep = image_files.decode_file(pair.image, cv2.IMREAD_UNCHANGED)
+        seen.brightest = 0 if deep is None else int(deep.max())
+    return seen
 
 
-def _look_at_label(seen: Seen, problems: List[Problem]) -> Optional[Tuple[int, int]]:
-    """Fills in what the label says; its (width, height), or None and a problem."""
-    path = seen.pair.label
+def _values(path: Path) -> Values | Problem:
+    """What a label says, or why it cannot be used."""
     try:
         head = image_files.header(path)
         if head.format in _LOSSY:
             cure = "export the labels again as PNG; what is in these cannot be repaired"
-            problems.append(Problem("lossy", str(path), f"label {path} is no PNG. {_LOSSY[head.format]}: {cure}"))
-            return None
-        label, palette = read_label(path)
+            return Problem("lossy", str(path), f"label {path} is no PNG. {_LOSSY[head.format]}: {cure}")
+        label, colors = read_label(path)
     except image_files.READ_ERRORS as error:
-        problems.append(unreadable("label", str(path), error))
-        return None
+        return unreadable("label", str(path), error)
     if label is None:
         deep = " of 16 bits a channel" if head.mode in ("RGB", "RGBA", "LA") else ""
         cure = "save class numbers as 8-bit PNG, or colours as RGB of 8 bits"
-        sentence = f"label {path} has Pillow's mode {head.mode}{deep}: {cure}"
-        problems.append(Problem("label format", str(path), sentence))
-        return None
-    seen.plain = head.mode in ("L", "P")
+        return Problem("label format", str(path), f"label {path} has Pillow's mode {head.mode}{deep}: {cure}")
     if label.ndim == 3:
-        seen.kind, seen.values = "color", _count_colors(label)
+        counts = _count_colors(label)
     elif label.dtype == np.uint8:
-        counts = count_values(label)
-        seen.values = Counter({int(value): int(counts[value]) for value in np.flatnonzero(counts)})
+        histogram = count_values(label)
+        counts = Counter({int(value): int(histogram[value]) for value in np.flatnonzero(histogram)})
     else:
-        values, counts = np.unique(label, return_counts=True)
-        some = slice(_MOST_VALUES + 1)
-        seen.values = Counter({int(value): int(count) for value, count in zip(values[some], counts[some])})
-    if len(seen.values) > _MOST_VALUES:
+        few = slice(_MOST_VALUES + 1)
+        values, times = (found[few].tolist() for found in np.unique(label, return_counts=True))
+        counts = Counter(dict(zip(values, times)))
+    if len(counts) > _MOST_VALUES:
         sentence = (
             f"label {path} has more than {_MOST_VALUES} values or colours, as a photograph: export labels of classes"
         )
-        problems.append(Problem("label format", str(path), sentence))
-        return None
-    if palette is not None:
-        seen.kind = "palette"
-        seen.palette = {value: palette[value] for value in seen.values if value < len(palette)}
-    return head.stored
+        return Problem("label format", str(path), sentence)
+    kind = "color" if label.ndim == 3 else "index" if colors is None else "palette"
+    palette = {value: colors[value] for value in counts if value < len(colors)} if colors is not None else {}
+    return Values(kind, counts, palette, head.mode in ("L", "P"), head.stored)
 
 
-def read_label(path) -> Tuple[Optional[np.ndarray], Optional[List[RGB]]]:
+def notes_on_images(seen: Sequence[Seen]) -> list[str]:
+    """Sentences on images that EXIF turns, and on those of 16 bits."""
+    notes = []
+    turned = sum(one.turn != 1 for one in seen)
+    upright = [one for one in seen if one.hidden and one.turn == 1]
+    unclear = [one for one in upright if one.unclear]
+    deep = [one for one in seen if one.brightest]
+    if turned:
+        notes.append(f"{turned} labels lie as their images do before EXIF turns them: they were turned as well.")
+    if len(upright) > len(unclear):
+        name = next(one.pair.image.name for one in upright if not one.unclear)
+        notes.append(
+            f"EXIF turns {len(upright) - len(unclear)} images without a change of size ({name}): their labels are "
+            "taken to be upright, as the edges of both show."
+        )
+    if unclear:
+        names = first_few([one.pair.image.name for one in unclear])
+        notes.append(
+            f"EXIF turns {len(unclear)} images without a change of size, and edges do not show whether their labels "
+            f"were turned as well ({names}): they are taken to be upright. Look at them, and save such images upright."
+        )
+    if deep:
+        notes.append(f"{len(deep)} images have 16 bits a channel, of which the upper 8 are read.")
+        dark = [one for one in deep if one.brightest < 1 << 12]
+        if dark:
+            notes.append(
+                f"{len(dark)} of them are nearly black then ({dark[0].pair.image.name} has {dark[0].brightest} at "
+                "most): save them with 8 bits, stretched."
+            )
+    return notes
+
+
+def read_label(path: str | Path) -> tuple[np.ndarray | None, list[RGB] | None]:
     """A label file as numbers [H, W], uint8 or a wider integer, or colours uint8 [H, W, 3]; and its palette.
 
     The array is None for formats that are neither, such as floating point.
@@ -190,9 +231,9 @@ def codes_of(colors: np.ndarray) -> np.ndarray:
     return red << 16 | green << 8 | blue
 
 
-def _count_colors(colors: np.ndarray) -> Counter:
+def _count_colors(colors: np.ndarray) -> Counter[int]:
     """Pixels by colour. Labels are flat: what is sorted is the places where a colour begins, not all pixels."""
-    total: Counter = Counter()
+    total: Counter[int] = Counter()
     rows = max(1, _STRIP // max(1, colors.shape[1]))
     for top in range(0, colors.shape[0], rows):
         codes = codes_of(colors[top : top + rows]).ravel()

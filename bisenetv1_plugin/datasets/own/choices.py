@@ -1,7 +1,9 @@
 """What the user may say about data of their own."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import Optional, Sequence
+from typing import Sequence
 
 
 @dataclass(frozen=True)
@@ -18,10 +20,10 @@ class Choices:
         max_size: the longest side that the network gets to see, 0 for any; None: any up to 3000 pixels, else 2048.
     """
 
-    classes: Optional[Sequence[str]] = None
-    colors: Optional[str] = None
+    classes: Sequence[str] | None = None
+    colors: str | None = None
     class_weights: bool = False
     keep_rare: bool = False
     ignore_rare: bool = False
     skip_broken: bool = False
-    max_size: Optional[int] = None
+    max_size: int | None = None

@@ -1,8 +1,11 @@
 """Labels from COCO's annotations: instances with polygons or RLE, and panoptic segmentations."""
 
+from __future__ import annotations
+
 import os
 from pathlib import Path, PurePosixPath
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from types import ModuleType
+from typing import Any, Callable, NamedTuple, Sequence
 
 import numpy as np
 
@@ -27,7 +30,7 @@ class Annotations(NamedTuple):
     """A JSON of COCO's form: its path, its content, whether it is panoptic, and the split its name speaks of."""
 
     path: Path
-    content: Dict[str, Any]
+    content: dict[str, Any]
     panoptic: bool
     split: str
 
@@ -36,10 +39,10 @@ class _Entry(NamedTuple):
     """An annotation, and where it stands, for sentences."""
 
     where: str
-    annotation: Dict[str, Any]
+    annotation: dict[str, Any]
 
 
-def find(root: Path, files: Sequence[Path]) -> Tuple[List[Annotations], List[str]]:
+def find(root: Path, files: Sequence[Path]) -> tuple[list[Annotations], list[str]]:
     """The annotations of a folder, one for each split; of several for a split, panoptic, then instances come first.
 
     And sentences on files that are annotations and cannot be used: whoever needs none has no harm of them.
@@ -47,8 +50,8 @@ def find(root: Path, files: Sequence[Path]) -> Tuple[List[Annotations], List[str
     candidates = [path for path in files if path.suffix.lower() == ".json"]
     if len(candidates) > _MANY:
         candidates = [p for p in candidates if any(w in p.name.lower() for w in ("instances", "panoptic", "coco"))]
-    found: Dict[str, Annotations] = {}
-    faults: List[str] = []
+    found: dict[str, Annotations] = {}
+    faults: list[str] = []
     for path in sorted(candidates, key=lambda path: ("panoptic" not in path.name, "instances" not in path.name, path)):
         if "test" in path.name.lower():
             continue
@@ -66,7 +69,13 @@ def find(root: Path, files: Sequence[Path]) -> Tuple[List[Annotations], List[str
     return list(found.values()), faults
 
 
-def write_labels(found: Sequence[Annotations], root: Path, files: Sequence[Path], folder: Path, progress=None):
+def write_labels(
+    found: Sequence[Annotations],
+    root: Path,
+    files: Sequence[Path],
+    folder: Path,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Layout, list[str]]:
     """Draws a label PNG into `folder` for every image of COCO annotations.
 
     Instances: class 0 is the background, then the categories by their ids; small objects are drawn over large ones.
@@ -86,7 +95,7 @@ def write_labels(found: Sequence[Annotations], root: Path, files: Sequence[Path]
     """
     if not any(annotations.panoptic for annotations in found):
         _masks()  # before anything is drawn
-    names_of: Dict[int, str] = {}
+    names_of: dict[int, str] = {}
     for one in found:
         for category in one.content["categories"]:
             number, name = int(category["id"]), str(category["name"])
@@ -99,7 +108,7 @@ def write_labels(found: Sequence[Annotations], root: Path, files: Sequence[Path]
         raise InputError(f"{found[0].path} has {len(names)} categories, and a label of one byte has 255: choose fewer.")
     index_of = {number: index + (not panoptic) for index, number in enumerate(numbers)}
     places = [place(path) for path in files]
-    by_name: Dict[str, List[Place]] = {}
+    by_name: dict[str, list[Place]] = {}
     for each in places if panoptic else ():
         by_name.setdefault(each.path.name, []).append(each)
     segments = {one.split: _annotation_files(one, found, root, by_name) for one in found if one.panoptic}
@@ -107,18 +116,18 @@ def write_labels(found: Sequence[Annotations], root: Path, files: Sequence[Path]
     candidates = pairing.images_among(each for each in places if each.path not in annotated)
     pictures = pairing.Names(root, candidates, splits={one.split for one in found} if len(found) > 1 else ())
     label_names = LabelNames()
-    pairs: Dict[str, List[Pair]] = {}
-    missing: List[str] = []
-    unclear: List[str] = []
-    bare: List[str] = []
+    pairs: dict[str, list[Pair]] = {}
+    missing: list[str] = []
+    unclear: list[str] = []
+    bare: list[str] = []
     total, done = sum(len(one.content["images"]) for one in found), 0
     for one in found:
-        of_image: Dict[Any, List[_Entry]] = {}
+        of_image: dict[Any, list[_Entry]] = {}
         for index, annotation in enumerate(one.content["annotations"]):
             entry = _Entry(f"{one.path}: annotations[{index}]", annotation)
             of_image.setdefault(annotation["image_id"], []).append(entry)
         pairs[one.split] = []
-        drawn: Dict[Path, int] = {}
+        drawn: dict[Path, int] = {}
         image_names = [image["file_name"] for image in one.content["images"]]
         all_meant = pictures.of(image_names, one.path.relative_to(root), one.split, whole=True)
         for index, (image, meant) in enumerate(zip(one.content["images"], all_meant)):
@@ -144,18 +153,19 @@ def write_labels(found: Sequence[Annotations], root: Path, files: Sequence[Path]
             done += 1
             if progress:
                 progress(done, total)
-    notes: List[str] = []
-    left_out(notes, missing, "images of the annotations that are not there")
-    left_out(notes, unclear, "images of the annotations, and several files have this name")
-    left_out(notes, bare, "images without an annotation")
+    notes = [
+        *left_out(missing, "images of the annotations that are not there"),
+        *left_out(unclear, "images of the annotations, and several files have this name"),
+        *left_out(bare, "images without an annotation"),
+    ]
     if not ("train" in pairs and "val" in pairs):
         pairs = {"": [pair for split in pairs.values() for pair in split]}
     return Layout(f"COCO ({'panoptic' if panoptic else 'instances'})", pairs, notes, files), names
 
 
 def _annotation_files(
-    one: Annotations, found: Sequence[Annotations], root: Path, by_name: Dict[str, List[Place]]
-) -> Dict[str, Path]:
+    one: Annotations, found: Sequence[Annotations], root: Path, by_name: dict[str, list[Place]]
+) -> dict[str, Path]:
     """Of a panoptic JSON's annotations the files that are there, by the names that they have in it.
 
     The file is one in a folder that is called like the JSON, or else in one of labels, the nearest to the JSON; never
@@ -173,7 +183,7 @@ def _annotation_files(
             return True
         return place.role != "image" and place.split in ("", one.split) and others.isdisjoint(place.path.parts)
 
-    def nearness(place: Place):
+    def nearness(place: Place) -> tuple[bool, bool, int]:
         shared = os.path.commonprefix([place.path.parts[:-1], beside])
         return stem in place.path.parts, place.role == "label", len(shared)
 
@@ -194,7 +204,7 @@ def _annotation_files(
     return files
 
 
-def _masks():
+def _masks() -> ModuleType:
     try:
         from pycocotools import mask
     except ImportError as error:
@@ -204,7 +214,7 @@ def _masks():
     return mask
 
 
-def _size(where: str, image: Dict[str, Any], path: Path) -> Tuple[int, int]:
+def _size(where: str, image: dict[str, Any], path: Path) -> tuple[int, int]:
     """(width, height) of a label: as the annotations say, which must be what the image file says."""
     size = coco_json.size_of(where, image)
     try:
@@ -222,7 +232,7 @@ def _size(where: str, image: Dict[str, Any], path: Path) -> Tuple[int, int]:
     return size
 
 
-def _draw_instances(entries: Sequence[_Entry], size: Tuple[int, int], index_of: Dict[int, int]) -> np.ndarray:
+def _draw_instances(entries: Sequence[_Entry], size: tuple[int, int], index_of: dict[int, int]) -> np.ndarray:
     """uint8 [H, W]: 0, and the class of every object."""
     width, height = size
     label = np.zeros((height, width), np.uint8)
@@ -249,7 +259,7 @@ def _draw_instances(entries: Sequence[_Entry], size: Tuple[int, int], index_of: 
     return label
 
 
-def _polygons(where: str, shapes: List[Any], height: int, width: int) -> Optional[np.ndarray]:
+def _polygons(where: str, shapes: list[Any], height: int, width: int) -> np.ndarray | None:
     """bool [H, W], True inside of any; None where none has an inside."""
     mask = _masks()
     rings = []
@@ -266,7 +276,7 @@ def _polygons(where: str, shapes: List[Any], height: int, width: int) -> Optiona
     return mask.decode(mask.merge(mask.frPyObjects(rings, height, width))).astype(bool) if rings else None
 
 
-def _draw_panoptic(entry: _Entry, index_of: Dict[int, int], root: Path, files: Dict[str, Path]) -> np.ndarray:
+def _draw_panoptic(entry: _Entry, index_of: dict[int, int], root: Path, files: dict[str, Path]) -> np.ndarray:
     """uint8 [H, W]: the class of every segment, 255 where there is none. `files`: of `_annotation_files`."""
     name = entry.annotation["file_name"]
     try:

@@ -1,9 +1,11 @@
 """COCO's annotations as a JSON file has them: what must be in it, and what is wrong where it is not."""
 
+from __future__ import annotations
+
 import json
 from collections import Counter
 from pathlib import Path, PurePosixPath
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, NoReturn
 
 from bisenetv1_plugin import image_files
 from bisenetv1_plugin.datasets.text import shown
@@ -15,7 +17,7 @@ _LONGEST_SIDE = 1 << 20  # pixels, OpenCV's own limit
 _LOOKED_AT = 100  # annotations, to tell objects from captions and key points
 
 
-def read(path: Path) -> Optional[Dict[str, Any]]:
+def read(path: Path) -> dict[str, Any] | None:
     """The content of a file of COCO's form, with segmentations; None for any other.
 
     `images` have an `id` and a `file_name`, `categories` an `id` and a `name`, `annotations` an `image_id` and what
@@ -44,11 +46,11 @@ def read(path: Path) -> Optional[Dict[str, Any]]:
     return content
 
 
-def is_panoptic(content: Dict[str, Any]) -> bool:
+def is_panoptic(content: dict[str, Any]) -> bool:
     return bool(content["annotations"]) and "segments_info" in content["annotations"][0]
 
 
-def size_of(where: str, image: Dict[str, Any]) -> Tuple[int, int]:
+def size_of(where: str, image: dict[str, Any]) -> tuple[int, int]:
     """(width, height) of an image's entry.
 
     Raises:
@@ -63,7 +65,7 @@ def size_of(where: str, image: Dict[str, Any]) -> Tuple[int, int]:
     return sides[0], sides[1]
 
 
-def number_of(where: str, entry: Dict[str, Any], key: str) -> int:
+def number_of(where: str, entry: dict[str, Any], key: str) -> int:
     """A whole number, also one that is written as text, as some tools do.
 
     Raises:
@@ -77,7 +79,7 @@ def number_of(where: str, entry: Dict[str, Any], key: str) -> int:
     return value
 
 
-def objects(where: str, parent: Dict[str, Any], key: str) -> List[Dict[str, Any]]:
+def objects(where: str, parent: dict[str, Any], key: str) -> list[dict[str, Any]]:
     """A list of objects.
 
     Raises:
@@ -99,9 +101,9 @@ def describe(value: Any) -> str:
     return "missing" if value is None else shown(repr(value))
 
 
-def _check(path: Path, content: Dict[str, Any]) -> None:
+def _check(path: Path, content: dict[str, Any]) -> None:
     where = f"{path}: "
-    seen: Dict[Any, int] = {}
+    seen: dict[Any, int] = {}
     for index, image in enumerate(objects(where, content, "images")):
         place = f"{where}images[{index}]"
         if seen.setdefault(_id(place, image, "id"), index) != index:
@@ -109,7 +111,7 @@ def _check(path: Path, content: Dict[str, Any]) -> None:
         name = image.get("file_name")
         if not isinstance(name, str) or not PurePosixPath(name.lstrip("/")).parts:
             raise _wrong(f"{place}.file_name", name, "the name of a file")
-    names: Dict[int, str] = {}
+    names: dict[int, str] = {}
     for index, category in enumerate(objects(where, content, "categories")):
         place = f"{where}categories[{index}]"
         number = number_of(place, category, "id")
@@ -131,12 +133,12 @@ def _check(path: Path, content: Dict[str, Any]) -> None:
             _check_category(place, annotation, names)
 
 
-def _check_category(place: str, entry: Dict[str, Any], names: Dict[int, str]) -> None:
+def _check_category(place: str, entry: dict[str, Any], names: dict[int, str]) -> None:
     if number_of(place, entry, "category_id") not in names:
         raise InputError(f"{place}.category_id is {entry['category_id']!r}, and categories have no such id: add it.")
 
 
-def _id(place: str, entry: Dict[str, Any], key: str):
+def _id(place: str, entry: dict[str, Any], key: str) -> int | str:
     value = entry.get(key)
     if isinstance(value, bool) or not isinstance(value, (int, str)):
         raise _wrong(f"{place}.{key}", value, "a number")
@@ -147,7 +149,7 @@ def _wrong(where: str, value: Any, wanted: str) -> InputError:
     return InputError(f"{where} is {describe(value)}: it must be {wanted}.")
 
 
-def _once(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object whose keys are there once: of two, every program takes another."""
     found = dict(pairs)
     if len(found) < len(pairs):
@@ -156,7 +158,7 @@ def _once(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
     return found
 
 
-def _none(name: str):
+def _none(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number")
 
 

@@ -1,13 +1,15 @@
 """COCO's run-length encoding: how many pixels are outside, inside, outside, ... down the columns."""
 
-from typing import Any, Dict, List
+from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
 from bisenetv1_plugin.errors import InputError
 
 
-def decode(where: str, shape: Dict[str, Any], height: int, width: int) -> np.ndarray:
+def decode(where: str, shape: dict[str, Any], height: int, width: int) -> np.ndarray:
     """bool [H, W], True inside.
 
     Not pycocotools: it believes the numbers, and writes behind the end of its memory where they are too many.
@@ -33,12 +35,12 @@ def decode(where: str, shape: Dict[str, Any], height: int, width: int) -> np.nda
     return flat.reshape(width, height).T
 
 
-def _counts(text: str) -> List[int]:
+def _counts(text: str) -> list[int]:
     """The numbers of COCO's text: five bits a character, the lowest first; from the fourth on, less the last but one.
 
     Text that is none gives a number below zero.
     """
-    counts: List[int] = []
+    counts: list[int] = []
     value = shift = 0
     for character in text:
         bits = ord(character) - 48

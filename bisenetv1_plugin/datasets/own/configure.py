@@ -1,10 +1,12 @@
 """From a folder of images and labels to lists, labels of class numbers, names and a configuration."""
 
+from __future__ import annotations
+
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Callable, Optional, Sequence
 
 import numpy as np
 
@@ -22,6 +24,7 @@ from bisenetv1_plugin.datasets.prepare.files import all_or_nothing, write_lists,
 from bisenetv1_plugin.errors import InputError
 
 Progress = Optional[Callable[[str, int, int], None]]  # called with (what is done, how many are done, in all)
+Step = Callable[[str, int, int], None]
 _SHOWN = 3
 _NOTHING_SAID = Choices()
 
@@ -46,11 +49,11 @@ class Summary:
     folder: Path
     kind: str
     report: Report
-    colors: List[tables.RGB]
+    colors: list[tables.RGB]
     recipe: recipe.Recipe
     converted: int = 0
-    notes: List[str] = field(default_factory=list)
-    pairs: Dict[str, List[Tuple[Path, Path]]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    pairs: dict[str, list[tuple[Path, Path]]] = field(default_factory=dict)
 
 
 @dataclass
@@ -58,11 +61,17 @@ class _Source:
     """A layout, and what is known of its classes before its labels are looked at."""
 
     layout: layouts.Layout
-    names: Optional[Sequence[str]] = None
+    names: Sequence[str] | None = None
     colors: Sequence[tables.RGB] = ()
 
 
-def configure(source, config, folder=None, choices: Choices = _NOTHING_SAID, progress: Progress = None) -> Summary:
+def configure(
+    source: str | os.PathLike[str],
+    config: str | os.PathLike[str],
+    folder: str | os.PathLike[str] | None = None,
+    choices: Choices = _NOTHING_SAID,
+    progress: Progress = None,
+) -> Summary:
     """Looks at a folder of images and labels, and writes what PaddleSeg needs to train on it.
 
     Every image and label is decoded once. Labels that are no class numbers in 8-bit files are written anew; the source
@@ -110,7 +119,9 @@ def _check_arguments(source: Path, config: Path, folder: Path, choices: Choices)
         raise InputError(f"--max_size is {choices.max_size}: give 32 pixels or more, or 0 for no limit.")
 
 
-def _fill(source, found, config, folder, work, choices: Choices, step) -> Tuple[Summary, str]:
+def _fill(
+    source: Path, found: list[Path], config: Path, folder: Path, work: Path, choices: Choices, step: Step
+) -> tuple[Summary, str]:
     """Writes everything into `work`, which will become `folder`; the Summary and the configuration's text."""
     start = _source(source, found, work, step)
     layout, notes = start.layout, list(start.layout.notes)
@@ -120,8 +131,8 @@ def _fill(source, found, config, folder, work, choices: Choices, step) -> Tuple[
             f"{source} has no images with labels, neither train.txt and val.txt nor images/ and labels/ that fit: "
             "lay them out as images/NAME.jpg and labels/NAME.png, or list pairs, `image label` a line."
         )
-    looked = census.take(pairs, lambda done, total: step("look", done, total))
-    _refuse(looked, choices, notes)
+    looked = census.look_at_pairs(pairs, lambda done, total: step("look", done, total))
+    notes += _left_out(looked, choices)
     if len(looked.seen) < 2:
         usable = "one usable image with a label" if looked.seen else "no usable image with a label"
         raise InputError(f"{source} has {usable}: two are the least, one trains and one validates. Add more.")
@@ -130,12 +141,13 @@ def _fill(source, found, config, folder, work, choices: Choices, step) -> Tuple[
     meaning = encoding.decide(looked.seen, choices, own_table, names, drawn=start.names is not None)
     notes += meaning.notes
     colors = list(start.colors) if len(start.colors) == len(meaning.names) else meaning.colors
-    _note_images(looked.seen, notes)
+    notes += census.notes_on_images(looked.seen)
 
     counts = np.stack([meaning.classes(one.values) for one in looked.seen])
     classes = counts[:, : len(meaning.names)]
-    splits = _splits(looked.seen, classes > 0, notes)
-    notes += split.coverage(*(classes[splits[name]].sum(axis=0) for name in ("train", "val")), meaning.names)
+    splits, split_notes = split.choose(looked.seen, classes > 0)
+    train, val = (classes[splits[name]].sum(axis=0) for name in ("train", "val"))
+    notes += [*split_notes, *split.coverage(train, val, meaning.names)]
 
     sizes = [one.size for one in looked.seen]
     weights = None
@@ -159,7 +171,7 @@ def _fill(source, found, config, folder, work, choices: Choices, step) -> Tuple[
         report.counts[name] = classes[chosen_ones].sum(axis=0)
         report.ignored[name] = int(counts[chosen_ones, 255].sum())
         report.images[name] = len(chosen_ones)
-    same = leaks(*([(str(image), None) for image, _ in summary.pairs[name]] for name in ("train", "val")))
+    same = leaks(*([str(image) for image, _ in summary.pairs[name]] for name in ("train", "val")))
     if same:
         raise InputError(same[0].message)
     tab = _write_lists(work, folder, summary.pairs, meaning.names, colors)
@@ -169,7 +181,7 @@ def _fill(source, found, config, folder, work, choices: Choices, step) -> Tuple[
     return summary, content
 
 
-def _source(source: Path, found, work: Path, step) -> _Source:
+def _source(source: Path, found: list[Path], work: Path, step: Step) -> _Source:
     """Finds out what a folder is; labels that have to be drawn first go into `work`."""
     top = {path.parts[0] for path in found}
     if {"leftImg8bit", "gtFine"} <= top:
@@ -195,17 +207,17 @@ def _source(source: Path, found, work: Path, step) -> _Source:
     return _Source(layout, names)
 
 
-def _refuse(looked: census.Census, choices: Choices, notes: List[str]) -> None:
-    """Says what is wrong with the files, in one sentence each; or leaves the broken ones out."""
+def _left_out(looked: census.Census, choices: Choices) -> list[str]:
+    """A note on the broken files, where they may be left out.
+
+    Raises:
+        InputError: files are wrong, or broken and wanted.
+    """
     if looked.wrong:
         raise InputError(_together(looked.wrong))
     if looked.broken and not choices.skip_broken:
         raise InputError(f"{_together(looked.broken)} Repair or remove these files, or give --skip_broken.")
-    if looked.broken:
-        names = ", ".join(Path(problem.file).name for problem in looked.broken[:_SHOWN])
-        notes.append(
-            f"cannot be read, left out: {len(looked.broken)} ({names}{', ...' * (len(looked.broken) > _SHOWN)})"
-        )
+    return layouts.left_out([Path(problem.file).name for problem in looked.broken], "cannot be read")
 
 
 def _together(problems: Sequence[Problem]) -> str:
@@ -213,63 +225,9 @@ def _together(problems: Sequence[Problem]) -> str:
     return " ".join(f"{problem.message.rstrip('.')}." for problem in problems[:_SHOWN]) + more
 
 
-def _note_images(seen: Sequence[Seen], notes: List[str]) -> None:
-    turned = sum(one.turn != 1 for one in seen)
-    upright = [one for one in seen if one.hidden and one.turn == 1]
-    unclear = [one for one in upright if one.unclear]
-    deep = [one for one in seen if one.brightest]
-    if turned:
-        notes.append(f"{turned} labels lie as their images do before EXIF turns them: they were turned as well.")
-    if len(upright) > len(unclear):
-        name = next(one.pair.image.name for one in upright if not one.unclear)
-        notes.append(
-            f"EXIF turns {len(upright) - len(unclear)} images without a change of size ({name}): their labels are "
-            "taken to be upright, as the edges of both show."
-        )
-    if unclear:
-        names = ", ".join(one.pair.image.name for one in unclear[:_SHOWN]) + ", ..." * (len(unclear) > _SHOWN)
-        notes.append(
-            f"EXIF turns {len(unclear)} images without a change of size, and edges do not show whether their labels "
-            f"were turned as well ({names}): they are taken to be upright. Look at them, and save such images upright."
-        )
-    if deep:
-        notes.append(f"{len(deep)} images have 16 bits a channel, of which the upper 8 are read.")
-        dark = [one for one in deep if one.brightest < 1 << 12]
-        if dark:
-            notes.append(
-                f"{len(dark)} of them are nearly black then ({dark[0].pair.image.name} has {dark[0].brightest} at "
-                "most): save them with 8 bits, stretched."
-            )
-
-
-def _splits(seen: Sequence[Seen], present: np.ndarray, notes: List[str]) -> Dict[str, List[int]]:
-    """The positions that train and validate: as given, or every fifth."""
-    splits = {name: [i for i, one in enumerate(seen) if one.pair.split == name] for name in ("train", "val")}
-    digests = [one.digest for one in seen]
-    if splits["train"] and splits["val"]:
-        copied = split.copies(splits["train"], splits["val"], digests)
-        if copied:
-            index, original = next(iter(copied.items()))
-            notes.append(
-                f"Copies of training images validate: {len(copied)} ({seen[index].pair.image} is "
-                f"{seen[original].pair.image}). The score is too good: take them out of one of the two."
-            )
-        return splits
-    train, val = split.every_fifth(present)
-    copied = split.copies(train, val, digests)
-    if copied and len(copied) < len(val):
-        train, val = sorted([*train, *copied]), [index for index in val if index not in copied]
-        notes.append(f"Images that are copies of training images train as well: {len(copied)}.")
-    notes.append(f"Nothing says which images validate: every fifth does, and {len(train)} train.")
-    if split.looks_like_video([one.pair.image.stem for one in seen]):
-        notes.append(
-            "The names are numbered like frames of a video. Neighbouring frames are alike, and the score is too good "
-            "then: write train.txt and val.txt of different scenes."
-        )
-    return {"train": train, "val": val}
-
-
-def _convert(seen: Sequence[Seen], meaning, source: Path, folder: Path, work: Path, step) -> List[Path]:
+def _convert(
+    seen: Sequence[Seen], meaning: encoding.Encoding, source: Path, folder: Path, work: Path, step: Step
+) -> list[Path]:
     """Writes the labels that cannot stay as they are; the path that every label has in the end."""
     jobs, paths, names = [], [], LabelNames()
     for one in seen:
@@ -287,9 +245,10 @@ def _convert(seen: Sequence[Seen], meaning, source: Path, folder: Path, work: Pa
         jobs.append((one, Path(files.below(work, str(name)))))
         paths.append(folder / name)
 
-    def write(job: Tuple[Seen, Path]) -> None:
+    def write(job: tuple[Seen, Path]) -> None:
         one, target = job
         array, _ = census.read_label(one.pair.label)
+        assert array is not None, "the census has read it"
         if meaning.of_colors and array.ndim == 2:  # a palette, whose colours count
             with image_files.open_image(one.pair.label) as image:
                 array = np.asarray(image.convert("RGB"))
@@ -305,7 +264,13 @@ def _convert(seen: Sequence[Seen], meaning, source: Path, folder: Path, work: Pa
     return paths
 
 
-def _write_lists(work: Path, folder: Path, pairs, names: Sequence[str], colors: Sequence[tables.RGB]) -> bool:
+def _write_lists(
+    work: Path,
+    folder: Path,
+    pairs: dict[str, list[tuple[Path, Path]]],
+    names: Sequence[str],
+    colors: Sequence[tables.RGB],
+) -> bool:
     """Writes the lists and the names; True where tabs separate the columns, because names have spaces."""
     lines = {}
     for name, of_split in pairs.items():

@@ -1,8 +1,11 @@
 """What the values of labels mean: which numbers or colours are which class, and which are none."""
 
+from __future__ import annotations
+
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Dict, List, Optional, Sequence
+from pathlib import Path
+from typing import NoReturn, Sequence
 
 import numpy as np
 
@@ -12,11 +15,13 @@ from bisenetv1_plugin.datasets.own import tables
 from bisenetv1_plugin.datasets.own.census import Seen, codes_of
 from bisenetv1_plugin.datasets.own.choices import Choices
 from bisenetv1_plugin.datasets.own.tables import RGB, Table
+from bisenetv1_plugin.datasets.text import first_few
 from bisenetv1_plugin.drawing.painter import voc_colors
 from bisenetv1_plugin.errors import InputError
 
 RARE = 1e-4  # a value with a smaller share of all label pixels is more likely a slip than a class
 _MOST = 255  # classes in a byte, beside 255
+_SHOWN = 6
 
 
 @dataclass
@@ -32,19 +37,19 @@ class Encoding:
     """
 
     of_colors: bool
-    table: Dict[int, int]
-    names: List[str]
-    colors: List[RGB] = field(default_factory=list)
-    notes: List[str] = field(default_factory=list)
+    table: dict[int, int]
+    names: list[str]
+    colors: list[RGB] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
-    def classes(self, values: Counter) -> np.ndarray:
+    def classes(self, values: Counter[int]) -> np.ndarray:
         """int64 [256]: pixels by class number, of a label's pixels by value."""
         counts = np.zeros(256, np.int64)
         for value, count in values.items():
             counts[self.table[value]] += count
         return counts
 
-    def changes(self, values: Counter) -> bool:
+    def changes(self, values: Counter[int]) -> bool:
         """Whether a label with these values becomes another one."""
         return self.of_colors or any(self.table[value] != value for value in values)
 
@@ -67,8 +72,8 @@ class Encoding:
 def decide(
     seen: Sequence[Seen],
     choices: Choices,
-    table: Optional[Table],
-    names: Optional[Sequence[str]],
+    table: Table | None,
+    names: Sequence[str] | None,
     drawn: bool = False,
 ) -> Encoding:
     """Decides what the values of all labels together mean.
@@ -84,40 +89,52 @@ def decide(
         InputError: some labels are numbers and others colours, a value is a class only perhaps, or fewer than two
             classes are left.
     """
+    palette, agree = _palette_of(seen)
+    if not agree:
+        note = "The palettes of the labels contradict one another, so their colours count, not numbers."
+        return _of_colors(seen, choices, table, [note])
     kinds = {one.kind for one in seen}
-    notes: List[str] = []
-    palette: Dict[int, RGB] = {}
-    for one in seen:
-        for value, color in one.palette.items():
-            if palette.setdefault(value, color) != color and value != IGNORE_INDEX:
-                notes.append("The palettes of the labels contradict one another, so their colours count, not numbers.")
-                return _of_colors(seen, choices, table, notes)
     if kinds == {"color", "palette"}:
-        return _of_colors(seen, choices, table, notes)
+        return _of_colors(seen, choices, table, [])
     if "color" in kinds and len(kinds) > 1:
-        one, other = (next(s.pair.label for s in seen if s.kind in k) for k in (("color",), ("index", "palette")))
-        raise InputError(f"{one} has colours and {other} numbers: make all labels of one kind.")
+        color, number = (next(s.pair.label for s in seen if s.kind in k) for k in (("color",), ("index", "palette")))
+        raise InputError(f"{color} has colours and {number} numbers: make all labels of one kind.")
+    notes = []
     if "color" in kinds:
         gray = table is None and all(value % 0x010101 == 0 for one in seen for value in one.values)
         if not gray:
-            return _of_colors(seen, choices, table, notes)
+            return _of_colors(seen, choices, table, [])
         notes.append("The labels are RGB with three equal channels: one of them counts as the class number.")
         for one in seen:
             one.values = Counter({value // 0x010101: count for value, count in one.values.items()})
-    return _of_numbers(seen, choices, table, names, palette, notes, drawn)
+    return _of_numbers(seen, choices, table, names, palette, drawn, notes)
 
 
-def _of_numbers(seen, choices: Choices, table, names, palette, notes, drawn) -> Encoding:
+def _palette_of(seen: Sequence[Seen]) -> tuple[dict[int, RGB], bool]:
+    """The colours of all palettes together, and whether they agree."""
+    palette: dict[int, RGB] = {}
+    for one in seen:
+        for value, color in one.palette.items():
+            if palette.setdefault(value, color) != color and value != IGNORE_INDEX:
+                return palette, False
+    return palette, True
+
+
+def _of_numbers(
+    seen: Sequence[Seen],
+    choices: Choices,
+    table: Table | None,
+    names: Sequence[str] | None,
+    palette: dict[int, RGB],
+    drawn: bool,
+    notes: Sequence[str],
+) -> Encoding:
+    """The meaning of numbers; see `decide`. `notes`: what was decided before."""
     values = _total(seen)
     used = sorted(set(values) - {IGNORE_INDEX})
-    if used and not 0 <= used[0] <= used[-1] <= 255:
-        beyond = used[-1] if used[-1] > 255 else used[0]
-        path, count = _most(seen, beyond)
-        raise InputError(
-            f"label {path} has {_pixels(count)} of {beyond}, and classes are 0..254: these may be objects' numbers. "
-            "Export labels of class numbers."
-        )
-    names = list(choices.classes or names or _names_of(table, palette, notes))
+    _check_range(seen, used)
+    found, found_notes = _names_of(table, palette) if not (choices.classes or names) else ((), [])
+    names, notes = list(choices.classes or names or found), [*notes, *found_notes]
     rare = [value for value in used if values[value] < RARE * sum(values.values())]
     common = [value for value in used if value not in rare]
     if choices.classes and len(names) == len(common):
@@ -129,22 +146,19 @@ def _of_numbers(seen, choices: Choices, table, names, palette, notes, drawn) -> 
     doubtful = [value for value in doubtful if value not in ignored]
     binary = not drawn and [value for value in used if value not in ignored] == [0] and IGNORE_INDEX in values
     mapping = {IGNORE_INDEX: IGNORE_INDEX, **dict.fromkeys(ignored, IGNORE_INDEX)}
-    _note_ignored(values, ignored, notes)
+    notes += _note_on_ignored(values, ignored)
     if binary and len(names) in (0, 2):
         notes.append("The labels have the values 0 and 255 alone: 255 is class 1 here, and nothing is ignored.")
         return _checked(Encoding(False, {**mapping, 0: 0, 255: 1}, names or ["background", "foreground"], [], notes))
     if doubtful and not choices.keep_rare:
         _refuse_number(seen, doubtful, rare, used, len(names))
-    if names:
-        order = order + doubtful
-    else:
-        order = sorted({*common, *doubtful})
+    order = order + doubtful if names else sorted({*common, *doubtful})
     mapping.update({value: order.index(value) for value in used if value not in ignored})
     if any(index != value for value, index in mapping.items() if value not in ignored):
-        notes.append(f"The values {_some(order)} became the classes 0..{len(order) - 1}, in this order.")
+        notes.append(f"The values {first_few(order, _SHOWN)} became the classes 0..{len(order) - 1}, in this order.")
         names += [f"value_{value}" for value in order[len(names) :]]
     names += map(str, order[len(names) :])
-    colors: List[RGB] = []
+    colors: list[RGB] = []
     if any(color != (value, value, value) for value, color in palette.items()):  # a ramp of greys tells nothing apart
         usual = voc_colors()
         colors = [palette.get(value, usual[value]) for value in order]
@@ -159,33 +173,47 @@ def _of_numbers(seen, choices: Choices, table, names, palette, notes, drawn) -> 
     return _checked(Encoding(False, mapping, names, colors if len(set(colors)) == len(names) else [], notes))
 
 
-def _names_of(table: Optional[Table], palette: Dict[int, RGB], notes: List[str]) -> Sequence[str]:
-    """Names for numbers: of the table, by the palette's colours if they are in it, else in its order; or VOC's."""
+def _check_range(seen: Sequence[Seen], used: Sequence[int]) -> None:
+    """Refuses numbers that no class can have. `used`: sorted."""
+    if used and not 0 <= used[0] <= used[-1] <= 255:
+        beyond = used[-1] if used[-1] > 255 else used[0]
+        path, count = _most(seen, beyond)
+        raise InputError(
+            f"label {path} has {_pixels(count)} of {beyond}, and classes are 0..254: these may be objects' numbers. "
+            "Export labels of class numbers."
+        )
+
+
+def _names_of(table: Table | None, palette: dict[int, RGB]) -> tuple[Sequence[str], list[str]]:
+    """Names for numbers: of the table, by the palette's colours if they are in it, else in its order; or VOC's.
+
+    And a note, where they are the table's.
+    """
     if not table:
-        return tables.voc_names(palette) or ()
-    notes.append(f"The classes have the names of {table.path}.")
+        return tables.voc_names(palette) or (), []
+    notes = [f"The classes have the names of {table.path}."]
     by_value = {value: table.codes.get(tables.code(rgb), -1) for value, rgb in palette.items() if value != IGNORE_INDEX}
     if not by_value or -1 in by_value.values():
-        return table.names
+        return table.names, notes
     named = {value: table.names[index] for value, index in by_value.items() if index is not None}
-    return [named.get(value, f"value_{value}") for value in range(max(named) + 1)]
+    return [named.get(value, f"value_{value}") for value in range(max(named) + 1)], notes
 
 
-def _doubtful(common: List[int], rare: List[int]) -> List[int]:
+def _doubtful(common: list[int], rare: list[int]) -> list[int]:
     """Without names: the rare values, and the common ones behind a gap in the numbers."""
     return sorted([*rare, *(value for index, value in enumerate(common) if value != index)])
 
 
-def _refuse_number(seen, doubtful: List[int], rare: List[int], used: List[int], named: int) -> None:
+def _refuse_number(seen: Sequence[Seen], doubtful: list[int], rare: list[int], used: list[int], named: int) -> None:
     value = doubtful[0]
     if named:
         why = f"and there are names for {named} classes (0..{named - 1})"
     elif value in rare:
         why = "less than 0.01 % of all"
     else:
-        why = f"and none of {_some([number for number in range(value) if number not in used])}"
+        why = f"and none of {first_few([number for number in range(value) if number not in used], _SHOWN)}"
     path, count = _most(seen, value)
-    more = f" ({len(doubtful)} such values: {_some(doubtful)})" if len(doubtful) > 1 else ""
+    more = f" ({len(doubtful)} such values: {first_few(doubtful, _SHOWN)})" if len(doubtful) > 1 else ""
     more += "; edges smoothed by an editor or by a resize do this" if len(doubtful) > 8 else ""
     raise InputError(
         f"label {path} has {_pixels(count)} of {value}, {why}{more}. Is it a class? --keep_rare makes it one, "
@@ -194,33 +222,20 @@ def _refuse_number(seen, doubtful: List[int], rare: List[int], used: List[int], 
     )
 
 
-def _of_colors(seen, choices: Choices, table: Optional[Table], notes) -> Encoding:
-    for one in seen:
-        if one.kind == "palette":
-            values: Counter = Counter()
-            for value, count in one.values.items():
-                values[tables.code(one.palette.get(value, (0, 0, 0)))] += count
-            one.values, one.kind = values, "color"
-    values = _total(seen)
+def _of_colors(seen: Sequence[Seen], choices: Choices, table: Table | None, notes: Sequence[str]) -> Encoding:
+    """The meaning of colours; see `decide`. `notes`: what was decided before."""
+    _palettes_to_colors(seen)
+    values, notes = _total(seen), list(notes)
     total = sum(values.values())
     known = dict(table.codes) if table else {}
     rare = [value for value in values if values[value] < RARE * total and value not in known]
     common = sorted(value for value in values if value not in known and value not in rare)
-    doubtful = sorted(rare) if not table else sorted([*common, *rare])
-    ignored: List[int] = []
+    doubtful = sorted([*common, *rare]) if table else sorted(rare)
+    ignored: list[int] = []
     if choices.ignore_rare:
         ignored, doubtful = sorted(rare), [value for value in doubtful if value not in rare]
     if doubtful and not choices.keep_rare:
-        value = max(doubtful, key=lambda value: values[value])
-        path, count = _most(seen, value)
-        why = f"which {table.path} does not have" if table else "less than 0.01 % of all"
-        more = f" ({len(doubtful)} such colours)" if len(doubtful) > 1 else ""
-        more += "; edges smoothed by an editor, a resize or JPEG do this" if len(doubtful) > 8 else ""
-        raise InputError(
-            f"label {path} has {_pixels(count)} of the colour {tables.rgb(value)}, {why}{more}. Is it a class? "
-            f"--keep_rare makes it one, --ignore_rare makes {'it' if value in rare else 'rare colours'} 255 in "
-            "converted labels" + (", or add it to the table." if table else ", --colors FILE says what each colour is.")
-        )
+        _refuse_color(seen, max(doubtful, key=lambda value: values[value]), len(doubtful), rare, table)
     fresh = sorted([*common, *(rare if choices.keep_rare and not ignored else [])])
     names = list(table.names) if table else []
     colors = list(table.colors()) if table else []
@@ -237,17 +252,38 @@ def _of_colors(seen, choices: Choices, table: Optional[Table], notes) -> Encodin
         notes.append(f"The colours were turned into the classes of {table.path}.")
         void = [tables.rgb(number) for number, index in known.items() if index is None and number in values]
         if void:
-            notes.append(f"{_some(void)} is called void there and became 255 (ignored).")
-    if fresh:
-        if choices.classes and len(choices.classes) == len(names):
-            names = list(choices.classes)
-        else:
-            notes.append(
-                f"{len(fresh)} colours have no name: they are classes in the order of red, green, blue, called "
-                "rgb_R_G_B. Name them in classes.txt, or in colors.txt and give that as --colors: `void` is ignored."
-            )
-    _note_ignored(values, ignored, notes)
+            notes.append(f"{first_few(void, _SHOWN)} is called void there and became 255 (ignored).")
+    if fresh and choices.classes and len(choices.classes) == len(names):
+        names = list(choices.classes)
+    elif fresh:
+        notes.append(
+            f"{len(fresh)} colours have no name: they are classes in the order of red, green, blue, called "
+            "rgb_R_G_B. Name them in classes.txt, or in colors.txt and give that as --colors: `void` is ignored."
+        )
+    notes += _note_on_ignored(values, ignored)
     return _checked(Encoding(True, mapping, names, colors, notes))
+
+
+def _palettes_to_colors(seen: Sequence[Seen]) -> None:
+    for one in seen:
+        if one.kind == "palette":
+            values: Counter[int] = Counter()
+            for value, count in one.values.items():
+                values[tables.code(one.palette.get(value, (0, 0, 0)))] += count
+            one.values, one.kind = values, "color"
+
+
+def _refuse_color(seen: Sequence[Seen], value: int, doubtful: int, rare: list[int], table: Table | None) -> NoReturn:
+    """Says that a colour may be none of a class. `doubtful`: how many such colours there are."""
+    path, count = _most(seen, value)
+    why = f"which {table.path} does not have" if table else "less than 0.01 % of all"
+    more = f" ({doubtful} such colours)" if doubtful > 1 else ""
+    more += "; edges smoothed by an editor, a resize or JPEG do this" if doubtful > 8 else ""
+    raise InputError(
+        f"label {path} has {_pixels(count)} of the colour {tables.rgb(value)}, {why}{more}. Is it a class? "
+        f"--keep_rare makes it one, --ignore_rare makes {'it' if value in rare else 'rare colours'} 255 in "
+        "converted labels" + (", or add it to the table." if table else ", --colors FILE says what each colour is.")
+    )
 
 
 def _checked(encoding: Encoding) -> Encoding:
@@ -268,26 +304,23 @@ def _checked(encoding: Encoding) -> Encoding:
     return encoding
 
 
-def _note_ignored(values: Counter, ignored: Sequence[int], notes: List[str]) -> None:
-    if ignored:
-        notes.append(f"{_pixels(sum(values[v] for v in ignored))} of {len(ignored)} rare values became 255 (ignored).")
+def _note_on_ignored(values: Counter[int], ignored: Sequence[int]) -> list[str]:
+    if not ignored:
+        return []
+    return [f"{_pixels(sum(values[v] for v in ignored))} of {len(ignored)} rare values became 255 (ignored)."]
 
 
-def _total(seen: Sequence[Seen]) -> Counter:
-    total: Counter = Counter()
+def _total(seen: Sequence[Seen]) -> Counter[int]:
+    total: Counter[int] = Counter()
     for one in seen:
         total.update(one.values)
     return total
 
 
-def _most(seen: Sequence[Seen], value: int):
+def _most(seen: Sequence[Seen], value: int) -> tuple[Path, int]:
     """The label with the most pixels of a value, and how many these are."""
     one = max(seen, key=lambda one: one.values.get(value, 0))
     return one.pair.label, one.values[value]
-
-
-def _some(values: Sequence, shown: int = 6) -> str:
-    return ", ".join(map(str, values[:shown])) + ", ..." * (len(values) > shown)
 
 
 def _pixels(count: int) -> str:

@@ -1,16 +1,16 @@
 """Which image belongs to which label: the layouts that folders of segmentation data have."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, Iterable, List, Sequence, Tuple, Union
+from typing import Iterable, Sequence
 
 from bisenetv1_plugin.datasets.own import pairing, walk
 from bisenetv1_plugin.datasets.own.lists import Names, Pair, Pairs, read_list
 from bisenetv1_plugin.datasets.own.places import SPLITS, Place, place
-from bisenetv1_plugin.datasets.text import shown
+from bisenetv1_plugin.datasets.text import first_few, shown
 from bisenetv1_plugin.errors import InputError
-
-_SHOWN = 3
 
 
 @dataclass
@@ -25,8 +25,8 @@ class Layout:
     """
 
     kind: str
-    pairs: Dict[str, List[Pair]]
-    notes: List[str] = field(default_factory=list)
+    pairs: dict[str, list[Pair]]
+    notes: list[str] = field(default_factory=list)
     files: Sequence[Path] = ()
 
 
@@ -45,7 +45,8 @@ def find(root: Path, files: Sequence[Path]) -> Layout:
         InputError: a list is wrong or empty, or one image could have several labels.
     """
     lists = _lists(root, files)
-    ready = {split: listed.pairs for split, listed in lists.items() if isinstance(listed, Pairs)}
+    named = {split: content for split, content in lists.items() if isinstance(content, Names)}
+    ready = {split: content.pairs for split, content in lists.items() if isinstance(content, Pairs)}
     if ready:
         splits = ready if "train" in ready and "val" in ready else {"": [pair for p in ready.values() for pair in p]}
         return Layout("lists of images and labels", splits, files=files)
@@ -53,20 +54,21 @@ def find(root: Path, files: Sequence[Path]) -> Layout:
     places = [place(path) for path in files if walk.is_picture(root, path)]
     kind, images, labels = _roles(places)
     found = pairing.pair(images, labels)
-    notes: List[str] = []
-    pairs: Dict[str, List[Pair]] = {}
-    if lists:
+    notes: list[str] = []
+    pairs: dict[str, list[Pair]] = {}
+    if named:
         pictures = pairing.Names(root, images)
         label_of = {image.path: label for image, label in found.pairs}
-        for split, names in lists.items():
-            pairs[split] = _listed(split, names, pictures, label_of, root, notes)
-        named = {pair.image for of_split in pairs.values() for pair in of_split}
-        spare = [str(image.path) for image, _ in found.pairs if root / image.path not in named]
-        left_out(notes, spare, "images with labels that no list names")
+        for split, names in named.items():
+            pairs[split], unused = _listed(split, names, pictures, label_of, root)
+            notes += unused
+        listed = {pair.image for of_split in pairs.values() for pair in of_split}
+        spare = [str(image.path) for image, _ in found.pairs if root / image.path not in listed]
+        notes += left_out(spare, "images with labels that no list names")
     else:
         for image, label in found.pairs:
             pairs.setdefault(image.split or label.split, []).append(Pair(root / image.path, root / label.path))
-        _note(notes, places, images, labels, found)
+        notes += _leftovers(places, images, labels, found)
     if found.pairs and not found.alike:
         image, label = found.pairs[0]
         notes.append(f"Labels are not called like their images: {image.path} has {label.path}, and so on.")
@@ -80,9 +82,9 @@ def find(root: Path, files: Sequence[Path]) -> Layout:
     return Layout(kind, pairs, notes, files)
 
 
-def _lists(root: Path, files: Sequence[Path]) -> Dict[str, Union[Names, Pairs]]:
+def _lists(root: Path, files: Sequence[Path]) -> dict[str, Names | Pairs]:
     """The lists of the folder itself, or else of VOC's `ImageSets/Segmentation`, by split."""
-    found: Dict[str, Path] = {}
+    found: dict[str, Path] = {}
     for path in files:
         voc = tuple(path.parts[-3:-1]) == ("ImageSets", "Segmentation")
         split = SPLITS.get(path.stem.lower())
@@ -95,7 +97,7 @@ def _lists(root: Path, files: Sequence[Path]) -> Dict[str, Union[Names, Pairs]]:
     return lists
 
 
-def _roles(places: Sequence[Place]) -> Tuple[str, List[Place], List[Place]]:
+def _roles(places: Sequence[Place]) -> tuple[str, list[Place], list[Place]]:
     """What the layout is called, and which pictures are images and labels."""
     kind = "folders of images and labels"
     candidates = pairing.images_among(places)
@@ -111,9 +113,11 @@ def _roles(places: Sequence[Place]) -> Tuple[str, List[Place], List[Place]]:
     return kind, images, labels
 
 
-def _listed(split: str, names: Names, pictures: pairing.Names, label_of, root: Path, notes) -> List[Pair]:
-    """The pairs whose images a list names."""
-    found: Dict[Path, Pair] = {}
+def _listed(
+    split: str, names: Names, pictures: pairing.Names, label_of: dict[Path, Place], root: Path
+) -> tuple[list[Pair], list[str]]:
+    """The pairs whose images a list names, and sentences on names that mean none."""
+    found: dict[Path, Pair] = {}
     missing, unclear, twice = [], [], []
     for name, meant in zip(names, pictures.of(names, names.path, split)):
         if len(meant) > 1:
@@ -125,33 +129,37 @@ def _listed(split: str, names: Names, pictures: pairing.Names, label_of, root: P
         else:
             path = meant[0].path
             found[path] = Pair(root / path, root / label_of[path].path)
-    left_out(notes, missing, f"named in {split}.txt and without image or label")
-    left_out(notes, unclear, f"named in {split}.txt, and several images have this name")
-    left_out(notes, twice, f"named in {split}.txt once more")
-    return list(found.values())
+    notes = [
+        *left_out(missing, f"named in {split}.txt and without image or label"),
+        *left_out(unclear, f"named in {split}.txt, and several images have this name"),
+        *left_out(twice, f"named in {split}.txt once more"),
+    ]
+    return list(found.values()), notes
 
 
-def _note(notes: List[str], places: Sequence[Place], images, labels, found: pairing.Pairing) -> None:
-    """Says what is left over, each picture once."""
+def _leftovers(
+    places: Sequence[Place], images: Sequence[Place], labels: Sequence[Place], found: pairing.Pairing
+) -> list[str]:
+    """Sentences on the pictures that are in no pair, each picture once."""
     used = {one.path for pair in found.pairs for one in pair}
     done = used | {image.path for image in found.unclear}
     kinds = {label.rank for _, label in found.pairs}
-    left_out(notes, _paths(i for i in images if i.path not in done), "images without a label")
     spare = [label for label in labels if label.path not in used]
-    left_out(notes, _paths(label for label in spare if label.rank in kinds or not kinds), "labels without an image")
+    notes = left_out(_paths(i for i in images if i.path not in done), "images without a label")
+    notes += left_out(_paths(label for label in spare if label.rank in kinds or not kinds), "labels without an image")
     if kinds:
-        beside = found.pairs[0][1].path.parent
+        folder = found.pairs[0][1].path.parent
         others = _paths(label for label in spare if label.rank not in kinds)
-        left_out(notes, others, f"pictures like labels, beside those of {beside}")
-    left_out(notes, _paths(found.unclear), "images whose label is not clear, for another fits as well")
+        notes += left_out(others, f"pictures like labels, beside those of {folder}")
+    notes += left_out(_paths(found.unclear), "images whose label is not clear, for another fits as well")
     known = {one.path for one in (*images, *labels)}
-    left_out(notes, _paths(one for one in places if one.path not in known), "pictures in other folders")
+    return notes + left_out(_paths(one for one in places if one.path not in known), "pictures in other folders")
 
 
-def _paths(places: Iterable[Place]) -> List[str]:
+def _paths(places: Iterable[Place]) -> list[str]:
     return [str(one.path) for one in places]
 
 
-def left_out(notes: List[str], names: List[str], what: str) -> None:
-    if names:
-        notes.append(f"{what}, left out: {len(names)} ({', '.join(names[:_SHOWN])}{', ...' * (len(names) > _SHOWN)})")
+def left_out(names: Sequence[str], what: str) -> list[str]:
+    """A sentence on what was left out; none where nothing was."""
+    return [f"{what}, left out: {len(names)} ({first_few(names)})"] if names else []

@@ -1,8 +1,10 @@
 """Lists of images, with or without their labels."""
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
-from typing import Iterable, List, NamedTuple, Optional
+from typing import Iterable, NamedTuple
 
 from bisenetv1_plugin.datasets.check.columns import exchanged
 from bisenetv1_plugin.datasets.own import walk
@@ -24,7 +26,7 @@ class Pair(NamedTuple):
 class Pairs(NamedTuple):
     """A list that names images and labels."""
 
-    pairs: List[Pair]
+    pairs: list[Pair]
 
 
 class Names(list):
@@ -39,7 +41,7 @@ class Names(list):
         self.path = path
 
 
-def read_list(path: Path, root: Path):
+def read_list(path: Path, root: Path) -> Pairs | Names:
     """`Pairs` or `Names` of a list file, whatever separates its columns (tab, comma, semicolon or space).
 
     A line is divided where an image and a label come out that are there, so names may have spaces. Names that stand
@@ -75,7 +77,7 @@ def read_list(path: Path, root: Path):
     return Pairs(pairs)
 
 
-def _divide(line: str, root: Path) -> Optional[Pair]:
+def _divide(line: str, root: Path) -> Pair | None:
     for separator in _SEPARATORS:
         parts = line.split(separator)
         if len(parts) > _MOST_PARTS:
@@ -85,7 +87,7 @@ def _divide(line: str, root: Path) -> Optional[Pair]:
             if image and label:
                 paths = [_inside(root, name) for name in (image, label)]
                 if all(map(os.path.isfile, paths)):
-                    return Pair(*paths)
+                    return Pair(paths[0], paths[1])
     return None
 
 

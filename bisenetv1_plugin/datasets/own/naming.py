@@ -1,5 +1,7 @@
 """Names for labels that are written: below one folder, no two alike."""
 
+from __future__ import annotations
+
 import os
 import unicodedata
 from collections import Counter

@@ -1,5 +1,7 @@
 """Which label belongs to which image, and which picture a name means: one rule, for folders, lists and COCO."""
 
+from __future__ import annotations
+
 import os
 import re
 from collections import Counter, defaultdict
@@ -16,6 +18,8 @@ LABEL_ENDING = re.compile(r"[_-](?:l|labels?|masks?|gt|seg|segmentation|groundtr
 _CLEARLY = 4  # times as many
 _Folder = Tuple[str, Tuple[str, ...]]  # split, and the folders that images and labels have in common
 
+_Grouped = Dict[_Folder, List[Place]]
+
 
 class Pairing(NamedTuple):
     """What `pair` found.
@@ -26,8 +30,8 @@ class Pairing(NamedTuple):
         alike: the labels have the names of their images, and lie in folders of equal names.
     """
 
-    pairs: List[Tuple[Place, Place]]
-    unclear: List[Place]
+    pairs: list[tuple[Place, Place]]
+    unclear: list[Place]
     alike: bool
 
 
@@ -52,9 +56,9 @@ def pair(images: Sequence[Place], labels: Sequence[Place]) -> Pairing:
     Raises:
         InputError: two files of one name and one place, `a.jpg` and `a.png`: one must go.
     """
-    none: Tuple[str, ...] = ()
+    none: tuple[str, ...] = ()
     cuts = [len(os.path.commonprefix([one.folders for one in some] or [none])) for some in (images, labels)]
-    kinds: List[Sequence[Place]] = [labels]
+    kinds: list[Sequence[Place]] = [labels]
     if any(len({label.rank for label in some}) > 1 for some in _by_folder(labels, 0).values()):
         kinds = [[label for label in labels if label.rank == rank] for rank in sorted({one.rank for one in labels})]
     for cut, fits in ((False, _equal), (False, _inside), (True, _equal)):
@@ -71,25 +75,25 @@ def pair(images: Sequence[Place], labels: Sequence[Place]) -> Pairing:
     return Pairing([], [], True)
 
 
-def _by_folder(places: Sequence[Place], cut: int) -> Dict[_Folder, List[Place]]:
-    grouped: Dict[_Folder, List[Place]] = defaultdict(list)
+def _by_folder(places: Sequence[Place], cut: int) -> _Grouped:
+    grouped: _Grouped = defaultdict(list)
     for one in places:
         grouped[one.split, one.folders[cut:]].append(one)
     return grouped
 
 
-def _equal(images: Iterable[_Folder], labels: Iterable[_Folder]) -> Dict[_Folder, List[List[_Folder]]]:
+def _equal(images: Iterable[_Folder], labels: Iterable[_Folder]) -> dict[_Folder, list[list[_Folder]]]:
     """For a folder of images those of labels, in groups, the nearest first: here the equal one."""
     known = set(labels)
     return {folder: [[folder]] for folder in images if folder in known}
 
 
-def _inside(images: Iterable[_Folder], labels: Iterable[_Folder]) -> Dict[_Folder, List[List[_Folder]]]:
+def _inside(images: Iterable[_Folder], labels: Iterable[_Folder]) -> dict[_Folder, list[list[_Folder]]]:
     """As `_equal`: those whose path is part of the other's, by what they have in common."""
     # Asked by the rarest component of a path: of thousands of scenes, not each is compared with each
     count = Counter(component for _, folders in labels for component in set(folders))
-    having: Dict[str, List[_Folder]] = defaultdict(list)
-    rarest: Dict[str, List[_Folder]] = defaultdict(list)
+    having: dict[str, list[_Folder]] = defaultdict(list)
+    rarest: dict[str, list[_Folder]] = defaultdict(list)
     for label in labels:
         for component in set(label[1]):
             having[component].append(label)
@@ -98,7 +102,7 @@ def _inside(images: Iterable[_Folder], labels: Iterable[_Folder]) -> Dict[_Folde
     for split, folders in images:
         longer = having[min(folders, key=count.__getitem__)] if folders else labels
         shorter = [label for component in {"", *folders} for label in rarest.get(component, ())]
-        groups: Dict[int, List[_Folder]] = defaultdict(list)
+        groups: dict[int, list[_Folder]] = defaultdict(list)
         for label in {*longer, *shorter}:
             short, long = sorted((folders, label[1]), key=len)
             if (split == label[0] or not (split and label[0])) and _is_part(short, long):
@@ -112,23 +116,23 @@ def _is_part(short: Sequence[str], long: Sequence[str]) -> bool:
     return all(component in rest for component in short)
 
 
-def _own_name(label: Place) -> List[str]:
+def _own_name(label: Place) -> list[str]:
     return [label.name]
 
 
-def _without_year(folders: Tuple[str, ...]) -> Tuple[str, ...]:
+def _without_year(folders: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(folder for folder in folders if not is_year(folder))
 
 
-def _without_ending(label: Place) -> List[str]:
+def _without_ending(label: Place) -> list[str]:
     return list({LABEL_ENDING.sub("", label.name), walk.stem(Path(label.name))} - {label.name})
 
 
 class _Try(NamedTuple):
     """Pairs, images that are unclear, and a sentence on two files of which one must go, if there are any."""
 
-    pairs: List[Tuple[Place, Place]]
-    unclear: List[Place]
+    pairs: list[tuple[Place, Place]]
+    unclear: list[Place]
     clash: str = ""
 
 
@@ -145,19 +149,21 @@ def _likelier(exact: _Try, ended: _Try) -> _Try:
     return _Try([], list(images.values()))
 
 
-def _match(images, labels, folders, names: Callable[[Place], List[str]]) -> _Try:
+def _match(
+    images: _Grouped, labels: _Grouped, folders: dict[_Folder, list[list[_Folder]]], names: Callable[[Place], list[str]]
+) -> _Try:
     """What there is where a label is called one of `names`."""
-    by_name: Dict[Tuple[_Folder, str], List[Place]] = defaultdict(list)
+    by_name: dict[tuple[_Folder, str], list[Place]] = defaultdict(list)
     for folder, some in labels.items():
         for label in some:
             for name in names(label):
                 by_name[folder, name].append(label)
-    users: Dict[Path, List[Tuple[Place, Place]]] = defaultdict(list)
-    unclear: List[Place] = []
+    users: dict[Path, list[tuple[Place, Place]]] = defaultdict(list)
+    unclear: list[Place] = []
     clash = ""
     for folder, some in images.items():
         for image in some:
-            found: List[Place] = []
+            found: list[Place] = []
             for group in folders.get(folder, ()):
                 found = found or [label for other in group for label in by_name.get((other, image.name), ())]
             if len(found) == 1:
@@ -190,14 +196,14 @@ class Names:
         """`splits`: that have folders of their own, even where none of their pictures is there."""
         self._root = root
         self._splits = {one.split for one in pictures} | set(splits)
-        self._called: Dict[str, List[Place]] = defaultdict(list)
-        self._placed: Dict[Tuple[str, Tuple[str, ...]], List[Place]] = defaultdict(list)
+        self._called: dict[str, list[Place]] = defaultdict(list)
+        self._placed: dict[tuple[str, tuple[str, ...]], list[Place]] = defaultdict(list)
         for one in pictures:
             self._called[one.name].append(one)
             for folders in {one.folders, _without_year(one.folders)}:
                 self._placed[one.name, folders].append(one)
 
-    def of(self, names: Sequence[str], listed: Path, split: str, whole: bool = False) -> List[List[Place]]:
+    def of(self, names: Sequence[str], listed: Path, split: str, whole: bool = False) -> list[list[Place]]:
         """For each name the picture; several where it is unclear, none where there is none.
 
         Args:
@@ -214,7 +220,7 @@ class Names:
             found[name] = found[name] or self._of(place(self._below_root(written)), base, own, whole)
         return [found[name] for name in names]
 
-    def _of(self, wanted: Place, base: Tuple[str, ...], own: str, whole: bool) -> List[Place]:
+    def _of(self, wanted: Place, base: tuple[str, ...], own: str, whole: bool) -> list[Place]:
         parts = wanted.path.parts[:-1]
         if not wanted.name or ".." in parts:
             return []
@@ -227,14 +233,14 @@ class Names:
                 return False
             return not one.split or wanted.split in ("", one.split)
 
-        def nearness(one: Place):
+        def nearness(one: Place) -> tuple[bool, bool, bool, bool]:
             return one.split == own, one.path in at, one.role == "image", one.path.name == wanted.path.name
 
         found = list(filter(fits, candidates))
         best = max(map(nearness, found), default=None)
         return [one for one in found if nearness(one) == best]
 
-    def _at(self, wanted: Place, folders: Tuple[str, ...]) -> List[Place]:
+    def _at(self, wanted: Place, folders: tuple[str, ...]) -> list[Place]:
         """Of a name in these folders; the year of a split may be omitted where no split is named."""
         found = self._placed.get((wanted.name, folders), [])
         return [one for one in found if one.folders == folders] if wanted.split else found
@@ -247,7 +253,7 @@ class Names:
         return path
 
 
-def images_among(pictures: Iterable[Place]) -> List[Place]:
+def images_among(pictures: Iterable[Place]) -> list[Place]:
     """Those that may be images: none in a folder of labels, and none below one where there are images elsewhere."""
     candidates = [one for one in pictures if one.role != "label"]
     elsewhere = any(one.role == "image" and not one.among_labels for one in candidates)

@@ -1,9 +1,11 @@
 """What the path of a picture says: image or label, its split, its folders and its name."""
 
+from __future__ import annotations
+
 import functools
 import re
 from pathlib import Path
-from typing import NamedTuple, Tuple
+from typing import NamedTuple
 
 from bisenetv1_plugin.datasets.own import walk
 
@@ -40,7 +42,7 @@ class Place(NamedTuple):
     role: str
     rank: int
     split: str
-    folders: Tuple[str, ...]
+    folders: tuple[str, ...]
     name: str
     among_labels: bool
 
@@ -66,7 +68,7 @@ def is_year(folder: str) -> bool:
 
 
 @functools.lru_cache(maxsize=1 << 16)
-def _word(component: str) -> Tuple[str, str, str]:
+def _word(component: str) -> tuple[str, str, str]:
     """A folder's name without the name of a split in it, that split and its year.
 
     `train_labels` -> `labels`, `train`, ``; `val2017` -> ``, `val`, `2017`.

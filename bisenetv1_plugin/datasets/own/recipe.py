@@ -1,8 +1,10 @@
 """A configuration that fits the data: crop, batch, schedule, transforms, each with its reason."""
 
+from __future__ import annotations
+
 import json
 from dataclasses import dataclass
-from typing import List, Optional, Sequence, Tuple
+from typing import Sequence, Tuple
 
 import numpy as np
 
@@ -30,14 +32,14 @@ class Recipe:
     crop: Size
     crop_reason: str
     min_scale: float
-    max_long: Optional[int]
+    max_long: int | None
     batch_size: int
     iters: int
     learning_rate: float
-    weights: Optional[List[float]]
+    weights: list[float] | None
 
 
-def choose(sizes: Sequence[Size], images: int, max_size: Optional[int], weights: Optional[List[float]]) -> Recipe:
+def choose(sizes: Sequence[Size], images: int, max_size: int | None, weights: list[float] | None) -> Recipe:
     """Chooses by the sizes of all images, the number of those that train, and `Choices.max_size`."""
     longest = max(max(size) for size in sizes)
     if max_size is None:
@@ -64,7 +66,7 @@ def choose(sizes: Sequence[Size], images: int, max_size: Optional[int], weights:
     return Recipe((crop[0], crop[1]), reason, max(scales), max_long, batch, iters, 0.005 * batch, weights)
 
 
-def median_frequency(counts: np.ndarray, present: np.ndarray) -> List[float]:
+def median_frequency(counts: np.ndarray, present: np.ndarray) -> list[float]:
     """A weight for each class: the median frequency of all over its own, at most 10 and at least 0.1.
 
     Median-frequency balancing of Eigen and Fergus (2015): a class's frequency is its share of the pixels of the images
@@ -164,7 +166,7 @@ loss:
 """
 
 
-def _limited(size: Size, max_long: Optional[int]) -> Size:
+def _limited(size: Size, max_long: int | None) -> Size:
     if max_long is None or max(size) <= max_long:
         return size
     return max(1, round(size[0] * max_long / max(size))), max(1, round(size[1] * max_long / max(size)))

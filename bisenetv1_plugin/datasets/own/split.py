@@ -1,15 +1,47 @@
 """Which images train and which validate, where nothing says so."""
 
+from __future__ import annotations
+
 import re
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Sequence
 
 import numpy as np
+
+from bisenetv1_plugin.datasets.own.census import Seen
 
 EVERY = 5
 _SERIES = re.compile(r"(\d+)\D*$")
 
 
-def every_fifth(present: np.ndarray) -> Tuple[List[int], List[int]]:
+def choose(seen: Sequence[Seen], present: np.ndarray) -> tuple[dict[str, list[int]], list[str]]:
+    """The positions that train and validate, as the data say or every fifth; and notes."""
+    notes = []
+    splits = {name: [i for i, one in enumerate(seen) if one.pair.split == name] for name in ("train", "val")}
+    digests = [one.digest for one in seen]
+    if splits["train"] and splits["val"]:
+        copied = copies(splits["train"], splits["val"], digests)
+        if copied:
+            index, original = next(iter(copied.items()))
+            notes.append(
+                f"Copies of training images validate: {len(copied)} ({seen[index].pair.image} is "
+                f"{seen[original].pair.image}). The score is too good: take them out of one of the two."
+            )
+        return splits, notes
+    train, val = every_fifth(present)
+    copied = copies(train, val, digests)
+    if copied and len(copied) < len(val):
+        train, val = sorted([*train, *copied]), [index for index in val if index not in copied]
+        notes.append(f"Images that are copies of training images train as well: {len(copied)}.")
+    notes.append(f"Nothing says which images validate: every fifth does, and {len(train)} train.")
+    if looks_like_video([one.pair.image.stem for one in seen]):
+        notes.append(
+            "The names are numbered like frames of a video. Neighbouring frames are alike, and the score is too good "
+            "then: write train.txt and val.txt of different scenes."
+        )
+    return {"train": train, "val": val}, notes
+
+
+def every_fifth(present: np.ndarray) -> tuple[list[int], list[int]]:
     """Every fifth validates, but every class that occurs is among the images that train.
 
     For a class that only validation images have, the one of them that has most of the missing classes changes places
@@ -43,9 +75,9 @@ def every_fifth(present: np.ndarray) -> Tuple[List[int], List[int]]:
         train.append(moved)
 
 
-def copies(train: Sequence[int], val: Sequence[int], digests: Sequence[Optional[bytes]]) -> Dict[int, int]:
+def copies(train: Sequence[int], val: Sequence[int], digests: Sequence[bytes | None]) -> dict[int, int]:
     """Positions of images that validate and have the pixels of one that trains, and the position of that one."""
-    first: Dict[bytes, int] = {}
+    first: dict[bytes, int] = {}
     for index in train:
         digest = digests[index]
         if digest:
@@ -54,7 +86,7 @@ def copies(train: Sequence[int], val: Sequence[int], digests: Sequence[Optional[
     return {index: original for index, original in found.items() if original is not None}
 
 
-def coverage(train: np.ndarray, val: np.ndarray, names: Sequence[str]) -> List[str]:
+def coverage(train: np.ndarray, val: np.ndarray, names: Sequence[str]) -> list[str]:
     """Sentences on classes that cannot be learned or scored. `train`, `val`: pixels by class, int64 [classes]."""
     sentences = []
     untrained = [name for name, there, wanted in zip(names, train, val) if wanted and not there]
@@ -71,7 +103,7 @@ def coverage(train: np.ndarray, val: np.ndarray, names: Sequence[str]) -> List[s
 
 def looks_like_video(names: Sequence[str]) -> bool:
     """Whether most names are numbered one after another, as the frames of a video are."""
-    numbers: Dict[str, List[int]] = {}
+    numbers: dict[str, list[int]] = {}
     for name in names:
         match = _SERIES.search(name)
         if match:

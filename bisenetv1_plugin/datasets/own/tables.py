@@ -1,8 +1,10 @@
 """Tables of class names and colours, in the forms that people and annotation tools write them."""
 
+from __future__ import annotations
+
 import re
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import NamedTuple, Sequence, Tuple
 
 from bisenetv1_plugin.datasets.text import numbered_lines, shown
 from bisenetv1_plugin.drawing.painter import voc_colors
@@ -54,10 +56,10 @@ class Table(NamedTuple):
     """
 
     path: Path
-    names: Tuple[str, ...]
-    codes: Dict[int, Optional[int]]
+    names: tuple[str, ...]
+    codes: dict[int, int | None]
 
-    def colors(self) -> Tuple[RGB, ...]:
+    def colors(self) -> tuple[RGB, ...]:
         """The first colour of every class."""
         return tuple(
             rgb(next(code for code, index in self.codes.items() if index == i)) for i in range(len(self.names))
@@ -73,7 +75,7 @@ def rgb(number: int) -> RGB:
     return number >> 16, number >> 8 & 255, number & 255
 
 
-def voc_names(palette: Dict[int, RGB]) -> Optional[Sequence[str]]:
+def voc_names(palette: dict[int, RGB]) -> Sequence[str] | None:
     """VOC's names where the values up to 20 have VOC's colours; None otherwise."""
     colors = voc_colors(len(_VOC_NAMES))
     values = [value for value in palette if value != 255]
@@ -81,7 +83,7 @@ def voc_names(palette: Dict[int, RGB]) -> Optional[Sequence[str]]:
     return _VOC_NAMES if fits else None
 
 
-def in_folder(root: Path, files: Sequence[Path]) -> Optional[Table]:
+def in_folder(root: Path, files: Sequence[Path]) -> Table | None:
     """The table of colours that lies in a folder under one of its usual names; the one nearest to the top."""
     found = [path for path in files if path.name.lower() in _COLOR_FILES]
     return read(root / min(found, key=lambda path: (len(path.parts), path))) if found else None
@@ -96,8 +98,8 @@ def read(path: Path) -> Table:
     Raises:
         InputError: the file cannot be read, is empty, or a line is in none of these forms.
     """
-    names: List[str] = []
-    codes: Dict[int, Optional[int]] = {}
+    names: list[str] = []
+    codes: dict[int, int | None] = {}
     for number, line in _lines(path):
         parsed = _color_line(line)
         if parsed is None:
@@ -120,7 +122,7 @@ def read(path: Path) -> Table:
     return Table(path, tuple(names), codes)
 
 
-def names_in_folder(root: Path, files: Sequence[Path]) -> Optional[List[str]]:
+def names_in_folder(root: Path, files: Sequence[Path]) -> list[str] | None:
     """Names by value from `classes.txt` (a name a line) or Roboflow's `_classes.csv`; None without either.
 
     Raises:
@@ -134,9 +136,9 @@ def names_in_folder(root: Path, files: Sequence[Path]) -> Optional[List[str]]:
     return None
 
 
-def _names_by_value(path: Path) -> List[str]:
+def _names_by_value(path: Path) -> list[str]:
     """The names of lines `value, name`, whose first may be a header."""
-    names: Dict[int, str] = {}
+    names: dict[int, str] = {}
     lines = _lines(path)
     for number, line in lines:
         value, _, name = (part.strip() for part in line.partition(","))
@@ -154,11 +156,11 @@ def _names_by_value(path: Path) -> List[str]:
     return [names[value] for value in range(len(names))]
 
 
-def _lines(path: Path) -> List[Tuple[int, str]]:
+def _lines(path: Path) -> list[tuple[int, str]]:
     return [(number, line) for number, line in numbered_lines(path, "table") if not line.startswith("#")]
 
 
-def _color_line(line: str) -> Optional[Tuple[str, RGB]]:
+def _color_line(line: str) -> tuple[str, RGB] | None:
     words = [word for word in re.split(r"[\s,;:]+", line) if word]
     for place, rest in ((slice(-3, None), slice(0, -3)), (slice(0, 3), slice(3, None))):
         channels, name = words[place], words[rest]

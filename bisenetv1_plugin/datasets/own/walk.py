@@ -1,8 +1,9 @@
 """The files of a folder, and which of them are pictures."""
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
-from typing import List
 
 from bisenetv1_plugin import image_files
 from bisenetv1_plugin.errors import InputError
@@ -32,7 +33,7 @@ SUFFIXES = frozenset(
 _SYSTEM = ("__MACOSX", "@eaDir")  # beside hidden folders
 
 
-def files_under(root: Path) -> List[Path]:
+def files_under(root: Path) -> list[Path]:
     """Every file below a folder, relative to it and sorted; hidden ones and those of operating systems are left out.
 
     Links to folders are followed, and each folder is entered once: by its own name where it has one here. A link that
@@ -43,9 +44,10 @@ def files_under(root: Path) -> List[Path]:
     """
     if not os.path.isdir(root):
         raise InputError(f"{root} is no folder, so it has neither train.txt and val.txt nor images/ and labels/.")
-    found: List[Path] = []
-    seen = set()
-    waiting, links = [root], []
+    found: list[Path] = []
+    seen: set[str] = set()
+    waiting: list[Path] = [root]
+    links: list[Path] = []
     while waiting or links:
         folder = waiting.pop() if waiting else links.pop(0)
         real = os.path.realpath(folder)

@@ -1,8 +1,11 @@
 """CamVid's 11-class task, from any of the public layouts."""
 
+from __future__ import annotations
+
+import os
 import shutil
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple
+from typing import Iterable
 
 import numpy as np
 
@@ -52,7 +55,9 @@ CAMVID_COLORS = {
 _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
-def prepare_camvid(src, dst, progress: files.Progress = None) -> files.Prepared:
+def prepare_camvid(
+    src: str | os.PathLike[str], dst: str | os.PathLike[str], progress: files.Progress = None
+) -> files.Prepared:
     """Writes CamVid's 11-class task to `dst`: `images/`, `labels/`, `train.txt`, `val.txt`, perhaps `test.txt`,
     and `classes.txt`.
 
@@ -76,7 +81,7 @@ def prepare_camvid(src, dst, progress: files.Progress = None) -> files.Prepared:
     """
     dst = Path(dst).resolve()
     splits, problems = _pairs(Path(src))
-    lines: Dict[str, List[str]] = {split: [] for split in splits}
+    lines: dict[str, list[str]] = {split: [] for split in splits}
     with files.all_or_nothing(dst) as work:
         (work / "images").mkdir()
         (work / "labels").mkdir()
@@ -94,7 +99,7 @@ def prepare_camvid(src, dst, progress: files.Progress = None) -> files.Prepared:
     return files.Prepared(dst, {split: len(pairs) for split, pairs in splits.items()}, CAMVID_CLASSES)
 
 
-def _pairs(src: Path) -> Tuple[files.Splits, List[str]]:
+def _pairs(src: Path) -> tuple[files.Splits, list[str]]:
     """The (image, label) paths of each split, and a sentence for every file that is missing or in two splits."""
     for root in (src, src / "CamVid"):
         for images, labels in (("{}", "{}annot"), ("{}", "{}_labels"), ("{}/images", "{}/labels")):
@@ -109,9 +114,9 @@ def _pairs(src: Path) -> Tuple[files.Splits, List[str]]:
                 )
         for images, labels in (("701_StillsRaw_full", "LabeledApproved_full"), ("images", "labels")):
             if (root / images).is_dir() and (root / labels).is_dir():
-                names = {s: _listed(root / f"{s}.txt") for s in ("train", "val", "test")}
-                names = {s: stems for s, stems in names.items() if stems}
-                names = names or _official_split(_by_stem(root / images, []))
+                listed = {s: _listed(root / f"{s}.txt") for s in ("train", "val", "test")}
+                names = {s: stems for s, stems in listed.items() if stems}
+                names = names or _official_split(_by_stem(root / images)[0])
                 return _pair_splits({s: (root / images, root / labels, stems) for s, stems in names.items()})
     raise FileNotFoundError(
         f"{src} is no CamVid that is known here: expected train and trainannot, train/images and train/labels, "
@@ -119,9 +124,9 @@ def _pairs(src: Path) -> Tuple[files.Splits, List[str]]:
     )
 
 
-def _official_split(stems) -> Dict[str, List[str]]:
+def _official_split(stems: Iterable[str]) -> dict[str, list[str]]:
     """SegNet's split, as its lists have it: by sequence and, in two sequences, by frame number."""
-    splits: Dict[str, List[str]] = {"train": [], "val": [], "test": []}
+    splits: dict[str, list[str]] = {"train": [], "val": [], "test": []}
     for stem in sorted(stems):
         sequence, _, frame = stem.partition("_")
         number = int(frame.lstrip("f")) if frame.lstrip("f").isdigit() else -1
@@ -139,13 +144,14 @@ def _official_split(stems) -> Dict[str, List[str]]:
     return splits
 
 
-def _pair_splits(splits) -> Tuple[files.Splits, List[str]]:
+def _pair_splits(splits: dict[str, tuple[Path, Path, list[str] | None]]) -> tuple[files.Splits, list[str]]:
     """{split: (image folder, label folder, stems or None for all)} -> {split: [(image, label)]} and the problems."""
     pairs: files.Splits = {}
     problems = [f"there is no {split} split" for split in ("train", "val") if split not in splits]
-    seen: Dict[str, str] = {}
+    seen: dict[str, str] = {}
     for split, (image_dir, label_dir, stems) in splits.items():
-        images, labels = _by_stem(image_dir, problems), _by_stem(label_dir, problems)
+        (images, of_images), (labels, of_labels) = _by_stem(image_dir), _by_stem(label_dir)
+        problems += of_images + of_labels
         pairs[split] = []
         for stem in sorted(images.keys() | labels.keys()) if stems is None else stems:
             if stem in seen:
@@ -163,28 +169,29 @@ def _pair_splits(splits) -> Tuple[files.Splits, List[str]]:
     return pairs, problems
 
 
-def _by_stem(folder: Path, problems: List[str]) -> Dict[str, Path]:
+def _by_stem(folder: Path) -> tuple[dict[str, Path], list[str]]:
     """The image files of a folder by the frame they belong to: `NAME.png` and `NAME_L.png` both by `NAME`.
 
-    A sentence for every two that belong to one frame.
+    And a sentence for every two that belong to one frame.
     """
-    found: Dict[str, Path] = {}
+    found: dict[str, Path] = {}
+    problems = []
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in _IMAGE_SUFFIXES:
             stem = path.stem[:-2] if path.stem.endswith("_L") else path.stem
             if found.setdefault(stem, path) != path:
                 problems.append(f"{found[stem]} and {path} are of one frame")
-    return found
+    return found, problems
 
 
-def _listed(path: Path) -> Optional[List[str]]:
+def _listed(path: Path) -> list[str] | None:
     """The image stems a list file names in its first column, whatever folder it gives them; None without the file."""
     if not path.is_file():
         return None
     return [Path(line.split()[0]).stem for _, line in numbered_lines(path, "list")]
 
 
-def _class_indices(path: Path, size: Tuple[int, int]) -> np.ndarray:
+def _class_indices(path: Path, size: tuple[int, int]) -> np.ndarray:
     """Reads a label of indices or of colours as uint8 [H, W], 0..10 and 255."""
     label = files.read_label(path, size)
     if label.ndim == 2:

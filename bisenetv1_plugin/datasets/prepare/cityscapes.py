@@ -1,9 +1,12 @@
 """What PaddleSeg wants beside Cityscapes' own files: labels of train ids, and lists."""
 
+from __future__ import annotations
+
+import os
 import re
 import shutil
 from pathlib import Path
-from typing import Dict, Iterable, List, Tuple
+from typing import Iterable
 
 import numpy as np
 
@@ -17,7 +20,9 @@ CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 
 _IDS, _TRAIN_IDS = "_labelIds.png", "_labelTrainIds.png"
 
 
-def prepare_cityscapes(src, dst=None, progress: files.Progress = None) -> files.Prepared:
+def prepare_cityscapes(
+    src: str | os.PathLike[str], dst: str | os.PathLike[str] | None = None, progress: files.Progress = None
+) -> files.Prepared:
     """Adds to Cityscapes what PaddleSeg wants: `*_gtFine_labelTrainIds.png`, `train.txt`, `val.txt`, `classes.txt`.
 
     In place (`dst` is None or `src`) the missing labelTrainIds files appear beside the labelIds files, each whole
@@ -60,14 +65,16 @@ def prepare_cityscapes(src, dst=None, progress: files.Progress = None) -> files.
     return files.Prepared(dst, {split: len(pairs) for split, pairs in splits.items()}, CLASS_NAMES)
 
 
-def _pairs(src: Path) -> Tuple[files.Splits, List[str]]:
+def _pairs(src: Path) -> tuple[files.Splits, list[str]]:
     """The (image, label) paths of train and val, labelTrainIds where there is one, and a sentence for every gap."""
     splits: files.Splits = {}
-    problems = []
+    problems: list[str] = []
     for split in ("train", "val"):
-        images = _by_frame((src / "leftImg8bit" / split).glob("*/*_leftImg8bit.png"), problems)
-        labels = _by_frame((src / "gtFine" / split).glob("*/*_gtFine_labelIds.png"), problems)
-        labels.update(_by_frame((src / "gtFine" / split).glob("*/*_gtFine_labelTrainIds.png"), problems))
+        images, of_images = _by_frame((src / "leftImg8bit" / split).glob("*/*_leftImg8bit.png"))
+        labels, of_labels = _by_frame((src / "gtFine" / split).glob("*/*_gtFine_labelIds.png"))
+        more_labels, of_more = _by_frame((src / "gtFine" / split).glob("*/*_gtFine_labelTrainIds.png"))
+        labels.update(more_labels)
+        problems += of_images + of_labels + of_more
         for frame in sorted(images.keys() - labels.keys()):
             problems.append(f"image {images[frame]} has no label *_gtFine_labelIds.png")
         for frame in sorted(labels.keys() - images.keys()):
@@ -78,18 +85,19 @@ def _pairs(src: Path) -> Tuple[files.Splits, List[str]]:
     return splits, problems
 
 
-def _by_frame(paths: Iterable[Path], problems: List[str]) -> Dict[Tuple[str, str], Path]:
+def _by_frame(paths: Iterable[Path]) -> tuple[dict[tuple[str, str], Path], list[str]]:
     """The files by frame, and a sentence for every one that cannot be read or whose frame another has."""
-    found: Dict[Tuple[str, str], Path] = {}
+    found: dict[tuple[str, str], Path] = {}
+    problems = []
     for path in sorted(paths):
         if not image_files.is_regular(path):
             problems.append(f"{path} is no file that can be read")
         elif found.setdefault(_frame(path), path) != path:
             problems.append(f"{found[_frame(path)]} and {path} are of one frame")
-    return found
+    return found, problems
 
 
-def _frame(path: Path) -> Tuple[str, str]:
+def _frame(path: Path) -> tuple[str, str]:
     """(city, `city_sequence_frame`): what an image and its label have in common."""
     return path.parent.name, re.split("_(?:leftImg8bit|gtFine)", path.name)[0]
 
@@ -101,9 +109,9 @@ def _fill(src: Path, root: Path, splits: files.Splits, progress: files.Progress)
     table[IGNORE_INDEX] = IGNORE_INDEX
     table[list(CITYSCAPES_IDS)] = range(len(CITYSCAPES_IDS))
 
-    problems: List[str] = []
+    problems: list[str] = []
     targets = {label: _target(root / label.relative_to(src)) for pairs in splits.values() for _, label in pairs}
-    lines: Dict[str, List[str]] = {split: [] for split in splits}
+    lines: dict[str, list[str]] = {split: [] for split in splits}
     for split, image, label in files.each_pair(splits, None):
         try:
             names = image.relative_to(src).as_posix(), targets[label].relative_to(root).as_posix()

@@ -1,5 +1,7 @@
 """What the preparations share: labels read and looked up, files whole or not at all, problems told together."""
 
+from __future__ import annotations
+
 import secrets
 import shutil
 from contextlib import contextmanager
@@ -22,11 +24,11 @@ class Prepared(NamedTuple):
     """What a preparation leaves: the folder, the number of images per split, and the class names by index."""
 
     root: Path
-    counts: Dict[str, int]
-    classes: Tuple[str, ...]
+    counts: dict[str, int]
+    classes: tuple[str, ...]
 
 
-def each_pair(splits: Splits, progress: Progress) -> Iterator[Tuple[str, Path, Path]]:
+def each_pair(splits: Splits, progress: Progress) -> Iterator[tuple[str, Path, Path]]:
     """Every (split, image, label); a pair counts as done when the next one is asked for."""
     pairs = [(split, image, label) for split, found in splits.items() for image, label in found]
     for done, pair in enumerate(pairs, start=1):
@@ -59,7 +61,7 @@ def raise_together(problems: Sequence[str], summary: str, shown: int = 20) -> No
         raise ValueError(f"{summary}: {'; '.join(problems[:shown])}{more}.")
 
 
-def image_size(path: Path, whole: bool = True) -> Tuple[int, int]:
+def image_size(path: Path, whole: bool = True) -> tuple[int, int]:
     """(width, height); with `whole`, every byte is decoded, so that a file that was cut short is found."""
     try:
         with image_files.open_image(path) as image:
@@ -70,7 +72,7 @@ def image_size(path: Path, whole: bool = True) -> Tuple[int, int]:
         raise ValueError(f"image {path} cannot be read ({error})") from error
 
 
-def read_label(path: Path, size: Tuple[int, int]) -> np.ndarray:
+def read_label(path: Path, size: tuple[int, int]) -> np.ndarray:
     """uint8 [H, W] for indices (also of a palette PNG) or [H, W, 3 or 4] for colours; ValueError for anything else."""
     try:
         with image_files.open_image(path) as image:
@@ -100,13 +102,13 @@ def write_png(path: Path, label: np.ndarray) -> None:
     files.write(path, cv2.imencode(".png", label)[1].tobytes())
 
 
-def write_lists(root: Path, lines: Dict[str, List[str]], classes: Sequence[str]) -> None:
+def write_lists(root: Path, lines: dict[str, list[str]], classes: Sequence[str]) -> None:
     """Writes `SPLIT.txt` for every split, and `classes.txt`, in UTF-8 with a line feed after every line."""
     for path, content in _lists(root, lines, classes).items():
         files.write(path, content)
 
 
-def check_lists(root: Path, lines: Dict[str, List[str]], classes: Sequence[str]) -> None:
+def check_lists(root: Path, lines: dict[str, list[str]], classes: Sequence[str]) -> None:
     """Refuses, before any work, to put what `write_lists` would write over files that say something else.
 
     Raises:
@@ -141,6 +143,6 @@ def list_line(image: str, label: str) -> str:
     return f"{image} {label}"
 
 
-def _lists(root: Path, lines: Dict[str, List[str]], classes: Sequence[str]) -> Dict[Path, bytes]:
+def _lists(root: Path, lines: dict[str, list[str]], classes: Sequence[str]) -> dict[Path, bytes]:
     content = {**lines, "classes": classes}
     return {root / f"{name}.txt": "".join(f"{line}\n" for line in of).encode("utf-8") for name, of in content.items()}

@@ -11,7 +11,7 @@ and the arithmetic is integer, or the four operations, which IEEE 754 rounds in 
 `street` decides what stands where; `ground`, `roadside`, `people` and `vehicles` know how things look; `canvas` paints.
 """
 
-from typing import Tuple
+from __future__ import annotations
 
 import numpy as np
 
@@ -34,7 +34,7 @@ __all__ = ["CITYSCAPES_CLASSES", "CLASS_NAMES", "DEMO_CLASSES", "IGNORE_INDEX"]
 __all__ += ["class_colors", "class_groups", "remap", "render_scene"]
 
 
-def render_scene(seed: int, width: int, height: int) -> Tuple[np.ndarray, np.ndarray]:
+def render_scene(seed: int, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
     """Draw the street scene of a seed.
 
     Args:

@@ -1,10 +1,19 @@
 """The camera, the canvas it sees, and faces: upright drawings that are put somewhere on the canvas."""
 
+from __future__ import annotations
+
 from math import sqrt  # correctly rounded, which `** 0.5` need not be
-from typing import NamedTuple
+from typing import Callable, Iterable, NamedTuple, Sequence, Tuple
 
 import cv2
 import numpy as np
+
+from bisenetv1_plugin.datasets.scenes.dice import Color, Dice
+
+Point = Tuple[float, float]  # on the ground (x, z), or on a face (s, y)
+Corner = Tuple[float, float, float]  # (x, y, z)
+Painted = Tuple[np.ndarray, Sequence[Color], int]  # of a texture: the index of a colour, the colours, the label
+Texture = Callable[[np.ndarray, np.ndarray], Painted]  # takes (s, y), see `Canvas.plane`
 
 NEAR = 1.6  # nothing nearer than this is painted, so that every projection is finite
 # A circle rounded to 1/1000, so that the last bit of a cosine matters to nobody
@@ -22,7 +31,7 @@ class Camera(NamedTuple):
     focal_ratio: float  # focal length / image width
 
     @classmethod
-    def draw(cls, dice, width, height):
+    def draw(cls, dice: Dice, width: int, height: int) -> Camera:
         x, y = dice.between(0.28, 0.72), dice.between(0.28, 0.58)
         ratio, above_ground = dice.between(0.6, 1.0), dice.between(1.2, 2.7)
         return cls(x * width, y * height, ratio * width, above_ground, dice.between(-0.08, 0.08), ratio)
@@ -31,7 +40,7 @@ class Camera(NamedTuple):
 class Canvas:
     """The picture being painted: uint8 `[H, W, 4]`, BGR and the label, so that the two can never disagree."""
 
-    def __init__(self, camera, width, height, haze):
+    def __init__(self, camera: Camera, width: int, height: int, haze: Color) -> None:
         self.camera, self.width, self.height, self.haze = camera, width, height, haze
         self.limit = 8 * max(width, height)
         self.pixels = np.zeros((height, width, 4), np.uint8)
@@ -39,27 +48,27 @@ class Canvas:
         self.columns = np.arange(width, dtype=np.float32) + 0.5 - camera.vanishing_x
         self.rows = np.arange(height, dtype=np.float32) + 0.5 - camera.horizon
 
-    def pixel(self, color, label, distance):
+    def pixel(self, color: Color, label: int, distance: float) -> tuple[int, ...]:
         """BGR and label; far things fade into the haze."""
         k = distance / (distance + 170.0)
         return tuple(int(c + (h - c) * k) for c, h in zip(color, self.haze)) + (label,)
 
-    def polygon(self, points, color, label):
+    def polygon(self, points: Sequence[Corner], color: Color, label: int) -> None:
         """Fill a polygon of `(x, y, z)` corners in metres with one colour."""
         center, horizon, focal, eye, tilt = self.camera[:5]
-        corners = []
+        flat: list[float] = []
         for x, y, z in points:
             scale = focal / (z if z > NEAR else NEAR)
             u = scale * x
             v = horizon + tilt * u + scale * (eye - y)
-            corners += (center + u, v)
-        if max(corners) > self.limit or min(corners) < -self.limit:
-            corners = [min(max(c, -self.limit), self.limit) for c in corners]
+            flat += (center + u, v)
+        if max(flat) > self.limit or min(flat) < -self.limit:
+            flat = [min(max(c, -self.limit), self.limit) for c in flat]
         # cv2's fixed point: 1/16 pixel
-        corners = np.array([round(16 * c) for c in corners], np.int32).reshape(-1, 2)
+        corners = np.array([round(16 * c) for c in flat], np.int32).reshape(-1, 2)
         cv2.fillConvexPoly(self.pixels, corners, self.pixel(color, label, points[0][2]), cv2.LINE_8, 4)
 
-    def plane(self, start, end, top, texture):
+    def plane(self, start: Point, end: Point, top: float, texture: Texture) -> None:
         """Paint an upright plane over the ground line `start` to `end`, both `(x, z)` in metres.
 
         `texture(s, y)` gets metres along the line `[1, w]` and metres above ground `[h, w]`; it returns the index of
@@ -99,12 +108,12 @@ class Canvas:
         np.copyto(self.words[upper:lower, left:right], words[index], where=visible)
 
 
-def as_words(pixels):
+def as_words(pixels: Sequence[tuple[int, ...]]) -> np.ndarray:
     """uint32 `[N]`, what `Canvas.words` holds, of N pixels `(blue, green, red, label)`."""
     return np.array(pixels, np.uint8).view(np.uint32)[:, 0]
 
 
-def phase(x, period):
+def phase(x: np.ndarray, period: float) -> np.ndarray:
     """Where in its period x is, 0 to 1; float32, and much quicker than `%`."""
     turns = x * np.float32(1.0 / period)
     return turns - np.floor(turns)
@@ -117,30 +126,31 @@ class Face:
     added. `turn` foreshortens them; below 0 it mirrors them.
     """
 
-    def __init__(self, label, turn=1.0):
-        self.label, self.turn, self._shapes = label, turn, []
+    def __init__(self, label: int, turn: float = 1.0) -> None:
+        self.label, self.turn = label, turn
+        self._shapes: list[tuple[list[Corner], Color, int]] = []
 
-    def polygon(self, points, color):
+    def polygon(self, points: Sequence[tuple[float, ...]], color: Color) -> None:
         """Corners `(s, y)`, or `(s, y, d)` for d metres behind the face."""
         self._shapes.append(([(s * self.turn, y, *(d or (0.0,))) for s, y, *d in points], color, self.label))
 
-    def box(self, left, bottom, right, top, color):
+    def box(self, left: float, bottom: float, right: float, top: float, color: Color) -> None:
         self.polygon(((left, bottom), (right, bottom), (right, top), (left, top)), color)
 
-    def boxes(self, lefts, width, bottom, top, color):
+    def boxes(self, lefts: Iterable[float], width: float, bottom: float, top: float, color: Color) -> None:
         for left in lefts:
             self.box(left, bottom, left + width, top, color)
 
-    def disc(self, s, y, radius, color, stretch=1.0):
+    def disc(self, s: float, y: float, radius: float, color: Color, stretch: float = 1.0) -> None:
         self.polygon([(s + radius * c, y + radius * stretch * d) for c, d in _CIRCLE], color)
 
-    def bar(self, start, end, width, color):
+    def bar(self, start: Point, end: Point, width: float, color: Color) -> None:
         (a, b), (c, d) = start, end
         length = max(sqrt((c - a) * (c - a) + (d - b) * (d - b)), 1e-6)
         h, v = 0.5 * width * (d - b) / length, 0.5 * width * (c - a) / length
         self.polygon(((a - h, b + v), (a + h, b - v), (c + h, d - v), (c - h, d + v)), color)
 
-    def paint(self, canvas, x, z, along=(1.0, 0.0), inward=(0.0, 1.0)):
+    def paint(self, canvas: Canvas, x: float, z: float, along: Point = (1.0, 0.0), inward: Point = (0.0, 1.0)) -> None:
         """Paint the shapes; the face's origin is at `(x, z)`, and `s` and `d` go the ways `along` and `inward`."""
         (ax, az), (ix, iz) = along, inward
         for points, color, label in self._shapes:

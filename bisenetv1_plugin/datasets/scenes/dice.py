@@ -1,6 +1,13 @@
 """What is random about a scene, and its colours: BGR, from palettes that several classes draw from."""
 
+from __future__ import annotations
+
+from typing import Sequence, Tuple
+
 import numpy as np
+
+Color = Tuple[int, ...]  # blue, green, red
+Palette = Sequence[Color]
 
 GREY = ((58, 56, 54), (92, 92, 90), (128, 126, 124), (164, 164, 162), (206, 204, 202))
 EARTH = ((52, 70, 98), (70, 96, 138), (92, 120, 160), (60, 66, 132), (150, 180, 200))
@@ -18,17 +25,17 @@ DARK = (34, 32, 31)
 class Dice(np.random.RandomState):
     """numpy's frozen generator with the throws that scenes are made of. Another order of throws is another scene."""
 
-    def between(self, low, high):
+    def between(self, low: float, high: float) -> float:
         return low + (high - low) * self.random_sample()
 
-    def count(self, low, high):
+    def count(self, low: int, high: int) -> int:
         """An integer, `high` excluded."""
         return low + int((high - low) * self.random_sample())
 
-    def chance(self, probability):
+    def chance(self, probability: float) -> bool:
         return self.random_sample() < probability
 
-    def color(self, *palettes):
+    def color(self, *palettes: Palette) -> Color:
         """A colour near one of the palettes' own; every palette is as likely as the others."""
         first, second, blue, green, red, light = self.random_sample(6).tolist()
         palette = palettes[int(first * len(palettes))]
@@ -36,5 +43,5 @@ class Dice(np.random.RandomState):
         return tuple(min(max(c + int(28 * (j + light - 1.0)), 0), 255) for c, j in zip(color, (blue, green, red)))
 
 
-def shade(color, factor):
+def shade(color: Color, factor: float) -> Color:
     return tuple(min(int(c * factor), 255) for c in color)

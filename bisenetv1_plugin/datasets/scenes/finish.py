@@ -1,10 +1,13 @@
 """From the painting to the picture: the camera's own car, then texture, light, lens and sensor."""
 
+from __future__ import annotations
+
 import cv2
 import numpy as np
 
 from bisenetv1_plugin.datasets import classes
-from bisenetv1_plugin.datasets.scenes.dice import ANY
+from bisenetv1_plugin.datasets.scenes.canvas import Canvas
+from bisenetv1_plugin.datasets.scenes.dice import ANY, Dice
 
 # Fields of noise: width and height of a cell in 1/128 of the picture's height
 _CELLS = ((1.0, 1.0), (2.2, 2.2), (1.3, 5.0), (9.0, 1.5), (42.0, 18.0))  # grain, leaves, upright, level, clouds
@@ -28,7 +31,7 @@ for _train_id, _values in {
     _STRENGTH[_train_id] = _values
 
 
-def paint_own_car(canvas, dice):
+def paint_own_car(canvas: Canvas, dice: Dice) -> None:
     """What belongs to the camera's own car, and the border of a rectified picture: 255."""
     bonnet, high, middle = dice.color(*ANY), dice.between(0.04, 0.12), dice.between(0.3, 0.7)
     width, height = canvas.width, canvas.height
@@ -42,14 +45,14 @@ def paint_own_car(canvas, dice):
         cv2.rectangle(canvas.pixels, (0, 0), (width - 1, height - 1), (0, 0, 0, classes.IGNORE_INDEX), edge)
 
 
-def _field(noise, width, height, cell_x, cell_y):
+def _field(noise: np.random.RandomState, width: int, height: int, cell_x: float, cell_y: float) -> np.ndarray:
     """Smooth noise, uint8 `[height, width]`: random values on a grid of cells, interpolated."""
     grid = noise.randint(0, 256, (max(round(height / cell_y), 2), max(round(width / cell_x), 2)), dtype=np.uint8)
     # The exact variant is the one whose result does not depend on the processor
     return cv2.resize(grid, (width, height), interpolation=cv2.INTER_LINEAR_EXACT)
 
 
-def develop(canvas, dice, noise):
+def develop(canvas: Canvas, dice: Dice, noise: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
     """The image, uint8 `[H, W, 3]`, and the label, uint8 `[H, W]`; `noise` is a generator for what is per pixel."""
     width, height = canvas.width, canvas.height
     label = np.ascontiguousarray(canvas.pixels[..., 3])

@@ -1,17 +1,20 @@
 """The backdrop: the sky, and the ground with its markings, pavements, lawns and the shadow of the houses."""
 
+from __future__ import annotations
+
 import cv2
 import numpy as np
 
 from bisenetv1_plugin.datasets.classes import ROAD, SIDEWALK, SKY, TERRAIN
-from bisenetv1_plugin.datasets.scenes.canvas import as_words, phase
-from bisenetv1_plugin.datasets.scenes.dice import BLUE, EARTH, GREEN, GREY, SKIES, VIVID, shade
+from bisenetv1_plugin.datasets.scenes.canvas import Canvas, as_words, phase
+from bisenetv1_plugin.datasets.scenes.dice import BLUE, EARTH, GREEN, GREY, SKIES, VIVID, Dice, shade
+from bisenetv1_plugin.datasets.scenes.street import Street
 
 # Five eighths of the light, and the label as it is
 _SHADOW = np.stack([np.arange(256) * 5 // 8] * 3 + [np.arange(256)], -1).astype(np.uint8)[None]
 
 
-def paint_sky(canvas, dice):
+def paint_sky(canvas: Canvas, dice: Dice) -> None:
     high = dice.color(BLUE, SKIES, SKIES, GREY[3:])
     low = tuple((a + 2 * b) // 3 for a, b in zip(shade(high, dice.between(0.95, 1.3)), canvas.haze))
     ramp = np.arange(canvas.height, dtype=np.int32)[:, None] * 256 // canvas.height
@@ -20,7 +23,7 @@ def paint_sky(canvas, dice):
     canvas.pixels[..., 3] = SKY
 
 
-def paint_ground(canvas, dice, street):
+def paint_ground(canvas: Canvas, dice: Dice, street: Street) -> None:
     lanes = dice.count(2, 5)
     dash, gap, mark_width = dice.between(2, 4), dice.between(3, 7), dice.between(0.12, 0.25)
     tile, course = dice.between(0.7, 1.8), dice.between(0.8, 2.4)

@@ -1,16 +1,18 @@
 """People on foot, on bicycles and on motorcycles. Each is a `Face`."""
 
+from __future__ import annotations
+
 from bisenetv1_plugin.datasets.classes import BICYCLE, MOTORCYCLE, PERSON, RIDER
 from bisenetv1_plugin.datasets.scenes.canvas import Face
-from bisenetv1_plugin.datasets.scenes.dice import ANY, DARK, EARTH, GREY, VIVID, shade
+from bisenetv1_plugin.datasets.scenes.dice import ANY, DARK, EARTH, GREY, VIVID, Color, Dice, shade
 
 
-def _clothes(dice):
+def _clothes(dice: Dice) -> tuple[Color, Color, Color, Color]:
     """Colours of coat, trousers, skin and hair."""
     return dice.color(*ANY), dice.color(*ANY), dice.color(EARTH), dice.color(GREY[:2], EARTH)
 
 
-def walker(dice):
+def walker(dice: Dice) -> Face:
     coat, trousers, skin, hair = _clothes(dice)
     tall, stride = dice.between(1.5, 1.95), dice.between(0.05, 0.38)
     swing, skirt, bag = dice.between(-0.3, 0.3), dice.chance(0.2), dice.chance(0.3)
@@ -35,7 +37,7 @@ def walker(dice):
     return face
 
 
-def two_wheeler(dice, haze):
+def two_wheeler(dice: Dice, haze: Color) -> Face:
     """A bicycle or motorcycle seen from the side, with its rider or without."""
     kind = BICYCLE if dice.chance(0.55) else MOTORCYCLE
     ridden, mirror = dice.chance(0.75), 1 if dice.chance(0.5) else -1
@@ -54,7 +56,7 @@ def two_wheeler(dice, haze):
     return face
 
 
-def _bicycle(face, frame, haze):
+def _bicycle(face: Face, frame: Color, haze: Color) -> None:
     for s in (-0.52, 0.52):
         face.disc(s, 0.35, 0.37, DARK)
         face.disc(s, 0.35, 0.3, shade(haze, 0.72))  # one looks through the spokes
@@ -66,7 +68,7 @@ def _bicycle(face, frame, haze):
     face.box(0.3, 0.95, 0.48, 1.04, DARK)
 
 
-def _motorcycle(face, frame, tank):
+def _motorcycle(face: Face, frame: Color, tank: Color) -> None:
     for s in (-0.68, 0.68):
         face.disc(s, 0.32, 0.34, DARK)
         face.disc(s, 0.32, 0.16, shade(frame, 1.2))
@@ -76,7 +78,7 @@ def _motorcycle(face, frame, tank):
     face.bar((0.3, 1.12), (0.7, 0.3), 0.1, shade(tank, 1.3))
 
 
-def _rider(face, coat, trousers, skin, hair):
+def _rider(face: Face, coat: Color, trousers: Color, skin: Color, hair: Color) -> None:
     face.bar((-0.15, 0.95), (0.2, 0.62), 0.2, trousers)
     face.bar((0.2, 0.66), (0.02, 0.22), 0.16, shade(trousers, 0.85))
     face.polygon(((-0.35, 0.9), (0.05, 0.9), (0.36, 1.45), (0.1, 1.58), (-0.18, 1.4)), coat)

@@ -3,14 +3,28 @@
 The former are textures, as `Canvas.plane` takes them; the latter are faces.
 """
 
+from __future__ import annotations
+
 import numpy as np
 
 from bisenetv1_plugin.datasets import classes
-from bisenetv1_plugin.datasets.scenes.canvas import Face, phase
-from bisenetv1_plugin.datasets.scenes.dice import ANY, BLUE, DARK, EARTH, GLASS, GREEN, GREY, LEAVES, VIVID, shade
+from bisenetv1_plugin.datasets.scenes.canvas import Face, Painted, Texture, phase
+from bisenetv1_plugin.datasets.scenes.dice import (
+    ANY,
+    BLUE,
+    DARK,
+    EARTH,
+    GLASS,
+    GREEN,
+    GREY,
+    LEAVES,
+    VIVID,
+    Dice,
+    shade,
+)
 
 
-def house(dice):
+def house(dice: Dice) -> Texture:
     """Storeys of windows."""
     wall, window = dice.color(EARTH, *ANY), dice.color(*GLASS)
     frame = shade(wall, dice.between(0.6, 0.8) if dice.chance(0.5) else dice.between(1.2, 1.4))
@@ -20,7 +34,7 @@ def house(dice):
     wide, high = dice.between(0.4, 0.75), dice.between(0.45, 0.7)
     sill = dice.chance(0.6)
 
-    def texture(s, y):
+    def texture(s: np.ndarray, y: np.ndarray) -> Painted:
         v = phase(y, storey)
         column, row = np.abs(phase(s, bay) - 0.5) < 0.5 * wide, np.abs(v - 0.55) < 0.5 * high
         index = (column & row).astype(np.uint8)
@@ -31,12 +45,12 @@ def house(dice):
     return texture
 
 
-def bricks(dice):
+def bricks(dice: Dice) -> Texture:
     stone = dice.color(GREY, EARTH, GREEN)
     course, length = dice.between(0.35, 0.6), dice.between(0.8, 1.4)
     mortar = shade(stone, dice.between(0.5, 0.7) if dice.chance(0.6) else dice.between(1.3, 1.5))
 
-    def texture(s, y):
+    def texture(s: np.ndarray, y: np.ndarray) -> Painted:
         odd = phase(y, 2 * course) < 0.5
         upright = np.where(odd, phase(s, length) < 0.13, phase(s + np.float32(0.5 * length), length) < 0.13)
         return ((phase(y, course) < 0.2) | upright).astype(np.uint8), (stone, mortar), classes.WALL
@@ -44,23 +58,23 @@ def bricks(dice):
     return texture
 
 
-def pickets(dice):
+def pickets(dice: Dice) -> Texture:
     wood = dice.color(GREY, EARTH, VIVID)
     step, share, rails = dice.between(0.3, 0.6), dice.between(0.3, 0.5), dice.between(0.4, 0.6)
 
-    def texture(s, y):
+    def texture(s: np.ndarray, y: np.ndarray) -> Painted:
         picket = (phase(s, step) < share) | (phase(y, rails) < 0.1 / rails)
         return picket.astype(np.int8) - np.int8(1), (wood,), classes.FENCE
 
     return texture
 
 
-def hedge(dice):
+def hedge(dice: Dice) -> Texture:
     leaf = dice.color(*LEAVES)
     return lambda s, y: (np.zeros(y.shape, np.uint8), (leaf,), classes.VEGETATION)
 
 
-def tree(dice):
+def tree(dice: Dice) -> Face:
     leaf, bark = dice.color(*LEAVES), dice.color(EARTH, GREY)
     trunk, spread = dice.between(1.8, 3.5), dice.between(1.0, 2.4)
     if dice.chance(0.3):  # a bush
@@ -74,7 +88,7 @@ def tree(dice):
     return face
 
 
-def post(dice):
+def post(dice: Dice) -> Face:
     """A pole with a lamp, a sign, or a traffic light."""
     metal = dice.color(GREY, GREY, EARTH, GREEN)
     kind, top, thick = dice.count(0, 4), dice.between(3.0, 6.5), dice.between(0.14, 0.24)
@@ -107,7 +121,7 @@ def post(dice):
     return face
 
 
-def litter_bin(dice):
+def litter_bin(dice: Dice) -> Face:
     """Street furniture that Cityscapes does not count: 255."""
     color, high, wide = dice.color(*ANY), dice.between(0.8, 1.3), dice.between(0.3, 0.5)
     face = Face(classes.IGNORE_INDEX)

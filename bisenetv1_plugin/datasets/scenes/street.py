@@ -3,14 +3,19 @@
 A thing is a pair `(distance, paint)`; `paint(canvas)` throws no dice.
 """
 
+from __future__ import annotations
+
 from functools import partial
-from typing import NamedTuple
+from typing import Callable, NamedTuple, Tuple
 
 from bisenetv1_plugin.datasets.classes import CAR
-from bisenetv1_plugin.datasets.scenes.canvas import NEAR
+from bisenetv1_plugin.datasets.scenes.canvas import NEAR, Canvas, Face, Point, Texture
+from bisenetv1_plugin.datasets.scenes.dice import Dice
 from bisenetv1_plugin.datasets.scenes.people import two_wheeler, walker
 from bisenetv1_plugin.datasets.scenes.roadside import bricks, hedge, house, litter_bin, pickets, post, tree
-from bisenetv1_plugin.datasets.scenes.vehicles import any_vehicle
+from bisenetv1_plugin.datasets.scenes.vehicles import Vehicle, any_vehicle
+
+Thing = Tuple[float, Callable[[Canvas], None]]  # (distance, paint)
 
 
 class Street(NamedTuple):
@@ -24,7 +29,7 @@ class Street(NamedTuple):
     end: float  # where the street ends
 
     @classmethod
-    def draw(cls, dice):
+    def draw(cls, dice: Dice) -> Street:
         road = dice.between(5.5, 13.0)
         walk = dice.between(3.0, 7.5), dice.between(3.0, 7.5)
         # The camera is anywhere on the road
@@ -32,19 +37,19 @@ class Street(NamedTuple):
         curve = dice.between(-0.004, 0.004) if dice.chance(0.6) else 0.0
         return cls(left, left + road, left - walk[0], left + road + walk[1], curve, dice.between(60, 140))
 
-    def shift(self, z):
+    def shift(self, z: float) -> float:
         return self.curve * z * z
 
 
-def things_of(street, dice, canvas):
+def things_of(street: Street, dice: Dice, canvas: Canvas) -> list[Thing]:
     return _skyline(street, dice) + _roadsides(street, dice) + _objects(street, dice, canvas)
 
 
-def _upright(start, end, top, texture):
+def _upright(start: Point, end: Point, top: float, texture: Texture) -> Thing:
     return max(start[1], end[1]), lambda canvas: canvas.plane(start, end, top, texture)
 
 
-def _skyline(street, dice):
+def _skyline(street: Street, dice: Dice) -> list[Thing]:
     """What closes the view at the end of the street."""
     things = []
     x = -2.2 * street.end
@@ -60,7 +65,7 @@ def _skyline(street, dice):
     return things
 
 
-def _roadsides(street, dice):
+def _roadsides(street: Street, dice: Dice) -> list[Thing]:
     """Houses, walls, fences and hedges, one after the other on both sides; gaps between them show the lawn."""
     things = []
     for side, front in ((-1, street.front_left), (1, street.front_right)):
@@ -89,18 +94,18 @@ def _roadsides(street, dice):
     return things
 
 
-def _objects(street, dice, canvas):
+def _objects(street: Street, dice: Dice, canvas: Canvas) -> list[Thing]:
     """Everything that stands or moves on the street."""
-    things = []
+    things: list[Thing] = []
     # Sideways, a thing is in the picture from about this distance per metre
     seen = 1.9 * canvas.camera.focal_ratio
 
-    def place(thing, x, near, far):
+    def place(thing: Face | Vehicle, x: float, near: float, far: float) -> None:
         share = dice.random_sample()
         z = max(near + (far - near) * share * share, seen * abs(x))
         things.append((z, partial(thing.paint, x=x + street.shift(z), z=z)))
 
-    def beside(low, high):
+    def beside(low: float, high: float) -> float:
         """A place on one of the sidewalks, from the kerb (0) to the houses (1)."""
         share = dice.between(low, high)
         if dice.chance(0.5):

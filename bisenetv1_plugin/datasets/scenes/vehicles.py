@@ -1,8 +1,12 @@
 """Cars, trucks, buses and trams: two faces each, the long side and the end that is nearer to the camera."""
 
+from __future__ import annotations
+
+from typing import Iterable
+
 from bisenetv1_plugin.datasets.classes import BUS, CAR, ROAD, TRAIN, TRUCK
-from bisenetv1_plugin.datasets.scenes.canvas import Face
-from bisenetv1_plugin.datasets.scenes.dice import ANY, DARK, GLASS, shade
+from bisenetv1_plugin.datasets.scenes.canvas import Canvas, Face, Point
+from bisenetv1_plugin.datasets.scenes.dice import ANY, DARK, GLASS, Color, Dice, shade
 
 _RED_LAMP, _LAMP = (50, 50, 200), (215, 235, 240)
 
@@ -10,17 +14,17 @@ _RED_LAMP, _LAMP = (50, 50, 200), (215, 235, 240)
 class Vehicle:
     """Draw on `side` (`s` from rear to front) and on `end`; measures in metres. It may stand across the street."""
 
-    def __init__(self, label, width, length):
+    def __init__(self, label: int, width: float, length: float) -> None:
         self.label, self.width, self.length = label, width, length
         self.side, self.end = Face(label), Face(label)
         self.crosses = self.mirrored = False
 
-    def wheels(self, places, radius):
+    def wheels(self, places: Iterable[float], radius: float) -> None:
         for s in places:
             self.side.disc(s, radius, radius, DARK)
             self.side.disc(s, radius, 0.55 * radius, (150, 148, 146))
 
-    def paint(self, canvas, x, z):
+    def paint(self, canvas: Canvas, x: float, z: float) -> None:
         """Paint the middle of the near face at `(x, z)`, and what the camera sees of the other face."""
         wide, deep, near, far = self.width, self.length, self.end, self.side
         if self.crosses:
@@ -38,7 +42,7 @@ class Vehicle:
             near.paint(canvas, left, z)
 
 
-def any_vehicle(dice):
+def any_vehicle(dice: Dice) -> Vehicle:
     kind = dice.random_sample()
     if kind < 0.66:
         return car(dice)
@@ -47,7 +51,7 @@ def any_vehicle(dice):
     return coach(dice, BUS if kind < 0.9 else TRAIN)
 
 
-def car(dice):
+def car(dice: Dice) -> Vehicle:
     paintwork, glass = dice.color(*ANY), shade(dice.color(*GLASS), 0.6)
     width, length, height = dice.between(1.65, 1.95), dice.between(3.6, 4.8), dice.between(1.38, 1.75)
     boot, hood = dice.between(0.05, 0.16) * length, dice.between(0.1, 0.28) * length
@@ -67,7 +71,9 @@ def car(dice):
     side.bar((0.1, waist * 0.8), (length - 0.1, waist * 0.8), 0.05, shade(paintwork, 0.6))
     vehicle.wheels((0.19 * length, 0.81 * length), 0.33)
 
-    def slope(bottom, top, color, margin=0.0):  # a quadrangle from (height, depth) to (height, depth)
+    def slope(
+        bottom: Point, top: Point, color: Color, margin: float = 0.0
+    ) -> None:  # a quadrangle from (height, depth) to (height, depth)
         left, right = margin, width - margin
         end.polygon(((left, *bottom), (right, *bottom), (right, *top), (left, *top)), color)
 
@@ -84,7 +90,7 @@ def car(dice):
     return vehicle
 
 
-def truck(dice):
+def truck(dice: Dice) -> Vehicle:
     cargo, cab, glass = dice.color(*ANY), dice.color(*ANY), shade(dice.color(*GLASS), 0.6)
     width, length, height = dice.between(2.2, 2.6), dice.between(6.5, 11), dice.between(2.8, 3.9)
     ribs = dice.count(6, 12)
@@ -111,7 +117,7 @@ def truck(dice):
     return vehicle
 
 
-def coach(dice, label):
+def coach(dice: Dice, label: int) -> Vehicle:
     """A bus, or a tram (class train): longer, striped, with a pantograph."""
     tram = label == TRAIN
     paintwork, band, glass = dice.color(*ANY), dice.color(*ANY), shade(dice.color(*GLASS), 0.55)
