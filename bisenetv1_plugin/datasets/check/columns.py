@@ -1,6 +1,9 @@
 """Lists whose columns are exchanged: the label first, then the image."""
 
-from typing import Optional, Sequence, Tuple
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Sequence
 
 import numpy as np
 
@@ -11,7 +14,7 @@ _COLORS = 64  # more than a label has, fewer than a photograph
 _PIXELS = 1 << 18  # about as many are counted
 
 
-def exchanged(list_path, pairs: Sequence[Tuple]) -> Optional[str]:
+def order_fault(list_path: str | Path, pairs: Sequence[tuple[Any, ...]]) -> str | None:
     """Says so of a list whose first files have few colors, as labels have, and whose second ones have many.
 
     Nothing is decoded where a first file has colors and its second is gray or has a palette, as is usual.
@@ -30,7 +33,7 @@ def exchanged(list_path, pairs: Sequence[Tuple]) -> Optional[str]:
     )
 
 
-def _looks_exchanged(first, second) -> bool:
+def _looks_exchanged(first: str | Path, second: str | Path) -> bool:
     try:
         modes = [image_files.header(path).mode for path in (first, second)]
         return not (modes[0] == "RGB" and modes[1] in "LP") and _colors(first) <= _COLORS < _colors(second)
@@ -38,7 +41,7 @@ def _looks_exchanged(first, second) -> bool:
         return False
 
 
-def _colors(path) -> int:
+def _colors(path: str | Path) -> int:
     """How many colors an image has, among pixels that are spread over it."""
     with image_files.open_image(path) as image:
         pixels = np.asarray(image if image.mode in ("L", "P") else image.convert("RGB"))

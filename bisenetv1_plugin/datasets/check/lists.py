@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Sequence, Tuple
 
-from bisenetv1_plugin.datasets.check.columns import exchanged
+from bisenetv1_plugin.datasets.check.columns import order_fault
 from bisenetv1_plugin.datasets.check.report import Problem, Report, count_of
 from bisenetv1_plugin.datasets.text import all_lines
 from bisenetv1_plugin.errors import InputError
@@ -97,7 +97,7 @@ def _listed_files(name: str, cfg: dict[str, Any], report: Report) -> Split | Non
             report.problems.append(Problem("list", list_path, message))
     if not pairs:
         report.problems.append(Problem("empty", list_path, f"{list_path} lists no images for {name}."))
-    complaint = exchanged(list_path, pairs)
+    complaint = order_fault(list_path, pairs)
     if complaint:
         report.problems.append(Problem("list", list_path, complaint))
         return None

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Iterable, NamedTuple
 
-from bisenetv1_plugin.datasets.check.columns import exchanged
+from bisenetv1_plugin.datasets.check.columns import order_fault
 from bisenetv1_plugin.datasets.own import walk
 from bisenetv1_plugin.datasets.text import numbered_lines, shown
 from bisenetv1_plugin.errors import InputError
@@ -71,7 +71,7 @@ def read_list(path: Path, root: Path) -> Pairs | Names:
                 "correct the line or remove it."
             )
         pairs.append(pair)
-    complaint = exchanged(path, pairs)
+    complaint = order_fault(path, pairs)
     if complaint:
         raise InputError(complaint)
     return Pairs(pairs)
