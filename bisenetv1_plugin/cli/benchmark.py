@@ -142,7 +142,7 @@ def _measure(exports, shape, threads, turns):
         backend, options = _RUNTIMES.get(column) or (column.split()[0], {"precision": "int8"})
         cases.append(Case(f"{name}, {column}", path, backend, shape, {"cpu_threads": threads, **options}))
     what = f"{shape[3]}x{shape[2]}, batch {shape[0]}, {threads} threads"
-    found = measure(cases, turns, progress=lambda turns: progress.bar(turns, unit="turn", desc=what))
+    found = measure(cases, turns, progress=lambda turns, **_: progress.bar(turns, desc=what, unit="turn"))
     for one in found:
         if one.fault:
             terminal.warn(f"{one.case.name} is not measured: {one.fault}")
@@ -190,7 +190,7 @@ def _loss(args):
 
     if args.picture:
         raise InputError("--picture draws runtimes; of the loss there are a table and --json.")
-    found = compare(args.turns, progress=lambda turns: progress.bar(turns, unit="turn", desc="loss"))
+    found = compare(args.turns, progress=progress.bar)
     lines = ["| what | s | MB | time, of plain | memory, of plain |", "|" + "---|" * 5]
     for (case, loss), (seconds, memory) in found.items():
         plain_seconds, plain_memory = found[case, LOSSES[0]]

@@ -6,6 +6,7 @@ check CONFIG                        walk a configuration's data: missing files, 
 scenes DST                          write synthetic street scenes with their labels
 """
 
+import functools
 from pathlib import Path
 
 from bisenetv1_plugin import files
@@ -82,13 +83,13 @@ def configure(source, config, folder, chosen):
 
     from PIL import Image
 
+    from bisenetv1_plugin.cli import progress
     from bisenetv1_plugin.datasets.own import configure
     from bisenetv1_plugin.drawing import plots
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large is said once, in a sentence
-        with Bars() as progress:
-            summary = configure(source, config, folder, chosen, progress)
+        summary = configure(source, config, folder, chosen, functools.partial(progress.bar, delay=_PATIENCE))
         pairs = [*summary.pairs["train"], *summary.pairs["val"]]
         shown = [pairs[index * (len(pairs) - 1) // max(1, _SHOWN - 1)] for index in range(min(_SHOWN, len(pairs)))]
         picture = plots.labelled(summary.folder / "preview.png", shown, summary.report.classes, summary.colors)
@@ -125,20 +126,20 @@ def _config(args):
 
 
 def _prepare(args):
+    from bisenetv1_plugin.cli import progress
     from bisenetv1_plugin.datasets import prepare
 
     function = {"camvid": prepare.prepare_camvid, "cityscapes": prepare.prepare_cityscapes}[args.dataset]
-    with _Bar("prepare") as progress:
-        prepared = function(args.src, args.dst, progress=progress)
+    prepared = function(args.src, args.dst, progress=progress.bar)
     counts = ", ".join(f"{count} {split}" for split, count in prepared.counts.items())
     print(f"{prepared.root}: {counts} images, {len(prepared.classes)} classes")
 
 
 def _check(args):
+    from bisenetv1_plugin.cli import progress
     from bisenetv1_plugin.datasets.check import check_config
 
-    with _Bar("check") as progress:
-        report = check_config(args.config, progress=progress)
+    report = check_config(args.config, progress=progress.bar)
     print(report.to_text())
     return 0 if report.ok else 1
 
@@ -150,47 +151,5 @@ def _scenes(args):
     from bisenetv1_plugin.datasets.synthetic import write_scenes
 
     classes = DEMO_CLASSES if args.classes == ["demo"] else args.classes
-    bar = lambda scenes: progress.bar(scenes, desc="scenes", unit="scene")  # noqa: E731
-    path = write_scenes(args.dst, args.train, args.val, tuple(args.size), classes, args.seed, bar)
+    path = write_scenes(args.dst, args.train, args.val, tuple(args.size), classes, args.seed, progress.bar)
     print(f"The scenes are in {path}")
-
-
-class Bars:
-    """A bar for every stage that lasts: `progress(stage, done, total)`."""
-
-    def __init__(self):
-        self._stage, self._bar = None, None
-
-    def __enter__(self):
-        return self._step
-
-    def _step(self, stage, done, total):
-        from bisenetv1_plugin.cli import progress
-
-        if stage != self._stage:
-            self.__exit__()
-            self._stage, self._bar = stage, progress.bar(desc=stage, unit="file", total=total, delay=_PATIENCE)
-        self._bar.update(done - self._bar.n)
-
-    def __exit__(self, *_):
-        if self._bar:
-            self._bar.close()
-
-
-class _Bar:
-    """A progress bar that learns its length with the first step: `progress(done, total)`."""
-
-    def __init__(self, description):
-        from bisenetv1_plugin.cli import progress
-
-        self._bar = progress.bar(desc=description, unit="file")
-
-    def __enter__(self):
-        return self._step
-
-    def _step(self, done, total):
-        self._bar.total = total
-        self._bar.update(done - self._bar.n)
-
-    def __exit__(self, *_):
-        self._bar.close()

@@ -104,8 +104,7 @@ def _scenes(path):
     from bisenetv1_plugin.datasets.synthetic import write_scenes
 
     root = path.with_name("data")
-    bar = lambda scenes: progress.bar(scenes, desc="scenes", unit="scene")  # noqa: E731
-    write_scenes(root, train=800, val=40, size=(256, 128), classes=DEMO_CLASSES, progress=bar)
+    write_scenes(root, train=800, val=40, size=(256, 128), classes=DEMO_CLASSES, progress=progress.bar)
     config = yaml.safe_load(zoo.path_of(_CONFIG).read_text(encoding="utf-8"))
     for part, split in (("train_dataset", "train"), ("val_dataset", "val")):
         config[part].update({"dataset_root": str(root), f"{split}_path": str(root / f"{split}.txt")})

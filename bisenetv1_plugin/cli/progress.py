@@ -1,5 +1,10 @@
 """How far a command is, in one place: a bar on a terminal, elsewhere a line a minute. On stderr, past every `quiet`."""
 
+from __future__ import annotations
+
+import time
+from typing import Any, Iterable, Iterator, Sized, TextIO
+
 from tqdm import tqdm
 
 from bisenetv1_plugin.cli import terminal
@@ -7,49 +12,83 @@ from bisenetv1_plugin.cli import terminal
 MINUTE = 60
 
 
-def bar(iterable=None, *, desc, unit, total=None, initial=0, delay=0, leave=True):
-    """A `tqdm`, with its `update`, `n`, `total`, `set_postfix` and `close`.
+def bar(
+    items: Iterable[Any] | None = None,
+    *,
+    desc: str,
+    unit: str,
+    total: int | None = None,
+    initial: int = 0,
+    delay: float = 0,
+    leave: bool = True,
+) -> Any:
+    """A `progress.Progress`; without items, a bar to `update`. A `tqdm`, or what has as much of one as is used here.
 
     Args:
-        iterable (optional): what to go through.
+        items (iterable, optional): what to go through.
         desc, unit (str): what is done, and with what.
         total, initial (int, optional): of how many, and how many are done already.
         delay (float): seconds until a bar appears.
         leave (bool): whether a bar stays when it has come to its end.
     """
     file = terminal.stderr()
-    common = {"desc": desc, "unit": unit, "total": total, "initial": initial, "file": file}
     if is_live():
-        return tqdm(iterable, delay=delay, leave=leave, dynamic_ncols=True, **common)
-    return _Lines(iterable, **common)
+        shown: dict[str, Any] = {"delay": delay, "leave": leave, "dynamic_ncols": True, "file": file}
+        return tqdm(items, desc=desc, unit=unit, total=total, initial=initial, **shown)
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    return _Lines(items, desc, unit, total, initial, file)
 
 
-def is_live():
+def is_live() -> bool:
     """Whether somebody watches a terminal."""
     return terminal.stderr().isatty()
 
 
-class _Lines(tqdm):
+class _Lines:
     """A line a minute; none at the end, which is for the command to tell."""
 
     _FORM = "{desc}: {n_fmt}/{total_fmt} {unit}s, {rate_fmt}, {remaining} left{postfix}"
 
-    def __init__(self, *arguments, **keywords):
-        pace = {"mininterval": MINUTE, "delay": MINUTE, "miniters": 1}
-        super().__init__(*arguments, bar_format=self._FORM, disable=not terminal.is_first(), **pace, **keywords)
+    def __init__(
+        self, items: Iterable[Any] | None, desc: str, unit: str, total: int | None, initial: int, file: TextIO
+    ) -> None:
+        self.total, self.n = total, initial
+        self._items, self._desc, self._unit, self._first, self._file = items or (), desc, unit, initial, file
+        self._postfix = ""
+        self._began = self._told = time.monotonic()
 
-    def display(self, msg=None, pos=None):
-        self.fp.write(f"{self}\n")
-        self.fp.flush()
+    def __iter__(self) -> Iterator[Any]:
+        for item in self._items:
+            yield item
+            self.update()
 
-    def clear(self, *arguments, **keywords):
-        """Nothing is in the way of another line."""
+    def __enter__(self) -> _Lines:
+        return self
 
-    def refresh(self, nolock=False, lock_args=None):
-        """Not behind what `tqdm.write` has written, which is what `nolock` says here."""
-        if not nolock:
-            super().refresh(nolock, lock_args)
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
-    def close(self):
-        self.delay = float("inf")  # as if it had shown nothing yet
-        super().close()
+    def update(self, n: int = 1) -> None:
+        self.n += n
+        now = time.monotonic()
+        if now - self._told >= MINUTE and terminal.is_first():
+            self._told = now
+            self._file.write(f"{self._line(now - self._began)}\n")
+            self._file.flush()
+
+    def _line(self, elapsed: float) -> str:
+        return tqdm.format_meter(
+            *(self.n, self.total, elapsed),
+            initial=self._first,
+            prefix=self._desc,
+            unit=self._unit,
+            bar_format=self._FORM,
+            postfix=self._postfix,
+        )
+
+    def set_postfix(self, refresh: bool = False, **figures: object) -> None:
+        self._postfix = ", ".join(f"{key}={value}" for key, value in figures.items())
+
+    def close(self) -> None:
+        """Nothing is left of it."""

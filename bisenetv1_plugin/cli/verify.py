@@ -68,7 +68,7 @@ def run(args):
             args.precision,
             args.cpu_threads,
             args.enable_mkldnn,
-            lambda numbers: progress.bar(numbers, unit="image", desc="verify"),
+            progress.bar,
             cfg.test_config,
         )
     for sentence in done.left_out:

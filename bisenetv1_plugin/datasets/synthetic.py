@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from contextlib import suppress
-from typing import Any, Callable, Iterable, Sequence
+from typing import Any, Sequence
 
 import cv2
 import numpy as np
@@ -21,6 +21,7 @@ from bisenetv1_plugin.datasets.classes import (
     remap,
 )
 from bisenetv1_plugin.datasets.scenes import render_scene
+from bisenetv1_plugin.progress import Progress, silent
 
 MODES = ("train", "val")
 _MOST_SCENES = 100000  # further ones would be those of the next seed
@@ -108,7 +109,7 @@ def write_scenes(
     size: Sequence[int] = (1024, 512),
     classes: ClassChoice | None = None,
     seed: int = 0,
-    progress: Callable[[list[tuple[str, int]]], Iterable[tuple[str, int]]] | None = None,
+    progress: Progress = silent,
 ) -> str:
     """Write scenes as files that `paddleseg.datasets.Dataset` reads: the scenes that `SyntheticStreetScenes` has.
 
@@ -121,7 +122,7 @@ def write_scenes(
         size (tuple[int]): Width and height in pixels.
         classes: What `scenes.class_groups` takes, for example `scenes.DEMO_CLASSES`. Default: all 19 of Cityscapes.
         seed (int): Another seed, other scenes.
-        progress (callable, optional): Wraps the list of what is to be written, for example `tqdm.tqdm`.
+        progress: See `progress.Progress`.
 
     Returns:
         str: The directory.
@@ -152,7 +153,7 @@ def write_scenes(
             for mode in MODES:
                 os.makedirs(os.path.join(root, kind, mode))
         lines: dict[str, list[str]] = {mode: [] for mode in MODES}
-        for mode, index in progress(scenes) if progress else scenes:
+        for mode, index in progress(scenes, desc="scenes", unit="scene"):
             image, label = render_scene(scene_seed(mode, index, seed), *size)
             names = f"images/{mode}/{index:05d}.png", f"labels/{mode}/{index:05d}.png"
             for name, pixels in zip(names, (image, remap(label, groups))):

@@ -9,7 +9,7 @@ import sys
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, Callable, Iterable, Sequence
+from typing import Any, Sequence
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.inference.exported import Export
 from bisenetv1_plugin.inference.runtimes.table import RUNTIMES
 from bisenetv1_plugin.machine import memory
+from bisenetv1_plugin.progress import Progress, silent
 
 # After a run, idle threads of OpenMP spin for 200 ms: the next in turn waits for them.
 _PAUSE = 0.25
@@ -83,7 +84,7 @@ def measure(
     cases: Sequence[Case],
     turns: int = 3,
     runs: int = 2,
-    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    progress: Progress = silent,
 ) -> list[Measured]:
     """Run the cases in turns.
 
@@ -91,12 +92,12 @@ def measure(
         cases (sequence[Case]): all are held in memory at a time.
         turns (int): how often each case's turn comes.
         runs (int): of a case in its turn.
-        progress (callable, optional): wraps the numbers of the turns.
+        progress: see `progress.Progress`.
     """
     processes = [_Process(case) for case in cases]
     for process in processes:
         process.start()
-    for _ in progress(range(turns)):
+    for _ in progress(range(turns), desc="measure", unit="turn"):
         for process in processes:
             process.turn(runs)
     return [process.end() for process in processes]

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from bisenetv1_plugin.machine import memory
+from bisenetv1_plugin.progress import Progress, silent
 
 # What a training sees: at first nearly every pixel is hard, later few are.
 _SHARES = {"every pixel hard": 1.0, "2 % of the pixels hard": 0.02}
@@ -18,12 +19,12 @@ CASES = (*_SHARES, _STEP)
 LOSSES = ("plain cross-entropy", "BiSeNetV1Loss")
 
 
-def compare(turns=5, progress=iter):
+def compare(turns=5, progress: Progress = silent):
     """Measure every case with both losses.
 
     Args:
         turns (int): how often each one's turn comes.
-        progress (callable, optional): wraps the numbers of the turns.
+        progress: see `progress.Progress`.
 
     Returns:
         dict[tuple[str, str], tuple[float, int]]: by case and loss, the median of the seconds, and the bytes that it
@@ -39,7 +40,7 @@ def compare(turns=5, progress=iter):
             processes[-1].start()
         extra = {loss: pipe.recv() for loss, pipe in pipes.items()}
         seconds = {loss: [] for loss in LOSSES}
-        for _ in progress(range(turns)):
+        for _ in progress(range(turns), desc="loss", unit="turn"):
             for loss, pipe in pipes.items():
                 time.sleep(0.25)  # idle threads of OpenMP spin for 200 ms
                 pipe.send(True)

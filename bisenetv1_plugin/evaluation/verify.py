@@ -6,7 +6,7 @@ import itertools
 import os
 import tempfile
 from dataclasses import dataclass, field
-from typing import Any, Callable, Iterable, Sequence
+from typing import Any, Callable, Sequence
 
 import numpy as np
 import paddle
@@ -18,6 +18,7 @@ from bisenetv1_plugin.export.write import write_export
 from bisenetv1_plugin.inference.exported import Export
 from bisenetv1_plugin.inference.postprocess import logits_of, of_output
 from bisenetv1_plugin.inference.runtimes.table import RUNTIMES, Runtime
+from bisenetv1_plugin.progress import Progress, silent
 
 PARITY, NO_PARITY, NOT_SHOWN = "parity", "no parity", "parity not shown"
 _SHOWN = 4
@@ -80,7 +81,7 @@ def verify(
     precisions: Sequence[str] = ("fp32",),
     cpu_threads: int = 1,
     enable_mkldnn: bool = False,
-    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    progress: Progress = silent,
     test_config: dict[str, Any] | None = None,
 ) -> Verification:
     """Run an export on the images of a validation dataset, in every runtime at hand, and compare.
@@ -96,7 +97,7 @@ def verify(
         precisions (sequence[str]): among 'fp32', 'bf16' and 'int8'.
         cpu_threads (int): threads on the CPU.
         enable_mkldnn (bool): fp32 in Paddle Inference with oneDNN.
-        progress (callable, optional): wraps the numbers of the images.
+        progress: see `progress.Progress`.
         test_config (dict, optional): the configuration's, by which `val` slides a window or averages.
 
     Raises:
@@ -265,12 +266,12 @@ def _compare(
     dataset: Any,
     contestants: list[_Contestant],
     export: Export,
-    progress: Callable[[Iterable[int]], Iterable[int]],
+    progress: Progress,
 ) -> list[tuple[np.ndarray, list[np.ndarray]]]:
     """Run everything on every image; returns the pictures of a few images."""
     rows: list[tuple[np.ndarray, list[np.ndarray]]] = []
     step = max(1, len(dataset) // _SHOWN)
-    for index in progress(range(len(dataset))):
+    for index in progress(range(len(dataset)), desc="verify", unit="image"):
         sample = dataset[index]
         image = np.asarray(sample["img"], dtype="float32")[np.newaxis]
         misfit = export.misfit(image.shape)

@@ -287,7 +287,7 @@ class TestProgress:
 
     def test_a_line_a_minute_elsewhere(self, monkeypatch, capfd):
         now = [0.0]
-        monkeypatch.setattr("tqdm.std.time", lambda: now[0])
+        monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
         bar = progress.bar(total=100, desc="infer", unit="image")
         for _ in range(100):
             now[0] += 5

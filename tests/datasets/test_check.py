@@ -59,13 +59,18 @@ def kinds(report):
 
 
 def test_a_sound_data_set(root):
-    steps = []
-    report = check_config(config(root), progress=lambda *step: steps.append(step))
+    told = []
+
+    def progress(items, **about):
+        told.append(about)
+        yield from items
+
+    report = check_config(config(root), progress=progress)
     assert report.ok and report.problems == [] and report.notes == []
     assert report.images == {"train": 3, "val": 2} and report.ignored == {"train": 3, "val": 2}
     assert report.counts["train"].dtype == np.int64
     assert report.counts["train"].tolist() == [9, 9, 3, 0] and report.counts["val"].tolist() == [6, 6, 2, 0]
-    assert steps == [(i, 5) for i in range(1, 6)]
+    assert told == [{"desc": "check", "unit": "file", "total": 5}]
 
 
 def test_report_text(root):

@@ -76,11 +76,16 @@ def cambridge(root):
 @pytest.mark.parametrize("below", ["", "CamVid"])
 def test_camvid_layouts_become_one(tmp_path, layout, below):
     layout(tmp_path / "src" / below)
-    steps = []
-    prepared = prepare_camvid(tmp_path / "src", tmp_path / "dst", progress=lambda *step: steps.append(step))
+    told = []
+
+    def progress(items, **about):
+        told.append((len(items), about))
+        return items
+
+    prepared = prepare_camvid(tmp_path / "src", tmp_path / "dst", progress=progress)
 
     assert prepared == (tmp_path / "dst", {"train": 4, "val": 2, "test": 2}, CAMVID_CLASSES)
-    assert steps == [(i, 8) for i in range(1, 9)]
+    assert told == [(8, {"desc": "prepare", "unit": "file"})]
     for split, stems in SPLIT.items():
         lines = [line.split(" ") for line in (prepared.root / f"{split}.txt").read_text().splitlines()]
         assert [Path(label).stem for _, label in lines] == stems
@@ -163,9 +168,9 @@ def test_unknown_source_and_full_destination(tmp_path):
 def test_an_interruption_leaves_nothing(tmp_path):
     src = segnet(tmp_path / "src")
 
-    def interrupt(done, total):
-        if done == 3:
-            raise KeyboardInterrupt
+    def interrupt(items, **_):
+        yield from items[:3]
+        raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         prepare_camvid(src, tmp_path / "dst", progress=interrupt)

@@ -111,7 +111,7 @@ def test_written_layout(root):
 def test_written_choice_of_classes(tmp_path):
     seen = []
 
-    def progress(items):
+    def progress(items, **_):
         seen.extend(items)
         return items
 
@@ -134,7 +134,7 @@ def test_a_directory_in_use_is_left_alone(tmp_path):
 
 
 def test_nothing_half_written_remains(tmp_path):
-    def progress(items):
+    def progress(items, **_):
         yield items[0]
         raise KeyboardInterrupt
 

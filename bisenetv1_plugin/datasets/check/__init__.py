@@ -12,7 +12,7 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
-from typing import TYPE_CHECKING, Callable, Optional
+from typing import TYPE_CHECKING, Iterator
 
 import numpy as np
 
@@ -22,20 +22,19 @@ from bisenetv1_plugin.datasets.check.pixels import Look, check_headers, look_at_
 from bisenetv1_plugin.datasets.check.report import Problem, Report, count_of
 from bisenetv1_plugin.datasets.classes import named_classes
 from bisenetv1_plugin.datasets.text import first_few
+from bisenetv1_plugin.progress import Progress, silent
 
 if TYPE_CHECKING:
     from paddleseg.cvlibs import Config
 
-__all__ = ["Problem", "Progress", "Report", "before_training", "check_config"]
-
-Progress = Optional[Callable[[int, int], None]]  # called with (images done, images in all)
+__all__ = ["Problem", "Report", "before_training", "check_config"]
 
 THREADS = 8  # a thread holds one image: of 48 million pixels, 150 MB
 _LEAST = 1.0  # seconds for copies, where pixels took all the time
 _GOLDEN = 0.6180339887498949  # multiples of it fill the circle evenly, however many there are
 
 
-def check_config(config_path: str | os.PathLike[str], progress: Progress = None) -> Report:
+def check_config(config_path: str | os.PathLike[str], progress: Progress = silent) -> Report:
     """Checks every image and label that `train_dataset` and `val_dataset` of a config name.
 
     `type: Dataset` is checked from its list files; other registered types are constructed, and their `file_list` of
@@ -44,7 +43,7 @@ def check_config(config_path: str | os.PathLike[str], progress: Progress = None)
     Args:
         config_path: a YAML file for PaddleSeg, `_base_` included. Relative paths in it count from the current folder,
             as in PaddleSeg's tools.
-        progress: called with (images done, images in all).
+        progress: see `progress.Progress`.
 
     Returns:
         The Report, whose problems have the kinds `config`, `list`, `empty`, `missing`, `unreadable`, `size`,
@@ -58,25 +57,19 @@ def check_config(config_path: str | os.PathLike[str], progress: Progress = None)
     report = Report(str(config_path))
     splits = _splits(config, report)
     total = sum(len(split.pairs) for split in splits.values())
-    done = 0
     digests: dict[str, bytes | None] = {}
     unclear: list[str] = []
+    sums = {name: np.zeros(256, np.int64) for name in splits}
+    for name, image, look in progress(_looks(splits), desc="check", unit="file", total=total):
+        report.problems += look.problems
+        sums[name] += look.histogram
+        digests[image] = look.digest
+        unclear += [image] if look.hidden and look.turn is None else []
     for name, split in splits.items():
-        sums = np.zeros(256, np.int64)
-        with ThreadPoolExecutor(THREADS) as pool:  # reading images leaves Python's lock free
-            found = pool.map(look_at_pair, split.pairs, repeat(split))
-            for (image, _), look in zip(split.pairs, found):
-                report.problems += look.problems
-                sums += look.histogram
-                digests[image] = look.digest
-                unclear += [image] if look.hidden and look.turn is None else []
-                done += 1
-                if progress:
-                    progress(done, total)
         if split.num_classes is not None:
-            report.ignored[name] = int(sums[split.ignore_index]) if 0 <= split.ignore_index < 256 else 0
+            report.ignored[name] = int(sums[name][split.ignore_index]) if 0 <= split.ignore_index < 256 else 0
             counts = report.counts[name] = np.zeros(split.num_classes, np.int64)
-            counts[:256] = sums[: split.num_classes]
+            counts[:256] = sums[name][: split.num_classes]
             if 0 <= split.ignore_index < split.num_classes:
                 counts[split.ignore_index] = 0
     if unclear:
@@ -91,6 +84,15 @@ def check_config(config_path: str | os.PathLike[str], progress: Progress = None)
         equal = copies.with_equal_pixels(train, val, digests)
         report.problems += [*same, *copies.without(equal, same)]
     return report
+
+
+def _looks(splits: dict[str, Split]) -> Iterator[tuple[str, str, Look]]:
+    """Every pair, looked at in threads: its split, its image and what was seen."""
+    with ThreadPoolExecutor(THREADS) as pool:  # reading images leaves Python's lock free
+        for name, split in splits.items():
+            found = pool.map(look_at_pair, split.pairs, repeat(split))
+            for (image, _), look in zip(split.pairs, found):
+                yield name, image, look
 
 
 def before_training(cfg: Config, seconds: float = 10.0) -> Report:

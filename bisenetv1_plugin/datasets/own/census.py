@@ -6,7 +6,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, NamedTuple, Optional, Sequence
+from typing import NamedTuple, Sequence
 
 import cv2
 import numpy as np
@@ -19,8 +19,7 @@ from bisenetv1_plugin.datasets.check.report import Problem
 from bisenetv1_plugin.datasets.own.lists import Pair
 from bisenetv1_plugin.datasets.own.tables import RGB
 from bisenetv1_plugin.datasets.text import first_few
-
-Progress = Optional[Callable[[int, int], None]]
+from bisenetv1_plugin.progress import Progress, silent
 
 _STRIP = 1 << 18  # pixels whose colours are counted at once
 _MOST_VALUES = 1 << 16  # or colours of a label: a photograph has millions
@@ -86,26 +85,24 @@ class Census:
     wrong: list[Problem]
 
 
-def look_at_pairs(pairs: Sequence[Pair], progress: Progress = None) -> Census:
+def look_at_pairs(pairs: Sequence[Pair], progress: Progress = silent) -> Census:
     """Looks at every pair; pixels are decoded, in threads, each picture once.
 
     Args:
         pairs: images and labels.
-        progress: called with (pairs done, pairs in all).
+        progress: see `progress.Progress`.
 
     Returns:
         The Census, in the order of `pairs`.
     """
     census = Census([], [], [])
     with ThreadPoolExecutor(THREADS) as pool:
-        for done, found in enumerate(pool.map(_look, pairs), start=1):
+        for found in progress(pool.map(_look, pairs), desc="look", unit="file", total=len(pairs)):
             if isinstance(found, Seen):
                 census.seen.append(found)
             else:
                 for problem in found:
                     (census.broken if problem.kind in ("missing", "unreadable") else census.wrong).append(problem)
-            if progress:
-                progress(done, len(pairs))
     return census
 
 

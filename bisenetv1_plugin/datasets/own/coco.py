@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path, PurePosixPath
 from types import ModuleType
-from typing import Any, Callable, NamedTuple, Sequence
+from typing import Any, NamedTuple, Sequence
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from bisenetv1_plugin.datasets.own.places import Place, place
 from bisenetv1_plugin.datasets.prepare.files import write_png
 from bisenetv1_plugin.datasets.text import shown
 from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.progress import Progress, silent
 
 _MANY = 20  # with more JSON files than this, only those that are called like COCO's are opened
 _MOST_PIXELS = 1 << 27  # of a label whose image cannot be read
@@ -74,7 +75,7 @@ def write_labels(
     root: Path,
     files: Sequence[Path],
     folder: Path,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = silent,
 ) -> tuple[Layout, list[str]]:
     """Draws a label PNG into `folder` for every image of COCO annotations.
 
@@ -85,7 +86,7 @@ def write_labels(
         found: of `find`.
         root, files: the folder, and the files in it, in which the images are looked for by their names.
         folder: where the labels go.
-        progress: called with (images done, images in all).
+        progress: see `progress.Progress`.
 
     Returns:
         The Layout of images and new labels, and the names of the classes.
@@ -116,43 +117,39 @@ def write_labels(
     candidates = pairing.images_among(each for each in places if each.path not in annotated)
     pictures = pairing.Names(root, candidates, splits={one.split for one in found} if len(found) > 1 else ())
     label_names = LabelNames()
-    pairs: dict[str, list[Pair]] = {}
+    pairs: dict[str, list[Pair]] = {one.split: [] for one in found}
     missing: list[str] = []
     unclear: list[str] = []
     bare: list[str] = []
-    total, done = sum(len(one.content["images"]) for one in found), 0
+    jobs: list[tuple[Annotations, int, list[Place]]] = []
     for one in found:
-        of_image: dict[Any, list[_Entry]] = {}
-        for index, annotation in enumerate(one.content["annotations"]):
-            entry = _Entry(f"{one.path}: annotations[{index}]", annotation)
-            of_image.setdefault(annotation["image_id"], []).append(entry)
-        pairs[one.split] = []
-        drawn: dict[Path, int] = {}
         image_names = [image["file_name"] for image in one.content["images"]]
         all_meant = pictures.of(image_names, one.path.relative_to(root), one.split, whole=True)
-        for index, (image, meant) in enumerate(zip(one.content["images"], all_meant)):
-            where, name = f"{one.path}: images[{index}]", image["file_name"]
-            path = meant[0].path if len(meant) == 1 else None
-            if path is None:
-                (unclear if meant else missing).append(shown(name))
-            elif image["id"] in of_image or not panoptic:
-                if drawn.setdefault(path, index) != index:
-                    raise InputError(f"{where} is {shown(name)} as images[{drawn[path]}] is: keep one of them.")
-                entries = of_image.get(image["id"], [])
-                if panoptic:
-                    label = _draw_panoptic(entries[0], index_of, root, segments[one.split])
-                else:
-                    label = _draw_instances(entries, _size(where, image, root / path), index_of)
-                wanted = PurePosixPath(one.split, name.lstrip("/"))
-                target = folder / label_names.of(wanted.with_name(walk.stem(Path(wanted.name)) + ".png"))
-                target.parent.mkdir(parents=True, exist_ok=True)
-                write_png(target, label)
-                pairs[one.split].append(Pair(root / path, target))
+        jobs += [(one, index, meant) for index, meant in enumerate(all_meant)]
+    entries_of = {one.split: _by_image(one) for one in found}
+    drawn: dict[tuple[str, Path], int] = {}
+    for one, index, meant in progress(jobs, desc="draw", unit="file"):
+        image = one.content["images"][index]
+        where, name = f"{one.path}: images[{index}]", image["file_name"]
+        path = meant[0].path if len(meant) == 1 else None
+        if path is None:
+            (unclear if meant else missing).append(shown(name))
+        elif image["id"] in entries_of[one.split] or not panoptic:
+            first = drawn.setdefault((one.split, path), index)
+            if first != index:
+                raise InputError(f"{where} is {shown(name)} as images[{first}] is: keep one of them.")
+            entries = entries_of[one.split].get(image["id"], [])
+            if panoptic:
+                label = _draw_panoptic(entries[0], index_of, root, segments[one.split])
             else:
-                bare.append(shown(name))
-            done += 1
-            if progress:
-                progress(done, total)
+                label = _draw_instances(entries, _size(where, image, root / path), index_of)
+            wanted = PurePosixPath(one.split, name.lstrip("/"))
+            target = folder / label_names.of(wanted.with_name(walk.stem(Path(wanted.name)) + ".png"))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_png(target, label)
+            pairs[one.split].append(Pair(root / path, target))
+        else:
+            bare.append(shown(name))
     notes = [
         *left_out(missing, "images of the annotations that are not there"),
         *left_out(unclear, "images of the annotations, and several files have this name"),
@@ -161,6 +158,15 @@ def write_labels(
     if not ("train" in pairs and "val" in pairs):
         pairs = {"": [pair for split in pairs.values() for pair in split]}
     return Layout(f"COCO ({'panoptic' if panoptic else 'instances'})", pairs, notes, files), names
+
+
+def _by_image(annotations: Annotations) -> dict[Any, list[_Entry]]:
+    """What there is to draw, by the image's id."""
+    found: dict[Any, list[_Entry]] = {}
+    for index, annotation in enumerate(annotations.content["annotations"]):
+        entry = _Entry(f"{annotations.path}: annotations[{index}]", annotation)
+        found.setdefault(annotation["image_id"], []).append(entry)
+    return found
 
 
 def _annotation_files(

@@ -6,7 +6,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, Optional, Sequence
+from typing import Sequence
 
 import numpy as np
 
@@ -22,9 +22,8 @@ from bisenetv1_plugin.datasets.own.naming import LabelNames
 from bisenetv1_plugin.datasets.prepare import prepare_cityscapes
 from bisenetv1_plugin.datasets.prepare.files import all_or_nothing, write_lists, write_png
 from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.progress import Progress, silent
 
-Progress = Optional[Callable[[str, int, int], None]]  # called with (what is done, how many are done, in all)
-Step = Callable[[str, int, int], None]
 _SHOWN = 3
 _NOTHING_SAID = Choices()
 
@@ -70,7 +69,7 @@ def configure(
     config: str | os.PathLike[str],
     folder: str | os.PathLike[str] | None = None,
     choices: Choices = _NOTHING_SAID,
-    progress: Progress = None,
+    progress: Progress = silent,
 ) -> Summary:
     """Looks at a folder of images and labels, and writes what PaddleSeg needs to train on it.
 
@@ -82,7 +81,7 @@ def configure(
         config: the YAML file to write, which must not exist.
         folder: the folder to write, which must not exist or be empty; default: `NAME_data` beside the configuration.
         choices: what the user says.
-        progress: called with (stage, done, in all).
+        progress: see `progress.Progress`.
 
     Raises:
         InputError: something cannot be used; the sentence names file, value and cure.
@@ -92,10 +91,9 @@ def configure(
     _check_arguments(source, config, folder, choices)
     found = walk.files_under(source)
     folder = folder.resolve()
-    step = progress or (lambda *_: None)
     try:
         with all_or_nothing(folder) as work:
-            summary, content = _fill(source.resolve(), found, config, folder, work, choices, step)
+            summary, content = _fill(source.resolve(), found, config, folder, work, choices, progress)
     except FileExistsError as error:
         raise InputError(str(error)) from error
     files.write(config, content.encode("utf-8"))
@@ -120,10 +118,10 @@ def _check_arguments(source: Path, config: Path, folder: Path, choices: Choices)
 
 
 def _fill(
-    source: Path, found: list[Path], config: Path, folder: Path, work: Path, choices: Choices, step: Step
+    source: Path, found: list[Path], config: Path, folder: Path, work: Path, choices: Choices, progress: Progress
 ) -> tuple[Summary, str]:
     """Writes everything into `work`, which will become `folder`; the Summary and the configuration's text."""
-    start = _source(source, found, work, step)
+    start = _source(source, found, work, progress)
     layout, notes = start.layout, list(start.layout.notes)
     pairs = [pair._replace(split=name) for name, of_split in layout.pairs.items() for pair in of_split]
     if not pairs:
@@ -131,7 +129,7 @@ def _fill(
             f"{source} has no images with labels, neither train.txt and val.txt nor images/ and labels/ that fit: "
             "lay them out as images/NAME.jpg and labels/NAME.png, or list pairs, `image label` a line."
         )
-    looked = census.look_at_pairs(pairs, lambda done, total: step("look", done, total))
+    looked = census.look_at_pairs(pairs, progress)
     notes += _left_out(looked, choices)
     if len(looked.seen) < 2:
         usable = "one usable image with a label" if looked.seen else "no usable image with a label"
@@ -162,7 +160,7 @@ def _fill(
             "most of the time: smaller copies train faster."
         )
 
-    labels = _convert(looked.seen, meaning, source, folder, work, step)
+    labels = _convert(looked.seen, meaning, source, folder, work, progress)
     report = Report(str(config), classes=meaning.names)
     summary = Summary(config, folder, layout.kind, report, colors, chosen, notes=notes)
     summary.converted = sum(label != one.pair.label for label, one in zip(labels, looked.seen))
@@ -181,12 +179,12 @@ def _fill(
     return summary, content
 
 
-def _source(source: Path, found: list[Path], work: Path, step: Step) -> _Source:
+def _source(source: Path, found: list[Path], work: Path, progress: Progress) -> _Source:
     """Finds out what a folder is; labels that have to be drawn first go into `work`."""
     top = {path.parts[0] for path in found}
     if {"leftImg8bit", "gtFine"} <= top:
         try:
-            prepared = prepare_cityscapes(source, work / "cityscapes", lambda *done: step("prepare", *done))
+            prepared = prepare_cityscapes(source, work / "cityscapes", progress)
         except (OSError, ValueError) as error:
             raise InputError(str(error)) from error
         pairs = {}
@@ -203,7 +201,7 @@ def _source(source: Path, found: list[Path], work: Path, step: Step) -> _Source:
             return _Source(layout)
     if faults:
         raise InputError(faults[0])
-    layout, names = coco.write_labels(annotated, source, found, work / "labels", lambda *done: step("draw", *done))
+    layout, names = coco.write_labels(annotated, source, found, work / "labels", progress)
     return _Source(layout, names)
 
 
@@ -226,7 +224,7 @@ def _together(problems: Sequence[Problem]) -> str:
 
 
 def _convert(
-    seen: Sequence[Seen], meaning: encoding.Encoding, source: Path, folder: Path, work: Path, step: Step
+    seen: Sequence[Seen], meaning: encoding.Encoding, source: Path, folder: Path, work: Path, progress: Progress
 ) -> list[Path]:
     """Writes the labels that cannot stay as they are; the path that every label has in the end."""
     jobs, paths, names = [], [], LabelNames()
@@ -259,8 +257,8 @@ def _convert(
         write_png(target, label)
 
     with ThreadPoolExecutor(THREADS) as pool:
-        for done, _ in enumerate(pool.map(write, jobs), start=1):
-            step("convert", done, len(jobs))
+        for _ in progress(pool.map(write, jobs), desc="convert", unit="file", total=len(jobs)):
+            pass
     return paths
 
 

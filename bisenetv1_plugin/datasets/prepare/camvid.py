@@ -12,6 +12,7 @@ import numpy as np
 from bisenetv1_plugin.datasets.classes import IGNORE_INDEX
 from bisenetv1_plugin.datasets.prepare import files
 from bisenetv1_plugin.datasets.text import numbered_lines
+from bisenetv1_plugin.progress import Progress, silent
 
 CAMVID_CLASSES = (
     "Sky",
@@ -56,7 +57,7 @@ _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 def prepare_camvid(
-    src: str | os.PathLike[str], dst: str | os.PathLike[str], progress: files.Progress = None
+    src: str | os.PathLike[str], dst: str | os.PathLike[str], progress: Progress = silent
 ) -> files.Prepared:
     """Writes CamVid's 11-class task to `dst`: `images/`, `labels/`, `train.txt`, `val.txt`, perhaps `test.txt`,
     and `classes.txt`.
@@ -71,7 +72,7 @@ def prepare_camvid(
             Labels are indices (0..10; 11 and 255 are void) or the 32 CamVid colours; `NAME_L.png` is as good
             a name as `NAME.png`.
         dst: a folder that does not exist or is empty. Images are copied, labels written as uint8 PNG (0..10, 255).
-        progress: called with (files done, files in all).
+        progress: see `progress.Progress`.
 
     Raises:
         FileNotFoundError: `src` has none of these layouts.
@@ -85,7 +86,7 @@ def prepare_camvid(
     with files.all_or_nothing(dst) as work:
         (work / "images").mkdir()
         (work / "labels").mkdir()
-        for split, image, label in files.each_pair(splits, progress):
+        for split, image, label in progress(files.all_pairs(splits), desc="prepare", unit="file"):
             try:
                 lines[split].append(files.list_line(f"images/{image.name}", f"labels/{image.stem}.png"))
                 indices = _class_indices(label, files.image_size(image))

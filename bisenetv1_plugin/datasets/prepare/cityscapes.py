@@ -14,6 +14,7 @@ from bisenetv1_plugin import image_files
 from bisenetv1_plugin.datasets.classes import CLASS_NAMES, IGNORE_INDEX
 from bisenetv1_plugin.datasets.prepare import files
 from bisenetv1_plugin.files import check_outputs
+from bisenetv1_plugin.progress import Progress, silent
 
 # The label id of each train id 0..18 (cityscapesScripts, helpers/labels.py); ids 0..33 exist, and -1, stored as 255.
 CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
@@ -21,7 +22,7 @@ _IDS, _TRAIN_IDS = "_labelIds.png", "_labelTrainIds.png"
 
 
 def prepare_cityscapes(
-    src: str | os.PathLike[str], dst: str | os.PathLike[str] | None = None, progress: files.Progress = None
+    src: str | os.PathLike[str], dst: str | os.PathLike[str] | None = None, progress: Progress = silent
 ) -> files.Prepared:
     """Adds to Cityscapes what PaddleSeg wants: `*_gtFine_labelTrainIds.png`, `train.txt`, `val.txt`, `classes.txt`.
 
@@ -37,7 +38,7 @@ def prepare_cityscapes(
             labelTrainIds is taken as it is.
         dst: None, `src`, or a folder that does not exist or is empty. In `src`, lists and names that say something
             else than these would stay, and are refused.
-        progress: called with (files done, files in all).
+        progress: see `progress.Progress`.
 
     Raises:
         FileNotFoundError: `src` has no `leftImg8bit/train`, `gtFine/train`, or the same of val.
@@ -102,7 +103,7 @@ def _frame(path: Path) -> tuple[str, str]:
     return path.parent.name, re.split("_(?:leftImg8bit|gtFine)", path.name)[0]
 
 
-def _fill(src: Path, root: Path, splits: files.Splits, progress: files.Progress) -> None:
+def _fill(src: Path, root: Path, splits: files.Splits, progress: Progress) -> None:
     """Writes the labelTrainIds that `root` lacks, then its lists."""
     table = np.full(256, files.UNKNOWN, np.uint8)
     table[:34] = IGNORE_INDEX
@@ -112,7 +113,7 @@ def _fill(src: Path, root: Path, splits: files.Splits, progress: files.Progress)
     problems: list[str] = []
     targets = {label: _target(root / label.relative_to(src)) for pairs in splits.values() for _, label in pairs}
     lines: dict[str, list[str]] = {split: [] for split in splits}
-    for split, image, label in files.each_pair(splits, None):
+    for split, image, label in files.all_pairs(splits):
         try:
             names = image.relative_to(src).as_posix(), targets[label].relative_to(root).as_posix()
             lines[split].append(files.list_line(*names))
@@ -122,7 +123,7 @@ def _fill(src: Path, root: Path, splits: files.Splits, progress: files.Progress)
     files.check_lists(root, lines, CLASS_NAMES)
     check_outputs([str(target) for label, target in targets.items() if target != label])
 
-    for _, image, label in files.each_pair(splits, progress):
+    for _, image, label in progress(files.all_pairs(splits), desc="prepare", unit="file"):
         target = targets[label]
         try:
             if label.name.endswith(_IDS):

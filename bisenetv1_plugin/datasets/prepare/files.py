@@ -6,7 +6,7 @@ import secrets
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -16,7 +16,6 @@ from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.image_files import READ_ERRORS
 
 Splits = Dict[str, List[Tuple[Path, Path]]]  # (image, label) by split
-Progress = Optional[Callable[[int, int], None]]  # called with (files done, files in all)
 UNKNOWN = 254  # in a lookup table: a value that no label file may have
 
 
@@ -28,13 +27,9 @@ class Prepared(NamedTuple):
     classes: tuple[str, ...]
 
 
-def each_pair(splits: Splits, progress: Progress) -> Iterator[tuple[str, Path, Path]]:
-    """Every (split, image, label); a pair counts as done when the next one is asked for."""
-    pairs = [(split, image, label) for split, found in splits.items() for image, label in found]
-    for done, pair in enumerate(pairs, start=1):
-        yield pair
-        if progress:
-            progress(done, len(pairs))
+def all_pairs(splits: Splits) -> list[tuple[str, Path, Path]]:
+    """Every (split, image, label)."""
+    return [(split, image, label) for split, found in splits.items() for image, label in found]
 
 
 @contextmanager
