@@ -71,6 +71,19 @@ ENTRY_POINTS = {
     "paddleseg.optimizers": ["MomentumExpWarmup = bisenetv1_plugin.optimizers.warmup:MomentumExpWarmup"],
 }
 
+# The half that trains, for the extras `cpu` and `gpu`. Markers: NumPy 1, and all that needs it, has no wheel for 3.13.
+TRAINING = [
+    # The toolkit this is a plugin for.
+    'paddleseg>=2.8.0; python_version < "3.13"',
+    # paddleseg 2.8.0 pins opencv-python<=4.6.0, which is built against NumPy 1 and does not import with NumPy 2.
+    'numpy<2; python_version < "3.13"',
+    # protobuf 7 dropped FieldDescriptor.label, without which paddle.distributed.fleet of Paddle 2.6 cannot start.
+    "protobuf<7",
+    # Writes ONNX. No upper bound, because Paddle 2.6 needs 1.3.1 and Paddle 3 needs 2.1.0, and no marker tells them
+    # apart. A lower one, because 3.13 has no wheel of either, and pip would fall back to 0.9.2, which reads neither.
+    'paddle2onnx>=1.3.1; python_version < "3.13"',
+]
+
 setup(
     name="bisenetv1-plugin",
     version=VERSION,
@@ -89,33 +102,43 @@ setup(
         "Topic :: Scientific/Engineering :: Image Recognition",
     ],
     packages=find_packages(include=["bisenetv1_plugin*"]),
-    python_requires=">=3.8,<3.13",  # NumPy 1 (see below) has no wheel for 3.13
+    # No upper bound: what a newer Python lacks are wheels of Paddle and PaddleSeg, which only training needs.
+    python_requires=">=3.8",
+    # What running an exported network needs. Neither Paddle nor PaddleSeg: with them come NumPy 1, a Python below
+    # 3.13 and 800 MB; a machine that only segments needs none of it, and whoever has a PaddleSeg keeps it.
     install_requires=[
-        # The toolkit this is a plugin for. Paddle itself is an extra: its CPU and its GPU wheel are different packages.
-        "paddleseg>=2.8.0",
-        # paddleseg 2.8.0 pins opencv-python<=4.6.0, which is built against NumPy 1 and does not import with NumPy 2.
-        "numpy<2",
-        # protobuf 7 dropped FieldDescriptor.label, without which paddle.distributed.fleet of Paddle 2.6 cannot start.
-        "protobuf<7",
-        # Configurations are YAML.
+        # ONNX Runtime's oldest wheel for Python 3.9 that is tried needs no less; NumPy 1 and 2 both do.
+        "numpy>=1.21",
+        # Reads, resizes and shows pictures. Not opencv-python-headless: it has no window for `--show`, and beside the
+        # opencv-python that paddleseg asks for, each overwrites the other's files.
+        "opencv-python>=4.5.1",
+        # Writes masks with a palette, reads the orientation of photographs, draws legends.
+        "pillow",
+        # Configurations and deploy.yaml are YAML.
         "pyyaml",
-        # Progress bars; paddleseg needs it as well.
+        # Progress bars.
         "tqdm",
-        # Figures of the demo and the training curves; 3.7 places legends outside.
+        # The letters of legends; figures of the demo and the training curves; 3.7 places legends outside.
         "matplotlib>=3.7",
     ],
     extras_require={
-        "cpu": ["paddlepaddle>=2.6.2"],
-        "gpu": ["paddlepaddle-gpu>=2.6.2"],
-        # Other runtimes of an exported model, and the converter to the ONNX that both read. paddle2onnx has no bounds
-        # because Paddle 2.6 needs paddle2onnx==1.3.1 and Paddle 3 needs 2.1.0, and no marker tells them apart.
-        # onnx cuts the argmax off for `Segmenter`'s scores; paddle2onnx 2.1.0 brings it, 1.3.1 does not.
-        "deploy": ["onnxruntime", "openvino", "paddle2onnx", "onnx"],
+        # Training, evaluating and exporting. Paddle's CPU and its GPU wheel are different packages.
+        "cpu": ["paddlepaddle>=2.6.2", *TRAINING],
+        "gpu": ["paddlepaddle-gpu>=2.6.2", *TRAINING],
+        # Running an exported network without Paddle: two runtimes for its ONNX model.
+        "deploy": [
+            "onnxruntime",
+            "openvino",
+            # H.264 for `infer --save_video`, and every frame's own time.
+            "av",
+            # Cuts the argmax off for `Segmenter`'s scores.
+            "onnx",
+        ],
+        # The name that version 0.2.0 had for it.
+        "video": ["av"],
         # Quantisers to 8 bits for those runtimes: NNCF for OpenVINO; ONNX Runtime brings its own, which imports
         # ml_dtypes without saying so.
         "quantize": ["nncf", "openvino", "onnx", "onnxruntime", "ml_dtypes"],
-        # H.264 for `infer --save_video`, and every frame's own time; without it OpenCV writes MPEG-4 at one rate.
-        "video": ["av"],
         # The page of `bisenetv1 app`; it needs Python 3.10. Gradio 6 moved half of its options, and 6.31 is the first
         # that was tried.
         "app": ["gradio>=6.31,<7"],
@@ -125,6 +148,7 @@ setup(
         # tensorboardX ends there, and the training waits for it for ever.
         "tensorboard": ["tensorboard"],
         "test": [
+            # Brings packaging, by which tests/test_packaging.py reads the markers above.
             "pytest",
             # The suite in two processes takes half the time on two cores.
             "pytest-xdist",

@@ -3,46 +3,102 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 
 from bisenetv1_plugin import __version__, compat
 from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.libraries import GET_PADDLE, optional_library
 
+_OPENCV = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 _PACKAGES = (
-    *("paddlepaddle", "paddlepaddle-gpu", "paddleseg", "numpy", "opencv-python", "protobuf", "pyyaml"),
-    *("onnxruntime", "openvino", "paddle2onnx", "torch", "av"),
+    *("paddlepaddle", "paddlepaddle-gpu", "paddleseg", "numpy", *_OPENCV, "protobuf", "pyyaml"),
+    *("onnxruntime", "onnxruntime-gpu", "openvino", "onnx", "paddle2onnx", "torch", "av"),
 )
+# What runs an exported network without Paddle, and how each is asked for the devices that it finds.
+_RUNTIMES = {
+    "onnxruntime": lambda library: library.get_available_providers(),
+    "openvino": lambda library: library.Core().available_devices,
+}
 
 
 def examine():
     """Look at this environment.
 
     Returns:
-        dict: `versions` (package -> version), `paddleseg` (its folder), `device`, `components` (YAML type -> where its
-        code is), `corrections` (name -> state and defect), `notes` (defects that no correction reaches, with the
-        cure) and `faults` (what has to be mended here; empty in a healthy environment).
+        dict: `versions` (package -> version), `runtimes` (runtime -> its devices), `paddleseg` (its folder), `device`,
+        `components` (YAML type -> where its code is), `corrections` (name -> state and defect), `notes` (defects that
+        no correction reaches, with the cure) and `faults` (what has to be mended here; empty in a healthy
+        environment). Without Paddle and PaddleSeg the two in the middle are None and what follows them empty.
 
     Raises:
-        InputError: Paddle or PaddleSeg cannot be imported.
+        InputError: Paddle or PaddleSeg is there and cannot be imported.
     """
+    versions = _versions()
+    runtimes, faults = _runtimes()
     # As PaddleSeg's own tools see it: in a process that has imported nothing else before, zlib for one.
     code = "import paddleseg, json; from bisenetv1_plugin import environment; print(json.dumps(environment.findings()))"
     done = subprocess.run(
         [sys.executable, "-W", "always", "-c", code], capture_output=True, text=True, errors="replace"
     )
-    if done.returncode != 0:
-        what = done.stderr.strip().splitlines()[-1:] or ["no message"]
-        raise InputError(
-            f"`import paddleseg` fails in a fresh process (exit code {done.returncode}): {what[0]}. Unset "
-            "BISENETV1_PLUGIN and BISENETV1_PLUGIN_COMPAT if they are set; else install anew in a fresh environment."
+    if done.returncode == 0:
+        seen = json.loads(done.stdout.splitlines()[-1])
+        kinds = ("bisenetv1-plugin", "PaddleSeg component")
+        faults += [line for line in done.stderr.splitlines() if any(kind in line for kind in kinds)]
+    else:
+        what = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        missing = re.fullmatch(r"ModuleNotFoundError: No module named '(paddle|paddleseg)'", what)
+        if not missing:
+            raise InputError(
+                f"`import paddleseg` fails in a fresh process (exit code {done.returncode}): {what}. Unset "
+                "BISENETV1_PLUGIN and BISENETV1_PLUGIN_COMPAT if they are set; else install anew in a fresh "
+                "environment."
+            )
+        seen = _without_paddle(missing[1], versions, runtimes)
+    opencv = [name for name in _OPENCV if name in versions]
+    if len(opencv) > 1:
+        seen["notes"].append(f"{' and '.join(opencv)} overwrite each other's files: uninstall all, and install one.")
+    return {"versions": versions, "runtimes": runtimes, **seen, "faults": seen["faults"] + faults}
+
+
+def _without_paddle(missing, versions, runtimes):
+    """What `findings` would say, were Paddle and PaddleSeg here."""
+    notes, faults = [], []
+    if any(name in versions for name in ("paddlepaddle", "paddlepaddle-gpu", "paddleseg")):
+        faults.append(f"{missing} is not installed, without which nothing can be trained: {GET_PADDLE}")
+    elif runtimes:
+        notes.append(
+            "Without Paddle and PaddleSeg this environment runs exported networks: infer, app, Segmenter. To train, "
+            f"evaluate or export: {GET_PADDLE}"
         )
-    seen = json.loads(done.stdout.splitlines()[-1])
-    warned = [line for line in done.stderr.splitlines() if "bisenetv1-plugin" in line or "PaddleSeg component" in line]
-    return {"versions": _versions(), **seen, "faults": seen["faults"] + warned}
+    if not runtimes:
+        faults.append("No runtime of exported networks is installed: pip install 'bisenetv1-plugin[deploy]'.")
+    return {
+        "paddleseg": None,
+        "device": None,
+        "components": {},
+        "corrections": {},
+        "notes": notes,
+        "faults": faults,
+    }
+
+
+def _runtimes():
+    """The devices of every runtime that can be imported, and what is wrong with those that are installed and cannot."""
+    found, faults = {}, []
+    for name, devices in _RUNTIMES.items():
+        if importlib.util.find_spec(name) is None:
+            continue
+        try:
+            found[name] = list(devices(optional_library(name)))
+        except InputError as error:
+            faults.append(str(error))
+    return found, faults
 
 
 def findings():

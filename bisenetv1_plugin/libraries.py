@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
+from contextlib import contextmanager
 from types import ModuleType
+from typing import Iterator
 
 from bisenetv1_plugin.errors import InputError
 
 # ONNX Runtime's wheel brings telemetry, and leaves a file of it among the temporary ones, unless told otherwise.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+GET_PADDLE = "pip install 'bisenetv1-plugin[cpu]', or [gpu]."
+if sys.version_info >= (3, 13):
+    GET_PADDLE = f"PaddleSeg needs Python 3.8 to 3.12; there, {GET_PADDLE}"
 
 
 def optional_library(name: str, extra: str = "deploy") -> ModuleType:
@@ -24,3 +31,18 @@ def optional_library(name: str, extra: str = "deploy") -> ModuleType:
         raise InputError(
             f"This needs the package {name}: pip install 'bisenetv1-plugin[{extra}]' ({error})."
         ) from error
+
+
+@contextmanager
+def needs_paddle() -> Iterator[None]:
+    """A block that may import Paddle or PaddleSeg, which only the extras `cpu` and `gpu` bring.
+
+    Raises:
+        InputError: one of them, or VisualDL, which comes with PaddleSeg, is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name not in ("paddle", "paddleseg", "visualdl"):
+            raise
+        raise InputError(f"This needs Paddle and PaddleSeg, and {error.name} is not installed: {GET_PADDLE}") from error

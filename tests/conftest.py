@@ -63,3 +63,17 @@ def python(tmp_path):
         )
 
     return run
+
+
+@pytest.fixture
+def python_without_paddle(python, tmp_path_factory):
+    """As `python`, where Paddle and PaddleSeg are not to be found, for the processes that it starts as well."""
+    folder = tmp_path_factory.mktemp("absent")
+    for name in ("paddle", "paddleseg"):
+        (folder / f"{name}.py").write_text(f"raise ModuleNotFoundError(\"No module named '{name}'\", name='{name}')\n")
+    paths = [str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
+
+    def run(*arguments, **environment):
+        return python(*arguments, PYTHONPATH=os.pathsep.join(paths), **environment)
+
+    return run

@@ -5,9 +5,12 @@ import sys
 import tarfile
 import venv
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CONFIGS = REPOSITORY / "configs"
@@ -82,6 +85,56 @@ def test_sdist_builds_the_same_wheel(dist, tmp_path):
 
 def test_metadata_is_ready_for_an_index(dist):
     assert "PASSED" in run(sys.executable, "-m", "twine", "check", "--strict", *dist.iterdir())
+
+
+@pytest.fixture(scope="module")
+def requirements(dist):
+    """The packages that an environment of a Python asks for with these extras: name -> specifier."""
+    (wheel,) = dist.glob("*.whl")
+    (found,) = metadata.distributions(path=[str(wheel)])
+    parsed = [Requirement(text) for text in found.requires]
+
+    def run(python, *extras):
+        environments = [{"python_version": python, "extra": extra} for extra in ("", *extras)]
+        asked = {}
+        for one in parsed:
+            if not one.marker or any(map(one.marker.evaluate, environments)):
+                asked[one.name] = asked.get(one.name, SpecifierSet()) & one.specifier
+        return asked
+
+    return run
+
+
+PYTHONS = ["3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14"]
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_running_an_export_asks_for_no_paddle(requirements, python):
+    for extras in ((), ("deploy",), ("deploy", "app"), ("video",)):
+        asked = requirements(python, *extras)
+        assert not [name for name in asked if "paddle" in name]
+        assert "1.21.6" in asked["numpy"] and "2.5.5" in asked["numpy"]
+        assert "4.5.1.48" in asked["opencv-python"] and "5.0.0.93" in asked["opencv-python"]
+    assert {"onnxruntime", "openvino", "onnx", "av"} <= set(requirements(python, "deploy"))
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+@pytest.mark.parametrize("extra, paddle", [("cpu", "paddlepaddle"), ("gpu", "paddlepaddle-gpu")])
+def test_training_asks_for_what_its_python_can_have(requirements, python, extra, paddle):
+    asked = requirements(python, extra, "deploy", "quantize", "convert", "tensorboard", "coco", "test")
+    assert "2.6.2" in asked[paddle] and "3.3.1" in asked[paddle]
+    assert not [name for name in asked if name.startswith("opencv") and name != "opencv-python"]
+    if PYTHONS.index(python) < PYTHONS.index("3.13"):
+        assert "2.8.0" in asked["paddleseg"] and "2.0.0" not in asked["numpy"]
+        assert list(asked["paddle2onnx"].filter(["0.9.2", "1.3.1", "2.1.0"])) == ["1.3.1", "2.1.0"]
+    else:  # NumPy 1, which the three need, has no wheel
+        assert not {"paddleseg", "paddle2onnx"} & set(asked) and "2.5.5" in asked["numpy"]
+
+
+def test_no_python_is_too_new(dist):
+    (wheel,) = dist.glob("*.whl")
+    (found,) = metadata.distributions(path=[str(wheel)])
+    assert found.metadata["Requires-Python"] == ">=3.8"
 
 
 @pytest.mark.parametrize(

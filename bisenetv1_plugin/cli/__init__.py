@@ -2,11 +2,13 @@
 
 import importlib
 import sys
+from contextlib import nullcontext
 
 from bisenetv1_plugin import __version__, files
 from bisenetv1_plugin.cli import flags, terminal
 from bisenetv1_plugin.cli.parser import Parser
 from bisenetv1_plugin.errors import InputError, line
+from bisenetv1_plugin.libraries import needs_paddle
 from bisenetv1_plugin.machine import reuse_memory, use_all_cores, use_amd_vectors
 
 # One module of this folder each, with SUMMARY, add_arguments(parser) and run(args). Only `run` imports Paddle.
@@ -42,13 +44,15 @@ def main(argv=None):
     reuse_memory()
     try:
         _refuse_nothing(args)
-        with flags.trusting(args), terminal.session(args):
+        # `run`'s errors are the script's own.
+        missing = nullcontext() if args.command == "run" else needs_paddle()
+        with flags.trusting(args), terminal.session(args), missing:
             return args.run(args) or 0
     except InputError as error:
         sentence = str(error)
     except OSError as error:  # the disk is full, the folder is another user's, ...
         sentence = files.refusal(error)
-        if sentence is None or args.command == "run":  # whose errors are the script's own
+        if sentence is None or args.command == "run":
             raise
     except KeyboardInterrupt:
         if args.command == "run":

@@ -85,9 +85,8 @@ def _to_paddle(args):
 def _to_torch(args):
     import numpy as np
 
-    from bisenetv1_plugin.convert import checkpoint, conversion
-
     terminal.load_paddle()
+    from bisenetv1_plugin.convert import checkpoint, conversion
     from bisenetv1_plugin.weights import load_state
 
     state = {name: value for name, value in load_state(args.src).items() if isinstance(value, np.ndarray)}

@@ -2,7 +2,7 @@
 
 import json
 
-SUMMARY = "versions, components and corrections in this environment, and what is left to mind"
+SUMMARY = "versions, runtimes, components and corrections in this environment, and what is left to mind"
 
 
 def add_arguments(parser):
@@ -20,10 +20,15 @@ def run(args):
 def _text(report):
     lines = ["versions"]
     lines += [f"  {name:<18}{version}" for name, version in report["versions"].items()]
-    lines += [f"  PaddleSeg is in {report['paddleseg']}; the device is {report['device']}", "", "components"]
-    lines += [f"  {name:<22}{where}" for name, where in report["components"].items()]
-    lines += ["", "corrections"]
-    lines += [f"  {name:<20}{found['state']:<14}{found['defect']}" for name, found in report["corrections"].items()]
-    lines += ["", "to mind", *(f"  - {note}" for note in report["notes"]), ""]
-    lines += ["to mend", *(f"  - {fault}" for fault in report["faults"])] if report["faults"] else ["Nothing to mend."]
-    return "\n".join(lines)
+    if report["paddleseg"]:
+        lines += [f"  PaddleSeg is in {report['paddleseg']}; the device is {report['device']}"]
+    lines += ["", "runtimes beside Paddle, and the devices that they find"]
+    lines += [f"  {name:<18}{', '.join(devices)}" for name, devices in report["runtimes"].items()] or ["  none"]
+    if report["components"]:
+        lines += ["", "components", *(f"  {name:<22}{where}" for name, where in report["components"].items())]
+    if report["corrections"]:
+        lines += ["", "corrections"]
+        lines += [f"  {name:<20}{found['state']:<14}{found['defect']}" for name, found in report["corrections"].items()]
+    lines += ["", "to mind", *(f"  - {note}" for note in report["notes"])] if report["notes"] else []
+    lines += ["", "to mend", *(f"  - {fault}" for fault in report["faults"])] if report["faults"] else []
+    return "\n".join(lines if report["faults"] else [*lines, "", "Nothing to mend."])

@@ -22,6 +22,7 @@ from pathlib import Path
 from bisenetv1_plugin import files
 from bisenetv1_plugin.cli.log import Log
 from bisenetv1_plugin.errors import InputError, line
+from bisenetv1_plugin.libraries import needs_paddle
 
 # The commands that import Paddle.
 COMMANDS = (
@@ -90,8 +91,12 @@ def session(args):
 
 
 def load_paddle():
-    """Import Paddle and PaddleSeg without their greetings; not before what they read from the environment is there."""
-    with quiet():
+    """Import Paddle and PaddleSeg without their greetings; not before what they read from the environment is there.
+
+    Raises:
+        InputError: one of them is not installed.
+    """
+    with quiet(), needs_paddle():
         import paddleseg.core  # noqa: F401
         from paddleseg.utils import logger
     if _session is not None:

@@ -5,7 +5,7 @@ import json
 import paddle
 import pytest
 
-from bisenetv1_plugin import compat
+from bisenetv1_plugin import compat, environment
 
 
 @pytest.fixture
@@ -53,6 +53,36 @@ def test_paddleseg_that_cannot_be_imported(python, tmp_path):
     done = python("-m", "bisenetv1_plugin", "doctor", PYTHONPATH=tmp_path)
     assert done.returncode == 2
     assert "numpy.core.multiarray failed to import" in done.stderr and "fresh environment" in done.stderr
+
+
+def test_paddle_that_went_away(python_without_paddle):
+    """Its metadata is here, and a Paddle that was half removed is to be mended."""
+    done = python_without_paddle("-m", "bisenetv1_plugin", "doctor", "--json")
+    report = json.loads(done.stdout)
+    assert done.returncode == 1 and (report["paddleseg"], report["device"], report["components"]) == (None, None, {})
+    assert "pip install 'bisenetv1-plugin[cpu]'" in report["faults"][0]
+    text = python_without_paddle("-m", "bisenetv1_plugin", "doctor")
+    assert text.returncode == 1 and report["faults"][0] in text.stdout
+
+
+@pytest.mark.parametrize(
+    "versions, runtimes, note, fault",
+    [
+        ({}, {"openvino": ["CPU"]}, "runs exported networks", None),
+        ({}, {}, None, "pip install 'bisenetv1-plugin[deploy]'"),
+        ({"paddlepaddle": "3.3.1"}, {"openvino": ["CPU"]}, None, "paddleseg is not installed"),
+    ],
+)
+def test_without_paddle(versions, runtimes, note, fault):
+    report = environment._without_paddle("paddleseg", versions, runtimes)
+    for part, found in ((note, report["notes"]), (fault, report["faults"])):
+        assert [part in sentence for sentence in found] == [True] * (part is not None)
+
+
+def test_a_runtime_that_cannot_be_imported_is_a_fault(python, tmp_path):
+    (tmp_path / "openvino.py").write_text("raise ImportError('libtbb.so.12: cannot open shared object file')")
+    done = python("-c", "from bisenetv1_plugin import environment; print(environment._runtimes())")  # in that folder
+    assert "libtbb.so.12" in done.stdout and "openvino': [" not in done.stdout, done.stderr
 
 
 @pytest.mark.slow
