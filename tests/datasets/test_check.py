@@ -169,6 +169,21 @@ def test_copies_of_more_than_there_is_time_for(root, monkeypatch):
     assert report.ok and report.notes == ["not all images were compared for copies in train and val."]
 
 
+def test_what_is_hardly_meant_so(root):
+    """Masks of 0 and 255, and colors that are normalized otherwise in val, are told and no problem."""
+    for stem in "abc":
+        cv2.imwrite(str(root / f"{stem}_label.png"), np.where(LABEL == 1, 255, 0))
+    half = {"transforms": [{"type": "Normalize", "mean": [0.5, 0.5, 0.5]}]}
+    other = {"transforms": [{"type": "Normalize", "mean": [0.4, 0.5, 0.6]}]}
+    path = config(root, half, other)
+    for report in (check_config(path), before_training(read_config(path))):
+        assert report.ok and len(report.doubts) == 2
+        assert "mean and std [0.5, 0.5, 0.5] and [0.5, 0.5, 0.5], of val_dataset [0.4, 0.5, 0.6]" in report.to_text()
+        assert "all labels of train have class 0 alone, and 255, which is ignored" in report.to_text()
+    cv2.imwrite(str(root / "b_label.png"), LABEL)
+    assert check_config(config(root, {"transforms": [{"type": "Normalize"}]}, half)).doubts == []
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_labels_in_front_of_images(root, channels):
     """One sentence, of a list all of whose pairs look so; gray images too."""

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Iterator
 import numpy as np
 
 from bisenetv1_plugin.datasets.check import copies
-from bisenetv1_plugin.datasets.check.lists import Split, read_config, split_of
-from bisenetv1_plugin.datasets.check.pixels import Look, check_headers, look_at_pair
+from bisenetv1_plugin.datasets.check.lists import Split, normalized_otherwise, read_config, split_of
+from bisenetv1_plugin.datasets.check.pixels import Look, check_headers, look_at_pair, one_class
 from bisenetv1_plugin.datasets.check.report import Problem, Report, count_of
 from bisenetv1_plugin.datasets.classes import named_classes
 from bisenetv1_plugin.datasets.text import first_few
@@ -66,6 +66,8 @@ def check_config(config_path: str | os.PathLike[str], progress: Progress = silen
         digests[image] = look.digest
         unclear += [image] if look.hidden and look.turn is None else []
     for name, split in splits.items():
+        if name == "train":
+            report.doubts += one_class(split, sums[name], True)
         if split.num_classes is not None:
             report.ignored[name] = int(sums[name][split.ignore_index]) if 0 <= split.ignore_index < 256 else 0
             counts = report.counts[name] = np.zeros(split.num_classes, np.int64)
@@ -125,6 +127,9 @@ def before_training(cfg: Config, seconds: float = 10.0) -> Report:
             some = [sound[index] for index in order[looked : looked + THREADS]]
             looks += pool.map(lambda job: look_at_pair(*job), some)
             looked += len(some)
+    trained = [look.histogram for index, look in zip(order, looks) if sound[index][1] is splits.get("train")]
+    if trained:
+        report.doubts += one_class(splits["train"], np.sum(trained, axis=0), len(trained) == len(splits["train"].pairs))
     if looked < len(sound):
         report.notes.append(f"the pixels of {looked} of {len(jobs)} pairs were looked at, the headers of all.")
     # One label that seems turned may be an accident of its picture; most of them are none
@@ -149,5 +154,7 @@ def _splits(config: Config, report: Report) -> dict[str, Split]:
         if split:
             splits[name] = split
             report.images[name] = len(split.pairs)
+    if len(splits) == 2:
+        report.doubts += normalized_otherwise(config)
     report.classes = named_classes(config).names
     return splits

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Sequence, Tuple
 
+import numpy as np
+
 from bisenetv1_plugin.datasets.check.columns import order_fault
 from bisenetv1_plugin.datasets.check.report import Problem, Report, count_of
 from bisenetv1_plugin.datasets.text import all_lines
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from paddleseg.cvlibs import Config
 
 FilePair = Tuple[str, Optional[str]]  # an image, and its label if it has one
+_HALF = (0.5, 0.5, 0.5)  # mean and std of PaddleSeg's `Normalize`, unless it is given others
 
 
 class Split(NamedTuple):
@@ -47,6 +50,26 @@ def split_of(name: str, config: Config, report: Report) -> Split | None:
         report.notes.append(f"no {name}_dataset in the config: nothing to check for {name}.")
         return None
     return _listed_files(name, cfg, report) if cfg.get("type") == "Dataset" else _built_files(name, config, report)
+
+
+def normalized_otherwise(config: Config) -> list[str]:
+    """A `Normalize` of train that val has not, or has with other numbers: the network sees other colors there."""
+    found = []
+    for name in ("train", "val"):
+        transforms = config.dic[f"{name}_dataset"].get("transforms") or []
+        normalize = [one for one in transforms if isinstance(one, dict) and one.get("type") == "Normalize"]
+        found.append([[np.ravel(one.get(key, _HALF)).tolist() for key in ("mean", "std")] for one in normalize])
+    if found[0] == found[1]:
+        return []
+    message = (
+        f"Normalize of train_dataset has mean and std {_numbers(found[0])}, of val_dataset {_numbers(found[1])}: give "
+        "both the same, or the scores are of other colors than the training's."
+    )
+    return [message]
+
+
+def _numbers(normalize: list[list[list[Any]]]) -> str:
+    return " and ".join(str(numbers) for pair in normalize for numbers in pair) or "none"
 
 
 def _listed_files(name: str, cfg: dict[str, Any], report: Report) -> Split | None:

@@ -147,6 +147,27 @@ def count_values(label: np.ndarray) -> np.ndarray:
     return sum((np.bincount(strip.ravel(), minlength=256) for strip in strips), np.zeros(256, np.int64))
 
 
+def one_class(split: Split, histogram: np.ndarray, complete: bool) -> list[str]:
+    """Says so of labels of a single class, of which no network learns anything.
+
+    Masks of 0 and 255 are such: 255 is ignored unless the configuration says otherwise.
+    """
+    if split.num_classes is None or split.num_classes < 2:
+        return []
+    counts = histogram.copy()
+    counts[[split.ignore_index] if 0 <= split.ignore_index < 256 else []] = 0
+    values = np.flatnonzero(counts)
+    if len(values) != 1:
+        return []
+    message = "all labels of train" if complete else "all labels of train that were looked at"
+    message += f" have class {values[0]} alone"
+    if histogram.sum() > counts.sum():
+        message += (
+            f", and {split.ignore_index}, which is ignored: if that is a class, `bisenetv1 data config` makes it one"
+        )
+    return [f"{message}."]
+
+
 def unreadable(what: str, path: str, why: object = "damaged, or no image") -> Problem:
     return Problem("unreadable", path, f"{what} {path} cannot be read ({why}).")
 
