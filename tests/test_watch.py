@@ -4,6 +4,7 @@ import numpy as np
 import paddle
 import pytest
 
+from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.training import watch
 
 
@@ -35,6 +36,12 @@ class TestAreaUnderTheCurve:
     def test_ignored_pixels_are_left_out(self, scores, labels):
         done = watch.evaluate(Shown(), Pixels(scores, labels), auc_roc=True)
         assert done.auc_roc == 2 / 4 and done.acc == 2 / 4
+
+    def test_of_several_sizes_is_refused(self):
+        images = paddle.io.ConcatDataset([Pixels([1, 2], [0, 1]), Pixels([1, 2, 3], [0, 1, 1])])
+        images.num_classes, images.ignore_index = Pixels.num_classes, Pixels.ignore_index
+        with pytest.raises(InputError, match="needs labels of one size: leave --auc_roc out"):
+            watch.evaluate(Shown(), images, auc_roc=True)
 
     @pytest.mark.parametrize("labels", [[0, 0, 0], [0, 0, 255]])
     def test_of_one_class_there_is_none(self, labels):

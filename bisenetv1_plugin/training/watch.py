@@ -146,10 +146,18 @@ def evaluate(model, dataset, watcher=None, **options):
 
     Returns:
         Evaluation: the figures.
+
+    Raises:
+        InputError: `auc_roc` was asked for, and the labels have several sizes.
     """
     metrics = _Metrics(val.metrics, dataset.ignore_index)
     with exchanged(vars(val), "metrics", metrics), _progress(watcher):
-        val.evaluate(model, dataset, **options)
+        try:
+            val.evaluate(model, dataset, **options)
+        except ValueError as error:
+            if not options.get("auc_roc") or "array dimensions" not in str(error):
+                raise
+            raise InputError("the area under the ROC curve needs labels of one size: leave --auc_roc out.") from error
     found = metrics.found
     acc, class_precision, class_recall = found["class_measurement"]
     return Evaluation(
