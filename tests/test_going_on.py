@@ -181,7 +181,7 @@ class TestAfterAStop:
         assert progress(stopped / "iter_8")["stop_count"] == 2
 
     def test_what_would_spoil_it_is_refused(self, stopped):
-        """One image a step; and another network, whose weights would be as they were made, also where all is done."""
+        """One image a step; another network, also where all is done; another optimizer."""
         before = (stopped / "iter_4" / MODEL).read_bytes()
         with pytest.raises(InputError, match="batch_size 1 on each device would spoil the weights"):
             train("out", 6, ["batch_size=1"])
@@ -194,6 +194,10 @@ class TestAfterAStop:
                 progress_file.write(str(stopped / "iter_4"), **{**values, "stop_count": 2})
             with pytest.raises(InputError, match="out/iter_4 is of another network: 6 tensors"):
                 train("out", iters, more, **options)
+        config = yaml.safe_load((stopped.parent / "config.yml").read_text())
+        (stopped.parent / "config.yml").write_text(yaml.safe_dump({**config, "optimizer": {"type": "Adam"}}))
+        with pytest.raises(InputError, match="out/iter_4 was trained with another optimizer than Adam"):
+            train("out", 6)
         assert (stopped / "iter_4" / MODEL).read_bytes() == before and not (stopped.parent / "other").exists()
 
 

@@ -422,6 +422,17 @@ class TestWritesOverNothing:
 
 
 @pytest.mark.slow
+def test_a_loss_that_does_not_fit(project, monkeypatch):
+    """Its ValueError was no sentence."""
+    monkeypatch.chdir(project)
+    config = yaml.safe_load(Path("config.yml").read_text())
+    config["loss"]["types"][0]["weight"] = [1, 2, 3]
+    Path("config.yml").write_text(yaml.safe_dump(config))
+    with pytest.raises(InputError, match="the loss cannot be computed: `weight` has 3 numbers"):
+        training.train(load_config("config.yml", iters=1), "out", device="cpu")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["CrossEntropyLoss", "DiceLoss"])
 def test_a_loss_of_paddleseg(project, monkeypatch, kind):
     """PaddleSeg 2.8's `train` cannot log what they give since Paddle 2.5; later ones can."""

@@ -124,6 +124,8 @@ def train(
         if resume_model:
             _check_network(model, resume_model)
         optimizer, losses = build.optimizer, build.loss
+        if resume_model:
+            _check_optimizer(optimizer, resume_model)
         if watcher:
             best = progress_file.best(save_dir, resume_model) if resume_model else None
             watcher.started(
@@ -162,12 +164,10 @@ def train(
                 raise
             raise InputError(f"loss.coef needs a number for each output of the network: {error}") from error
         except (AssertionError, IndexError, TypeError, ValueError) as error:
-            if not _is_of_a_loss(error):
+            sentence = _of_a_loss(error)
+            if sentence is None or isinstance(error, InputError):
                 raise
-            raise InputError(
-                f"a loss of this configuration cannot be computed ({brief(error)}). BiSeNetV1Loss works with every "
-                "PaddleSeg, PaddleSeg's own losses need PaddleSeg 2.9 or later."
-            ) from error
+            raise InputError(sentence) from error
         except OSError as error:
             refusal = files.refusal(error)
             if refusal is None:
@@ -193,12 +193,31 @@ def _check_network(model, checkpoint):
         )
 
 
-def _is_of_a_loss(error):
-    """Whether it was raised in a loss of PaddleSeg's, or where PaddleSeg 2.8's `train` takes one apart that is 0-D."""
+def _check_optimizer(optimizer, checkpoint):
+    """Refuse to go on with another kind of optimizer: Paddle would leave its state out, or fail."""
+    own = {getattr(optimizer, name) for name in dir(optimizer) if name.endswith("_acc_str")}  # such as velocity
+    names = load_state(str(Path(checkpoint, checkpoints.CHECKPOINT[1])))
+    if own and len(names) > 1 and not any(f"_{kind}_" in name for kind in own for name in names):
+        raise InputError(
+            f"{checkpoint} was trained with another optimizer than {type(optimizer).__name__}: go on with that one, or "
+            "name another --save_dir, and the weights as model.pretrained."
+        )
+
+
+def _of_a_loss(error):
+    """What to say where it was raised in a loss; None elsewhere."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     names = [frame.f_globals.get("__name__", "") for frame in frames]
+    if any(name.startswith("bisenetv1_plugin.losses") for name in names):
+        return f"the loss cannot be computed: {brief(error)}"
+    # PaddleSeg 2.8's `train` takes a loss apart that is 0-D.
     taken_apart = isinstance(error, IndexError) and names[-1] == "paddleseg.core.train"
-    return taken_apart or any(name.startswith("paddleseg.models.losses") for name in names)
+    if taken_apart or any(name.startswith("paddleseg.models.losses") for name in names):
+        return (
+            f"a loss of this configuration cannot be computed ({brief(error)}). BiSeNetV1Loss works with every "
+            "PaddleSeg, PaddleSeg's own losses need PaddleSeg 2.9 or later."
+        )
+    return None
 
 
 def _check_loss(cfg):
@@ -231,6 +250,8 @@ def _doubt_the_data(cfg, do_eval):
     problems = [problem.message for problem in report.problems if problem.kind != "leak"]
     if leaks:
         logger.warning(f"The scores will be too good: {_some(leaks)}")
+    for doubt in report.doubts:
+        logger.warning(doubt)
     if problems:
         raise InputError(_some(problems))
 
