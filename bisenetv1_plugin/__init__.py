@@ -10,9 +10,18 @@ import os
 import sys
 
 __version__ = "0.2.0"
+__all__ = ["Segmenter", "__version__", "install"]
+
+TYPE_CHECKING = False  # as in `typing`, which a start cannot afford to import
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
+    from bisenetv1_plugin.inference.segmenter import Segmenter
 
 
-def install():
+def install() -> None:
     """Wait for `import paddleseg`: put this module on `sys.meta_path`, once; site runs `.pth` lines twice in a venv.
 
     `BISENETV1_PLUGIN=0` in the environment switches it off.
@@ -22,7 +31,9 @@ def install():
         sys.meta_path.insert(0, module)
 
 
-def find_spec(name, path=None, target=None):
+def find_spec(
+    name: str, path: "Sequence[str] | None" = None, target: "ModuleType | None" = None
+) -> "ModuleSpec | None":
     """As a meta path finder: `autoload` answers for `paddle` and `paddleseg`; all else is for the other finders."""
     if name in ("paddle", "paddleseg"):
         from bisenetv1_plugin import autoload
@@ -31,7 +42,7 @@ def find_spec(name, path=None, target=None):
     return None
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> "type[Segmenter]":
     """`Segmenter`, which imports Paddle, when it is asked for."""
     if name == "Segmenter":
         from bisenetv1_plugin.inference.segmenter import Segmenter

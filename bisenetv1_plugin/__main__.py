@@ -1,10 +1,12 @@
 """`python -m bisenetv1_plugin`, which is the command `bisenetv1`."""
 
+from __future__ import annotations
+
 import os
 import sys
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int:
     """`cli.main`, where the names of files are UTF-8.
 
     Under `LC_ALL=C PYTHONUTF8=0` they are ASCII to Python, and the libraries in C++ crash on what it makes of others.

@@ -9,8 +9,15 @@ import warnings
 
 import bisenetv1_plugin
 
+TYPE_CHECKING = False  # as in `typing`, which a start cannot afford to import
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+    from typing import Any
 
-def find_spec(name, path, target):
+
+def find_spec(name: str, path: "Sequence[str] | None", target: "ModuleType | None") -> "ModuleSpec | None":
     """The hook's answer for `paddle` (no spec of its own) and `paddleseg` (its usual spec, which then goes on)."""
     if name == "paddle":
         _guarded(name, _correct, "before paddle")
@@ -18,7 +25,7 @@ def find_spec(name, path, target):
     return _extended(_find_elsewhere(name, path, target))
 
 
-def _find_elsewhere(name, path, target):
+def _find_elsewhere(name: str, path: "Sequence[str] | None", target: "ModuleType | None") -> "ModuleSpec | None":
     for finder in sys.meta_path:
         if finder is not bisenetv1_plugin and hasattr(finder, "find_spec"):
             spec = finder.find_spec(name, path, target)
@@ -27,15 +34,15 @@ def _find_elsewhere(name, path, target):
     return None
 
 
-def _extended(spec):
+def _extended(spec: "ModuleSpec | None") -> "ModuleSpec | None":
     """The spec, whose loader goes on once the module has executed."""
     _guarded("paddleseg", _extend, spec)
     return spec
 
 
-def _extend(spec):
+def _extend(spec: "ModuleSpec | None") -> None:
     if hasattr(getattr(spec, "loader", None), "exec_module"):
-        spec.loader = _Loader(spec)
+        spec.loader = _Loader(spec)  # type: ignore[arg-type, assignment, union-attr]
 
 
 class _Loader:
@@ -44,20 +51,21 @@ class _Loader:
     The module, its spec and whoever asks them see the loader itself again.
     """
 
-    def __init__(self, spec):
-        self._spec, self._loader = spec, spec.loader
+    def __init__(self, spec: "ModuleSpec") -> None:
+        self._spec = spec
+        self._loader: Any = spec.loader
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> "Any":
         return getattr(object.__getattribute__(self, "_loader"), name)  # no circle while a copy is made
 
-    def exec_module(self, module):
+    def exec_module(self, module: "ModuleType") -> None:
         self._spec.loader = module.__loader__ = self._loader
         self._loader.exec_module(module)
         _guarded("paddleseg", _correct, "after paddleseg")
         _guarded("paddleseg", _register)
 
 
-def _guarded(name, step, *arguments):
+def _guarded(name: str, step: "Callable[..., None]", *arguments: object) -> None:
     try:
         step(*arguments)
     except Exception as error:  # noqa: BLE001 - a broken plugin must never break `import paddleseg` or Python itself
@@ -68,13 +76,13 @@ def _guarded(name, step, *arguments):
         )
 
 
-def _correct(moment):
+def _correct(moment: str) -> None:
     from bisenetv1_plugin import compat
 
     compat.apply(moment)
 
 
-def _register():
+def _register() -> None:
     from bisenetv1_plugin import plugin
 
     plugin.register()

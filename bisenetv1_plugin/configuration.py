@@ -10,6 +10,7 @@ import datetime
 import itertools
 import math
 import os
+from typing import Any, Sequence
 
 import yaml
 from paddleseg.cvlibs import Config
@@ -33,11 +34,13 @@ class Configuration(Config):
     """PaddleSeg's `Config`, whose files and values are looked at first."""
 
     @classmethod
-    def _parse_from_yaml(cls, path, *args, **kwargs):
+    def _parse_from_yaml(cls, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         return _read(path, (), [])
 
     @classmethod
-    def update_config_dict(cls, dic, *args, opts=None, **kwargs):
+    def update_config_dict(
+        cls, dic: dict[str, Any], *args: Any, opts: Sequence[str] | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
         if kwargs.get("learning_rate") and not isinstance(dic.get("lr_scheduler"), dict):
             raise ValueError("it has no lr_scheduler to put the learning rate into.")
         for item in opts or ():
@@ -57,7 +60,7 @@ _Loader.add_constructor(
 )
 
 
-def _read(path, above, read):
+def _read(path: str, above: tuple[str, ...], read: list[str]) -> dict[str, Any]:
     """A file's values over those of its `_base_`; `above` are the files that name it, `read` all that were read."""
     file = os.path.realpath(path)
     if file in above:
@@ -83,7 +86,7 @@ def _read(path, above, read):
     return dic
 
 
-def _parse(path):
+def _parse(path: str) -> Any:
     with open(path, "rb") as file:
         content = file.read(_BYTES + 1)
     if len(content) > _BYTES:
@@ -105,12 +108,13 @@ def _parse(path):
         raise ValueError(f"{path} is no YAML of plain values: {error}.") from error
 
 
-def _count(node, counts):
+def _count(node: yaml.Node, counts: dict[int, int | None]) -> int:
     """How many values a node of YAML is once every alias is spelt out, as PaddleSeg does when it prints them."""
     if id(node) in counts:
-        if counts[id(node)] is None:
+        known = counts[id(node)]
+        if known is None:
             raise ValueError("an alias stands inside of what it names")
-        return counts[id(node)]
+        return known
     counts[id(node)] = None
     inner = {yaml.SequenceNode: node.value, yaml.MappingNode: itertools.chain.from_iterable(node.value)}
     total = 1 + sum(_count(child, counts) for child in inner.get(type(node), ()))
@@ -123,18 +127,19 @@ def _count(node, counts):
 # The values
 
 
-def _check_option(item, dic):
+def _check_option(item: str, dic: dict[str, Any]) -> None:
     """Of --opts, before PaddleSeg puts it in."""
     keys = item.split("=")[0].split(".")
     if item.count("=") != 1 or not all(keys):
         raise ValueError(f"--opts takes key.key=value, such as iters=1000, not {_shown(item)}.")
+    below: Any = dic
     for key in keys[:-1]:
-        dic = dic.get(key)
-        if not isinstance(dic, dict):
+        below = below.get(key)
+        if not isinstance(below, dict):
             raise ValueError(f"--opts {_shown(item)}: there are no keys under {'.'.join(keys[:-1])}.")
 
 
-def _check_plain(key, value):
+def _check_plain(key: str, value: Any) -> None:
     """Values as they are in any YAML; from --opts, or of a tag, they may be others."""
     if isinstance(value, dict):
         for name, item in value.items():
@@ -152,7 +157,7 @@ def _check_plain(key, value):
         raise ValueError(f"{_shown(key)} must be a plain value, not {_shown(value)}.")
 
 
-def _check(dic):
+def _check(dic: dict[str, Any]) -> None:
     """Raise ValueError with a sentence for what PaddleSeg would fail at later, or never notice."""
     for key in ("batch_size", "iters"):
         if key in dic:
@@ -179,7 +184,7 @@ def _check(dic):
         raise ValueError(f"to_static_training must be true or false, not {_shown(dic['to_static_training'])}.")
 
 
-def _check_model(model, type_of_data):
+def _check_model(model: dict[str, Any], type_of_data: str | None) -> None:
     most = CLASSES if type_of_data == "Dataset" else _CLASSES_ELSEWHERE
     for key, part in (("model", model), ("model.backbone", model.get("backbone", {}))):
         if key == "model.backbone" and part != {}:
@@ -191,7 +196,7 @@ def _check_model(model, type_of_data):
         _check_file(f"{key}.pretrained", part.get("pretrained"))
 
 
-def _check_dataset(key, dataset):
+def _check_dataset(key: str, dataset: dict[str, Any]) -> None:
     _check_component(key, dataset)
     for name in ("dataset_root", "mode"):
         if not isinstance(dataset.get(name, ""), (str, type(None))):
@@ -207,7 +212,7 @@ def _check_dataset(key, dataset):
         _check_components(f"{key}.transforms", dataset["transforms"])
 
 
-def _check_loss(key, loss):
+def _check_loss(key: str, loss: Any) -> None:
     if not isinstance(loss, dict):
         raise ValueError(f"{key} must have types and coef, not be {_shown(loss)}.")
     coef = loss.get("coef", [1])
@@ -227,7 +232,7 @@ def _check_loss(key, loss):
             _check_components(f"{key}.types.losses", item.get("losses"))
 
 
-def _check_test_config(test):
+def _check_test_config(test: Any) -> None:
     if not isinstance(test, dict):
         raise ValueError(f"test_config must hold keys with values, not {_shown(test)}.")
     for key in test:
@@ -250,19 +255,19 @@ def _check_test_config(test):
             raise ValueError("test_config.scales must be above 0, not 0.")
 
 
-def _check_component(key, value):
+def _check_component(key: str, value: Any) -> None:
     if not isinstance(value, dict) or not isinstance(value.get("type"), str):
         raise ValueError(f"{key} must have a type, which names a component, not be {_shown(value)}.")
 
 
-def _check_components(key, value):
+def _check_components(key: str, value: Any) -> None:
     if not isinstance(value, (list, tuple)):
         raise ValueError(f"{key} must be a list of components, not {_shown(value)}.")
     for item in value:
         _check_component(key, item)
 
 
-def check_classes(key, value, most=CLASSES):
+def check_classes(key: str, value: Any, most: int = CLASSES) -> None:
     """Raise ValueError for a number of classes that is none, or more than labels and masks can hold."""
     if isinstance(value, int) and value > most:
         raise ValueError(
@@ -273,7 +278,7 @@ def check_classes(key, value, most=CLASSES):
     _check_whole(key, value, 1, most)
 
 
-def _check_whole(key, value, least, most=2**31 - 1):
+def _check_whole(key: str, value: Any, least: int, most: int = 2**31 - 1) -> None:
     """A whole number; one written as 80000.0 is as good, where nothing is counted by it."""
     whole = isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most
     if not whole or value != int(value):
@@ -281,7 +286,7 @@ def _check_whole(key, value, least, most=2**31 - 1):
         raise ValueError(f"{key} must be a whole number from {least}{end}, not {_shown(value)}.")
 
 
-def _check_number(key, value, least=0):
+def _check_number(key: str, value: Any, least: float = 0) -> None:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or value < least:
         above = "" if least == -math.inf else f" from {least} on"
@@ -289,7 +294,7 @@ def _check_number(key, value, least=0):
         raise ValueError(f"{key} must be a number{above}, not {_shown(value)}{hint}.")
 
 
-def _check_finite(key, value):
+def _check_finite(key: str, value: Any) -> None:
     """No NaN and no infinity, however deep."""
     if isinstance(value, dict):
         value = list(value.values())
@@ -300,7 +305,7 @@ def _check_finite(key, value):
         raise ValueError(f"{key} must be a finite number, not {value}.")
 
 
-def _check_file(key, value):
+def _check_file(key: str, value: Any) -> None:
     """A path may name nothing yet; it names no folder, device or pipe, where a read would wait for ever."""
     if value is not None and not isinstance(value, str):
         raise ValueError(f"{key} must be the path of a file, not {_shown(value)}.")
@@ -308,6 +313,6 @@ def _check_file(key, value):
         raise ValueError(f"{key} must be the path of a file, and {_shown(value)} is none.")
 
 
-def _shown(value):
+def _shown(value: Any) -> str:
     text = repr(value) if not isinstance(value, str) else value if value.isidentifier() else repr(value)
     return text if len(text) <= _SHOWN else text[:_SHOWN] + " ..."

@@ -10,6 +10,8 @@ import platform
 import re
 import subprocess
 import sys
+from types import ModuleType
+from typing import Any
 
 from bisenetv1_plugin import __version__, compat
 from bisenetv1_plugin.errors import InputError
@@ -27,7 +29,7 @@ _RUNTIMES = {
 }
 
 
-def examine():
+def examine() -> dict[str, Any]:
     """Look at this environment.
 
     Returns:
@@ -101,7 +103,7 @@ def _runtimes():
     return found, faults
 
 
-def findings():
+def findings() -> dict[str, Any]:
     """What this process sees; `examine` has it from a fresh one."""
     import paddle
     import paddleseg
@@ -118,7 +120,7 @@ def findings():
     }
 
 
-def _versions():
+def _versions() -> dict[str, str]:
     versions = {"python": platform.python_version(), "bisenetv1-plugin": __version__}
     for name in _PACKAGES:
         try:
@@ -128,7 +130,7 @@ def _versions():
     return versions
 
 
-def _components():
+def _components() -> tuple[dict[str, str], list[str]]:
     """Where each component of this distribution comes from, by its YAML `type`, and what is wrong."""
     from bisenetv1_plugin import plugin
 
@@ -150,7 +152,7 @@ def _components():
     return components, [f"PaddleSeg does not know {', '.join(missing)}: {cure}."]
 
 
-def _corrections():
+def _corrections() -> tuple[dict[str, dict[str, str]], list[str]]:
     """The state and the defect of each correction, and what is wrong where the defect is here and uncorrected."""
     corrections, faults = {}, []
     for name in compat.ENTRIES:
@@ -164,7 +166,7 @@ def _corrections():
     return corrections, faults
 
 
-def _notes(paddle):
+def _notes(paddle: ModuleType) -> list[str]:
     """Defects of this stack that no correction can reach from here."""
     notes = [
         "`type: BiseNetV1`, with a small s, is PaddleSeg's own network: a slip of the pen builds it without a word. "

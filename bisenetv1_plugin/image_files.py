@@ -60,7 +60,7 @@ class Header(NamedTuple):
     mode: str
 
 
-def header(path) -> Header:
+def header(path: str | os.PathLike[str]) -> Header:
     """Reads the header of an image file; no pixel is decoded.
 
     Raises:
@@ -77,7 +77,7 @@ def header(path) -> Header:
         return Header((width, height), seen, orientation, image.format or "", image.mode)
 
 
-def is_regular(path) -> bool:
+def is_regular(path: str | os.PathLike[str]) -> bool:
     """Whether a path, its links followed, is a file that ends: no pipe, no device, no folder, and there."""
     try:
         return stat.S_ISREG(os.stat(path).st_mode)
@@ -86,7 +86,7 @@ def is_regular(path) -> bool:
 
 
 @contextmanager
-def open_image(path) -> Iterator[ImageFile.ImageFile]:
+def open_image(path: str | os.PathLike[str]) -> Iterator[ImageFile.ImageFile]:
     """`Image.open` of a regular file; READ_ERRORS as well where it is a pipe or a device, which would never end."""
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise OSError(_NO_FILE)
@@ -95,7 +95,7 @@ def open_image(path) -> Iterator[ImageFile.ImageFile]:
 
 
 @contextmanager
-def open_regular(path) -> Iterator[BinaryIO]:
+def open_regular(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A regular file, open to be read; any other is refused, and nobody is waited for.
 
     Raises:
@@ -109,7 +109,7 @@ def open_regular(path) -> Iterator[BinaryIO]:
         yield file
 
 
-def read_bytes(path, most: int = _MOST_BYTES) -> bytes:
+def read_bytes(path: str | os.PathLike[str], most: int = _MOST_BYTES) -> bytes:
     """The content of a regular file; OSError and ValueError as `open_regular`, and where it has more bytes than `most`.
 
     A text in a folder of pictures may be a film by mistake, and would fill the memory.
@@ -121,7 +121,7 @@ def read_bytes(path, most: int = _MOST_BYTES) -> bytes:
         return file.read(most)
 
 
-def decode_file(path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray | None:
+def decode_file(path: str | os.PathLike[str], flags: int = cv2.IMREAD_COLOR) -> np.ndarray | None:
     """What `cv2.imread` gives for a regular file of any name, read by Python; None where it gives none."""
     try:
         return cv2.imdecode(np.frombuffer(read_bytes(path), np.uint8), flags)
@@ -129,7 +129,7 @@ def decode_file(path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray | None:
         return None
 
 
-def has_reader(path) -> bool:
+def has_reader(path: str | os.PathLike[str]) -> bool:
     """What `cv2.haveImageReader` says of a regular file of any name: its first bytes are those of a kind it reads."""
     try:
         with open_regular(path) as file:
@@ -152,7 +152,7 @@ def _opencv_reads(format: str) -> bool:
     return cv2.imdecode(np.frombuffer(picture.getvalue(), np.uint8), cv2.IMREAD_COLOR) is not None
 
 
-def name_fault(path) -> str | None:
+def name_fault(path: str | os.PathLike[str]) -> str | None:
     """What keeps PaddleSeg from an image of this name, as a sentence; None for a name that it can read.
 
     It gives names to `cv2.imread`: that dies of the surrogates which Python makes of bytes that are no text, and on
@@ -164,7 +164,7 @@ def name_fault(path) -> str | None:
     return text_fault(path)
 
 
-def text_fault(path) -> str | None:
+def text_fault(path: str | os.PathLike[str]) -> str | None:
     """Why no list, which is UTF-8, can hold a path, as a sentence; None if it can."""
     path = os.fspath(path)
     try:

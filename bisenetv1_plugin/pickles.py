@@ -12,6 +12,7 @@ import os
 import pickle
 import pickletools
 from collections import OrderedDict
+from typing import Any, BinaryIO, Callable, Literal, cast
 
 import numpy as np
 
@@ -28,7 +29,7 @@ class Refused(pickle.UnpicklingError):
     """The file names what no tensor needs; the message is its name."""
 
 
-def read(path):
+def read(path: str | os.PathLike[str]) -> Any:
     """What a pickle holds: None, numbers, text, bytes and arrays, in tuples, lists, sets of text and dictionaries.
 
     Tensors are arrays, without the names that Paddle gives them; a state dict has those under `NAMES`.
@@ -41,7 +42,7 @@ def read(path):
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         machine = _Machine(size)
-        for number, (opcode, argument, _) in enumerate(pickletools.genops(_Bounded(file, size))):
+        for number, (opcode, argument, _) in enumerate(pickletools.genops(cast(BinaryIO, _Bounded(file, size)))):
             if number == _STEPS:
                 raise pickle.UnpicklingError(f"it has more than {_STEPS} opcodes, which no weights need")
             if opcode.name not in _OPCODES:
@@ -56,49 +57,47 @@ def read(path):
 class _Bounded:
     """A file that is no longer than it was when it was opened: a length in it cannot allocate more than that."""
 
-    def __init__(self, file, size):
-        self._file = file
-        self._left = size
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file, self._left = file, size
 
-    def read(self, size):
+    def read(self, size: int) -> bytes:
         return self._taken(self._file.read(min(size, self._left)))
 
-    def readline(self):
+    def readline(self) -> bytes:
         return self._taken(self._file.readline(min(_LINE, self._left)))
 
-    def _taken(self, content):
+    def _taken(self, content: bytes) -> bytes:
         self._left -= len(content)
         return content
 
 
 class _Machine:
-    def __init__(self, size):
-        self.stack = []
-        self.marks = []
-        self.memo = {}
-        # Bytes and items that may be copied. A file has each of its own at least once, and Paddle's are copied at most
-        # twice: from text to bytes, and from the other byte order. Only a file that names one again and again has more.
+    def __init__(self, size: int) -> None:
+        self.stack: list[Any] = []
+        self.marks: list[int] = []
+        self.memo: dict[int, Any] = {}
+        # Bytes and items that may be copied: at most twice, from text to bytes and from the other byte order. Only a
+        # file that names the same ones again and again has more.
         self._copies = 2 * size
 
-    def spend(self, count):
+    def spend(self, count: int) -> None:
         self._copies -= count
         if self._copies < 0:
             raise pickle.UnpicklingError("its values are larger than the file")
 
-    def pop(self, count=1):
+    def pop(self, count: int = 1) -> list[Any]:
         items = self.stack[-count:]
         if len(items) < count:
             raise pickle.UnpicklingError("it takes more values than it has")
         del self.stack[-count:]
         return items
 
-    def pop_mark(self):
+    def pop_mark(self) -> list[Any]:
         start = self.marks.pop()
-        items = self.stack[start:]
-        del self.stack[start:]
+        items, self.stack[start:] = self.stack[start:], []
         return items
 
-    def put_global(self, module, name):
+    def put_global(self, module: Any, name: Any) -> None:
         _is(module, str)
         _is(name, str)
         key = (module.replace("__builtin__", "builtins").replace("._core.", ".core."), name)
@@ -106,32 +105,33 @@ class _Machine:
             raise Refused(_shown(f"{module}.{name}"))
         self.stack.append(_Global(*key))
 
-    def reduce(self):
+    def reduce(self) -> None:
         function, arguments = self.pop(2)
         _is(function, _Global)
         _is(arguments, tuple)
-        if _CALLS[function.key] is None:
+        call = _CALLS[function.key]
+        if not call:
             raise Refused(_kind(function))
-        self.stack.append(_CALLS[function.key](self, *arguments))
+        self.stack.append(call(self, *arguments))
 
-    def build(self):
+    def build(self) -> None:
         record, state = self.pop(2)
         _is(record, _Array, _Dtype)
         _is(state, tuple)
         record.build(self, *state)
         self.stack.append(record)
 
-    def append(self, items):
+    def append(self, items: list[Any]) -> None:
         _is(self.stack[-1], list)
         self.stack[-1].extend(items)
 
-    def set_items(self, items):
+    def set_items(self, items: list[Any]) -> None:
         _is(self.stack[-1], dict, OrderedDict)
         if len(items) % 2:
             raise pickle.UnpicklingError("a name has no value")
         self.stack[-1].update(zip(map(_name, items[::2]), items[1::2]))
 
-    def add_items(self, items):
+    def add_items(self, items: list[Any]) -> None:
         _is(self.stack[-1], set)
         self.stack[-1].update(map(_name, items))
 
@@ -139,24 +139,25 @@ class _Machine:
 class _Global:
     """A name that the file has given; what is called by it is in `_CALLS`."""
 
-    def __init__(self, module, name):
+    def __init__(self, module: str, name: str) -> None:
         self.key = (module, name)
 
 
 class _Dtype:
     """Numbers, real or complex, and booleans."""
 
-    def __init__(self, code):
+    def __init__(self, code: Any) -> None:
         if type(code) is not str or code not in _CODES:
             raise Refused(f"numpy.dtype of {_kind(code)}")
         self.numpy = np.dtype(code)
 
-    def build(self, _, version, order, subarray, names, fields, size, alignment, flags):
+    def build(self, _: _Machine, *state: Any) -> None:
+        version, order, subarray, names, fields, size, alignment, flags = state
         if not (subarray is names is fields is None):
             raise Refused("numpy.dtype of a structure")
         if (version, size, alignment, flags) != (3, -1, -1, 0) or type(order) is not str or order not in _ORDERS:
             raise pickle.UnpicklingError("a dtype is not as NumPy writes it")
-        self.numpy = self.numpy.newbyteorder(order)
+        self.numpy = self.numpy.newbyteorder(order)  # type: ignore[arg-type]
 
 
 class _Array:
@@ -164,14 +165,14 @@ class _Array:
 
     values = None
 
-    def build(self, machine, version, shape, dtype, fortran, content):
+    def build(self, machine: _Machine, version: Any, shape: Any, dtype: Any, fortran: Any, content: Any) -> None:
         if self.values is not None or version != 1:
             raise pickle.UnpicklingError("an array is not as NumPy writes it")
         _is(fortran, bool)
         self.values = _values(machine, shape, dtype, content, "F" if fortran else "C")
 
 
-def shaped(shape, size):
+def shaped(shape: Any, size: int) -> tuple[int, ...]:
     """The shape, if it is one of `size` elements; raises ValueError otherwise."""
     if type(shape) not in (tuple, list) or len(shape) > _DIMENSIONS:
         raise ValueError("an array has no shape")
@@ -180,7 +181,7 @@ def shaped(shape, size):
     return tuple(shape)
 
 
-def _values(machine, shape, dtype, content, order="C"):
+def _values(machine: _Machine, shape: Any, dtype: Any, content: Any, order: Literal["C", "F"] = "C") -> np.ndarray:
     _is(dtype, _Dtype)
     if type(content) is str:  # of Python 2
         machine.spend(len(content))
@@ -191,46 +192,46 @@ def _values(machine, shape, dtype, content, order="C"):
     if rest:
         raise pickle.UnpicklingError(f"an array has {rest} bytes more than values")
     # A view of the file's own bytes, and therefore read-only; in this machine's byte order, as NumPy has it.
-    values = np.ndarray(shaped(shape, count), dtype.numpy, content, order=order)
+    values: np.ndarray = np.ndarray(shaped(shape, count), dtype.numpy, content, order=order)
     return values if dtype.numpy.isnative else values.astype(dtype.numpy.newbyteorder("="))
 
 
 # The names, and what each does with the arguments with which Paddle and NumPy call it.
 
 
-def _reconstruct(machine, kind, shape, code):
+def _reconstruct(machine: _Machine, kind: Any, shape: Any, code: Any) -> _Array:
     if type(kind) is not _Global or (kind.key, shape) != (_NDARRAY, (0,)) or code not in (b"b", "b"):
         raise Refused(f"numpy.core.multiarray._reconstruct for {_kind(kind)}")
     return _Array()
 
 
-def _tuple(machine, items):
+def _tuple(machine: _Machine, items: Any) -> tuple[Any, ...]:
     """Paddle's form of a tensor: the pair (name, array)."""
     _is(items, tuple)
     return items
 
 
-def _set(machine, items):
+def _set(machine: _Machine, items: Any) -> set[str]:
     _is(items, list)
     machine.spend(len(items))
     return set(map(_name, items))
 
 
-def _ordered(machine, items=()):
+def _ordered(machine: _Machine, items: Any = ()) -> OrderedDict[str, Any]:
     """Python 2 gives the items as a list of lists, Python 3 gives none."""
     _is(items, list, tuple)
     machine.spend(len(items))
     return OrderedDict((_name(name), value) for name, value in items)
 
 
-def _eval(machine, source, scope=None):
+def _eval(machine: _Machine, source: Any, scope: Any = None) -> Any:
     """Paddle's form of a tensor of a static program; nothing is evaluated."""
     if type(source) is not str or source != "data" or type(scope) is not dict or len(scope) != 1 or "data" not in scope:
         raise Refused(f"builtins.eval of {_kind(source)}")
     return scope["data"]
 
 
-def _encode(machine, text, encoding):
+def _encode(machine: _Machine, text: Any, encoding: Any) -> bytes:
     """Protocol 2's form of bytes."""
     if type(encoding) is not str or encoding not in ("latin1", "latin-1"):
         raise Refused(f"_codecs.encode with {_kind(encoding)}")
@@ -242,7 +243,7 @@ def _encode(machine, text, encoding):
 _NDARRAY = ("numpy", "ndarray")
 _CODES = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "f16", "c8", "c16", "c32")
 _ORDERS = ("<", ">", "|", "=")
-_CALLS = {
+_CALLS: dict[tuple[str, str], Callable[..., Any] | None] = {
     _NDARRAY: None,  # only named, for `_reconstruct`
     ("numpy", "dtype"): lambda machine, code, align=False, copy=True: _Dtype(code),
     ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
@@ -258,15 +259,15 @@ _CALLS = {
 # The opcodes of protocols 2 to 4, without those of Python's own classes and of what goes in a circle.
 
 
-def _push(machine, argument):
+def _push(machine: _Machine, argument: Any) -> None:
     machine.stack.append(argument)
 
 
-def _memoize(machine, key):
+def _memoize(machine: _Machine, key: int | None) -> None:
     machine.memo[len(machine.memo) if key is None else key] = machine.stack[-1]
 
 
-_OPCODES = {
+_OPCODES: dict[str, Callable[[_Machine, Any], Any]] = {
     **dict.fromkeys(("PROTO", "FRAME", "STOP"), lambda machine, _: None),
     "NONE": _push,  # whose argument is None
     **dict.fromkeys(("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"), _push),
@@ -298,7 +299,7 @@ _OPCODES = {
 }
 
 
-def _plain(value, pairs, done, depth=0):
+def _plain(value: Any, pairs: bool, done: dict[int, Any], depth: int = 0) -> Any:
     """The same with arrays for `_Array` and for `pairs`. What is in several places stays one, and is looked at once."""
     kind = type(value)
     if kind in _SIMPLE or isinstance(value, np.generic):
@@ -324,7 +325,7 @@ def _plain(value, pairs, done, depth=0):
 _SIMPLE = {type(None), bool, int, float, str, bytes, set}
 
 
-def _name(value):
+def _name(value: Any) -> str:
     """Names are text, and short: numbers could be chosen to collide, and long texts that are equal to be compared."""
     _is(value, str)
     if len(value) > _NAME:
@@ -332,18 +333,18 @@ def _name(value):
     return value
 
 
-def _is(value, *kinds):
+def _is(value: Any, *kinds: type) -> None:
     if type(value) not in kinds:
         raise pickle.UnpicklingError(f"it has {_kind(value)} in place of {kinds[0].__name__.lstrip('_')}")
 
 
-def _kind(value):
+def _kind(value: Any) -> str:
     """A value in a message, which is short whatever the file has made of it."""
     if type(value) is _Global:
         return ".".join(value.key)
     return _shown(repr(value[:40])) if type(value) is str else type(value).__name__.lstrip("_")
 
 
-def _shown(text):
+def _shown(text: str) -> str:
     """The file's own words in a message: none that a terminal would obey."""
     return (text if text.isprintable() else repr(text))[:80]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any, Sequence
 from urllib.parse import urlparse
 
 import numpy as np
@@ -16,7 +17,7 @@ _NAMES_SHOWN = 6  # the classifiers' weights and biases, which fine-tuning repla
 _TRUST = "BISENETV1_PLUGIN_TRUST_WEIGHTS"  # `cli` sets it for --trust_weights
 
 
-def load_pretrained(layer, source):
+def load_pretrained(layer: paddle.nn.Layer, source: str) -> int:
     """Copy the tensors of a `.pdparams` file into `layer` where name, shape and type agree, and log what did.
 
     Args:
@@ -48,7 +49,7 @@ def load_pretrained(layer, source):
     return len(matched)
 
 
-def load_trained(model, path):
+def load_trained(model: paddle.nn.Layer, path: str) -> None:
     """Copy a whole network's weights: every tensor of `model` must be in the `.pdparams` file, in its form.
 
     Raises:
@@ -69,7 +70,7 @@ def load_trained(model, path):
     logger.info(f"Loaded all {len(matched)} tensors of {type(model).__name__} from {path}.")
 
 
-def check_pretrained(values):
+def check_pretrained(values: Any) -> None:
     """Refuse the files that a configuration's components name as `pretrained`, if they want to run code.
 
     PaddleSeg's own components read theirs with `paddle.load`, which would run it. A file that `load_state` reads has
@@ -89,13 +90,13 @@ def check_pretrained(values):
             check_pretrained(value)
 
 
-def _local(source):
+def _local(source: str) -> str:
     from paddleseg.utils import download_pretrained_model
 
     return download_pretrained_model(source) if urlparse(source).netloc else source
 
 
-def load_state(path):
+def load_state(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """The arrays in a `.pdparams` file by name, as `paddle.load(path, return_numpy=True)` has them, but read-only.
 
     Such files are pickles, which may call any function. Here they call none: what `paddle.save` writes is read, and a
@@ -108,7 +109,7 @@ def load_state(path):
     if not os.path.isfile(path):
         raise FileNotFoundError(f"There are no weights at {path}: give the path or URL of a .pdparams file.")
     try:
-        state = paddle.load(path, return_numpy=True) if os.environ.get(_TRUST) == "1" else _read(path)
+        state = paddle.load(os.fspath(path), return_numpy=True) if os.environ.get(_TRUST) == "1" else _read(path)
     except pickles.Refused as refused:
         raise InputError(
             f"the weights {path} want to call {refused}, which no tensor needs; nothing in the file was executed. "
@@ -124,7 +125,7 @@ def load_state(path):
     return state
 
 
-def _match(layer, path):
+def _match(layer: paddle.nn.Layer, path: str) -> tuple[dict[str, paddle.Tensor], list[str], list[str]]:
     """The file's tensors that fit the layer, and the layer's names that are missing there or have another form."""
     state = {name: value for name, value in load_state(path).items() if isinstance(value, np.ndarray)}
     own = layer.state_dict()
@@ -138,18 +139,18 @@ def _match(layer, path):
     return {name: paddle.to_tensor(state[name]) for name in fitting}, missing, misshapen
 
 
-def _form(tensor):
+def _form(tensor: paddle.Tensor | np.ndarray) -> str:
     """Shape and type of a tensor or an array, as text; Paddle writes bfloat16 as uint16."""
     kind = str(tensor.dtype).split(".")[-1].replace("bfloat16", "uint16")
     return "x".join(map(str, tensor.shape)) + ("" if kind == "float32" else f" of {kind}")
 
 
-def _some(names):
+def _some(names: Sequence[str]) -> str:
     more = len(names) - _NAMES_SHOWN
     return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def _read(path):
+def _read(path: str | os.PathLike[str]) -> Any:
     state = pickles.read(path)
     if not isinstance(state, dict):
         return state

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.files import check_outputs, write
@@ -12,19 +13,19 @@ _COLUMNS = "configuration", "backbone", "data", "crop", "images x iterations", "
 _MEASURED = "measured here"
 
 
-def folder():
+def folder() -> Path:
     """Where the configurations are: inside the installed package, or beside it in a checkout."""
     package = Path(__file__).resolve().parent
     inside = package / "configs"
     return inside if inside.is_dir() else package.parent / "configs"
 
 
-def paths():
+def paths() -> list[Path]:
     """The files of all of them, sorted by name."""
     return sorted(folder().glob("*.yml"))
 
 
-def path_of(name):
+def path_of(name: str) -> Path:
     """The path of a ready configuration.
 
     Raises:
@@ -37,7 +38,7 @@ def path_of(name):
     return path
 
 
-def copy(name, directory):
+def copy(name: str, directory: str | os.PathLike[str]) -> Path:
     """Write a configuration and its `_base_` files into a folder; returns its new path. Existing files are refused.
 
     Raises:
@@ -52,7 +53,7 @@ def copy(name, directory):
     return targets[0]
 
 
-def _with_bases(path):
+def _with_bases(path: Path) -> list[Path]:
     import yaml  # not above: `bisenetv1 configs` lists them in an environment that has nothing else yet
 
     bases = yaml.safe_load(path.read_text(encoding="utf-8")).get("_base_", [])
@@ -62,21 +63,21 @@ def _with_bases(path):
     return found
 
 
-def rows():
+def rows() -> list[dict[str, Any]]:
     """The entries of metafile.yaml, in its order: a dictionary each."""
     import yaml
 
     return yaml.safe_load((folder() / "metafile.yaml").read_text(encoding="utf-8"))
 
 
-def table():
+def table() -> str:
     """The table of metafile.yaml in Markdown."""
     header = [*_COLUMNS, _MEASURED]
     lines = [header, ["---"] * len(header), *(_cells(row) for row in rows())]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def _cells(row):
+def _cells(row: dict[str, Any]) -> list[str]:
     published = "-"
     if row.get("published") is not None:
         remarks = ", ".join(filter(None, [row.get("note"), row["source"]]))

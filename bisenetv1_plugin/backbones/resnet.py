@@ -8,6 +8,7 @@ v1s replace the 7x7 convolution of the stem by three 3x3: of 32, 32, 64 channels
 
 from __future__ import annotations
 
+import paddle
 import paddle.nn as nn
 from paddle.vision.models import ResNet
 from paddle.vision.models.resnet import BasicBlock, BottleneckBlock
@@ -38,10 +39,17 @@ class _ResNetBackbone(ResNet):
             Default: the single 7x7 convolution (v1b).
     """
 
-    def __init__(self, block, depth, in_channels=3, pretrained=None, stem_channels=None):
+    def __init__(
+        self,
+        block: type[BasicBlock] | type[BottleneckBlock],
+        depth: int,
+        in_channels: int = 3,
+        pretrained: str | None = None,
+        stem_channels: int | None = None,
+    ) -> None:
         super().__init__(block, depth, num_classes=0, with_pool=False)
         if stem_channels is not None:
-            self.conv1 = _DeepStem(in_channels, stem_channels)
+            self.conv1 = _DeepStem(in_channels, stem_channels)  # type: ignore[assignment]
             self.inplanes = 2 * stem_channels
             self.bn1 = nn.BatchNorm2D(self.inplanes)
             self.layer1 = self._make_layer(block, 64, len(self.layer1))
@@ -51,7 +59,7 @@ class _ResNetBackbone(ResNet):
         if pretrained is not None:
             load_pretrained(self, pretrained)
 
-    def forward(self, x):
+    def forward(self, x: paddle.Tensor) -> list[paddle.Tensor]:  # type: ignore[override]
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         features = []
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
@@ -63,7 +71,7 @@ class _ResNetBackbone(ResNet):
 class _DeepStem(nn.Layer):
     """Three 3x3 convolutions, the last one's BatchNorm left to the network: `[N, in, H, W]` -> `[N, 2w, H/2, W/2]`."""
 
-    def __init__(self, in_channels, width):
+    def __init__(self, in_channels: int, width: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2D(in_channels, width, 3, stride=2, padding=1, bias_attr=False)
         self.bn1 = nn.BatchNorm2D(width)
@@ -72,7 +80,7 @@ class _DeepStem(nn.Layer):
         self.conv3 = nn.Conv2D(width, 2 * width, 3, padding=1, bias_attr=False)
         self.relu = nn.ReLU()
 
-    def forward(self, x):
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.relu(self.bn2(self.conv2(x)))
         return self.conv3(x)
@@ -81,41 +89,41 @@ class _DeepStem(nn.Layer):
 # PaddleSeg's registries take classes or functions by their `__name__`, which is the YAML `type`.
 
 
-def ResNet18_v1b(in_channels=3, pretrained=None):
+def ResNet18_v1b(in_channels: int = 3, pretrained: str | None = None) -> nn.Layer:
     """ResNet-18 v1b, 64 to 512 channels. See `_ResNetBackbone` for shapes and arguments."""
     return _ResNetBackbone(BasicBlock, 18, in_channels, pretrained)
 
 
-def ResNet34_v1b(in_channels=3, pretrained=None):
+def ResNet34_v1b(in_channels: int = 3, pretrained: str | None = None) -> nn.Layer:
     """ResNet-34 v1b, 64 to 512 channels. See `_ResNetBackbone` for shapes and arguments."""
     return _ResNetBackbone(BasicBlock, 34, in_channels, pretrained)
 
 
-def ResNet50_v1b(in_channels=3, pretrained=None):
+def ResNet50_v1b(in_channels: int = 3, pretrained: str | None = None) -> nn.Layer:
     """ResNet-50 v1b, 256 to 2048 channels. See `_ResNetBackbone` for shapes and arguments."""
     return _ResNetBackbone(BottleneckBlock, 50, in_channels, pretrained)
 
 
-def ResNet101_v1b(in_channels=3, pretrained=None):
+def ResNet101_v1b(in_channels: int = 3, pretrained: str | None = None) -> nn.Layer:
     """ResNet-101 v1b, 256 to 2048 channels. See `_ResNetBackbone` for shapes and arguments."""
     return _ResNetBackbone(BottleneckBlock, 101, in_channels, pretrained)
 
 
-def ResNet18_v1c(in_channels=3, pretrained=None):
+def ResNet18_v1c(in_channels: int = 3, pretrained: str | None = None) -> nn.Layer:
     """ResNet-18 v1c, 64 to 512 channels. See `_ResNetBackbone` for shapes and arguments."""
     return _ResNetBackbone(BasicBlock, 18, in_channels, pretrained, stem_channels=32)
 
 
-def ResNet50_v1c(in_channels=3, pretrained=None):
+def ResNet50_v1c(in_channels: int = 3, pretrained: str | None = None) -> nn.Layer:
     """ResNet-50 v1c, 256 to 2048 channels. See `_ResNetBackbone` for shapes and arguments."""
     return _ResNetBackbone(BottleneckBlock, 50, in_channels, pretrained, stem_channels=32)
 
 
-def ResNet101_v1c(in_channels=3, pretrained=None):
+def ResNet101_v1c(in_channels: int = 3, pretrained: str | None = None) -> nn.Layer:
     """ResNet-101 v1c, 256 to 2048 channels. See `_ResNetBackbone` for shapes and arguments."""
     return _ResNetBackbone(BottleneckBlock, 101, in_channels, pretrained, stem_channels=32)
 
 
-def ResNet101_v1s(in_channels=3, pretrained=None):
+def ResNet101_v1s(in_channels: int = 3, pretrained: str | None = None) -> nn.Layer:
     """ResNet-101 v1s, 256 to 2048 channels. See `_ResNetBackbone` for shapes and arguments."""
     return _ResNetBackbone(BottleneckBlock, 101, in_channels, pretrained, stem_channels=64)

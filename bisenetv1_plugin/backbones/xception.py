@@ -23,7 +23,7 @@ class Xception39(nn.Layer):
         pretrained (str, optional): path or URL of a `.pdparams` file; see `weights.load_pretrained` for errors.
     """
 
-    def __init__(self, in_channels=3, pretrained=None):
+    def __init__(self, in_channels: int = 3, pretrained: str | None = None) -> None:
         super().__init__()
         stem = _conv(in_channels, 8, 3, stride=2)
         self.conv1 = nn.Sequential(("conv", stem), ("bn", nn.BatchNorm2D(8)), ("relu", nn.ReLU()))
@@ -35,7 +35,7 @@ class Xception39(nn.Layer):
         if pretrained is not None:
             load_pretrained(self, pretrained)
 
-    def forward(self, x):
+    def forward(self, x: paddle.Tensor) -> list[paddle.Tensor]:
         x = self.maxpool(self.conv1(x))
         features = []
         for stage in (self.layer1, self.layer2, self.layer3):
@@ -47,7 +47,7 @@ class Xception39(nn.Layer):
 class Block(nn.Layer):
     """Three separable convolutions and a shortcut: `[N, in, h, w]` -> `[N, 4 * hidden, h / stride, w / stride]`."""
 
-    def __init__(self, in_channels, hidden, stride):
+    def __init__(self, in_channels: int, hidden: int, stride: int) -> None:
         super().__init__()
         out_channels = EXPANSION * hidden
         self.shortcut = SeparableConvBN(in_channels, out_channels, stride) if stride > 1 else nn.Identity()
@@ -59,7 +59,7 @@ class Block(nn.Layer):
             ]
         )
 
-    def forward(self, x):
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         first, second, third = self.residual
         return F.relu(self.shortcut(x) + third(F.relu(second(F.relu(first(x))))))
 
@@ -67,22 +67,22 @@ class Block(nn.Layer):
 class SeparableConvBN(nn.Layer):
     """A depthwise 3x3 and a pointwise convolution, with nothing between, and a BatchNorm."""
 
-    def __init__(self, in_channels, out_channels, stride=1):
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()
         self.depthwise = _conv(in_channels, in_channels, 3, stride=stride, groups=in_channels)
         self.pointwise = _conv(in_channels, out_channels, 1)
         self.bn = nn.BatchNorm2D(out_channels)
 
-    def forward(self, x):
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         return self.bn(self.pointwise(self.depthwise(x)))
 
 
-def _stage(in_channels, hidden, blocks):
+def _stage(in_channels: int, hidden: int, blocks: int) -> nn.Sequential:
     rest = [Block(EXPANSION * hidden, hidden, stride=1) for _ in range(blocks - 1)]
     return nn.Sequential(Block(in_channels, hidden, stride=2), *rest)
 
 
-def _conv(in_channels, out_channels, kernel_size, stride=1, groups=1):
+def _conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1) -> nn.Conv2D:
     """Starts as PyTorch's own convolutions do: the authors train this backbone from scratch, as PyTorch makes it.
 
     Paddle's default is 2.4 times as wide, but in a depthwise convolution, where it counts all channels as its input.

@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 import os
 import warnings
+from types import ModuleType
 
 # When each entry acts. An entry that acts before Paddle is imported must not import it.
 ENTRIES = {
@@ -32,28 +33,28 @@ ENTRIES = {
 }
 
 # What became of each entry in this process: 'active', 'not needed', 'switched off' or 'failed'; none before its moment.
-STATES = {}
+STATES: dict[str, str] = {}
 
 
-def apply(moment):
+def apply(moment: str) -> None:
     """Apply the entries of this moment that are needed here and not switched off, and note it in `STATES`."""
     for name in ENTRIES:
         if ENTRIES[name] == moment and name not in STATES:
             STATES[name] = _apply(name)
 
 
-def entry(name):
+def entry(name: str) -> ModuleType:
     """The module of an entry."""
     return importlib.import_module(f"{__name__}.{name}")
 
 
-def is_on(name):
+def is_on(name: str) -> bool:
     """Whether the environment leaves this entry on."""
     switches = os.environ.get("BISENETV1_PLUGIN_COMPAT", "").split(",")
     return "0" not in switches and f"-{name}" not in switches
 
 
-def _apply(name):
+def _apply(name: str) -> str:
     if not is_on(name):
         return "switched off"
     try:

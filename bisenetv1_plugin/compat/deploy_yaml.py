@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+from typing import Any, Callable
 
 import paddle
 import yaml
@@ -16,24 +17,24 @@ from paddleseg.utils import logger
 DEFECT = "PaddleSeg's export names model.pdmodel in deploy.yaml, where Paddle 3 writes model.json: nothing can load it."
 
 
-def needed():
+def needed() -> bool:
     return paddle.framework.use_pir_api()
 
 
-def apply():
+def apply() -> None:
     yaml.dump = _mending(yaml.dump)
     DeployConfig.model = property(_program)
 
 
-def _mending(dump):
+def _mending(dump: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(dump)
-    def mending_dump(data, stream=None, *args, **kwargs):
+    def mending_dump(data: Any, stream: Any = None, *args: Any, **kwargs: Any) -> Any:
         return dump(_mended(data, getattr(stream, "name", None)), stream, *args, **kwargs)
 
     return mending_dump
 
 
-def _mended(data, path):
+def _mended(data: Any, path: object) -> Any:
     """`data`, or a copy that names the program that lies in the folder, if it is a deployment with another one."""
     deploy = data.get("Deploy") if isinstance(data, dict) else None
     if not (isinstance(path, str) and isinstance(deploy, dict) and isinstance(deploy.get("model"), str)):
@@ -48,7 +49,7 @@ def _mended(data, path):
     return {**data, "Deploy": {**deploy, "model": os.path.basename(program)}}
 
 
-def _program(self):
+def _program(self: DeployConfig) -> str:
     named = os.path.join(self._dir, self.dic["Deploy"]["model"])
     program = present_program(named)
     if program != named:
@@ -56,7 +57,7 @@ def _program(self):
     return program
 
 
-def present_program(named):
+def present_program(named: str) -> str:
     """The .json beside a .pdmodel that is missing, or older (left by an export with Paddle 2); else what was named."""
     stem, extension = os.path.splitext(named)
     program = stem + ".json"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import paddle
 from paddle.inference import Config
@@ -14,16 +15,16 @@ DEFECT = (
 )
 
 
-def needed():
+def needed() -> bool:
     return paddle.framework.use_pir_api()
 
 
-def apply():
+def apply() -> None:
     original = Config.enable_memory_optim
 
     # Of the class, not of the module: infer.py has bound the names of paddle.inference before it imports paddleseg.
     @functools.wraps(original)
-    def enable_memory_optim(self, *args, **kwargs):
+    def enable_memory_optim(self: Config, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
         if self.prog_file().endswith(".json"):
             self.enable_new_executor()
@@ -31,4 +32,4 @@ def apply():
                 "bisenetv1-plugin switches the new executor on, which memory optimisation of a .json program needs."
             )
 
-    Config.enable_memory_optim = enable_memory_optim
+    Config.enable_memory_optim = enable_memory_optim  # type: ignore[method-assign]

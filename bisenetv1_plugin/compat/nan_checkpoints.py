@@ -14,6 +14,7 @@ import os
 import re
 import traceback
 from contextlib import suppress
+from typing import Any, Callable, Iterator, Sequence
 
 import paddle
 import paddleseg.core
@@ -29,18 +30,18 @@ _CURES = (
 )
 
 
-def needed():
+def needed() -> bool:
     """As long as `train` saves what it has without asking whether it is finite."""
     names = core_train.names()
     return {"paddle", "save"} <= names and not {"isfinite", "isnan"} & names
 
 
-def apply():
+def apply() -> None:
     original = paddleseg.core.train
     signature = inspect.signature(original)
 
     @functools.wraps(original)
-    def train(*args, **kwargs):
+    def train(*args: Any, **kwargs: Any) -> None:
         arguments = signature.bind(*args, **kwargs).arguments
         if not core_train.is_ours(arguments["model"]):
             return original(*args, **kwargs)
@@ -60,11 +61,11 @@ def apply():
     core_train.replace(train)
 
 
-def _finite(save, losses):
+def _finite(save: Callable[..., Any], losses: Sequence[Any]) -> Callable[..., Any]:
     """`save`, for states without NaN and infinity."""
 
     @functools.wraps(save)
-    def finite_save(obj, path, *args, **kwargs):
+    def finite_save(obj: object, path: str, *args: Any, **kwargs: Any) -> Any:
         wrong = not_finite(obj)
         if not wrong:
             return save(obj, path, *args, **kwargs)
@@ -82,17 +83,17 @@ def _finite(save, losses):
     return finite_save
 
 
-def not_finite(state, prefix=""):
+def not_finite(state: object, prefix: str = "") -> list[str]:
     """The names of the tensors in a state, nested or not, that hold NaN or infinity."""
     tensors = dict(_floating(state, prefix))
     if not tensors:
         return []
     # Read from the device once, not once for each tensor.
-    finite = paddle.stack([paddle.isfinite(tensor).all() for tensor in tensors.values()]).tolist()
+    finite: Any = paddle.stack([paddle.isfinite(tensor).all() for tensor in tensors.values()]).tolist()
     return [name for name, is_finite in zip(tensors, finite) if not is_finite]
 
 
-def _floating(state, prefix):
+def _floating(state: object, prefix: str) -> Iterator[tuple[str, paddle.Tensor]]:
     for name, value in state.items() if isinstance(state, dict) else ():
         if isinstance(value, dict):
             yield from _floating(value, f"{prefix}{name}.")
@@ -100,18 +101,18 @@ def _floating(state, prefix):
             yield f"{prefix}{name}", value
 
 
-def _sentence(iteration, what):
+def _sentence(iteration: int, what: str) -> str:
     return (
         f"the training was stopped at iteration {iteration}: {what}. All checkpoints saved before are finite. {_CURES}"
     )
 
 
-def _calls_not_finite(losses):
+def _calls_not_finite(losses: Sequence[Any]) -> int:
     """For how many calls a loss has been NaN or infinite; 0 if it is not, or is of a kind that does not say."""
     return max((loss.calls_not_finite() for loss in losses if hasattr(loss, "calls_not_finite")), default=0)
 
 
-def _iteration(error):
+def _iteration(error: BaseException) -> int | None:
     """Where `train` was when it was left by this error."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         if frame.f_code.co_name == "train" and frame.f_globals is vars(core_train.module()):

@@ -13,6 +13,7 @@ import itertools
 import json
 import os
 import tempfile
+from typing import Any, Callable, Iterator
 
 import numpy as np
 import paddle
@@ -25,19 +26,19 @@ _PASS = "onednn_placement_pass"
 _METHODS = {"1.bilinear_interp": "bilinear", "1.nearest_interp": "nearest"}
 
 
-def needed():
+def needed() -> bool:
     """Paddle 3 only: 2.6 resizes rightly. The kinds of resizing of a program are tried when it is read."""
     return paddle.framework.use_pir_api()
 
 
-def apply():
+def apply() -> None:
     for name in ("__init__", "set_model"):
         setattr(Config, name, _correcting(getattr(Config, name)))
 
 
-def _correcting(method):
+def _correcting(method: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(method)
-    def corrected(self, *args, **kwargs):
+    def corrected(self: Config, *args: Any, **kwargs: Any) -> None:
         method(self, *args, **kwargs)
         if any(not is_right(*kind) for kind in kinds(self.prog_file())):
             self.delete_pass(_PASS)
@@ -46,7 +47,7 @@ def _correcting(method):
     return corrected
 
 
-def kinds(program):
+def kinds(program: str) -> set[tuple[str, bool, int]]:
     """The kinds of resizing in a program of Paddle 3: a set of (mode, align_corners, align_mode)."""
     if not (program.endswith(".json") and os.path.isfile(program)):
         return set()
@@ -61,7 +62,7 @@ def kinds(program):
     }
 
 
-def _operators(node):
+def _operators(node: object) -> Iterator[dict[str, Any]]:
     """Every resizing operator, wherever the program nests it."""
     if isinstance(node, list):
         return itertools.chain.from_iterable(map(_operators, node))
@@ -75,17 +76,17 @@ def _operators(node):
 class _Resize(paddle.nn.Layer):
     """A factor of one and a resize: Paddle 3.0 reads no program without parameters."""
 
-    def __init__(self, **kind):
+    def __init__(self, **kind: Any) -> None:
         super().__init__()
         self.kind = kind
         self.one = self.create_parameter([1], default_initializer=paddle.nn.initializer.Constant(1.0))
 
-    def forward(self, x):
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         return paddle.nn.functional.interpolate(x * self.one, size=[5, 7], **self.kind)
 
 
 @functools.lru_cache(maxsize=None)
-def is_right(mode, align_corners, align_mode):
+def is_right(mode: str, align_corners: bool, align_mode: int) -> bool:
     """Whether oneDNN gives what Paddle gives, tried once on a few pixels."""
     image = np.arange(12, dtype="float32").reshape(1, 1, 3, 4)
     dynamic = paddle.in_dynamic_mode()
@@ -104,7 +105,7 @@ def is_right(mode, align_corners, align_mode):
             paddle.enable_static()
 
 
-def _with_onednn(path, image):
+def _with_onednn(path: str, image: np.ndarray) -> np.ndarray:
     config = Config()
     config.set_prog_file(path + ".json")
     config.set_params_file(path + ".pdiparams")

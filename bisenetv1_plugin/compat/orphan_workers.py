@@ -12,6 +12,7 @@ import functools
 import inspect
 import os
 import textwrap
+from typing import Any
 
 from paddle.io.dataloader import dataloader_iter
 from paddle.io.multiprocess_utils import MP_STATUS_CHECK_INTERVAL, _cleanup_mmap
@@ -21,7 +22,7 @@ DEFECT = "The worker processes of Paddle's DataLoader never end when the process
 _QUEUE = "indices_queue"
 
 
-def needed():
+def needed() -> bool:
     """Whether the interval stands where `get` takes `block`."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(dataloader_iter._worker_loop)))
     return any(
@@ -35,12 +36,12 @@ def needed():
     )
 
 
-def apply():
+def apply() -> None:
     original = dataloader_iter._worker_loop
     signature = inspect.signature(original)
 
     @functools.wraps(original)
-    def _worker_loop(*args, **kwargs):
+    def _worker_loop(*args: Any, **kwargs: Any) -> None:
         arguments = signature.bind(*args, **kwargs)
         arguments.arguments[_QUEUE] = _Timed(arguments.arguments[_QUEUE])
         parent = os.getppid()
@@ -56,8 +57,8 @@ def apply():
 class _Timed:
     """A queue whose `get` returns to its caller every few seconds, with `queue.Empty`."""
 
-    def __init__(self, queue):
+    def __init__(self, queue: Any) -> None:
         self._queue = queue
 
-    def get(self, _):
+    def get(self, _: object) -> Any:
         return self._queue.get(timeout=MP_STATUS_CHECK_INTERVAL)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from types import SimpleNamespace
+from dataclasses import dataclass
+from typing import Any, Callable, Dict
 
 from bisenetv1_plugin import files
 from bisenetv1_plugin.errors import InputError
@@ -20,28 +21,63 @@ NAME = "progress.json"
 BEST = {"best_model": ("model.pdparams", "mIoU"), "ema_best_model": ("ema_model.pdparams", "ema_mIoU")}
 
 _LARGEST = 1 << 16  # bytes; a training writes a few hundred
+_Kinds = Dict[str, Callable[[Any], bool]]  # by key, whether a value can be one of a training
 
 
-def iteration(folder):
+@dataclass
+class Progress:
+    """What a checkpoint says.
+
+    Attributes:
+        begun: when the training began, which tells it from others; in seconds, as time.time().
+        saved: when this was written.
+        seed: of the random numbers of data and network.
+        average: whether the average of --use_ema belongs to it.
+        mIoU, ema_mIoU: where it was evaluated.
+        stop_count: of evaluations since the best one.
+        loss_scaling: the state of Paddle's GradScaler, under mixed precision.
+    """
+
+    begun: float
+    saved: float
+    seed: int
+    average: bool
+    mIoU: float | None
+    ema_mIoU: float | None
+    stop_count: int
+    loss_scaling: dict[str, Any] | None
+
+
+@dataclass
+class BestModel:
+    """What a folder best_model says: when its training began, the figure, and the iteration that has it."""
+
+    begun: float
+    mIoU: float
+    iteration: int
+
+
+def iteration(folder: str) -> int | None:
     """N of a folder iter_N, from which upstream takes it as well; None of any other."""
     number = os.path.basename(os.path.normpath(folder)).rpartition("_")[2]
     return int(number) if re.fullmatch("[0-9]{1,18}", number) else None
 
 
-def read(checkpoint):
-    """The progress of a checkpoint, see `_CHECKPOINT`; None if it has none.
+def read(checkpoint: str) -> Progress | None:
+    """The progress of a checkpoint; None if it has none.
 
     Raises:
         InputError: no training writes what is there.
     """
-    return _read(checkpoint, _CHECKPOINT)
+    values = _read(checkpoint, _CHECKPOINT)
+    return Progress(**values) if values else None
 
 
-def best(save_dir, checkpoint, kind="best_model"):
+def best(save_dir: str, checkpoint: str, kind: str = "best_model") -> BestModel | None:
     """The best model of the training that goes on from a checkpoint.
 
     Returns:
-        a record as in `_BEST`; None if there is none in `save_dir`.
+        None if there is none in `save_dir`.
 
     Raises:
         InputError: no training writes what is there.
@@ -50,37 +86,38 @@ def best(save_dir, checkpoint, kind="best_model"):
     weights, figure = BEST[kind]
     if progress is None:
         return None
-    found = _read(folder, _BEST) if os.path.isfile(os.path.join(folder, weights)) else None
-    if found is not None and found.begun != progress.begun:  # another training's
-        found = None
+    values = _read(folder, _BEST) if os.path.isfile(os.path.join(folder, weights)) else None
+    found = BestModel(**values) if values and values["begun"] == progress.begun else None  # else another training's
     # The checkpoint itself, where the training was killed before it had also written it as the best model.
-    own = getattr(progress, figure)
+    own: float | None = getattr(progress, figure)
+    number = iteration(checkpoint)
     parent = os.path.dirname(os.path.realpath(checkpoint))
-    if own is not None and parent == os.path.realpath(save_dir) and (found is None or own > found.mIoU):
-        found = SimpleNamespace(begun=progress.begun, mIoU=own, iteration=iteration(checkpoint))
-    return found
+    if own is None or number is None or parent != os.path.realpath(save_dir) or (found and own <= found.mIoU):
+        return found
+    return BestModel(progress.begun, own, number)
 
 
-def checkpoints(save_dir, begun):
+def checkpoints(save_dir: str, begun: float) -> list[str]:
     """The names of one training's checkpoints in a folder, the earlier first."""
-    found = []
+    found = {}
     for name in os.listdir(save_dir) if os.path.isdir(save_dir) else ():
-        if name.startswith("iter_") and iteration(name) is not None:
+        number = iteration(name) if name.startswith("iter_") else None
+        if number is not None:
             try:
                 progress = read(os.path.join(save_dir, name))
             except InputError:  # not one of ours
                 continue
             if progress and progress.begun == begun:
-                found.append(name)
-    return sorted(found, key=iteration)
+                found[name] = number
+    return sorted(found, key=found.__getitem__)
 
 
-def write(folder, **values):
+def write(folder: str, **values: object) -> None:
     """Write the progress of a checkpoint, or of a best model."""
     files.write(os.path.join(folder, NAME), json.dumps(values, indent=1).encode("ascii"))
 
 
-def _read(folder, kinds):
+def _read(folder: str, kinds: _Kinds) -> dict[str, Any] | None:
     path = os.path.join(folder, NAME)
     if not os.path.isfile(path):
         return None
@@ -97,26 +134,26 @@ def _read(folder, kinds):
             raise InputError(
                 f"{path}: {key} cannot be {str(values.get(key))[:80]!r}: take another checkpoint, or remove this file."
             )
-    return SimpleNamespace(**{key: values.get(key) for key in kinds})
+    return {key: values.get(key) for key in kinds}
 
 
-def _is_number(value):
+def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and -1e18 < value < 1e18
 
 
-def _is_count(value):
+def _is_count(value: Any) -> bool:
     return type(value) is int and 0 <= value < 1 << 32
 
 
-def _is_share(value):
+def _is_share(value: Any) -> bool:
     return _is_number(value) and 0 <= value <= 1
 
 
-def _is_share_or_none(value):
+def _is_share_or_none(value: Any) -> bool:
     return value is None or _is_share(value)
 
 
-def _is_scaling(value):
+def _is_scaling(value: Any) -> bool:
     """The state of Paddle's GradScaler, whose scale is a list of one number; None without mixed precision."""
     if value is None:
         return True
@@ -131,14 +168,14 @@ _SCALING = {
     *("scale", "incr_ratio", "decr_ratio", "incr_every_n_steps", "decr_every_n_nan_or_inf", "incr_count", "decr_count"),
     "use_dynamic_loss_scaling",
 }
-_CHECKPOINT = {
-    "begun": _is_number,  # when the training began, which tells it from others; in seconds, as time.time()
-    "saved": _is_number,  # when this was written
-    "seed": _is_count,  # of the random numbers of data and network
-    "average": lambda value: isinstance(value, bool),  # whether the average of --use_ema belongs to it
-    "mIoU": _is_share_or_none,  # where it was evaluated
+_CHECKPOINT: _Kinds = {
+    "begun": _is_number,
+    "saved": _is_number,
+    "seed": _is_count,
+    "average": lambda value: isinstance(value, bool),
+    "mIoU": _is_share_or_none,
     "ema_mIoU": _is_share_or_none,
-    "stop_count": _is_count,  # of evaluations since the best one
+    "stop_count": _is_count,
     "loss_scaling": _is_scaling,
 }
-_BEST = {"begun": _is_number, "mIoU": _is_share, "iteration": _is_count}
+_BEST: _Kinds = {"begun": _is_number, "mIoU": _is_share, "iteration": _is_count}

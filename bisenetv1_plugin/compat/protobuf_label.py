@@ -14,7 +14,7 @@ DEFECT = (
 _FieldDescriptor = type(descriptor_pb2.FileDescriptorProto.DESCRIPTOR.fields[0])
 
 
-def needed():
+def needed() -> bool:
     if hasattr(_FieldDescriptor, "label"):
         return False
     from paddle.distributed.fleet.base.distributed_strategy import get_msg_dict
@@ -26,12 +26,12 @@ def needed():
     return False
 
 
-def apply():
+def apply() -> None:
     # Nothing to log: an attribute is back that nobody but its readers sees.
     _FieldDescriptor.label = property(_label)
 
 
-def _label(field):
+def _label(field: FieldDescriptor) -> int:
     if field.is_repeated:
         return FieldDescriptor.LABEL_REPEATED
     return FieldDescriptor.LABEL_REQUIRED if field.is_required else FieldDescriptor.LABEL_OPTIONAL

@@ -22,6 +22,8 @@ import signal
 import textwrap
 import weakref
 from collections import Counter
+from types import FrameType
+from typing import Any, Callable, Dict, Iterable, Sequence, Tuple
 
 import numpy as np
 from paddle.io.dataloader import dataloader_iter, fetcher
@@ -41,40 +43,42 @@ _THREAD_ENDS = 10  # seconds in which the reading thread, whose queue is dead al
 _WORKERS_END = 3  # seconds in which the workers have to end by themselves
 _BUS_ERROR = "Bus error"
 
-_WITH_WORKERS = weakref.WeakSet()
+_WITH_WORKERS: weakref.WeakSet[Any] = weakref.WeakSet()
+Shapes = Dict[Any, Tuple[int, ...]]  # by key or place in a sample
 
 
-def needed():
+def needed() -> bool:
     """Whether the reading thread fetches its samples where nothing catches what they raise."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(_SINGLE._thread_loop)))
     return not any(_fetches(node) and _catches_everything(node) for node in ast.walk(tree) if isinstance(node, ast.Try))
 
 
-def apply():
-    fetcher._MapDatasetFetcher.fetch = _explaining(fetcher._MapDatasetFetcher.fetch)
+def apply() -> None:
+    fetcher._MapDatasetFetcher.fetch = _explaining(fetcher._MapDatasetFetcher.fetch)  # type: ignore[method-assign]
+    kind: Any
     for kind in (_SINGLE, _MULTIPLE):
         kind._thread_loop = _ending(kind._thread_loop)
         kind.__next__ = _raising(kind.__next__)
-    _MULTIPLE._init_workers = _remembering(_MULTIPLE._init_workers)
+    _MULTIPLE._init_workers = _remembering(_MULTIPLE._init_workers)  # type: ignore[method-assign]
     atexit.register(_end_all_workers)
     dataloader_iter._set_SIGCHLD_handler = _explaining_deaths(dataloader_iter._set_SIGCHLD_handler)
 
 
-def _fetches(statement):
+def _fetches(statement: ast.AST) -> bool:
     return any(isinstance(node, ast.Attribute) and node.attr == "fetch" for node in ast.walk(statement))
 
 
-def _catches_everything(statement):
+def _catches_everything(statement: ast.Try) -> bool:
     caught = [handler.type for handler in statement.handlers]
     names = {node.id for kind in caught if kind for node in ast.walk(kind) if isinstance(node, ast.Name)}
     return None in caught or bool(names & _EVERYTHING)
 
 
-def _explaining(original):
+def _explaining(original: Callable[..., Any]) -> Callable[..., Any]:
     """`fetch`, in the thread or in a worker process: what it raises says which sample it was."""
 
     @functools.wraps(original)
-    def fetch(self, batch_indices, *arguments, **keywords):
+    def fetch(self: Any, batch_indices: Any, *arguments: Any, **keywords: Any) -> Any:
         try:
             return original(self, batch_indices, *arguments, **keywords)
         except StopIteration:  # which Paddle takes for the end of the data
@@ -86,11 +90,11 @@ def _explaining(original):
     return fetch
 
 
-def _ending(original):
+def _ending(original: Callable[..., Any]) -> Callable[..., None]:
     """The reading thread: at its end by an exception, it keeps that and wakes who waits for it."""
 
     @functools.wraps(original)
-    def _thread_loop(self, *arguments, **keywords):
+    def _thread_loop(self: Any, *arguments: Any, **keywords: Any) -> None:
         try:
             original(self, *arguments, **keywords)
         except BaseException as error:  # noqa: BLE001 - whatever it was, somebody waits
@@ -100,11 +104,11 @@ def _ending(original):
     return _thread_loop
 
 
-def _raising(original):
+def _raising(original: Callable[..., Any]) -> Callable[..., Any]:
     """The next batch; where there is none because the reading thread failed, the reason."""
 
     @functools.wraps(original)
-    def __next__(self):
+    def __next__(self: Any) -> Any:
         try:
             return original(self)
         except StopIteration:
@@ -122,28 +126,28 @@ def _raising(original):
     return __next__
 
 
-def _remembering(original):
+def _remembering(original: Callable[..., Any]) -> Callable[..., None]:
     @functools.wraps(original)
-    def _init_workers(self):
+    def _init_workers(self: Any) -> None:
         original(self)
         _WITH_WORKERS.add(self)
 
     return _init_workers
 
 
-def _end_all_workers():
+def _end_all_workers() -> None:
     for iterator in list(_WITH_WORKERS):
         _end_workers(iterator)
 
 
-def _end_workers(iterator):
+def _end_workers(iterator: Any) -> None:
     """No worker process stays, nor anything to do when Python ends."""
     iterator._try_shutdown_all(_WORKERS_END)
     for worker in iterator._workers:
         worker.kill()
 
 
-def _reason(iterator):
+def _reason(iterator: Any) -> str | None:
     """Why a reading thread has failed, a sentence; None if it did not."""
     failure = getattr(iterator, "_failure", None)
     if failure is not None:
@@ -157,18 +161,18 @@ def _reason(iterator):
     return None
 
 
-def _explaining_deaths(original):
+def _explaining_deaths(original: Callable[..., Any]) -> Callable[[], None]:
     """Paddle's handler of SIGCHLD, which raises in whatever the training does when a worker process dies."""
 
     @functools.wraps(original)
-    def set_handler():
+    def set_handler() -> None:
         before = signal.getsignal(signal.SIGCHLD)
         original()
         handler = signal.getsignal(signal.SIGCHLD)
-        if handler is before:  # Paddle sets it once
+        if handler is before or not callable(handler):  # Paddle sets it once
             return
 
-        def handle(signum, frame):
+        def handle(signum: int, frame: FrameType | None) -> None:
             try:
                 handler(signum, frame)
             except SystemError as error:
@@ -180,7 +184,7 @@ def _explaining_deaths(original):
     return set_handler
 
 
-def _death(killed_by):
+def _death(killed_by: str | None) -> str:
     """What a worker process died of; `killed_by` is the signal in words, None if it ended by itself."""
     if killed_by is None:
         return "a process that reads the data has ended; what it printed above says why."
@@ -195,7 +199,7 @@ def _death(killed_by):
     )
 
 
-def explanation(dataset, indices, error):
+def explanation(dataset: Any, indices: Sequence[int], error: Exception) -> str:
     """Why a batch could not be had: a sentence that names the samples to blame.
 
     Args:
@@ -225,7 +229,7 @@ def explanation(dataset, indices, error):
     )
 
 
-def name_of(dataset, index):
+def name_of(dataset: Any, index: int) -> str:
     """A sample in words: its files, where the dataset has a `file_list`, as PaddleSeg's have; else its index."""
     try:
         files = dataset.file_list[index]
@@ -235,18 +239,18 @@ def name_of(dataset, index):
     return " with label ".join(files[:2]) or f"sample {index}"
 
 
-def _shapes(sample):
+def _shapes(sample: Any) -> Shapes:
     """The shape of every array in a sample, by its key or place."""
     if isinstance(sample, dict):
-        items = sample.items()
+        items: Iterable[tuple[Any, Any]] = sample.items()
     else:
         items = enumerate(sample if isinstance(sample, (list, tuple)) else [sample])
     return {key: tuple(np.shape(value)) for key, value in items if hasattr(value, "shape")}
 
 
-def _odd_shapes(shapes):
+def _odd_shapes(shapes: dict[int, Shapes]) -> dict[int, str]:
     """What is odd about the samples whose shapes are not the most frequent ones, by index, in words."""
-    odd = {}
+    odd: dict[int, str] = {}
     for key in {key: None for of_sample in shapes.values() for key in of_sample}:
         usual = Counter(of_sample.get(key) for of_sample in shapes.values()).most_common(1)[0][0]
         for index, of_sample in shapes.items():
@@ -256,11 +260,11 @@ def _odd_shapes(shapes):
     return odd
 
 
-def _times(shape):
+def _times(shape: tuple[int, ...] | None) -> str:
     return "none" if shape is None else "x".join(map(str, shape)) or "()"
 
 
-def _short(error):
+def _short(error: BaseException) -> str:
     """An exception on one line."""
     message = " ".join(str(error).split())
     return f"{type(error).__name__}: {message}" if message else type(error).__name__

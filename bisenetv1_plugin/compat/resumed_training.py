@@ -19,6 +19,7 @@ import shutil
 import time
 import types
 from contextlib import ExitStack, contextmanager, suppress
+from typing import Any, Callable, Iterable, Iterator
 
 import numpy as np
 import paddle
@@ -41,18 +42,18 @@ _VARIABLES = {  # of `train`: figure and iteration
 _USED = {"paddle", "save", "DistributedBatchSampler", "evaluate", "init_ema_params", "train_profiler", "shutil"}
 
 
-def needed():
+def needed() -> bool:
     """As long as `train` keeps the figure of its best model in a variable."""
     variables = set(core_train.function().__code__.co_varnames)
     return core_train.names() >= _USED and variables >= {"best_mean_iou", "best_model_iter", "save_models"}
 
 
-def apply():
+def apply() -> None:
     original = paddleseg.core.train
     signature = inspect.signature(original)
 
     @functools.wraps(original)
-    def train(*args, **kwargs):
+    def train(*args: Any, **kwargs: Any) -> None:
         call = signature.bind(*args, **kwargs)
         call.apply_defaults()
         arguments = call.arguments
@@ -70,7 +71,9 @@ def apply():
 class _Training:
     """One call of `train`: with what it begins, and what it notes for the next one."""
 
-    def __init__(self, save_dir, checkpoint, val_dataset, use_ema, keep_checkpoint_max):
+    def __init__(
+        self, save_dir: str, checkpoint: str | None, val_dataset: object, use_ema: bool, keep_checkpoint_max: int
+    ) -> None:
         self._save_dir, self._checkpoint, self._evaluates = save_dir, checkpoint, val_dataset is not None
         self._use_ema, self._keep_checkpoint_max = use_ema, keep_checkpoint_max
         self._rank = paddle.distributed.ParallelEnv().local_rank
@@ -79,9 +82,10 @@ class _Training:
         self._begun = before.begun if before else time.time()
         self.seed = before.seed if before else int(np.random.randint(1 << 31))
         self._stop_count = before.stop_count if before else 0
-        self._best = {}
-        self._figures = {}  # of the evaluations since the last checkpoint
-        self._average = self._scaler = None
+        self._best: dict[str, float] = {}
+        self._figures: dict[str, float | None] = {}  # of the evaluations since the last checkpoint
+        self._average: paddle.nn.Layer | None = None
+        self._scaler: Any = None
         if checkpoint and before is None and os.path.isdir(checkpoint):
             logger.warning(
                 f"{checkpoint} has no {progress_file.NAME}, as those of PaddleSeg alone and of older versions: "
@@ -89,29 +93,29 @@ class _Training:
             )
 
     @contextmanager
-    def goes_on(self):
+    def goes_on(self) -> Iterator[None]:
         """Other objects stand under the names that `train` asks, as long as the block lasts."""
         module = core_train.module()
         paddle_, evaluate = module.paddle, module.evaluate
         init_ema_params, add_profiler_step = module.init_ema_params, module.train_profiler.add_profiler_step
 
-        def evaluated(network, *args, **kwargs):
+        def evaluated(network: paddle.nn.Layer, *args: Any, **kwargs: Any) -> Any:
             results = evaluate(network, *args, **kwargs)
             kind = "ema_best_model" if network is self._average else "best_model"
             self._figures[kind] = float(results[0]) if math.isfinite(results[0]) else None
             return results
 
-        def average(network, *args, **kwargs):
+        def average(network: paddle.nn.Layer, *args: Any, **kwargs: Any) -> None:
             init_ema_params(network, *args, **kwargs)
             self._average = network
-            self._restore_average()
+            self._restore_average(network)
 
-        def stepped(*args, **kwargs):
+        def stepped(*args: Any, **kwargs: Any) -> None:
             add_profiler_step(*args, **kwargs)
             self._iteration += 1
             self._seed_network()
 
-        def scaler(*args, **kwargs):
+        def scaler(*args: Any, **kwargs: Any) -> Any:
             self._scaler = paddle_.amp.GradScaler(*args, **kwargs)
             if self._before and self._before.loss_scaling:
                 self._scaler.load_state_dict(self._before.loss_scaling)
@@ -138,12 +142,12 @@ class _Training:
                 stack.enter_context(_beginning_with(self._first_statements()))
             yield
 
-    def _first_statements(self):
+    def _first_statements(self) -> list[str]:
         """Python for what `train` knew when it was stopped."""
         lines = [f"stop_count = {self._stop_count}"]
         for kind, variables in _VARIABLES.items():
-            best = progress_file.best(self._save_dir, self._checkpoint, kind)
-            if best is None:
+            best = self._checkpoint and progress_file.best(self._save_dir, self._checkpoint, kind)
+            if not best:
                 continue
             if best.iteration == self._iteration and self._evaluates:
                 self._keep_checkpoint_as(kind, best)
@@ -151,40 +155,40 @@ class _Training:
             lines += [f"{variables[0]} = {best.mIoU!r}", f"{variables[1]} = {best.iteration}"]
         return [*lines, f"save_models.extend({self._checkpoints()!r})"]
 
-    def _checkpoints(self):
+    def _checkpoints(self) -> list[str]:
         """The training's checkpoints that still count as such to keep."""
         names = progress_file.checkpoints(self._save_dir, self._begun)
-        names = [name for name in names if progress_file.iteration(name) <= self._iteration]
+        names = [name for name in names if (progress_file.iteration(name) or 0) <= self._iteration]
         found = [os.path.join(self._save_dir, name) for name in names]
         kept = self._keep_checkpoint_max
         if 0 < kept == len(found) - 1:  # killed before it had removed the oldest; more were kept on purpose
             _remove_checkpoint(found[0])
         return found[-kept:] if kept > 0 else found
 
-    def _keep_checkpoint_as(self, kind, best):
+    def _keep_checkpoint_as(self, kind: str, best: progress_file.BestModel) -> None:
         """The checkpoint is the best model: make sure that it is there, as a kill may have left it out."""
         name = progress_file.BEST[kind][0]
-        source, folder = os.path.join(self._checkpoint, name), os.path.join(self._save_dir, kind)
+        source, folder = os.path.join(self._checkpoint or "", name), os.path.join(self._save_dir, kind)
         if os.path.isfile(source):
             with files.whole_file(os.path.join(folder, name)) as beside:
                 shutil.copyfile(source, beside)
             progress_file.write(folder, **vars(best))
 
-    def _restore_average(self):
+    def _restore_average(self, network: paddle.nn.Layer) -> None:
         path = os.path.join(self._checkpoint or "", progress_file.BEST["ema_best_model"][0])
         if self._checkpoint and os.path.isfile(path):
-            self._average.set_state_dict(paddle.load(path))
+            network.set_state_dict(paddle.load(path))
         elif self._checkpoint:
             logger.warning(f"The average of --use_ema begins at {self._checkpoint}, which has none.")
 
-    def _seed_network(self):
+    def _seed_network(self) -> None:
         paddle.seed(int(_words(self.seed, self._iteration, self._rank)[0]))
 
-    def _noting(self, save):
+    def _noting(self, save: Callable[..., Any]) -> Callable[..., None]:
         """`save`, which notes the progress beside the weights."""
 
         @functools.wraps(save)
-        def noting(obj, path, *args, **kwargs):
+        def noting(obj: object, path: str, *args: Any, **kwargs: Any) -> None:
             folder, name = os.path.split(path)
             kind = os.path.basename(folder)
             if name == progress_file.BEST.get(kind, [None])[0]:
@@ -198,7 +202,7 @@ class _Training:
 
         return noting
 
-    def _note(self, folder):
+    def _note(self, folder: str) -> None:
         figures, self._figures = self._figures, {}
         for kind, figure in figures.items():
             before = self._best.get(kind, -1.0)
@@ -208,7 +212,7 @@ class _Training:
                 self._stop_count = self._stop_count + 1 if figure < before else 0
         # Of another training, which this one goes over: its other files would complete the new weights.
         _remove(folder, ["model.pdopt", "ema_model.pdparams", "model.pdstates", "ema_model.pdstates"])
-        scaling = self._scaler.state_dict() if self._scaler else {}
+        scaling: dict[str, Any] = self._scaler.state_dict() if self._scaler else {}
         progress_file.write(
             folder,
             begun=self._begun,
@@ -222,7 +226,7 @@ class _Training:
         )
 
 
-def _remove_checkpoint(folder):
+def _remove_checkpoint(folder: str) -> None:
     """Whose progress goes last: what a kill leaves of the folder still says whose it is, and that it is not whole."""
     if not os.path.isdir(folder):  # the user was faster
         return
@@ -232,20 +236,22 @@ def _remove_checkpoint(folder):
     shutil.rmtree(folder)
 
 
-def _remove(folder, names):
+def _remove(folder: str, names: Iterable[str]) -> None:
     for name in names:
         with suppress(FileNotFoundError):
             os.unlink(os.path.join(folder, name))
 
 
 @contextmanager
-def _beginning_with(statements):
+def _beginning_with(statements: Iterable[str]) -> Iterator[None]:
     """PaddleSeg's `train` with these statements before its loop, as long as the block lasts."""
     function = core_train.function()
     code = function.__code__
     lines, first = inspect.getsourcelines(function)
     tree = ast.increment_lineno(ast.parse("".join(lines)), first - 1)
-    body = tree.body[0].body
+    (definition,) = tree.body
+    assert isinstance(definition, ast.FunctionDef)
+    body = definition.body
     loop = next(number for number, statement in enumerate(body) if isinstance(statement, ast.While))
     added = ast.parse("\n".join(statements)).body
     for statement in added:
@@ -267,17 +273,19 @@ def _beginning_with(statements):
 class _Index(int):
     """An index of a dataset that also says in which epoch it is read."""
 
+    epoch: int
+
 
 class _Sampler(paddle.io.DistributedBatchSampler):
     """Begins after so many batches: nothing of them is read."""
 
-    def __init__(self, *args, done, **kwargs):
+    def __init__(self, *args: Any, done: int, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._skipped = 0
         if len(self):
             self.epoch, self._skipped = divmod(done, len(self))
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[list[_Index]]:  # type: ignore[override]
         skipped, self._skipped, epoch = self._skipped, 0, self.epoch
         for number, batch in enumerate(super().__iter__()):
             if number >= skipped:
@@ -290,24 +298,24 @@ class _Sampler(paddle.io.DistributedBatchSampler):
 class _Seeded(paddle.io.Dataset):
     """A dataset whose random transforms draw from the seed, the epoch and the index."""
 
-    def __init__(self, dataset, seed):
+    def __init__(self, dataset: Any, seed: int) -> None:
         self._dataset, self._seed = dataset, seed
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: _Index) -> Any:  # type: ignore[override]
         python, numpy = _words(self._seed, index.epoch, int(index))
         random.seed(int(python))
         np.random.seed(numpy)
         return self._dataset[int(index)]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._dataset)
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         if name == "_dataset":  # not there yet, while it is unpickled
             raise AttributeError(name)
         return getattr(self._dataset, name)
 
 
-def _words(*numbers):
+def _words(*numbers: int) -> np.ndarray:
     """Two random numbers of 32 bits that belong to these."""
     return np.random.SeedSequence(numbers).generate_state(2)

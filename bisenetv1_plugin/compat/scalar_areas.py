@@ -13,16 +13,18 @@ DEFECT = (
 )
 
 
-def needed():
+def needed() -> bool:
     names = metrics.calculate_area.__code__.co_names
     return "concat" in names and "stack" not in names
 
 
-def apply():
+def apply() -> None:
     metrics.calculate_area = functools.wraps(metrics.calculate_area)(calculate_area)
 
 
-def calculate_area(pred, label, num_classes, ignore_index=255):
+def calculate_area(
+    pred: paddle.Tensor, label: paddle.Tensor, num_classes: int, ignore_index: int = 255
+) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
     """Pixels of each class in the intersection, the prediction and the label.
 
     Args:
@@ -44,7 +46,7 @@ def calculate_area(pred, label, num_classes, ignore_index=255):
         raise ValueError(f"The prediction {pred.shape} and the label {label.shape} must have the same shape.")
     counted = label != ignore_index
 
-    def areas(masks):
+    def areas(masks: list[paddle.Tensor]) -> paddle.Tensor:
         return paddle.stack([mask.astype("int64").sum() for mask in masks])
 
     predicted = [(pred == i) & counted for i in range(num_classes)]
@@ -53,5 +55,5 @@ def calculate_area(pred, label, num_classes, ignore_index=255):
 
 
 @functools.lru_cache(maxsize=None)
-def _log_once():
+def _log_once() -> None:
     logger.info("bisenetv1-plugin corrects calculate_area of this PaddleSeg: it concatenates 0-D tensors.")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+from typing import Any
 
 import paddle
 import paddleseg.core
@@ -28,17 +29,17 @@ DEFECT = (
 _BATCH_NORMS = (nn.BatchNorm, nn.BatchNorm1D, nn.BatchNorm2D, nn.SyncBatchNorm)
 
 
-def needed():
+def needed() -> bool:
     """As long as `train` omits a last batch that is not full: with it there would be something to train on."""
     return "DistributedBatchSampler" in core_train.names()
 
 
-def apply():
+def apply() -> None:
     original = paddleseg.core.train
     signature = inspect.signature(original)
 
     @functools.wraps(original)
-    def train(*args, **kwargs):
+    def train(*args: Any, **kwargs: Any) -> None:
         call = signature.bind(*args, **kwargs)
         call.apply_defaults()
         given = call.arguments
@@ -50,7 +51,7 @@ def apply():
     core_train.replace(train)
 
 
-def check_images(images, batch_size):
+def check_images(images: int, batch_size: int) -> None:
     """
     Raises:
         InputError: they are fewer than one step takes, of all processes.
@@ -69,7 +70,7 @@ def check_images(images, batch_size):
     )
 
 
-def check_batch_norms(model, batch_size, checkpoint=None):
+def check_batch_norms(model: nn.Layer, batch_size: int, checkpoint: str | None = None) -> None:
     """Warn of BatchNorms over one value; where they have statistics already, refuse.
 
     Args:
@@ -101,7 +102,7 @@ def check_batch_norms(model, batch_size, checkpoint=None):
     )
 
 
-def over_pooled(model):
+def over_pooled(model: nn.Layer) -> list[tuple[str, nn.Layer]]:
     """The BatchNorms behind a global average inside a `Sequential`, by name."""
     found = {}
     for prefix, sequence in model.named_sublayers():
@@ -116,6 +117,6 @@ def over_pooled(model):
     return list(found.items())
 
 
-def _has_statistics(state, name):
+def _has_statistics(state: dict[str, paddle.Tensor], name: str) -> bool:
     mean, variance = state.get(f"{name}._mean"), state.get(f"{name}._variance")
     return mean is not None and variance is not None and bool((mean != 0).any() or (variance != 1).any())

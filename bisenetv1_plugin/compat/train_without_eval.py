@@ -6,6 +6,8 @@ import ast
 import functools
 import inspect
 import sys
+from types import FunctionType
+from typing import Any
 
 import paddleseg.core
 from paddleseg.utils import logger
@@ -18,31 +20,37 @@ DEFECT = (
 _SET_BY_EVALUATION = "mean_iou = acc = ema_mean_iou = ema_acc = None"
 
 
-def needed():
-    return "states_dict" in paddleseg.core.train.__code__.co_varnames and _reads_mean_iou(_tree().body[0].body)
+def needed() -> bool:
+    return "states_dict" in paddleseg.core.train.__code__.co_varnames and _reads_mean_iou(_definition(_tree()).body)
 
 
-def apply():
+def apply() -> None:
     """Put a `train` in place that has these variables set, for the calls that evaluate nothing."""
     original = paddleseg.core.train
     without_eval = _with_variables_set(original)
 
     @functools.wraps(original)
-    def train(*args, **kwargs):
+    def train(*args: Any, **kwargs: Any) -> None:
         if inspect.signature(original).bind(*args, **kwargs).arguments.get("val_dataset") is not None:
             return original(*args, **kwargs)
         logger.info("bisenetv1-plugin corrects train() of this PaddleSeg, which fails without an evaluation.")
         return without_eval(*args, **kwargs)
 
-    paddleseg.core.train = sys.modules[original.__module__].train = train
+    paddleseg.core.train = vars(sys.modules[original.__module__])["train"] = train
 
 
-def _tree():
+def _tree() -> ast.Module:
     source, first_line = inspect.getsourcelines(paddleseg.core.train)
     return ast.increment_lineno(ast.parse("".join(source)), first_line - 1)
 
 
-def _reads_mean_iou(statements):
+def _definition(tree: ast.Module) -> ast.FunctionDef:
+    (definition,) = tree.body
+    assert isinstance(definition, ast.FunctionDef)
+    return definition
+
+
+def _reads_mean_iou(statements: list[ast.stmt]) -> bool:
     """Whether `states_dict = {... mean_iou ...}` stands where no `if val_dataset` guards it."""
     for statement in statements:
         names = {node.id for node in ast.walk(getattr(statement, "test", statement)) if isinstance(node, ast.Name)}
@@ -54,9 +62,9 @@ def _reads_mean_iou(statements):
     return False
 
 
-def _with_variables_set(function):
+def _with_variables_set(function: FunctionType) -> FunctionType:
     tree = _tree()
-    tree.body[0].body[:0] = ast.parse(_SET_BY_EVALUATION).body
-    namespace = {}
-    exec(compile(tree, inspect.getsourcefile(function), "exec"), function.__globals__, namespace)
+    _definition(tree).body[:0] = ast.parse(_SET_BY_EVALUATION).body
+    namespace: dict[str, Any] = {}
+    exec(compile(tree, function.__code__.co_filename, "exec"), function.__globals__, namespace)
     return namespace[function.__name__]

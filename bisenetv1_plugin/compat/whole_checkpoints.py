@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+from typing import Any, Callable
 
 from bisenetv1_plugin.compat import core_train
 from bisenetv1_plugin.files import whole_file
@@ -19,19 +20,20 @@ DEFECT = (
 )
 
 
-def needed():
+def needed() -> bool:
     return {"paddle", "save"} <= core_train.names()
 
 
-def apply():
+def apply() -> None:
     # Nothing to log: the files are the same.
     module = core_train.module()
-    module.paddle = core_train.Other(module.paddle, save=_whole(module.paddle.save))
+    paddle = vars(module)["paddle"]
+    vars(module)["paddle"] = core_train.Other(paddle, save=_whole(paddle.save))
 
 
-def _whole(save):
+def _whole(save: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(save)
-    def whole_save(obj, path, *args, **kwargs):
+    def whole_save(obj: object, path: Any, *args: Any, **kwargs: Any) -> Any:
         if not isinstance(path, (str, os.PathLike)):  # a buffer in memory
             return save(obj, path, *args, **kwargs)
         with whole_file(path) as beside:

@@ -10,16 +10,16 @@ DEFECT = (
 )
 
 
-def needed():
+def needed() -> bool:
     return "zlib" not in sys.builtin_module_names and "zlib" not in sys.modules and _paddle_major() == "2"
 
 
-def apply():
+def apply() -> None:
     # Nothing to log: the order of two imports changes for nobody but the process that would have crashed.
     import zlib  # noqa: F401
 
 
-def _paddle_major():
+def _paddle_major() -> str | None:
     from importlib.metadata import (
         PackageNotFoundError,
         version,

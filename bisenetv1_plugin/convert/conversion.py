@@ -169,7 +169,7 @@ def _names(
     """Our name -> the family's name and the shape, for every tensor of the network (or of the backbone alone)."""
     layer = manager.BACKBONES.components_dict[backbone]()
     prefix = "backbone."
-    if variant:
+    if variant and num_classes:
         layer, prefix = BiSeNetV1(num_classes, layer, variant=variant), ""
     return {
         name: (family.their_name(prefix + name, backbone), tuple(value.shape))

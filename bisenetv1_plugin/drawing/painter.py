@@ -6,14 +6,16 @@ import functools
 import os
 import struct
 import zlib
-from typing import Any, Sequence
+from typing import Any, Sequence, Tuple
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+RGB = Tuple[int, int, int]
 
-def voc_colors(count: int = 256) -> list[tuple[int, int, int]]:
+
+def voc_colors(count: int = 256) -> list[RGB]:
     """The colours that VOC's palette gives to its numbers: the bits of the number, dealt to red, green and blue."""
     colors = []
     for number in range(count):

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import glob
 import os
+from typing import TYPE_CHECKING, Sequence
 
-from bisenetv1_plugin.drawing.painter import palette
+import numpy as np
+
+from bisenetv1_plugin.drawing.painter import RGB, palette
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.files import check_outputs, made_by, whole_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MADE_BY = "figure"  # see `whole_file`
 
 
-def sheet(path, rows, titles, legend=()):
+def sheet(
+    path: str, rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str], legend: Sequence[tuple[str, RGB]] = ()
+) -> str:
     """Write rows of RGB pictures under column titles as one PNG, `legend` a list of (name, RGB); returns the path."""
     import matplotlib
 
@@ -29,7 +37,9 @@ def sheet(path, rows, titles, legend=()):
             axis.set_axis_off()
     for axis, title in zip(axes[0], titles):
         axis.set_title(title, fontsize=10)
-    handles = [patches.Patch(color=[channel / 255 for channel in color], label=name) for name, color in legend]
+    handles = [
+        patches.Patch(color=(color[0] / 255, color[1] / 255, color[2] / 255), label=name) for name, color in legend
+    ]
     longest = max((len(name) for name, _ in legend), default=0)
     ncols = max(1, min(8, int(72 * size[0] / (6 * longest + 40))))  # in points: a letter, and a patch with its margins
     figure.legend(handles=handles, loc="outside lower center", ncols=ncols, fontsize=9, frameon=False)
@@ -37,7 +47,7 @@ def sheet(path, rows, titles, legend=()):
     return path
 
 
-def draw_curves(save_dir):
+def draw_curves(save_dir: str) -> str:
     """Write `curves.png` into `save_dir`; returns its path.
 
     Raises:
@@ -68,7 +78,7 @@ def draw_curves(save_dir):
     return path
 
 
-def _save(figure, path, dpi):
+def _save(figure: Figure, path: str, dpi: int) -> None:
     from matplotlib import pyplot as plt
 
     try:
@@ -79,7 +89,7 @@ def _save(figure, path, dpi):
         plt.close(figure)
 
 
-def read_curve(save_dir, tag):
+def read_curve(save_dir: str, tag: str) -> list[tuple[int, float]]:
     """The points (iteration, value) of a VisualDL tag, over all the records of the folder, sorted.
 
     Raises:
@@ -90,7 +100,7 @@ def read_curve(save_dir, tag):
     records = sorted(glob.glob(os.path.join(glob.escape(save_dir), "vdlrecords.*.log")))
     if not records:
         raise InputError(f"{save_dir} holds no VisualDL record: train with --use_vdl.")
-    points = {}
+    points: dict[int, float] = {}
     for record in records:  # a resumed training writes a record of its own; the later one counts
         reader = LogReader(file_path=record)
         if tag in reader.get_tags().get("scalar", []):
@@ -98,7 +108,7 @@ def read_curve(save_dir, tag):
     return sorted(points.items())
 
 
-def bars(path, values, label):
+def bars(path: str, values: Sequence[tuple[str, float]], label: str) -> str:
     """Write a PNG of horizontal bars, `values` a list of (name, number), the first on top; returns the path."""
     import matplotlib
 
@@ -116,7 +126,12 @@ def bars(path, values, label):
     return path
 
 
-def labelled(path, pairs, names, colors=()):
+def labelled(
+    path: str,
+    pairs: Sequence[tuple[str | os.PathLike[str], str | os.PathLike[str]]],
+    names: Sequence[str],
+    colors: Sequence[RGB] = (),
+) -> str:
     """Write images with their labels in the classes' colours, beside and over the image, as one PNG; returns the path.
 
     Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any, Sequence
 
 import numpy as np
 import paddle
@@ -61,14 +62,14 @@ class BiSeNetV1Loss(nn.Layer):
 
     def __init__(
         self,
-        thresh=0.7,
-        min_kept=1 / 16,
-        weight=None,
-        ignore_index=255,
-        resize_label=False,
-        min_kept_of="all",
-        average_over="kept",
-    ):
+        thresh: float = 0.7,
+        min_kept: float = 1 / 16,
+        weight: Sequence[float] | None = None,
+        ignore_index: int = 255,
+        resize_label: bool = False,
+        min_kept_of: str = "all",
+        average_over: str = "kept",
+    ) -> None:
         super().__init__()
         if not _is_number(thresh, 0, 1) or thresh == 0:
             raise ValueError(f"`thresh` is a probability in (0, 1], not {thresh!r}; 1 keeps every pixel.")
@@ -95,10 +96,10 @@ class BiSeNetV1Loss(nn.Layer):
         self.min_kept_of = min_kept_of
         self.average_over = average_over
         self._calls = 0
-        self._label_range = None
-        self._not_finite = None
+        self._label_range: paddle.Tensor | None = None
+        self._not_finite: paddle.Tensor | None = None
 
-    def forward(self, logit, label):
+    def forward(self, logit: paddle.Tensor, label: paddle.Tensor) -> paddle.Tensor:
         """
         Args:
             logit (Tensor): `[N, C, H, W]`, float16, bfloat16, float32 or float64.
@@ -135,11 +136,11 @@ class BiSeNetV1Loss(nn.Layer):
                 self._remember(loss.detach())
             return loss.reshape([1])
 
-    def calls_not_finite(self):
+    def calls_not_finite(self) -> int:
         """How many of the last calls, without a break, gave NaN or infinity. Reads from the device."""
         return 0 if self._not_finite is None else int(self._not_finite)
 
-    def _target(self, label, num_classes):
+    def _target(self, label: paddle.Tensor, num_classes: int) -> paddle.Tensor:
         """The classes, int32, and `_UNLABELLED` for pixels that do not count.
 
         Every map of the label's size counts: a bare number in a comparison would be made one, and what is ours is
@@ -156,7 +157,7 @@ class BiSeNetV1Loss(nn.Layer):
         valid = (labelled & (label >= least) & (label < end)).astype("int32")
         return label.multiply_(valid).add_(valid).subtract_(one)
 
-    def _hard(self, pixel_loss, valid):
+    def _hard(self, pixel_loss: paddle.Tensor, valid: paddle.Tensor) -> paddle.Tensor:
         """Which pixels are kept, bool `[N, H, W]`. `loss >= -log(t)` is `probability <= t`."""
         if isinstance(self.min_kept, int) and self.min_kept > valid.size:
             return valid
@@ -166,7 +167,7 @@ class BiSeNetV1Loss(nn.Layer):
         threshold = paddle.where(_total(valid) >= count, threshold, paddle.zeros_like(threshold))
         return valid & (pixel_loss >= threshold)
 
-    def _count(self, valid):
+    def _count(self, valid: paddle.Tensor) -> int | paddle.Tensor:
         """How many pixels are kept at least: a number, or of no dimension and on the device."""
         if isinstance(self.min_kept, int):
             return self.min_kept
@@ -174,12 +175,12 @@ class BiSeNetV1Loss(nn.Layer):
             return max(int(self.min_kept * valid.size), 1)
         return paddle.clip((_total(valid).astype("float64") * self.min_kept).astype("int64"), min=1)
 
-    def _remember(self, loss):
+    def _remember(self, loss: paddle.Tensor) -> None:
         """Count, on the device, the calls in a row whose loss is not finite."""
         before = paddle.zeros_like(loss) if self._not_finite is None else self._not_finite
         self._not_finite = paddle.where(paddle.isfinite(loss), paddle.zeros_like(before), before + 1)
 
-    def _check(self, label, num_classes):
+    def _check(self, label: paddle.Tensor, num_classes: int) -> None:
         """Name a wrong label value or a loss of NaN: kept on the device, and read every `_CHECK_EVERY` calls."""
         seen = paddle.stack([label.min(), label.max()])
         if self._label_range is not None:
@@ -190,7 +191,8 @@ class BiSeNetV1Loss(nn.Layer):
         self._calls += 1
         if self._calls % _CHECK_EVERY != 1:
             return
-        low, high = (int(value) for value in seen.tolist())
+        extremes: Any = seen.tolist()
+        low, high = map(int, extremes)
         if low < 0 or high >= num_classes:
             value = low if low < 0 else high
             raise InputError(
@@ -206,14 +208,14 @@ class BiSeNetV1Loss(nn.Layer):
             )
 
 
-def _largest(values, count, most):
+def _largest(values: paddle.Tensor, count: int | paddle.Tensor, most: float) -> paddle.Tensor:
     """The `count`-th largest of `values` (`[N, H, W]`, from 0 on), or `most` if that is less; of no dimension."""
     if paddle.in_dynamic_mode() and str(values.place) == "Place(cpu)":
         return _selected(values, count, most)
     return _enclosed(values, count, most)
 
 
-def _selected(values, count, most):
+def _selected(values: paddle.Tensor, count: int | paddle.Tensor, most: float) -> paddle.Tensor:
     """By selection, where there is no device to wait for."""
     found = values.numpy().ravel()
     place = found.size - int(count)
@@ -221,7 +223,7 @@ def _selected(values, count, most):
     return paddle.to_tensor(np.minimum(found[place], found.dtype.type(most)))
 
 
-def _enclosed(values, count, most):
+def _enclosed(values: paddle.Tensor, count: int | paddle.Tensor, most: float) -> paddle.Tensor:
     """Without sorting or reading from the device: the interval that holds it is halved until no float lies inside.
 
     Exact from 1e-5 on; below, to less than the tie's width.
@@ -235,24 +237,24 @@ def _enclosed(values, count, most):
     return paddle.where(reached, paddle.full([], most, values.dtype), low)
 
 
-def _is_number(value, least, most):
+def _is_number(value: Any, least: float, most: float) -> bool:
     try:
         return bool(least <= value <= most)  # NaN is not
     except (TypeError, ValueError):
         return False
 
 
-def _are_weights(weight):
+def _are_weights(weight: Any) -> bool:
     """Whether they are numbers from 0 on, which float32 can hold; a list, a tuple or an array of them."""
     if isinstance(weight, (str, bytes, dict)) or not hasattr(weight, "__len__"):
         return False
     return len(weight) > 0 and all(_is_number(value, 0, float(np.finfo("float32").max)) for value in weight)
 
 
-def _number(value):
+def _number(value: int) -> paddle.Tensor:
     return paddle.full([], value, "int32")
 
 
-def _total(ones):
+def _total(ones: paddle.Tensor) -> paddle.Tensor:
     """How many of `[N, H, W]`, bool, are true, int64; an image's are counted in float32, exact to 16 million."""
     return ones.astype("float32").sum(axis=[1, 2]).astype("int64").sum()

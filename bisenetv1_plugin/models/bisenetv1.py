@@ -7,6 +7,8 @@ The parameter names are those of PaddleSeg's `BiseNetV1`, so that its checkpoint
 
 from __future__ import annotations
 
+from typing import Callable
+
 import paddle
 import paddle.nn as nn
 import paddle.nn.functional as F
@@ -46,7 +48,14 @@ class BiSeNetV1(nn.Layer):
             the call, an `InputError`: the image has another number of channels.
     """
 
-    def __init__(self, num_classes, backbone, variant="torchseg", in_channels=3, pretrained=None):
+    def __init__(
+        self,
+        num_classes: int,
+        backbone: nn.Layer,
+        variant: str = "torchseg",
+        in_channels: int = 3,
+        pretrained: str | None = None,
+    ) -> None:
         super().__init__()
         if not isinstance(num_classes, int) or num_classes < 1:
             raise ValueError(f"`num_classes` must be a positive integer, not {num_classes!r}.")
@@ -58,7 +67,7 @@ class BiSeNetV1(nn.Layer):
         auxiliary, principal = knobs.auxiliary_channels * width, knobs.head_channels * width
         channels8, channels16, channels32 = feature_channels(backbone, in_channels)
         self.in_channels = in_channels
-        self.register_forward_pre_hook(_check_channels)
+        self.register_forward_pre_hook(_check_channels)  # type: ignore[arg-type]
 
         if knobs.spatial_path:
             spatial = SPATIAL_CHANNELS * width
@@ -83,7 +92,7 @@ class BiSeNetV1(nn.Layer):
         if pretrained is not None:
             load_pretrained(self, pretrained)
 
-    def forward(self, image):
+    def forward(self, image: paddle.Tensor) -> list[paddle.Tensor]:
         feature8, feature16, feature32 = self.backbone(image)[-3:]
         spatial = self.spatial_path(image) if self.knobs.spatial_path else feature8
 
@@ -104,11 +113,11 @@ class BiSeNetV1(nn.Layer):
 
     # By size, never by factor: any input size works, and the exported program has no double attribute.
 
-    def _resize_context(self, x, like):
+    def _resize_context(self, x: paddle.Tensor, like: paddle.Tensor) -> paddle.Tensor:
         mode = self.knobs.context_resize
         return F.interpolate(x, size=like.shape[2:], mode=mode, align_corners=mode == "bilinear")
 
-    def _resize_logits(self, x, like):
+    def _resize_logits(self, x: paddle.Tensor, like: paddle.Tensor) -> paddle.Tensor:
         align_corners = self.knobs.logits_align_corners
         return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=align_corners)
 
@@ -116,28 +125,28 @@ class BiSeNetV1(nn.Layer):
 class SpatialPath(nn.Layer):
     """Three strided convolutions and a 1x1 keep the detail: `[N, in, H, W]` -> `[N, out, H/8, W/8]` (section 3.1)."""
 
-    def __init__(self, in_channels, hidden_channels, out_channels):
+    def __init__(self, in_channels: int, hidden_channels: int, out_channels: int) -> None:
         super().__init__()
         self.conv_7x7 = _conv(ConvBNReLU, in_channels, hidden_channels, 7, stride=2)
         self.conv_3x3_1 = _conv(ConvBNReLU, hidden_channels, hidden_channels, 3, stride=2)
         self.conv_3x3_2 = _conv(ConvBNReLU, hidden_channels, hidden_channels, 3, stride=2)
         self.conv_1x1 = _conv(ConvBNReLU, hidden_channels, out_channels, 1)
 
-    def forward(self, x):
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         return self.conv_1x1(self.conv_3x3_2(self.conv_3x3_1(self.conv_7x7(x))))
 
 
 class AttentionRefinementModule(nn.Layer):
     """Weights the channels of a context feature by its global average: `[N, in, h, w]` -> `[N, out, h, w]`."""
 
-    def __init__(self, in_channels, out_channels, relu):
+    def __init__(self, in_channels: int, out_channels: int, relu: bool) -> None:
         super().__init__()
         self.conv_3x3 = _conv(ConvBNReLU, in_channels, out_channels, 3)
         self.channel_attention = nn.Sequential(
             nn.AdaptiveAvgPool2D(1), _conv(ConvBN, out_channels, out_channels, 1), _gate(relu)
         )
 
-    def forward(self, x):
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         x = self.conv_3x3(x)
         return x * self.channel_attention(x)
 
@@ -151,14 +160,14 @@ class FeatureFusionModule(nn.Layer):
         attention (str), reduction (int), relu (bool): `Variant`'s `ffm_attention`, `ffm_reduction` and `ffm_relu`.
     """
 
-    def __init__(self, in_channels, out_channels, attention, reduction, relu):
+    def __init__(self, in_channels: int, out_channels: int, attention: str, reduction: int, relu: bool) -> None:
         super().__init__()
         self.conv_1x1 = _conv(ConvBNReLU, in_channels, out_channels, 1)
         self.channel_attention = nn.Sequential(
             nn.AdaptiveAvgPool2D(1), *_ffm_attention(attention, out_channels, out_channels // reduction), _gate(relu)
         )
 
-    def forward(self, spatial, context):
+    def forward(self, spatial: paddle.Tensor, context: paddle.Tensor) -> paddle.Tensor:
         x = self.conv_1x1(paddle.concat([spatial, context], axis=1))
         return x + x * self.channel_attention(x)
 
@@ -166,24 +175,24 @@ class FeatureFusionModule(nn.Layer):
 class Head(nn.Layer):
     """Class scores at the feature's own resolution: `[N, in, h, w]` -> `[N, num_classes, h, w]`."""
 
-    def __init__(self, in_channels, hidden_channels, num_classes, bias, dropout):
+    def __init__(self, in_channels: int, hidden_channels: int, num_classes: int, bias: bool, dropout: float) -> None:
         super().__init__()
         self.conv_3x3 = _conv(ConvBNReLU, in_channels, hidden_channels, 3)
         self.dropout = nn.Dropout2D(dropout)
         self.conv_1x1 = nn.Conv2D(hidden_channels, num_classes, 1, bias_attr=None if bias else False)
 
-    def forward(self, x):
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         return self.conv_1x1(self.dropout(self.conv_3x3(x)))
 
 
 class SigmoidOfReLU(nn.Layer):
     """`sigmoid(relu(x))`, bit for bit, in a form that Paddle Inference 2.6.2 does not fuse into something else."""
 
-    def forward(self, x):
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         return paddle.clip(F.sigmoid(x), min=0.5)
 
 
-def _check_channels(network, inputs):
+def _check_channels(network: BiSeNetV1, inputs: tuple[paddle.Tensor, ...]) -> None:
     """Before Paddle does, whose words name neither the number nor the key. `inputs` is `(image,)`."""
     channels = inputs[0].shape[1]
     if channels != network.in_channels:
@@ -193,7 +202,7 @@ def _check_channels(network, inputs):
         )
 
 
-def _ffm_attention(kind, channels, hidden):
+def _ffm_attention(kind: str, channels: int, hidden: int) -> list[nn.Layer]:
     """What stands between the feature fusion module's global average and its sigmoid: see `Variant.ffm_attention`."""
     if kind == "conv_bn":
         return [_conv(ConvBN, channels, channels, 1)]
@@ -202,10 +211,12 @@ def _ffm_attention(kind, channels, hidden):
     return [_conv(nn.Conv2D, channels, hidden, 1), nn.ReLU(), _conv(nn.Conv2D, hidden, channels, 1)]
 
 
-def _gate(relu):
+def _gate(relu: bool) -> nn.Layer:
     return SigmoidOfReLU() if relu else nn.Sigmoid()
 
 
-def _conv(layer, in_channels, out_channels, kernel_size, stride=1):
+def _conv(
+    layer: Callable[..., nn.Layer], in_channels: int, out_channels: int, kernel_size: int, stride: int = 1
+) -> nn.Layer:
     # Padding as a number: 'same', the default of PaddleSeg's layers, is an attribute that converters stumble over.
     return layer(in_channels, out_channels, kernel_size, stride=stride, padding=kernel_size // 2, bias_attr=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Variant:
 
     spatial_path: bool = True
     width: int = 1
-    context_resize: str = "bilinear"
+    context_resize: Literal["bilinear", "nearest"] = "bilinear"
     arm_relu: bool = False
     ffm_attention: str = "conv_relu_conv"
     ffm_reduction: int = 1

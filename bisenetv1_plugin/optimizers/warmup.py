@@ -6,6 +6,9 @@ Paddle's `LinearWarmup`. The optimiser is what receives that, and optimisers hav
 
 from __future__ import annotations
 
+from typing import Any
+
+import paddle
 from paddle.optimizer.lr import LinearWarmup
 from paddleseg.optimizers import Momentum
 
@@ -15,7 +18,7 @@ from bisenetv1_plugin.errors import InputError
 class ExponentialWarmup(LinearWarmup):
     """`start_lr * (end_lr / start_lr) ** (iteration / warmup_steps)`, and after `warmup_steps` the schedule itself."""
 
-    def get_lr(self):
+    def get_lr(self) -> float:
         if self.last_epoch < self.warmup_steps:
             return self.start_lr * (self.end_lr / self.start_lr) ** (self.last_epoch / self.warmup_steps)
         return super().get_lr()
@@ -31,7 +34,7 @@ class MomentumExpWarmup(Momentum):
         InputError: `lr_scheduler` has no warm-up, or one that starts at 0.
     """
 
-    def __call__(self, model, lr):
+    def __call__(self, model: paddle.nn.Layer, lr: Any) -> paddle.optimizer.Optimizer:
         if not isinstance(lr, LinearWarmup) or not lr.start_lr > 0:
             raise InputError(
                 "optimizer.type MomentumExpWarmup warms up exponentially: give lr_scheduler warmup_iters and a "

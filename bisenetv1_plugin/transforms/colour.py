@@ -9,6 +9,8 @@ Raises:
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 
@@ -21,7 +23,7 @@ class MMSegPhotoMetricDistortion:
     (`RandomDistort` multiplies for brightness, blends with the mean grey for contrast, and draws any order.)
     """
 
-    def __call__(self, data):
+    def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
         img = _whole_numbers(data["img"])
         if _coin():
             img = _whole(img + np.float32(np.random.uniform(-32, 32)))
@@ -41,7 +43,7 @@ class MMSegPhotoMetricDistortion:
         data["img"] = img.astype("float32")
         return data
 
-    def _contrast(self, img):
+    def _contrast(self, img: np.ndarray) -> np.ndarray:
         return _whole(img * _factor(0.5)) if _coin() else img
 
 
@@ -54,7 +56,7 @@ class CoinCheungColorJitter:
 
     GREY = 74
 
-    def __call__(self, data):
+    def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
         img = _whole_numbers(data["img"])
         levels = _whole(np.arange(256) * _factor(0.4))
         levels = _whole(self.GREY + (levels.astype("float32") - self.GREY) * _factor(0.4))
@@ -65,20 +67,20 @@ class CoinCheungColorJitter:
         return data
 
 
-def _coin():
+def _coin() -> bool:
     return np.random.randint(2) == 1
 
 
-def _factor(spread):
+def _factor(spread: float) -> np.float32:
     return np.float32(np.random.uniform(1 - spread, 1 + spread))
 
 
-def _whole_numbers(img):
+def _whole_numbers(img: np.ndarray) -> np.ndarray:
     """As uint8; rounded, since the originals resize whole numbers. A cubic resize goes past 0 and 255."""
     if img.ndim != 3 or img.shape[2] != 3:
         raise ValueError(f"the image has shape {list(img.shape)}: colours can be changed in three channels alone.")
     return _whole(np.rint(img))
 
 
-def _whole(values):
+def _whole(values: np.ndarray) -> np.ndarray:
     return np.clip(values, 0, 255).astype("uint8")

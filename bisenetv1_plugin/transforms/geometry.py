@@ -6,6 +6,8 @@ of the same height and width, in training `label` among them. It changes the dic
 
 from __future__ import annotations
 
+from typing import Any, Sequence
+
 import cv2
 import numpy as np
 
@@ -25,10 +27,10 @@ class CenterPadding:
         ValueError: `target_size` is not two positive integers.
     """
 
-    def __init__(self, target_size):
+    def __init__(self, target_size: Sequence[int]) -> None:
         self.width, self.height = _size("target_size", target_size)
 
-    def __call__(self, data):
+    def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
         height, width = data["img"].shape[:2]
         vertical, horizontal = max(self.height - height, 0), max(self.width - width, 0)
         if vertical or horizontal:
@@ -57,13 +59,13 @@ class MMSegRandomCrop:
 
     TRIES = 10
 
-    def __init__(self, crop_size, category_max_ratio):
+    def __init__(self, crop_size: Sequence[int], category_max_ratio: float) -> None:
         self.width, self.height = _size("crop_size", crop_size)
         if not 0 < category_max_ratio < 1:
             raise ValueError(f"category_max_ratio is {category_max_ratio!r}. Give a share between 0 and 1.")
         self.category_max_ratio = category_max_ratio
 
-    def __call__(self, data):
+    def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
         crop = self._draw(data["img"])
         for _ in range(self.TRIES):
             if self._is_varied(data["label"][crop]):
@@ -74,13 +76,13 @@ class MMSegRandomCrop:
             data[key] = data[key][crop]
         return data
 
-    def _draw(self, img):
+    def _draw(self, img: np.ndarray) -> tuple[slice, slice]:
         height, width = img.shape[:2]
         top = np.random.randint(max(height - self.height, 0) + 1)
         left = np.random.randint(max(width - self.width, 0) + 1)
         return slice(top, top + self.height), slice(left, left + self.width)
 
-    def _is_varied(self, label):
+    def _is_varied(self, label: np.ndarray) -> bool:
         counts = np.bincount(label[label != IGNORE_INDEX])
         return counts.max(initial=0) < self.category_max_ratio * counts.sum()
 
@@ -95,7 +97,7 @@ class RandomMirrorSwap:
         ValueError: `pairs` are not pairs of numbers from 0 to 255, each there once.
     """
 
-    def __init__(self, pairs):
+    def __init__(self, pairs: Sequence[Sequence[int]]) -> None:
         numbers = [number for pair in pairs for number in pair]
         valid = all(isinstance(number, int) and 0 <= number <= 255 for number in numbers)
         if not valid or any(len(pair) != 2 for pair in pairs) or len(set(numbers)) < len(numbers):
@@ -104,7 +106,7 @@ class RandomMirrorSwap:
         for one, other in pairs:
             self.swapped[[one, other]] = other, one
 
-    def __call__(self, data):
+    def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
         if np.random.randint(2):
             data["img"] = data["img"][:, ::-1]
             for key in data.get("gt_fields", []):
@@ -114,7 +116,7 @@ class RandomMirrorSwap:
         return data
 
 
-def _size(name, size):
+def _size(name: str, size: Sequence[int]) -> tuple[int, int]:
     if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
         raise ValueError(f"{name} is {size!r}. Give width and height in pixels, such as [1024, 512].")
-    return size
+    return size[0], size[1]

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import NamedTuple, Sequence, Tuple
+from typing import NamedTuple, Sequence
 
 from bisenetv1_plugin.datasets.text import numbered_lines, shown
-from bisenetv1_plugin.drawing.painter import voc_colors
+from bisenetv1_plugin.drawing.painter import RGB, voc_colors
 from bisenetv1_plugin.errors import InputError
-
-RGB = Tuple[int, int, int]
 
 _COLOR_FILES = (
     *("label_colors.txt", "label_colours.txt", "labelmap.txt", "class_dict.csv", "class_dict.txt"),
