@@ -68,7 +68,7 @@ def examine() -> dict[str, Any]:
     return {"versions": versions, "runtimes": runtimes, **seen, "faults": seen["faults"] + faults}
 
 
-def _without_paddle(missing, versions, runtimes):
+def _without_paddle(missing: str, versions: dict[str, str], runtimes: dict[str, list[str]]) -> dict[str, Any]:
     """What `findings` would say, were Paddle and PaddleSeg here."""
     notes, faults = [], []
     if any(name in versions for name in ("paddlepaddle", "paddlepaddle-gpu", "paddleseg")):
@@ -90,7 +90,7 @@ def _without_paddle(missing, versions, runtimes):
     }
 
 
-def _runtimes():
+def _runtimes() -> tuple[dict[str, list[str]], list[str]]:
     """The devices of every runtime that can be imported, and what is wrong with those that are installed and cannot."""
     found, faults = {}, []
     for name, devices in _RUNTIMES.items():
