@@ -1,11 +1,22 @@
 """What every request has to pass before a server answers it: ASGI, whatever answers behind it."""
 
+from __future__ import annotations
+
 import asyncio
 import re
 import socket
 from contextlib import contextmanager, suppress
+from typing import Any, Awaitable, Callable, Dict, Iterable, Iterator
 
+from bisenetv1_plugin.app.limits import Uploads
 from bisenetv1_plugin.errors import InputError
+
+# Of ASGI
+Message = Dict[str, Any]
+Scope = Dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 # Of a request that is no upload.
@@ -20,7 +31,7 @@ _SAFE = (
 )
 
 
-def names_of(host, allowed=()):
+def names_of(host: str, allowed: Iterable[str] = ()) -> frozenset[str]:
     """The names by which a server that listens on `host` may be called; the address of a connection is one more.
 
     Args:
@@ -39,7 +50,7 @@ def names_of(host, allowed=()):
 class Refused(Exception):
     """A request that is not answered: an HTTP status and a sentence."""
 
-    def __init__(self, status, sentence):
+    def __init__(self, status: int, sentence: str) -> None:
         super().__init__(sentence)
         self.status = status
 
@@ -59,13 +70,21 @@ class Guard:
         is_upload (callable): whether a path of the server takes uploads.
     """
 
-    def __init__(self, app, names, allowed, uploads, max_bytes, is_upload):
+    def __init__(
+        self,
+        app: Application,
+        names: frozenset[str],
+        allowed: Iterable[str],
+        uploads: Uploads,
+        max_bytes: int,
+        is_upload: Callable[[str], bool],
+    ) -> None:
         self._app, self._names, self._uploads = app, names, uploads
         self._allowed = frozenset(name.lower() for name in allowed)
         self._max_bytes, self._is_upload = max_bytes, is_upload
-        self._coming = []
+        self._coming: list[int] = []
 
-    async def __call__(self, scope, receive, send):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             return await self._app(scope, receive, send)
         if scope["type"] != "http":  # no server here speaks through websockets
@@ -94,7 +113,7 @@ class Guard:
         await answer.instead(400, "This request cannot be answered.")
 
     @contextmanager
-    def _room(self, scope, length):
+    def _room(self, scope: Scope, length: int) -> Iterator[int | None]:
         """Bytes of the uploads that are under way, with this one; None where it is none."""
         if not self._is_upload(scope["path"]):
             yield None
@@ -107,12 +126,12 @@ class Guard:
         finally:
             self._coming.remove(length)
 
-    def _check_names(self, scope):
+    def _check_names(self, scope: Scope) -> None:
         headers = scope["headers"]
         hosts = [value.decode("latin-1").lower() for key, value in headers if key == b"host"]
         # Of several servers on the way, each adds the name that it was asked by.
-        forwarded = b",".join(value for key, value in headers if key == b"x-forwarded-host").decode("latin-1").lower()
-        forwarded = [host.strip() for host in forwarded.split(",")] if forwarded else []
+        given = b",".join(value for key, value in headers if key == b"x-forwarded-host").decode("latin-1").lower()
+        forwarded = [host.strip() for host in given.split(",")] if given else []
         here = (scope.get("server") or ("",))[0]
         names = {*self._names, here} if here else self._names
         if len(hosts) != 1 or not {_name(host) for host in (*hosts, *forwarded)} <= names:
@@ -127,7 +146,7 @@ class Guard:
                         "--allowed_hosts NAME.",
                     )
 
-    def _length(self, scope):
+    def _length(self, scope: Scope) -> int:
         """Bytes of the request's body."""
         headers = dict(scope["headers"])
         given = headers.get(b"content-length", b"0")
@@ -145,17 +164,17 @@ class _Answer:
     An answer of status 500 is not sent: it is Starlette's for an exception, and no sentence.
     """
 
-    def __init__(self, send):
+    def __init__(self, send: Send) -> None:
         self._send, self.begun = send, False
 
-    async def __call__(self, message):
+    async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start" and message["status"] != 500:
             self.begun = True
             message = {**message, "headers": [*message.get("headers", ()), *_SAFE]}
         if self.begun:
             await self._send(message)
 
-    async def instead(self, status, sentence):
+    async def instead(self, status: int, sentence: str) -> None:
         """Answer with a sentence, where there is no answer yet."""
         if not self.begun:
             content = sentence.encode()
@@ -166,10 +185,10 @@ class _Answer:
             await self({"type": "http.response.body", "body": content})
 
 
-async def _read_out(receive):
+async def _read_out(receive: Receive) -> None:
     """Read what a refused request is still sending, a second long: who is cut off meanwhile does not hear why."""
 
-    async def rest():
+    async def rest() -> None:
         while (await receive()).get("more_body"):
             pass
 
@@ -177,11 +196,11 @@ async def _read_out(receive):
         await asyncio.wait_for(rest(), 1)
 
 
-def _in_time(receive):
+def _in_time(receive: Receive) -> Receive:
     """`receive` of ASGI, for a body that has to come within its time."""
     end, whole = asyncio.get_running_loop().time() + _UPLOAD_SECONDS, False
 
-    async def receive_in_time():
+    async def receive_in_time() -> Message:
         nonlocal whole
         if whole:
             return await receive()
@@ -197,7 +216,7 @@ def _in_time(receive):
     return receive_in_time
 
 
-def _name(host):
+def _name(host: str) -> str | None:
     """The name in `NAME:PORT`, or None where it is none."""
     match = _HOST.fullmatch(host)
     return match["name"].strip("[]") if match else None

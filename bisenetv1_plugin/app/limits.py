@@ -1,17 +1,19 @@
 """What a server takes of its visitors: only files that were uploaded to it, and none that takes too much to open."""
 
+from __future__ import annotations
+
 import os
 import re
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Callable, Iterator
 
-import cv2
 from PIL import Image
 
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.image_files import JPEG_FORMATS, READ_ERRORS, is_regular
-from bisenetv1_plugin.inference.video import opened
+from bisenetv1_plugin.inference.video import VideoReader
 
 # What was given and what was made of it is removed when it is so old.
 KEPT_SECONDS = 600
@@ -41,16 +43,16 @@ class Limits:
     seconds: int
 
     @property
-    def bytes(self):
+    def bytes(self) -> int:
         """Of a file."""
         return self.megabytes << 20
 
     @property
-    def kept_bytes(self):
+    def kept_bytes(self) -> int:
         """Of all files that lie there at a time."""
         return self.bytes * _KEPT_FILES
 
-    def check_picture(self, path, name):
+    def check_picture(self, path: str, name: str) -> None:
         """Refuse a picture before a pixel is decoded.
 
         Args:
@@ -78,10 +80,10 @@ class Limits:
             if scans > _MOST_SCANS:
                 raise InputError(f"{name} has {scans} scans, and {_MOST_SCANS} are taken at most: save it anew.")
 
-    def check_video(self, path, name, until):
+    def check_video(self, path: str, name: str, until: Callable[[], object]) -> None:
         """Refuse a video before it is computed: it is read once, to its end.
 
-        OpenCV tells the size of a frame when it has decoded it, and every frame may have its own.
+        Every frame may have a size of its own, whatever the file says.
 
         Args:
             path, name: as `check_picture`.
@@ -90,31 +92,26 @@ class Limits:
         Raises:
             InputError: it cannot be read, or is too large, too long or of more than one size.
         """
-        video = opened(path)
-        size = (int(video.get(cv2.CAP_PROP_FRAME_WIDTH)), int(video.get(cv2.CAP_PROP_FRAME_HEIGHT)))
-        self._check_pixels(name, *size)
-        rate = video.get(cv2.CAP_PROP_FPS)
-        rate = rate if 0 < rate < _MOST_FRAMES_A_SECOND else _MOST_FRAMES_A_SECOND
-        most, frames = self.seconds * rate, 0
-        while True:
-            more, frame = video.read()
-            if not more:
-                return
+        video = VideoReader(path)
+        self._check_pixels(name, video.width, video.height)
+        most = self.seconds * _MOST_FRAMES_A_SECOND
+        size = None
+        for number, (seconds, frame) in enumerate(video, 1):
             until()
-            frames += 1
-            if frames > max(most, 1):
+            if seconds >= self.seconds or number > most:
                 raise InputError(
-                    f"{name} is longer than {self.seconds} seconds, or has more than {int(most)} frames: cut it."
+                    f"{name} is longer than {self.seconds} seconds, or has more than {most} frames: cut it."
                 )
             height, width = frame.shape[:2]
             self._check_pixels(name, width, height)
+            size = size or (width, height)
             if (width, height) != size:
                 raise InputError(
-                    f"{name} changes its size at frame {frames}, from {size[0]} x {size[1]} to {width} x {height} "
+                    f"{name} changes its size at frame {number}, from {size[0]} x {size[1]} to {width} x {height} "
                     "pixels: convert it to one size."
                 )
 
-    def _check_pixels(self, name, width, height):
+    def _check_pixels(self, name: str, width: int, height: int) -> None:
         if width * height > self.megapixels * 1e6:
             raise InputError(
                 f"{name} has {width} x {height} pixels, and this page takes {self.megapixels} million at most: make it "
@@ -130,10 +127,10 @@ class Uploads:
         max_bytes (int): of all that may lie there at a time.
     """
 
-    def __init__(self, folder, max_bytes):
+    def __init__(self, folder: str, max_bytes: int) -> None:
         self.folder, self._max_bytes = os.path.realpath(folder), max_bytes
 
-    def own(self, path):
+    def own(self, path: object) -> str:
         """The real path of a file that was uploaded, or made here.
 
         Raises:
@@ -145,7 +142,7 @@ class Uploads:
             raise InputError("this file was not uploaded, or is no longer here: upload it again.")
         return real
 
-    def check_room(self, coming=0):
+    def check_room(self, coming: int = 0) -> None:
         """Refuse what would not have room.
 
         Args:
@@ -160,7 +157,7 @@ class Uploads:
                 f"{KEPT_SECONDS // 60} minutes: come back then."
             )
 
-    def sweep(self, seconds=KEPT_SECONDS):
+    def sweep(self, seconds: float = KEPT_SECONDS) -> None:
         """Remove what is older, be it whole or of an upload that was broken off."""
         for path, _, changed in self._files():
             if time.time() - changed > seconds:
@@ -170,7 +167,7 @@ class Uploads:
                     continue
         self._sweep_folders(seconds)
 
-    def _sweep_folders(self, seconds):
+    def _sweep_folders(self, seconds: float) -> None:
         """Remove those of files that are gone for so long; the system refuses it for one with a file in it."""
         for name in os.listdir(self.folder) if os.path.isdir(self.folder) else ():
             path = os.path.join(self.folder, name)
@@ -178,7 +175,7 @@ class Uploads:
                 if time.time() - os.stat(path, follow_symlinks=False).st_mtime > seconds:
                     os.rmdir(path)
 
-    def _files(self):
+    def _files(self) -> Iterator[tuple[str, int, float]]:
         """(path, bytes, seconds since 1970) of every file."""
         for inner, _, names in os.walk(self.folder):
             for name in names:

@@ -1,19 +1,26 @@
 """What is on the page: pictures, videos and the camera in; the overlay, its classes and milliseconds out."""
 
+from __future__ import annotations
+
 import html
 import os
 import tempfile
+import threading
 import time
 import uuid
+from typing import Any, Iterator
 
 import gradio
 import numpy as np
 from PIL import Image
 
-from bisenetv1_plugin.app.film import Film
-from bisenetv1_plugin.app.limits import KEPT_SECONDS
+from bisenetv1_plugin.app.limits import KEPT_SECONDS, Limits, Uploads
+from bisenetv1_plugin.app.segmenters import Segmenters
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.files import refusal
+from bisenetv1_plugin.inference.segmenter import Segmentation, Segmenter
+from bisenetv1_plugin.inference.video import VideoReader
+from bisenetv1_plugin.inference.video_writer import VideoWriter
 
 _SWEEP_SECONDS = 60
 # Visitors whose last result is kept for the opacity slider; a result takes four bytes a pixel.
@@ -35,8 +42,15 @@ _STYLE = """<style>
 </style>"""
 
 
-def build(title, segmenters, limits, uploads, words, ending):
-    """The page.
+def build(
+    title: str,
+    segmenters: Segmenters,
+    limits: Limits,
+    uploads: Uploads,
+    words: gradio.I18n,
+    ending: threading.Event,
+) -> gradio.Blocks:
+    """The page; it is not launched.
 
     Args:
         title (str): of the page, such as the export's folder.
@@ -45,13 +59,8 @@ def build(title, segmenters, limits, uploads, words, ending):
         uploads (Uploads): the files of visitors.
         words (gradio.I18n): see `words.py`.
         ending (threading.Event): set when the server ends; a video that is under way stops then.
-
-    Returns:
-        gradio.Blocks: not launched.
     """
     work = _Work(segmenters, limits, uploads, ending)
-    runtime = gradio.Dropdown(segmenters.names, value=segmenters.names[0], label=words("runtime"), render=False)
-    opacity = gradio.Slider(0, 1, value=0.5, step=0.05, label=words("opacity"), render=False)
     with gradio.Blocks(
         title=f"BiSeNetV1: {title}", analytics_enabled=False, delete_cache=(_SWEEP_SECONDS, KEPT_SECONDS)
     ) as page:
@@ -59,65 +68,78 @@ def build(title, segmenters, limits, uploads, words, ending):
         gradio.HTML(f"{_STYLE}<h1>BiSeNetV1: {html.escape(title)}</h1>")
         gradio.Markdown(words("intro"))
         with gradio.Row():
-            runtime.render()
-            opacity.render()
+            runtime = gradio.Dropdown(segmenters.names, value=segmenters.names[0], label=words("runtime"))
+            opacity = gradio.Slider(0, 1, value=0.5, step=0.05, label=words("opacity"))
         # In both languages: Gradio does not translate the names of tabs.
         with gradio.Tab("Picture · 图片"):
-            with gradio.Row(equal_height=True):
-                picture = gradio.Image(label=words("picture"), sources=["upload", "webcam", "clipboard"], height=420)
-                buttons = ["download", "fullscreen"]
-                overlay = gradio.Image(
-                    label=words("result"), interactive=False, format="jpeg", height=420, buttons=buttons
-                )
-            of_picture = gradio.HTML()
+            _fill_picture_tab(work, words, runtime, opacity)
         with gradio.Tab("Video · 视频"):
-            with gradio.Row(equal_height=True):
-                video = gradio.Video(label=words("video"), sources=["upload", "webcam"], height=420)
-                film = gradio.Video(label=words("result"), interactive=False, height=420, buttons=["download"])
-            with gradio.Row():
-                start = gradio.Button(words("start"), variant="primary")
-                stop = gradio.Button(words("stop"))
-            of_video = gradio.HTML()
-        result = gradio.State()
-        # Not preprocessed by Gradio, which ends with a stack trace where a file is no picture.
-        gradio.on(
-            [picture.change, runtime.change],
-            work.picture,
-            [picture, runtime, opacity],
-            [overlay, of_picture, result],
-            preprocess=False,
-            concurrency_limit=1,
-            trigger_mode="always_last",
-            api_name="picture",
-        )
-        opacity.change(
-            work.paint,
-            [result, opacity],
-            overlay,
-            show_progress="hidden",
-            trigger_mode="always_last",
-            api_visibility="private",
-        )
-        running = start.click(
-            work.video,
-            [video, runtime, opacity],
-            [film, of_video],
-            preprocess=False,
-            concurrency_limit=1,
-            api_name="video",
-        )
-        stop.click(None, cancels=[running])
+            _fill_video_tab(work, words, runtime, opacity)
     page.queue(max_size=_WAITING)
     return page
+
+
+def _fill_picture_tab(work: _Work, words: gradio.I18n, runtime: gradio.Dropdown, opacity: gradio.Slider) -> None:
+    with gradio.Row(equal_height=True):
+        picture = gradio.Image(label=words("picture"), sources=["upload", "webcam", "clipboard"], height=420)
+        overlay = gradio.Image(
+            label=words("result"),
+            interactive=False,
+            format="jpeg",
+            height=420,
+            buttons=["download", "fullscreen"],
+        )
+    table = gradio.HTML()
+    result = gradio.State()
+    # Not preprocessed by Gradio, which ends with a stack trace where a file is no picture.
+    gradio.on(
+        [picture.change, runtime.change],
+        work.picture,
+        [picture, runtime, opacity],
+        [overlay, table, result],
+        preprocess=False,
+        concurrency_limit=1,
+        trigger_mode="always_last",
+        api_name="picture",
+    )
+    opacity.change(
+        work.paint,
+        [result, opacity],
+        overlay,
+        show_progress="hidden",
+        trigger_mode="always_last",
+        api_visibility="private",
+    )
+
+
+def _fill_video_tab(work: _Work, words: gradio.I18n, runtime: gradio.Dropdown, opacity: gradio.Slider) -> None:
+    with gradio.Row(equal_height=True):
+        video = gradio.Video(label=words("video"), sources=["upload", "webcam"], height=420)
+        overlay = gradio.Video(label=words("result"), interactive=False, height=420, buttons=["download"])
+    with gradio.Row():
+        start = gradio.Button(words("start"), variant="primary")
+        stop = gradio.Button(words("stop"))
+    table = gradio.HTML()
+    running = start.click(
+        work.video,
+        [video, runtime, opacity],
+        [overlay, table],
+        preprocess=False,
+        concurrency_limit=1,
+        api_name="video",
+    )
+    stop.click(None, cancels=[running])
 
 
 class _Work:
     """What the page's events call. A sentence takes the place of what could not be made."""
 
-    def __init__(self, segmenters, limits, uploads, ending):
+    def __init__(self, segmenters: Segmenters, limits: Limits, uploads: Uploads, ending: threading.Event) -> None:
         self._segmenters, self._limits, self._uploads, self._ending = segmenters, limits, uploads, ending
 
-    def picture(self, upload, runtime, opacity):
+    def picture(
+        self, upload: dict[str, Any] | None, runtime: str, opacity: float
+    ) -> tuple[Image.Image | None, str, Segmentation | None]:
         """Gradio's description of a file, or None -> the overlay, the table, and what `paint` needs."""
         if upload is None:
             return None, "", None
@@ -134,11 +156,11 @@ class _Work:
         facts = f"{runtime} · {milliseconds:.0f} ms · {width} × {height}"
         return _shown(result, opacity), _table(facts, segmenter, _counts(result)), result
 
-    def paint(self, result, opacity):
+    def paint(self, result: Segmentation | None, opacity: float) -> Image.Image | None:
         """The overlay of the last result once more."""
         return None if result is None else _shown(result, opacity)
 
-    def _checked(self, path, runtime):
+    def _checked(self, path: str, runtime: str) -> Segmenter:
         """The segmenter, where the file is still there and there is room for a result: a call may have waited.
 
         Raises:
@@ -148,16 +170,17 @@ class _Work:
         self._uploads.check_room()
         return self._segmenters[runtime]
 
-    def video(self, upload, runtime, opacity):
-        """Gradio's description of a file, or None -> now and then the table so far, and at the end the film with it."""
+    def video(
+        self, upload: dict[str, Any] | None, runtime: str, opacity: float
+    ) -> Iterator[tuple[str | dict[str, Any] | None, str]]:
+        """Gradio's description of a file, or None -> now and then the table so far; at the end the overlay with it."""
         if upload is None:
             yield None, ""
             return
         path, name = upload["path"], upload.get("orig_name") or "the video"
-        film = None
         began = said = time.perf_counter()
 
-        def check_time():
+        def check_time() -> None:
             if self._ending.is_set():
                 raise InputError("the server ends.")
             if time.perf_counter() - began > KEPT_SECONDS:
@@ -166,37 +189,53 @@ class _Work:
                 )
 
         with tempfile.TemporaryDirectory() as folder:
+            overlay, frames, table = os.path.join(folder, "segmented.mp4"), 0, ""
             try:
                 segmenter = self._checked(path, runtime)
                 self._limits.check_video(path, name, check_time)
-                film = Film(os.path.join(folder, "segmented.webm"), like=path)
-                counts, table = 0, ""
-                computing = time.perf_counter()
-                for result in segmenter.video(path):
-                    check_time()
-                    film.write(result.overlay(opacity, legend=False))
-                    counts += _counts(result)
-                    now = time.perf_counter()
-                    facts = (
-                        f"{runtime} · {(now - computing) * 1000 / film.frames:.0f} ms · {film.width} × {film.height} · "
-                        f"{film.frames} / {film.total if film.total > 0 else '?'}"
-                    )
-                    table = _table(facts, segmenter, counts)
-                    if now - said > _SIGN_SECONDS:
-                        said = now
-                        self._uploads.check_room(os.path.getsize(film.path))
-                        yield gradio.skip(), table
-                yield film.end(), table
+                given = VideoReader(path)
+                with VideoWriter(overlay, _usual(given.rate)) as writer:
+                    try:
+                        for table in _segment(given, segmenter, writer, runtime, opacity):
+                            check_time()
+                            frames = writer.frames
+                            if time.perf_counter() - said > _SIGN_SECONDS:
+                                said = time.perf_counter()
+                                self._uploads.check_room(os.path.getsize(overlay) if os.path.exists(overlay) else 0)
+                                yield gradio.skip(), table
+                    except InputError as error:  # the frames so far are shown
+                        table = _fault(error, path, name)
             except InputError as error:
-                yield film and film.end(), _fault(error, path, name)
-            except OSError as error:  # of the film's end
+                table = _fault(error, path, name)
+            except OSError as error:  # of the writing
                 sentence = refusal(error)
                 if sentence is None:
                     raise
-                yield None, _fault(sentence, path, name)
+                frames, table = 0, _fault(sentence, path, name)
+            yield overlay if frames else None, table
 
 
-def _shown(result, opacity):
+def _segment(
+    video: VideoReader, segmenter: Segmenter, writer: VideoWriter, runtime: str, opacity: float
+) -> Iterator[str]:
+    """Write the overlays of a video; after each frame the table of all so far."""
+    began = time.perf_counter()
+    counts: Any = 0
+    for result in segmenter.video(video.path):
+        writer.write(result.overlay(opacity, legend=False)[..., ::-1], writer.frames / _usual(video.rate))
+        counts += _counts(result)
+        milliseconds = (time.perf_counter() - began) * 1000 / writer.frames
+        height, width = result.mask.shape
+        facts = f"{runtime} · {milliseconds:.0f} ms · {width} × {height} · {writer.frames} / {video.total or '?'}"
+        yield _table(facts, segmenter, counts)
+
+
+def _usual(rate: float) -> float:
+    """Frames per second; recordings of a browser say 1000."""
+    return rate if rate <= 240 else 25.0
+
+
+def _shown(result: Segmentation, opacity: float) -> Image.Image:
     """The overlay, as an image that no other is equal to.
 
     Gradio names a file by its bytes, and would write it anew while another visitor reads it.
@@ -206,12 +245,12 @@ def _shown(result, opacity):
     return overlay
 
 
-def _counts(result):
+def _counts(result: Segmentation) -> np.ndarray:
     """How many pixels each class has."""
     return np.bincount(result.mask.ravel(), minlength=len(result.classes))
 
 
-def _table(facts, segmenter, counts):
+def _table(facts: str, segmenter: Segmenter, counts: np.ndarray) -> str:
     """HTML: the facts, and the classes that are there with their colours and shares, the largest first."""
     rows = []
     for number in np.argsort(-counts, kind="stable"):
@@ -224,6 +263,6 @@ def _table(facts, segmenter, counts):
     return f'<p>{html.escape(facts)}</p><table class="shares">{"".join(rows)}</table>'
 
 
-def _fault(error, path, name):
+def _fault(error: InputError | str, path: str, name: str) -> str:
     """HTML: the sentence, which calls the file by the visitor's name for it."""
     return f'<p class="fault">{html.escape(str(error).replace(path, name))}</p>'

@@ -4,14 +4,18 @@ Gradio looks at a request's paths when a page is launched, but this one is mount
 addresses that it fetches, recordings, code of components, old ways to call) is not reached.
 """
 
+from __future__ import annotations
+
 import asyncio
 import json
 import re
+from typing import Any
 
 import gradio
 from gradio.routes import file_upload_statuses
 
-from bisenetv1_plugin.app.guard import Refused
+from bisenetv1_plugin.app.guard import Application, Message, Receive, Refused, Scope, Send
+from bisenetv1_plugin.app.limits import Uploads
 from bisenetv1_plugin.errors import InputError
 
 _API = "/gradio_api"
@@ -23,7 +27,12 @@ _READ = re.compile(
 _CALL = re.compile(rf"{_API}/(call/(?P<name>\w+)|queue/join)")
 _SENT = re.compile(rf"{_API}/(upload|cancel|reset)")
 _KEYS = {"data", "fn_index", "session_hash", "event_data", "trigger_id", "event_id", "simple_format"}
-_KINDS = {gradio.Image: "file", gradio.Video: "file", gradio.Dropdown: "text", gradio.Slider: "number"}
+_KINDS: dict[object, str] = {
+    gradio.Image: "file",
+    gradio.Video: "file",
+    gradio.Dropdown: "text",
+    gradio.Slider: "number",
+}
 # Characters of an address's query, and of a text in a call.
 _QUERY, _TEXT = 1024, 255
 _TOLD = {"text": f"text of up to {_TEXT} characters", "number": "number from 0 to 1"}
@@ -36,7 +45,7 @@ _INERT = (
 )
 
 
-def takes_upload(path):
+def takes_upload(path: str) -> bool:
     """Whether a request to this path brings a file."""
     return path == f"{_API}/upload"
 
@@ -50,9 +59,9 @@ class Routes:
         uploads (Uploads): whose files may be named.
     """
 
-    def __init__(self, app, page, uploads):
+    def __init__(self, app: Application, page: gradio.Blocks, uploads: Uploads) -> None:
         self._app, self._uploads, self._page = app, uploads, page
-        self._inputs = {}  # kinds by number and by name of an event
+        self._inputs: dict[object, list[str]] = {}  # kinds by number and by name of an event
         for event in page.fns.values():
             if event.fn is None:  # it only ends others
                 continue
@@ -61,7 +70,7 @@ class Routes:
             if event.api_visibility == "public":
                 self._inputs[event.api_name] = kinds
 
-    async def __call__(self, scope, receive, send):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             method, path = scope["method"], scope["path"]
             if len(scope["query_string"]) > _QUERY:
@@ -83,7 +92,7 @@ class Routes:
                 send = _inert(send)
         await self._app(scope, receive, send)
 
-    async def _checked_call(self, scope, receive, name):
+    async def _checked_call(self, scope: Scope, receive: Receive, name: str | None) -> tuple[Scope, Receive]:
         """The scope and `receive` of a call, its body written anew: nothing reads it differently from this check."""
         body = b""
         more = True
@@ -103,7 +112,7 @@ class Routes:
         headers += [(b"content-length", str(len(content)).encode()), (b"content-type", b"application/json")]
         read = False
 
-        async def receive_content():
+        async def receive_content() -> Message:
             nonlocal read
             if read:
                 return await receive()
@@ -112,7 +121,7 @@ class Routes:
 
         return {**scope, "headers": headers}, receive_content
 
-    def _checked(self, body, name):
+    def _checked(self, body: Any, name: str | None) -> dict[str, Any]:
         """The body of a call, where it is of the right kinds."""
         if not isinstance(body, dict) or not body.keys() <= _KEYS or not isinstance(body.get("data"), list):
             raise InputError(f"a call has the keys {', '.join(sorted(_KEYS))}, and its data is a list.")
@@ -126,7 +135,7 @@ class Routes:
         event = name or body.get("fn_index")
         if event not in self._inputs or (name is None and not body.get("session_hash")):
             raise InputError("there is no such call.")
-        if len(self._page._queue.pending_event_ids_session.get(body.get("session_hash"), ())) >= _UNREAD:
+        if len(self._page._queue.pending_event_ids_session.get(body.get("session_hash") or "", ())) >= _UNREAD:
             raise InputError(f"{_UNREAD} results have not been fetched: load the page again.")
         kinds, data = self._inputs[event], body["data"]
         if name and len(data) < len(kinds):  # from a program: without what only the page knows
@@ -136,7 +145,7 @@ class Routes:
         checked = [self._value(kind, value) for kind, value in zip(kinds, data)]
         return {**body, "data": checked, "simple_format": body.get("simple_format") is True, "event_id": None}
 
-    def _value(self, kind, value):
+    def _value(self, kind: str, value: Any) -> Any:
         if kind == "none" or (kind == "file" and value is None):
             return None
         if kind == "file":
@@ -147,7 +156,7 @@ class Routes:
             return value
         raise InputError(f"{json.dumps(value)[:80]} is no {_TOLD[kind]}.")
 
-    def _file(self, value):
+    def _file(self, value: Any) -> dict[str, Any]:
         """Gradio's description of a file, of an upload's alone and with nothing in it that leads elsewhere."""
         if not isinstance(value, dict):
             raise InputError("a file is what /upload said of it.")
@@ -161,14 +170,14 @@ class Routes:
         }
 
 
-def _forget_uploads():
+def _forget_uploads() -> None:
     for known in (file_upload_statuses._signals, file_upload_statuses._statuses):
         while len(known) > _UPLOADS:
             del known[next(iter(known))]
 
 
-def _inert(send):
-    async def send_inert(message):
+def _inert(send: Send) -> Send:
+    async def send_inert(message: Message) -> None:
         if message["type"] == "http.response.start":
             message = {**message, "headers": [*message.get("headers", ()), *_INERT]}
         await send(message)

@@ -1,5 +1,7 @@
 """The page's server: where it listens, what it lets in, and that it leaves no file behind."""
 
+from __future__ import annotations
+
 import errno
 import os
 import secrets
@@ -10,10 +12,14 @@ import tempfile
 import threading
 import time
 from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Iterable, Iterator
 
 from bisenetv1_plugin.app.guard import Guard, names_of
 from bisenetv1_plugin.app.limits import Uploads
 from bisenetv1_plugin.errors import InputError
+
+if TYPE_CHECKING:  # it looks up its folders when it is imported, see `passing_folder`
+    import gradio
 
 FIRST_PORT, LAST_PORT = 7860, 7959
 # A page that is open somewhere holds a connection; who ends the server does not wait for that.
@@ -25,10 +31,10 @@ _ENVELOPE = 1 << 20
 # Connections; a browser holds two or three. Files may be open as well, and 1024 are usual for both together.
 _CONNECTIONS = 512
 _SWEEP_SECONDS = 60
-_folders = []  # those that go when the process ends
+_folders: list[str] = []  # those that go when the process ends
 
 
-def listen(host, port=None):
+def listen(host: str, port: int | None = None) -> socket.socket:
     """A socket that listens.
 
     Args:
@@ -58,7 +64,7 @@ def listen(host, port=None):
     raise InputError(f"port {port} is taken; give another, or leave --port away for the next free one.")
 
 
-def address(listening):
+def address(listening: socket.socket) -> str:
     """Where a browser on this machine finds it."""
     host, port = listening.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
@@ -66,7 +72,7 @@ def address(listening):
 
 
 @contextmanager
-def until_told():
+def until_told() -> Iterator[None]:
     """Ctrl-C, SIGTERM and the end of the terminal end this block, all as a KeyboardInterrupt that goes no further.
 
     The first alone does: another, of who is impatient, would break off the removal of the files.
@@ -74,11 +80,9 @@ def until_told():
     Where the block has not ended ten seconds later, since the thread that signals come to is inside of a library that
     hangs, the temporary files are removed and the process ends.
     """
-    import paddle  # noqa: F401 - takes SIGTERM for itself when it is imported
-
     ended = False
 
-    def end(*_):
+    def end(*_: object) -> None:
         nonlocal ended
         if not ended:
             ended = True
@@ -103,7 +107,13 @@ def until_told():
         told.close()  # which ends the thread
 
 
-def _end_in_time(heard, ends):
+def take_signals_back() -> None:
+    """Paddle takes SIGTERM for itself when it is imported, in the system and without telling Python."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.getsignal(number))
+
+
+def _end_in_time(heard: socket.socket, ends: set[signal.Signals]) -> None:
     while True:
         numbers = heard.recv(1)
         if not numbers:
@@ -120,7 +130,7 @@ def _end_in_time(heard, ends):
         os._exit(0)
 
 
-def _remove(folder):
+def _remove(folder: str) -> None:
     for _ in range(50):  # a thread that has not ended yet may write while we remove
         shutil.rmtree(folder, ignore_errors=True)
         if not os.path.exists(folder):
@@ -129,7 +139,7 @@ def _remove(folder):
 
 
 @contextmanager
-def passing_folder():
+def passing_folder() -> Iterator[str]:
     """All temporary files of this process in one folder, which goes when the block ends.
 
     To be entered before Gradio is imported: it looks up its folder then, and whether it may telephone.
@@ -151,7 +161,7 @@ def passing_folder():
         _remove(folder)
 
 
-def uploads_in(folder, max_bytes):
+def uploads_in(folder: str, max_bytes: int) -> Uploads:
     """The files of visitors below a `passing_folder`; what is old is removed every minute.
 
     Args:
@@ -160,7 +170,7 @@ def uploads_in(folder, max_bytes):
     """
     uploads = Uploads(os.path.join(folder, "gradio"), max_bytes)
 
-    def sweep():
+    def sweep() -> None:
         while os.path.exists(folder):
             time.sleep(_SWEEP_SECONDS)
             uploads.sweep()
@@ -169,7 +179,15 @@ def uploads_in(folder, max_bytes):
     return uploads
 
 
-def serve(page, words, listening, host, allowed, uploads, max_bytes):
+def serve(
+    page: gradio.Blocks,
+    words: gradio.I18n,
+    listening: socket.socket,
+    host: str,
+    allowed: Iterable[str],
+    uploads: Uploads,
+    max_bytes: int,
+) -> None:
     """Answer until a signal ends it, as a KeyboardInterrupt.
 
     Args:
@@ -211,6 +229,8 @@ def serve(page, words, listening, host, allowed, uploads, max_bytes):
     )
     config = uvicorn.Config(
         guarded,
+        callback_notify=_every_second,
+        timeout_notify=1,
         loop="asyncio",  # uvloop would take the signals' socket for itself
         ws="none",
         log_level="critical",
@@ -221,3 +241,7 @@ def serve(page, words, listening, host, allowed, uploads, max_bytes):
     server.run(sockets=[listening])
     if not server.started:
         raise InputError("the page's server did not start: is Gradio whole? pip install --force-reinstall gradio.")
+
+
+async def _every_second() -> None:
+    take_signals_back()  # of a runtime that a visitor has chosen

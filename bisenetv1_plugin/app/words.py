@@ -1,5 +1,7 @@
 """The page's texts in the languages that it speaks; the visitor's browser chooses."""
 
+from __future__ import annotations
+
 import gradio
 
 _ENGLISH = {
@@ -27,7 +29,7 @@ _CHINESE = {
 }
 
 
-def words(**figures):
+def words(**figures: int) -> gradio.I18n:
     """A `gradio.I18n`, with the figures of the introduction put in."""
     english, chinese = ({key: text.format(**figures) for key, text in texts.items()} for texts in (_ENGLISH, _CHINESE))
     return gradio.I18n(**{"en": english, "zh": chinese, "zh-CN": chinese, "zh-TW": chinese})

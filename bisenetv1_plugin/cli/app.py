@@ -39,7 +39,6 @@ def run(args):
             raise InputError(
                 f"--allowed_hosts {name}: give a name alone, such as seg.example.com, without https:// and port."
             )
-    terminal.load_paddle()
     with server.listen(args.host, args.port) as listening, server.until_told(), server.passing_folder() as folder:
         _show(args, server, listening, folder)
     print("Ended; no file is left.", flush=True)
@@ -60,14 +59,15 @@ def _show(args, server, listening, folder):
     from bisenetv1_plugin.libraries import optional_library
 
     optional_library("gradio", "app")
-    from bisenetv1_plugin.app.limits import KEPT_SECONDS, Limits
-    from bisenetv1_plugin.app.page import build
-    from bisenetv1_plugin.app.runtimes import Segmenters
-    from bisenetv1_plugin.app.words import words
-
     path = os.path.join(args.exported, "deploy.yaml") if os.path.isdir(args.exported) else args.exported
     with terminal.quiet():
+        from bisenetv1_plugin.app.limits import KEPT_SECONDS, Limits
+        from bisenetv1_plugin.app.page import build
+        from bisenetv1_plugin.app.segmenters import Segmenters
+        from bisenetv1_plugin.app.words import words
+
         segmenters = Segmenters(path, args.device, args.cpu_threads)
+    server.take_signals_back()
     print(f"{', '.join(segmenters.names)}; {args.cpu_threads} threads")
     limits = Limits(args.max_megabytes, args.max_megapixels, args.max_seconds)
     uploads = server.uploads_in(folder, limits.kept_bytes)

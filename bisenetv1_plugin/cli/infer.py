@@ -170,11 +170,9 @@ def _outputs(args, source, export):
         window = Window(f"bisenetv1: {source.frames.name}", painter)
         writers.append(window)
     if args.save_video:
-        from bisenetv1_plugin.inference.clip import Clip, times_of
+        from bisenetv1_plugin.inference.video_writer import OverlayVideo
 
-        if not source.frames.live:
-            source.frames.take_times(times_of(args.image_path))
-        clip = Clip(_video_path(args, source), source.frames.rate, painter)
+        clip = OverlayVideo(_video_path(args, source), source.frames.rate, painter)
         writers.append(clip)
     if _saves_masks(args, source):
         writers.append(Writer(args.save_dir, args.overlay, painter))

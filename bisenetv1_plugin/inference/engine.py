@@ -20,7 +20,7 @@ from bisenetv1_plugin.inference.sources import Source
 
 
 class Writer(Protocol):
-    """Where masks go: `masks.Writer`, `clip.Clip`, `window.Window`."""
+    """Where masks go: `sinks.Writer`, `video_writer.OverlayVideo`, `window.Window`."""
 
     def write(self, name: str, mask: np.ndarray, pixels: np.ndarray, seconds: float) -> object:
         """Take the mask, uint8 `[H, W]`, of uint8 BGR `[H, W, 3]`, shown after `seconds` if it is a frame."""

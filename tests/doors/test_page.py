@@ -10,6 +10,7 @@ import sys
 import threading
 from types import SimpleNamespace
 
+import av
 import cv2
 import hypothesis
 import hypothesis.strategies as st
@@ -23,7 +24,6 @@ from bisenetv1_plugin.app.limits import Limits, Uploads
 from bisenetv1_plugin.cli import main
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.image_files import decode_file
-from bisenetv1_plugin.inference import containers
 from bisenetv1_plugin.inference import video as frames
 
 LIMITS = Limits(megabytes=1, megapixels=1, seconds=10)
@@ -174,7 +174,7 @@ class TestListsOfFiles:
 
     def test_nor_where_they_begin_as_one(self, secret, tmp_path, monkeypatch):
         """FFmpeg itself knows no other formats."""
-        monkeypatch.setattr(containers, "is_video", lambda head: True)
+        monkeypatch.setattr(frames, "_is_video", lambda head: True)
         (tmp_path / "list.mp4").write_text(HLS.format(secret))
         with pytest.raises(InputError):
             frames.Frames(str(tmp_path / "list.mp4"))
@@ -202,18 +202,11 @@ class TestListsOfFiles:
             shown = []
         assert not any((picture > 60).any() for picture in shown), "the other file's frames"
 
-    def test_what_else_was_set_for_ffmpeg_stays(self, secret, monkeypatch):
-        for before in (None, "hwaccel;none"):
-            if before:
-                monkeypatch.setenv("OPENCV_FFMPEG_CAPTURE_OPTIONS", before)
-            frames.Frames(str(secret))
-            assert os.environ.get("OPENCV_FFMPEG_CAPTURE_OPTIONS") == before
-
 
 def test_a_picture_of_another_format_by_a_videos_name(tmp_path):
-    """OpenCV would open it as one of a row of pictures, since its name ends with a number."""
+    """FFmpeg would open it as one of a row of pictures, since its name ends with a number."""
     content = b"P6\n#free\n64 48\n255\n" + bytes(64 * 48 * 3)
-    assert containers.is_video(content[:12])
+    assert frames._is_video(content[:12])
     (tmp_path / "a_0001.mp4").write_bytes(content)
     with pytest.raises(InputError, match="cannot open"):
         frames.Frames(str(tmp_path / "a_0001.mp4"))
@@ -230,7 +223,6 @@ class TestVideosThatAreTooMuch:
 
     @pytest.mark.parametrize("size", [(1280, 800), (64, 48)])
     def test_that_change_their_size(self, tmp_path, size):
-        av = pytest.importorskip("av")
         with av.open(str(tmp_path / "a.avi"), "w") as container:
             stream = container.add_stream("mjpeg", 10)
             stream.width, stream.height, stream.pix_fmt = 96, 64, "yuvj420p"
@@ -247,7 +239,7 @@ class TestVideosThatAreTooMuch:
         LIMITS.check_video(str(video(tmp_path / "b.avi", count=100)), "a name", lambda: None)
 
     def test_a_name_that_is_no_text(self, tmp_path):
-        """It kills the process in OpenCV."""
+        """It kills the process in some libraries."""
         folder = os.path.join(os.fsencode(tmp_path), b"\xff\xe9")
         try:
             os.mkdir(folder)

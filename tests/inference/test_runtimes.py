@@ -248,7 +248,7 @@ def test_frames_of_a_video_are_as_images(dynamic, video, tmp_path):
 def test_no_video(dynamic, tmp_path, capsys):
     (tmp_path / "no.mp4").write_bytes(b"no video")
     assert infer(dynamic, tmp_path / "no.mp4", tmp_path / "masks") == 2
-    assert "a video that OpenCV cannot open" in capsys.readouterr().err
+    assert "a video that PyAV cannot open" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

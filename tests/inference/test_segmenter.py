@@ -172,7 +172,7 @@ class TestVideo:
         with pytest.raises(InputError, match="is no video; a video ends with"):
             segmenter.video("street.jpg")
         video.write_bytes(b"no video")
-        with pytest.raises(InputError, match="a video that OpenCV cannot open"):
+        with pytest.raises(InputError, match="a video that PyAV cannot open"):
             segmenter.video(video)
 
 

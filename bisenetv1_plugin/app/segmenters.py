@@ -1,0 +1,78 @@
+"""The runtimes and precisions that an export and this machine can run, for the page to choose among."""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+
+from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.inference.exported import Export
+from bisenetv1_plugin.inference.runtimes import select
+from bisenetv1_plugin.inference.segmenter import Segmenter
+
+# What is not exact comes after all that is.
+_PRECISIONS = ("fp32", "bf16", "int8")
+
+
+class Segmenters:
+    """A `Segmenter` for each of them, made when it is first asked for.
+
+    Args:
+        exported (str): the folder of an export, or its deploy.yaml.
+        device (str, optional): 'cpu' or 'gpu'; default: both, if there is a GPU.
+        cpu_threads (int): threads on the CPU.
+
+    Attributes:
+        names (list[str]): such as 'openvino fp32'; the first is the default.
+
+    Raises:
+        InputError: there is no export, or nothing here can run it.
+    """
+
+    def __init__(self, exported: str, device: str | None, cpu_threads: int) -> None:
+        self._exported, self._export, self._cpu_threads = exported, Export(exported), cpu_threads
+        self._options: dict[str, dict[str, str]] = {}
+        self._untried: set[str] = set()
+        self._faults: list[str] = []
+        devices = [device] if device else ["gpu", "cpu"] if select.default_device() == "gpu" else ["cpu"]
+        for where in devices:
+            for backend in select.ORDER if where == "cpu" else ("paddle",):
+                if where == "gpu" or backend != "paddle":
+                    self._try(backend, where)
+        # Paddle takes seconds and hundreds of megabytes to load, so that it waits until somebody chooses it.
+        if "cpu" in devices and not self._options:
+            self._try("paddle", "cpu")
+        elif "cpu" in devices and not self._export.quantised and importlib.util.find_spec("paddle"):
+            self._untried.add("paddle fp32")
+            self._options["paddle fp32"] = {"backend": "paddle", "device": "cpu", "precision": "fp32"}
+        if not self._options:
+            raise InputError(" ".join(self._faults))
+        self._made: dict[str, Segmenter] = {}
+        self._lock = threading.Lock()
+        self.names = sorted(self._options, key=lambda name: _PRECISIONS.index(self._options[name]["precision"]))
+
+    def _try(self, backend: str, device: str) -> None:
+        """Build it once, and let it go: what is wrong or cannot run is not offered."""
+        for precision in _PRECISIONS if device == "cpu" else ("fp32",):
+            try:
+                name = select.choose(self._export, device, self._cpu_threads, precision, [backend]).name
+            except InputError as error:
+                self._faults.append(str(error))
+            else:
+                self._options[name] = {"backend": backend, "device": device, "precision": precision}
+
+    def __getitem__(self, name: str) -> Segmenter:
+        """The `Segmenter` of that name.
+
+        Raises:
+            InputError: none has it, or it turns out that it cannot run this export.
+        """
+        if name not in self._options:
+            raise InputError(f"there is no {name!r} here; there are {', '.join(self.names)}.")
+        with self._lock:
+            if name in self._untried:
+                select.choose(self._export, "cpu", self._cpu_threads, "fp32", ["paddle"])
+                self._untried.remove(name)
+            if name not in self._made:
+                self._made[name] = Segmenter(self._exported, cpu_threads=self._cpu_threads, **self._options[name])
+            return self._made[name]

@@ -1,0 +1,143 @@
+"""Videos out: each frame at its own time, in one file without sound."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager, suppress
+from fractions import Fraction
+from types import TracebackType
+from typing import Any, Iterator
+
+import cv2
+import numpy as np
+
+from bisenetv1_plugin import files
+from bisenetv1_plugin.drawing.painter import Painter
+from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.inference.sinks import MADE_BY
+from bisenetv1_plugin.libraries import optional_library
+
+_TICK = Fraction(1, 90000)  # the part of a second that the times of frames are counted in
+_OPTIONS = {"preset": "superfast", "crf": "20"}  # superfast: the network needs the processor more
+
+
+class VideoWriter:
+    """Writes pictures into an MP4 file (H.264, which players and browsers know); a `with` block finishes it.
+
+    It has the size of the first picture; an odd width or height gets one pixel more, since encoders need even ones.
+
+    Args:
+        path (str): where, ending with .mp4.
+        rate (float): frames per second.
+
+    Attributes:
+        frames (int): how many came so far.
+
+    Raises:
+        InputError: PyAV is not installed.
+    """
+
+    def __init__(self, path: str, rate: float) -> None:
+        self._av: Any = optional_library("av")
+        self._path, self.frames, self._ticks = path, 0, -1
+        self._rate = Fraction(rate).limit_denominator(1001)
+        self._container: Any = self._av.open(files.for_libraries(path), "w")
+
+    def write(self, picture: np.ndarray, seconds: float) -> None:
+        """Add a picture, uint8 BGR `[H, W, 3]`, shown after `seconds`.
+
+        Raises:
+            InputError: pictures of that size cannot be encoded.
+            OSError: the file cannot be written.
+        """
+        if not self.frames:
+            self._begin(*picture.shape[:2])
+        if picture.shape[:2] != (self._height, self._width):
+            picture = cv2.resize(picture, (self._width, self._height))
+        if self._height % 2 or self._width % 2:
+            picture = cv2.copyMakeBorder(picture, 0, self._height % 2, 0, self._width % 2, cv2.BORDER_REPLICATE)
+        frame = self._av.VideoFrame.from_ndarray(picture, "bgr24")
+        self._ticks = frame.pts = max(self._ticks + 1, round(seconds / _TICK))
+        frame.time_base = _TICK
+        with self._plain_errors():
+            self._container.mux(self._stream.encode(frame))
+        self.frames += 1
+
+    def _begin(self, height: int, width: int) -> None:
+        self._height, self._width = height, width
+        self._stream = self._container.add_stream("libx264", self._rate, options=_OPTIONS)
+        self._stream.width, self._stream.height = width + width % 2, height + height % 2
+        self._stream.pix_fmt = "yuv420p"  # the only one that every player knows
+        self._stream.codec_context.time_base = _TICK
+
+    @contextmanager
+    def _plain_errors(self) -> Iterator[None]:
+        """PyAV's own kind of OSError keeps the passing name of the file, which nobody can change."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self._path) from error
+        except self._av.FFmpegError as error:
+            raise InputError(
+                f"no video of {self._width}x{self._height} pixels can be written here: make it smaller."
+            ) from error
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            with suppress(OSError, self._av.FFmpegError):  # another error is on its way
+                self._container.close()
+        elif self.frames:
+            with self._plain_errors():
+                self._container.mux(self._stream.encode(None))
+                self._container.close()
+
+
+class OverlayVideo:
+    """Writes overlays into one MP4 file; use it in a `with` block, at whose end the file appears.
+
+    No file appears where the block raises or no frame came.
+
+    Args:
+        path (str): where, ending with .mp4.
+        rate (float): frames per second.
+        painter (Painter, optional): the classes' colours and names, for a legend below; default: PaddleSeg's colours.
+
+    Attributes:
+        frames (int): how many came so far.
+    """
+
+    def __init__(self, path: str, rate: float, painter: Painter | None = None) -> None:
+        self.frames = 0
+        self._path, self._rate = path, rate
+        self._painter = painter or Painter()
+        self._open = ExitStack()
+
+    def write(self, name: str, mask: np.ndarray, pixels: np.ndarray, seconds: float) -> None:
+        """Add a frame: `mask` uint8 `[H, W]` over `pixels` uint8 BGR `[H, W, 3]`, shown after `seconds`.
+
+        Raises:
+            InputError: frames of that size cannot be encoded, or PyAV is not installed.
+            OSError: the file cannot be written.
+        """
+        if not self.frames:
+            beside = self._open.enter_context(files.whole_file(files.for_libraries(self._path), MADE_BY))
+            self._writer = self._open.enter_context(VideoWriter(beside, self._rate))
+        self._writer.write(self._painter.with_legend(self._painter.overlay(mask, pixels)), seconds)
+        self.frames += 1
+
+    def __enter__(self) -> OverlayVideo:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Finish the file.
+
+        Raises:
+            OSError: the file cannot be written; it is not there then, and one that was there before still is.
+        """
+        self._open.__exit__(kind, error, trace)
