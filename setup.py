@@ -102,6 +102,8 @@ setup(
         "Topic :: Scientific/Engineering :: Image Recognition",
     ],
     packages=find_packages(include=["bisenetv1_plugin*"]),
+    # `py.typed`: type checkers read the annotations.
+    package_data={"bisenetv1_plugin": ["py.typed", "datasets/own/recipe.yml"]},
     # No upper bound: what a newer Python lacks are wheels of Paddle and PaddleSeg, which only training needs.
     python_requires=">=3.8",
     # What running an exported network needs. Neither Paddle nor PaddleSeg: with them come NumPy 1, a Python below

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+__all__ = ["InputError"]
+
 
 class InputError(ValueError):
     """What was given (a file, a value, this machine) cannot be used; the message is a sentence that names the cure."""

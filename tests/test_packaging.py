@@ -14,6 +14,7 @@ from packaging.specifiers import SpecifierSet
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CONFIGS = REPOSITORY / "configs"
+DATA = {"bisenetv1_plugin/py.typed", "bisenetv1_plugin/datasets/own/recipe.yml"}  # what the package reads, but modules
 
 STARTUP_LINES = {
     "bisenetv1_plugin.pth": "import bisenetv1_plugin; bisenetv1_plugin.install()\n",
@@ -58,7 +59,7 @@ def test_wheel(dist):
             assert archive.read(name).decode() == line
             assert any(entry.startswith(f"{name},sha256=") for entry in _record(archive))
     configs = {f"bisenetv1_plugin/configs/{path.relative_to(CONFIGS)}" for path in CONFIGS.rglob("*.yml")}
-    assert configs <= set(names)
+    assert configs | DATA <= set(names)
     assert {name.split("/")[0] for name in names} == {
         "bisenetv1_plugin",
         f"bisenetv1_plugin-{wheel.name.split('-')[1]}.dist-info",
@@ -76,7 +77,16 @@ def test_sdist_builds_the_same_wheel(dist, tmp_path):
     (sdist,) = dist.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {"setup.py", "LICENSE", "NOTICE", "README.md", "README_CN.md", "CHANGELOG.md", "docs/design.md"} <= names
+    assert {
+        "setup.py",
+        "LICENSE",
+        "NOTICE",
+        "README.md",
+        "README_CN.md",
+        "CHANGELOG.md",
+        "docs/design.md",
+        *DATA,
+    } <= names
     run(sys.executable, "-m", "pip", "wheel", "--no-deps", "-w", tmp_path, sdist)
     (wheel,), (again,) = dist.glob("*.whl"), tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as a, zipfile.ZipFile(again) as b:

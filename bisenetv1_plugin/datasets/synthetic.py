@@ -23,6 +23,8 @@ from bisenetv1_plugin.datasets.classes import (
 from bisenetv1_plugin.datasets.scenes import render_scene
 from bisenetv1_plugin.progress import Progress, silent
 
+__all__ = ["SyntheticStreetScenes", "write_scenes"]
+
 MODES = ("train", "val")
 _MOST_SCENES = 100000  # further ones would be those of the next seed
 _LONGEST = 16384  # pixels of a side: more fill the memory

@@ -14,6 +14,8 @@ from paddleseg.optimizers import Momentum
 
 from bisenetv1_plugin.errors import InputError
 
+__all__ = ["MomentumExpWarmup"]
+
 
 class ExponentialWarmup(LinearWarmup):
     """`start_lr * (end_lr / start_lr) ** (iteration / warmup_steps)`, and after `warmup_steps` the schedule itself."""

@@ -14,6 +14,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+__all__ = ["CoinCheungColorJitter", "MMSegPhotoMetricDistortion"]
+
 
 class MMSegPhotoMetricDistortion:
     """MMSegmentation's `PhotoMetricDistortion`: brightness, contrast, saturation, hue, each half of the times.

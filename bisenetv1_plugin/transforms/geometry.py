@@ -11,6 +11,8 @@ from typing import Any, Sequence
 import cv2
 import numpy as np
 
+__all__ = ["CenterPadding", "MMSegRandomCrop", "RandomMirrorSwap"]
+
 IGNORE_INDEX = 255
 
 

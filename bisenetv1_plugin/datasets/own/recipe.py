@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
+from string import Template
 from typing import Sequence, Tuple
 
 import numpy as np
@@ -85,7 +87,7 @@ def median_frequency(counts: np.ndarray, present: np.ndarray) -> list[float]:
 
 
 def text(recipe: Recipe, root: str, num_classes: int, images: int, tab: bool, about: str) -> str:
-    """The YAML.
+    """The YAML: `recipe.yml` beside this file, filled in.
 
     Args:
         recipe: of `choose`.
@@ -94,76 +96,37 @@ def text(recipe: Recipe, root: str, num_classes: int, images: int, tab: bool, ab
         tab: the lists are separated by tabs.
         about: what the data are, for the first line.
     """
-    limit = ""
+    # Lines that not every configuration has begin with their line feed.
+    limit = separator = weights = ""
     if recipe.max_long:
-        limit = "    - type: LimitLong  # larger images need more memory than they give accuracy\n"
-        limit += f"      max_long: {recipe.max_long}\n"
-    scale = "never smaller than the crop" if recipe.min_scale < 1 else "never smaller than it is"
-    separator = '  separator: "\\t"  # names have spaces\n' if tab else ""
-    resize = "masks are enlarged again and scored at full size" if limit else "no resize: scored at full size"
-    weights = ""
+        limit = "\n    - type: LimitLong  # larger images need more memory than they give accuracy"
+        limit += f"\n      max_long: {recipe.max_long}"
+    if tab:
+        separator = '\n  separator: "\\t"  # names have spaces'
     if recipe.weights:
-        weights = f"      weight: {recipe.weights}  # median-frequency balancing: what is rare counts more\n"
-    epochs = recipe.iters * recipe.batch_size / images
-    return f"""\
-# BiSeNetV1 for {about}. Written by `bisenetv1 data config`; change what you like.
-batch_size: {recipe.batch_size}  # images per device; more where memory allows, with learning_rate in proportion
-iters: {recipe.iters}  # {epochs:.0f} times through the {images} training images; more is better and slower
-
-model:
-  type: BiSeNetV1
-  num_classes: {num_classes}
-  backbone:
-    type: ResNet18_v1b  # the quickest of the ResNets
-    # From scratch. ImageNet weights help most where images are few:
-    # pretrained: https://paddle-hapi.bj.bcebos.com/models/resnet18.pdparams
-
-train_dataset:
-  type: Dataset
-  dataset_root: {json.dumps(root, ensure_ascii=False)}  # absolute, so that training works from any folder
-  train_path: {json.dumps(f"{root}/train.txt", ensure_ascii=False)}
-{separator}  num_classes: {num_classes}
-  mode: train
-  transforms:
-{limit}    - type: ResizeStepScaling  # {scale}: padding would teach the global context a grey frame
-      min_scale_factor: {recipe.min_scale}
-      max_scale_factor: 1.5
-      scale_step_size: 0.25
-    - type: RandomPaddingCrop
-      crop_size: [{recipe.crop[0]}, {recipe.crop[1]}]  # {recipe.crop_reason}
-    - type: RandomHorizontalFlip  # remove it where left and right are different classes
-    - type: RandomDistort  # other light, other cameras
-      brightness_range: 0.4
-      contrast_range: 0.4
-      saturation_range: 0.4
-    - type: Normalize
-
-val_dataset:
-  type: Dataset
-  dataset_root: {json.dumps(root, ensure_ascii=False)}
-  val_path: {json.dumps(f"{root}/val.txt", ensure_ascii=False)}
-{separator}  num_classes: {num_classes}
-  mode: val
-  transforms:  # of the deployed network as well; {resize}
-{limit}    - type: Normalize
-
-optimizer:
-  type: SGD
-  momentum: 0.9
-  weight_decay: 0.0005
-
-lr_scheduler:
-  type: PolynomialDecay
-  learning_rate: {recipe.learning_rate:g}  # 0.005 for each image of the batch, for training from scratch
-  end_lr: 0.0
-  power: 0.9
-
-loss:
-  types:
-    - type: BiSeNetV1Loss
-      ignore_index: 255
-{weights}  coef: [1, 1, 1]  # auxiliary 1/16, auxiliary 1/8, principal
-"""
+        weights = f"\n      weight: {recipe.weights}  # median-frequency balancing: what is rare counts more"
+    template = Template(Path(__file__).with_name("recipe.yml").read_text(encoding="utf-8"))
+    return template.substitute(
+        about=about,
+        batch_size=recipe.batch_size,
+        crop_height=recipe.crop[1],
+        crop_reason=recipe.crop_reason,
+        crop_width=recipe.crop[0],
+        epochs=f"{recipe.iters * recipe.batch_size / images:.0f}",
+        images=images,
+        iters=recipe.iters,
+        learning_rate=f"{recipe.learning_rate:g}",
+        limit=limit,
+        min_scale=recipe.min_scale,
+        num_classes=num_classes,
+        resize="masks are enlarged again and scored at full size" if limit else "no resize: scored at full size",
+        root=json.dumps(root, ensure_ascii=False),
+        scale="never smaller than the crop" if recipe.min_scale < 1 else "never smaller than it is",
+        separator=separator,
+        train_list=json.dumps(f"{root}/train.txt", ensure_ascii=False),
+        val_list=json.dumps(f"{root}/val.txt", ensure_ascii=False),
+        weights=weights,
+    )
 
 
 def _limited(size: Size, max_long: int | None) -> Size:
