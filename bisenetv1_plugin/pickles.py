@@ -42,7 +42,7 @@ def read(path: str | os.PathLike[str]) -> Any:
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         machine = _Machine(size)
-        for number, (opcode, argument, _) in enumerate(pickletools.genops(cast(BinaryIO, _Bounded(file, size)))):
+        for number, (opcode, argument, _) in enumerate(pickletools.genops(cast(BinaryIO, _BoundedFile(file, size)))):
             if number == _STEPS:
                 raise pickle.UnpicklingError(f"it has more than {_STEPS} opcodes, which no weights need")
             if opcode.name not in _OPCODES:
@@ -54,7 +54,7 @@ def read(path: str | os.PathLike[str]) -> Any:
     return _plain(value, pairs, {})
 
 
-class _Bounded:
+class _BoundedFile:
     """A file that is no longer than it was when it was opened: a length in it cannot allocate more than that."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:

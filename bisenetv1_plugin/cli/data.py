@@ -69,12 +69,12 @@ def add_choice_arguments(parser):
 
 
 def choices(args):
-    """The `Choices` of what `add_choice_arguments` added."""
+    """The `Options` of what `add_choice_arguments` added."""
     from dataclasses import fields
 
-    from bisenetv1_plugin.datasets.own import Choices
+    from bisenetv1_plugin.datasets.own import Options
 
-    return Choices(**{field.name: getattr(args, field.name) for field in fields(Choices)})
+    return Options(**{field.name: getattr(args, field.name) for field in fields(Options)})
 
 
 def configure(source, config, folder, chosen):

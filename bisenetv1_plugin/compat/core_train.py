@@ -38,7 +38,7 @@ def is_ours(model: object) -> bool:
     return any(kind.__module__.partition(".")[0] == _PACKAGE for kind in type(model).__mro__)
 
 
-class Other:
+class ModuleView:
     """A module as one other module sees it: something else under some names, while nobody else's changes."""
 
     def __init__(self, original: object, **names: object) -> None:
@@ -50,7 +50,7 @@ class Other:
 
 
 @contextmanager
-def exchanged(namespace: dict[str, Any], name: str, value: object) -> Iterator[None]:
+def patch(namespace: dict[str, Any], name: str, value: object) -> Iterator[None]:
     """Another value under a name, as long as the block lasts; the name need not be there."""
     missing = object()
     before = namespace.get(name, missing)

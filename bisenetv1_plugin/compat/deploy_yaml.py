@@ -22,19 +22,19 @@ def needed() -> bool:
 
 
 def apply() -> None:
-    yaml.dump = _mending(yaml.dump)
+    yaml.dump = _wrap_dump(yaml.dump)
     DeployConfig.model = property(_program)
 
 
-def _mending(dump: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_dump(dump: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(dump)
-    def mending_dump(data: Any, stream: Any = None, *args: Any, **kwargs: Any) -> Any:
-        return dump(_mended(data, getattr(stream, "name", None)), stream, *args, **kwargs)
+    def corrected_dump(data: Any, stream: Any = None, *args: Any, **kwargs: Any) -> Any:
+        return dump(_correct(data, getattr(stream, "name", None)), stream, *args, **kwargs)
 
-    return mending_dump
+    return corrected_dump
 
 
-def _mended(data: Any, path: object) -> Any:
+def _correct(data: Any, path: object) -> Any:
     """`data`, or a copy that names the program that lies in the folder, if it is a deployment with another one."""
     deploy = data.get("Deploy") if isinstance(data, dict) else None
     if not (isinstance(path, str) and isinstance(deploy, dict) and isinstance(deploy.get("model"), str)):

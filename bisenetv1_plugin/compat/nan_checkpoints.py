@@ -47,9 +47,9 @@ def apply() -> None:
             return original(*args, **kwargs)
         losses = (arguments.get("losses") or {}).get("types", ())
         paddle_ = core_train.module().paddle
-        finite = core_train.Other(paddle_, save=_finite(paddle_.save, losses))
+        finite = core_train.ModuleView(paddle_, save=_wrap_save(paddle_.save, losses))
         try:
-            with core_train.exchanged(vars(core_train.module()), "paddle", finite):
+            with core_train.patch(vars(core_train.module()), "paddle", finite):
                 return original(*args, **kwargs)
         except FloatingPointError as error:
             iteration, calls = _iteration(error), _calls_not_finite(losses)
@@ -61,7 +61,7 @@ def apply() -> None:
     core_train.replace(train)
 
 
-def _finite(save: Callable[..., Any], losses: Sequence[Any]) -> Callable[..., Any]:
+def _wrap_save(save: Callable[..., Any], losses: Sequence[Any]) -> Callable[..., Any]:
     """`save`, for states without NaN and infinity."""
 
     @functools.wraps(save)

@@ -33,10 +33,10 @@ def needed() -> bool:
 
 def apply() -> None:
     for name in ("__init__", "set_model"):
-        setattr(Config, name, _correcting(getattr(Config, name)))
+        setattr(Config, name, _wrap(getattr(Config, name)))
 
 
-def _correcting(method: Callable[..., None]) -> Callable[..., None]:
+def _wrap(method: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(method)
     def corrected(self: Config, *args: Any, **kwargs: Any) -> None:
         method(self, *args, **kwargs)

@@ -43,7 +43,7 @@ def apply() -> None:
     @functools.wraps(original)
     def _worker_loop(*args: Any, **kwargs: Any) -> None:
         arguments = signature.bind(*args, **kwargs)
-        arguments.arguments[_QUEUE] = _Timed(arguments.arguments[_QUEUE])
+        arguments.arguments[_QUEUE] = _QueueWithTimeout(arguments.arguments[_QUEUE])
         parent = os.getppid()
         original(*arguments.args, **arguments.kwargs)
         if os.getppid() != parent:
@@ -54,7 +54,7 @@ def apply() -> None:
     dataloader_iter._worker_loop = _worker_loop
 
 
-class _Timed:
+class _QueueWithTimeout:
     """A queue whose `get` returns to its caller every few seconds, with `queue.Empty`."""
 
     def __init__(self, queue: Any) -> None:

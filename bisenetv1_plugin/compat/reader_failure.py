@@ -54,14 +54,14 @@ def needed() -> bool:
 
 
 def apply() -> None:
-    fetcher._MapDatasetFetcher.fetch = _explaining(fetcher._MapDatasetFetcher.fetch)  # type: ignore[method-assign]
+    fetcher._MapDatasetFetcher.fetch = _wrap_fetch(fetcher._MapDatasetFetcher.fetch)  # type: ignore[method-assign]
     kind: Any
     for kind in (_SINGLE, _MULTIPLE):
-        kind._thread_loop = _ending(kind._thread_loop)
-        kind.__next__ = _raising(kind.__next__)
-    _MULTIPLE._init_workers = _remembering(_MULTIPLE._init_workers)  # type: ignore[method-assign]
+        kind._thread_loop = _wrap_thread_loop(kind._thread_loop)
+        kind.__next__ = _wrap_next(kind.__next__)
+    _MULTIPLE._init_workers = _wrap_init_workers(_MULTIPLE._init_workers)  # type: ignore[method-assign]
     atexit.register(_end_all_workers)
-    dataloader_iter._set_SIGCHLD_handler = _explaining_deaths(dataloader_iter._set_SIGCHLD_handler)
+    dataloader_iter._set_SIGCHLD_handler = _wrap_set_handler(dataloader_iter._set_SIGCHLD_handler)
 
 
 def _fetches(statement: ast.AST) -> bool:
@@ -74,7 +74,7 @@ def _catches_everything(statement: ast.Try) -> bool:
     return None in caught or bool(names & _EVERYTHING)
 
 
-def _explaining(original: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_fetch(original: Callable[..., Any]) -> Callable[..., Any]:
     """`fetch`, in the thread or in a worker process: what it raises says which sample it was."""
 
     @functools.wraps(original)
@@ -90,7 +90,7 @@ def _explaining(original: Callable[..., Any]) -> Callable[..., Any]:
     return fetch
 
 
-def _ending(original: Callable[..., Any]) -> Callable[..., None]:
+def _wrap_thread_loop(original: Callable[..., Any]) -> Callable[..., None]:
     """The reading thread: at its end by an exception, it keeps that and wakes who waits for it."""
 
     @functools.wraps(original)
@@ -104,7 +104,7 @@ def _ending(original: Callable[..., Any]) -> Callable[..., None]:
     return _thread_loop
 
 
-def _raising(original: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_next(original: Callable[..., Any]) -> Callable[..., Any]:
     """The next batch; where there is none because the reading thread failed, the reason."""
 
     @functools.wraps(original)
@@ -126,7 +126,7 @@ def _raising(original: Callable[..., Any]) -> Callable[..., Any]:
     return __next__
 
 
-def _remembering(original: Callable[..., Any]) -> Callable[..., None]:
+def _wrap_init_workers(original: Callable[..., Any]) -> Callable[..., None]:
     @functools.wraps(original)
     def _init_workers(self: Any) -> None:
         original(self)
@@ -161,7 +161,7 @@ def _reason(iterator: Any) -> str | None:
     return None
 
 
-def _explaining_deaths(original: Callable[..., Any]) -> Callable[[], None]:
+def _wrap_set_handler(original: Callable[..., Any]) -> Callable[[], None]:
     """Paddle's handler of SIGCHLD, which raises in whatever the training does when a worker process dies."""
 
     @functools.wraps(original)

@@ -28,7 +28,7 @@ from paddleseg.utils import logger
 
 from bisenetv1_plugin import files
 from bisenetv1_plugin.compat import core_train, progress_file
-from bisenetv1_plugin.compat.core_train import Other
+from bisenetv1_plugin.compat.core_train import ModuleView
 
 DEFECT = (
     "PaddleSeg's train, going on from a checkpoint, overwrites the best model with a worse one, and begins the average "
@@ -61,8 +61,8 @@ def apply() -> None:
             return original(*args, **kwargs)
         names = ("save_dir", "resume_model", "val_dataset", "use_ema", "keep_checkpoint_max")
         training = _Training(*(arguments[name] for name in names))
-        arguments["train_dataset"] = _Seeded(arguments["train_dataset"], training.seed)
-        with training.goes_on():
+        arguments["train_dataset"] = _SeededDataset(arguments["train_dataset"], training.seed)
+        with training.patches():
             return original(*call.args, **call.kwargs)
 
     core_train.replace(train)
@@ -93,8 +93,8 @@ class _Training:
             )
 
     @contextmanager
-    def goes_on(self) -> Iterator[None]:
-        """Other objects stand under the names that `train` asks, as long as the block lasts."""
+    def patches(self) -> Iterator[None]:
+        """Replaces what `train` looks up by name, as long as the block lasts."""
         module = core_train.module()
         paddle_, evaluate = module.paddle, module.evaluate
         init_ema_params, add_profiler_step = module.init_ema_params, module.train_profiler.add_profiler_step
@@ -123,23 +123,23 @@ class _Training:
 
         sampler = functools.partial(_Sampler, done=self._iteration)
         others = {
-            "paddle": Other(
+            "paddle": ModuleView(
                 paddle_,
-                save=self._noting(paddle_.save),
-                io=Other(paddle_.io, DistributedBatchSampler=sampler),
-                amp=Other(paddle_.amp, GradScaler=scaler),
+                save=self._wrap_save(paddle_.save),
+                io=ModuleView(paddle_.io, DistributedBatchSampler=sampler),
+                amp=ModuleView(paddle_.amp, GradScaler=scaler),
             ),
             "evaluate": evaluated,
             "init_ema_params": average,
-            "train_profiler": Other(module.train_profiler, add_profiler_step=stepped),
-            "shutil": Other(module.shutil, rmtree=_remove_checkpoint),
+            "train_profiler": ModuleView(module.train_profiler, add_profiler_step=stepped),
+            "shutil": ModuleView(module.shutil, rmtree=_remove_checkpoint),
         }
         self._seed_network()
         with ExitStack() as stack:
             for name, value in others.items():
-                stack.enter_context(core_train.exchanged(vars(module), name, value))
+                stack.enter_context(core_train.patch(vars(module), name, value))
             if self._before and self._rank == 0:  # who writes checkpoints, and decides about the early stop
-                stack.enter_context(_beginning_with(self._first_statements()))
+                stack.enter_context(_statements_before_loop(self._first_statements()))
             yield
 
     def _first_statements(self) -> list[str]:
@@ -184,11 +184,11 @@ class _Training:
     def _seed_network(self) -> None:
         paddle.seed(int(_words(self.seed, self._iteration, self._rank)[0]))
 
-    def _noting(self, save: Callable[..., Any]) -> Callable[..., None]:
+    def _wrap_save(self, save: Callable[..., Any]) -> Callable[..., None]:
         """`save`, which notes the progress beside the weights."""
 
         @functools.wraps(save)
-        def noting(obj: object, path: str, *args: Any, **kwargs: Any) -> None:
+        def save_with_progress(obj: object, path: str, *args: Any, **kwargs: Any) -> None:
             folder, name = os.path.split(path)
             kind = os.path.basename(folder)
             if name == progress_file.BEST.get(kind, [None])[0]:
@@ -200,7 +200,7 @@ class _Training:
                 self._note(folder)
             save(obj, path, *args, **kwargs)
 
-        return noting
+        return save_with_progress
 
     def _note(self, folder: str) -> None:
         figures, self._figures = self._figures, {}
@@ -243,7 +243,7 @@ def _remove(folder: str, names: Iterable[str]) -> None:
 
 
 @contextmanager
-def _beginning_with(statements: Iterable[str]) -> Iterator[None]:
+def _statements_before_loop(statements: Iterable[str]) -> Iterator[None]:
     """PaddleSeg's `train` with these statements before its loop, as long as the block lasts."""
     function = core_train.function()
     code = function.__code__
@@ -295,7 +295,7 @@ class _Sampler(paddle.io.DistributedBatchSampler):
                 yield indices
 
 
-class _Seeded(paddle.io.Dataset):
+class _SeededDataset(paddle.io.Dataset):
     """A dataset whose random transforms draw from the seed, the epoch and the index."""
 
     def __init__(self, dataset: Any, seed: int) -> None:

@@ -42,10 +42,10 @@ def apply() -> None:
     def train(*args: Any, **kwargs: Any) -> None:
         call = signature.bind(*args, **kwargs)
         call.apply_defaults()
-        given = call.arguments
-        if core_train.is_ours(given["model"]):
-            check_images(len(given["train_dataset"]), given["batch_size"])
-            check_batch_norms(given["model"], given["batch_size"], given["resume_model"])
+        arguments = call.arguments
+        if core_train.is_ours(arguments["model"]):
+            check_images(len(arguments["train_dataset"]), arguments["batch_size"])
+            check_batch_norms(arguments["model"], arguments["batch_size"], arguments["resume_model"])
         return original(*args, **kwargs)
 
     core_train.replace(train)

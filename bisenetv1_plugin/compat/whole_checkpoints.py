@@ -28,10 +28,10 @@ def apply() -> None:
     # Nothing to log: the files are the same.
     module = core_train.module()
     paddle = vars(module)["paddle"]
-    vars(module)["paddle"] = core_train.Other(paddle, save=_whole(paddle.save))
+    vars(module)["paddle"] = core_train.ModuleView(paddle, save=_wrap_save(paddle.save))
 
 
-def _whole(save: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_save(save: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(save)
     def whole_save(obj: object, path: Any, *args: Any, **kwargs: Any) -> Any:
         if not isinstance(path, (str, os.PathLike)):  # a buffer in memory

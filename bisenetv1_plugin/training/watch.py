@@ -16,7 +16,7 @@ from paddleseg.core import val
 
 from bisenetv1_plugin import files
 from bisenetv1_plugin.compat import core_train
-from bisenetv1_plugin.compat.core_train import exchanged
+from bisenetv1_plugin.compat.core_train import patch
 from bisenetv1_plugin.errors import InputError, brief
 
 
@@ -61,7 +61,7 @@ def training(watcher, use_vdl, tensorboard):
 
     module = core_train.module()
     profiler = module.train_profiler
-    with exchanged(vars(module), "train_profiler", SimpleNamespace(add_profiler_step=add_profiler_step)), exchanged(
+    with patch(vars(module), "train_profiler", SimpleNamespace(add_profiler_step=add_profiler_step)), patch(
         sys.modules, "visualdl", SimpleNamespace(LogWriter=log_writer)
     ), _progress(watcher):
         yield True
@@ -151,7 +151,7 @@ def evaluate(model, dataset, watcher=None, **options):
         InputError: `auc_roc` was asked for, and the labels have several sizes.
     """
     metrics = _Metrics(val.metrics, dataset.ignore_index)
-    with exchanged(vars(val), "metrics", metrics), _progress(watcher):
+    with patch(vars(val), "metrics", metrics), _progress(watcher):
         try:
             val.evaluate(model, dataset, **options)
         except ValueError as error:
@@ -215,5 +215,5 @@ def _progress(watcher):
         def update(self, current, *_):
             watcher.evaluated(current, self._total)
 
-    with exchanged(vars(val), "progbar", SimpleNamespace(Progbar=Progbar)):
+    with patch(vars(val), "progbar", SimpleNamespace(Progbar=Progbar)):
         yield

@@ -26,15 +26,15 @@ class MMSegPhotoMetricDistortion:
     """
 
     def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
-        img = _whole_numbers(data["img"])
+        img = _as_integers(data["img"])
         if _coin():
-            img = _whole(img + np.float32(np.random.uniform(-32, 32)))
+            img = _to_uint8(img + np.float32(np.random.uniform(-32, 32)))
         contrast_last = _coin()
         if not contrast_last:
             img = self._contrast(img)
         if _coin():
             hsv = cv2.cvtColor(img, cv2.COLOR_RGB2HSV)
-            hsv[..., 1] = _whole(hsv[..., 1] * _factor(0.5))
+            hsv[..., 1] = _to_uint8(hsv[..., 1] * _factor(0.5))
             img = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
         if _coin():
             hsv = cv2.cvtColor(img, cv2.COLOR_RGB2HSV)
@@ -46,7 +46,7 @@ class MMSegPhotoMetricDistortion:
         return data
 
     def _contrast(self, img: np.ndarray) -> np.ndarray:
-        return _whole(img * _factor(0.5)) if _coin() else img
+        return _to_uint8(img * _factor(0.5)) if _coin() else img
 
 
 class CoinCheungColorJitter:
@@ -59,13 +59,13 @@ class CoinCheungColorJitter:
     GREY = 74
 
     def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
-        img = _whole_numbers(data["img"])
-        levels = _whole(np.arange(256) * _factor(0.4))
-        levels = _whole(self.GREY + (levels.astype("float32") - self.GREY) * _factor(0.4))
+        img = _as_integers(data["img"])
+        levels = _to_uint8(np.arange(256) * _factor(0.4))
+        levels = _to_uint8(self.GREY + (levels.astype("float32") - self.GREY) * _factor(0.4))
         img = levels[img]
         factor = _factor(0.4)
         grey = img.mean(axis=2, keepdims=True, dtype="float32")
-        data["img"] = _whole(img * factor + grey * (1 - factor)).astype("float32")
+        data["img"] = _to_uint8(img * factor + grey * (1 - factor)).astype("float32")
         return data
 
 
@@ -77,12 +77,12 @@ def _factor(spread: float) -> np.float32:
     return np.float32(np.random.uniform(1 - spread, 1 + spread))
 
 
-def _whole_numbers(img: np.ndarray) -> np.ndarray:
+def _as_integers(img: np.ndarray) -> np.ndarray:
     """As uint8; rounded, since the originals resize whole numbers. A cubic resize goes past 0 and 255."""
     if img.ndim != 3 or img.shape[2] != 3:
         raise ValueError(f"the image has shape {list(img.shape)}: colours can be changed in three channels alone.")
-    return _whole(np.rint(img))
+    return _to_uint8(np.rint(img))
 
 
-def _whole(values: np.ndarray) -> np.ndarray:
+def _to_uint8(values: np.ndarray) -> np.ndarray:
     return np.clip(values, 0, 255).astype("uint8")

@@ -89,7 +89,7 @@ def test_finite_states():
 class TestWholeFiles:
     @pytest.fixture
     def save(self):
-        return whole_checkpoints._whole(paddle.save)
+        return whole_checkpoints._wrap_save(paddle.save)
 
     def test_the_same_files(self, save, tmp_path):
         state = {"a": paddle.to_tensor([1.0])}
@@ -107,7 +107,7 @@ class TestWholeFiles:
         path = tmp_path / "model.pdparams"
         path.write_bytes(b"whole")
         with pytest.raises(OSError, match="No space left on device") as raised:
-            whole_checkpoints._whole(half)({}, str(path))
+            whole_checkpoints._wrap_save(half)({}, str(path))
         assert raised.value.filename == str(path)
         assert path.read_bytes() == b"whole" and len(list(tmp_path.iterdir())) == 1
 

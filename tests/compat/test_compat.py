@@ -176,8 +176,8 @@ class TestDeployYaml:
             {"model": "model.pdmodel"},
             [],
         ):
-            assert deploy_yaml._mended(data, str(tmp_path / "deploy.yaml")) is data
-        assert deploy_yaml._mended({"Deploy": {"model": "model.pdmodel"}}, None) == {
+            assert deploy_yaml._correct(data, str(tmp_path / "deploy.yaml")) is data
+        assert deploy_yaml._correct({"Deploy": {"model": "model.pdmodel"}}, None) == {
             "Deploy": {"model": "model.pdmodel"}
         }
 

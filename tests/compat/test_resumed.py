@@ -66,7 +66,7 @@ class TestOrder:
                 read.append(index)
                 return np.float32(index)
 
-        images = resumed_training._Seeded(Images(), 0)
+        images = resumed_training._SeededDataset(Images(), 0)
         sampler = resumed_training._Sampler(images, 2, shuffle=True, drop_last=True, done=4)
         assert len(list(paddle.io.DataLoader(images, batch_sampler=sampler))) == 2 and len(read) == 4
 
@@ -88,16 +88,18 @@ class TestRandomNumbers:
         return index
 
     def test_belong_to_the_seed_the_epoch_and_the_image(self):
-        dataset = resumed_training._Seeded(self.Draws(), 7)
+        dataset = resumed_training._SeededDataset(self.Draws(), 7)
         there = [(number, epoch) for epoch in range(3) for number in range(9)]
         drawn = {key: dataset[self.index(*key)] for key in there}
         random.shuffle(there)
         assert all(dataset[self.index(*key)] == drawn[key] for key in there)
         assert len(set(drawn.values())) == 27 and len({values[1] for values in drawn.values()}) == 27
-        assert resumed_training._Seeded(self.Draws(), 8)[self.index(0, 0)] != drawn[0, 0]
+        assert resumed_training._SeededDataset(self.Draws(), 8)[self.index(0, 0)] != drawn[0, 0]
 
     def test_in_another_process(self):
-        dataset, index = pickle.loads(pickle.dumps((resumed_training._Seeded(self.Draws(), 7), self.index(3, 2))))
+        dataset, index = pickle.loads(
+            pickle.dumps((resumed_training._SeededDataset(self.Draws(), 7), self.index(3, 2)))
+        )
         assert (index, index.epoch) == (3, 2) and dataset.file_list == ["a"] * 9 and len(dataset) == 9
 
 
@@ -105,7 +107,7 @@ class TestFirstStatements:
     def test_stand_before_the_loop_and_only_for_a_call(self):
         function = core_train.function()
         code = function.__code__
-        with resumed_training._beginning_with(["best_mean_iou = 0.0681", "save_models.extend(['out/iter_2'])"]):
+        with resumed_training._statements_before_loop(["best_mean_iou = 0.0681", "save_models.extend(['out/iter_2'])"]):
             assert 0.0681 in function.__code__.co_consts and -1.0 in function.__code__.co_consts
             assert function.__code__.co_filename == code.co_filename
             assert function.__code__.co_firstlineno == code.co_firstlineno
@@ -243,7 +245,7 @@ def test_a_checkpoint_that_is_gone_over_keeps_nothing_of_the_other_training(tmp_
         (folder / name).write_text("old")
     saved = []
     training = resumed_training._Training(str(tmp_path), None, None, False, 5)
-    training._noting(lambda state, path: saved.append(os.listdir(folder)))({}, str(folder / "model.pdparams"))
+    training._wrap_save(lambda state, path: saved.append(os.listdir(folder)))({}, str(folder / "model.pdparams"))
     assert saved == [["model.pdparams", "progress.json"]] or saved == [["progress.json", "model.pdparams"]]
     assert json.loads((folder / "progress.json").read_text())["begun"] == training._begun
     shutil.rmtree(folder)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from bisenetv1_plugin.datasets import check
 from bisenetv1_plugin.datasets.check import before_training, check_config, orientation
-from bisenetv1_plugin.datasets.check.lists import read_config
+from bisenetv1_plugin.datasets.check.splits import read_config
 
 LABEL = np.array([[0, 0, 0, 1], [1, 1, 2, 255]], np.uint8)  # 3 of class 0, 3 of 1, 1 of 2, 1 ignored
 

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from bisenetv1_plugin import image_files
-from bisenetv1_plugin.datasets.check.lists import Split
 from bisenetv1_plugin.datasets.check.pixels import check_headers, look_at_pair
-from bisenetv1_plugin.datasets.own import Choices, coco_rle, configure, walk
+from bisenetv1_plugin.datasets.check.splits import Split
+from bisenetv1_plugin.datasets.own import Options, coco_rle, configure, walk
 from bisenetv1_plugin.datasets.own.naming import LabelNames
 from bisenetv1_plugin.datasets.prepare import prepare_camvid, prepare_cityscapes
 from bisenetv1_plugin.datasets.synthetic import write_scenes
@@ -39,7 +39,7 @@ def make(root, label=STRIPES, names="abcdef", ending="png"):
 
 def refused(root, **choices):
     with pytest.raises(InputError) as caught:
-        configure(root, root.parent / "made/my.yml", None, Choices(**choices))
+        configure(root, root.parent / "made/my.yml", None, Options(**choices))
     assert not list((root.parent / "made").glob("*"))
     return str(caught.value)
 
@@ -217,7 +217,7 @@ class TestPipes:
         (make(root) / name).unlink()
         os.mkfifo(root / name)
         assert f"{name} cannot be read (it is no regular file" in refused(root)
-        summary = configure(root, root.parent / "made/my.yml", None, Choices(skip_broken=True))
+        summary = configure(root, root.parent / "made/my.yml", None, Options(skip_broken=True))
         assert any(f"cannot be read, left out: 1 ({Path(name).name})" in note for note in summary.notes)
 
     @pytest.mark.parametrize("name", ["train.txt", "classes.txt", "colors.txt", "_classes.csv"])

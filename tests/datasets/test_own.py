@@ -17,7 +17,7 @@ from PIL import Image
 
 from bisenetv1_plugin.datasets.check import before_training, check_config
 from bisenetv1_plugin.datasets.classes import named_classes
-from bisenetv1_plugin.datasets.own import Choices, coco, configure, layouts, tables, walk
+from bisenetv1_plugin.datasets.own import Options, coco, configure, layouts, tables, walk
 from bisenetv1_plugin.datasets.own import recipe as recipes
 from bisenetv1_plugin.datasets.own import split as splits
 from bisenetv1_plugin.drawing import painter, plots
@@ -47,7 +47,7 @@ def make(root, labels=STRIPES, names="abcdef", image="images/{}.jpg", label="lab
 def made(root, **choices):
     """What is made of a folder, and a check that PaddleSeg takes it as it is."""
     out = root.parent / "made" / "my.yml"
-    summary = configure(root, out, None, Choices(**choices))
+    summary = configure(root, out, None, Options(**choices))
     report = check_config(out)
     assert report.ok, report.to_text()
     assert list(report.classes) == list(summary.report.classes)
@@ -66,7 +66,7 @@ def refused(root, **choices):
     out = root.parent / "made" / "my.yml"
     before = contents(root)
     with pytest.raises(InputError) as caught:
-        configure(root, out, None, Choices(**choices))
+        configure(root, out, None, Options(**choices))
     assert not list(out.parent.glob("*")) and not list(out.parent.glob(".*"))
     assert contents(root) == before
     return str(caught.value)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bisenetv1_plugin.datasets.prepare import CAMVID_CLASSES, CAMVID_COLORS, camvid, prepare_camvid, prepare_cityscapes
-from bisenetv1_plugin.datasets.prepare.files import raise_together
+from bisenetv1_plugin.datasets.prepare.dataset_files import raise_together
 
 LABEL = np.array([[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 255]], np.uint8)
 SPLIT = {

@@ -19,13 +19,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bisenetv1_plugin import image_files
-from bisenetv1_plugin.datasets.check.lists import Split
 from bisenetv1_plugin.datasets.check.pixels import check_headers, look_at_pair
+from bisenetv1_plugin.datasets.check.splits import Split
 from bisenetv1_plugin.datasets.classes import read_classes
 from bisenetv1_plugin.datasets.own import census, configure, tables
 from bisenetv1_plugin.datasets.own.lists import Pair
-from bisenetv1_plugin.datasets.prepare import files as prepare_files
-from bisenetv1_plugin.datasets.prepare import prepare_camvid, prepare_cityscapes
+from bisenetv1_plugin.datasets.prepare import dataset_files, prepare_camvid, prepare_cityscapes
 from bisenetv1_plugin.errors import InputError
 
 W, H = 12, 8
@@ -341,7 +340,7 @@ def test_images(tmp_path_factory, door, image, label):
         headers = check_headers(pair, split)
         problems, counts = look_at_pair(pair, split)[:2]
         looked = census.look_at_pairs([Pair(*paths)])
-        for read in (prepare_files.image_size, lambda path: prepare_files.read_label(path, (W, H))):
+        for read in (dataset_files.image_size, lambda path: dataset_files.read_label(path, (W, H))):
             try:
                 read(paths[1])
             except ValueError as error:

@@ -72,7 +72,7 @@ def use(out):
     train._refuse_a_broken_one(str(out / "iter_4"))
     assert newest == str(out / "iter_4")
     going_on = resumed_training._Training(str(out), newest, [], True, 5)
-    with resumed_training._beginning_with(going_on._first_statements()):
+    with resumed_training._statements_before_loop(going_on._first_statements()):
         pass
     progress = progress_file.read(newest)
     if progress and progress.loss_scaling:

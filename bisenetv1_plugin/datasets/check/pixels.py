@@ -10,8 +10,8 @@ import numpy as np
 from bisenetv1_plugin import image_files
 from bisenetv1_plugin.datasets.check import orientation
 from bisenetv1_plugin.datasets.check.copies import digest_of
-from bisenetv1_plugin.datasets.check.lists import FilePair, Split
 from bisenetv1_plugin.datasets.check.report import Problem, count_of
+from bisenetv1_plugin.datasets.check.splits import FilePair, Split
 
 _STRIP = 1 << 22  # pixels that are counted at once: NumPy counts in 64 bits
 

@@ -5,7 +5,7 @@
 and `configure` does all this in order and writes.
 """
 
-from bisenetv1_plugin.datasets.own.choices import Choices
 from bisenetv1_plugin.datasets.own.configure import Summary, configure
+from bisenetv1_plugin.datasets.own.options import Options
 
-__all__ = ["Choices", "Summary", "configure"]
+__all__ = ["Options", "Summary", "configure"]

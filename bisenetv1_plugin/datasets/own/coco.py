@@ -15,8 +15,8 @@ from bisenetv1_plugin.datasets.own import coco_json, coco_rle, pairing, walk
 from bisenetv1_plugin.datasets.own.layouts import Layout, left_out
 from bisenetv1_plugin.datasets.own.lists import Pair
 from bisenetv1_plugin.datasets.own.naming import LabelNames
-from bisenetv1_plugin.datasets.own.places import Place, place
-from bisenetv1_plugin.datasets.prepare.files import write_png
+from bisenetv1_plugin.datasets.own.path_words import Place, place
+from bisenetv1_plugin.datasets.prepare.dataset_files import write_png
 from bisenetv1_plugin.datasets.text import shown
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.progress import Progress, silent
@@ -41,6 +41,16 @@ class _Entry(NamedTuple):
 
     where: str
     annotation: dict[str, Any]
+
+
+class _Job(NamedTuple):
+    """A label to draw: where the image's entry stands, the entry, its split, the image's path, and its annotations."""
+
+    where: str
+    image: dict[str, Any]
+    split: str
+    path: Path
+    entries: list[_Entry]
 
 
 def find(root: Path, files: Sequence[Path]) -> tuple[list[Annotations], list[str]]:
@@ -96,68 +106,90 @@ def write_labels(
     """
     if not any(annotations.panoptic for annotations in found):
         _masks()  # before anything is drawn
+    names, index_of = _classes(found)
+    places = [place(path) for path in files]
+    segments = _segment_files(found, root, places)
+    jobs, notes = _jobs(found, root, places, segments)
+    label_names = LabelNames()
+    pairs: dict[str, list[Pair]] = {one.split: [] for one in found}
+    for job in progress(jobs, desc="draw", unit="file"):
+        if job.split in segments:
+            label = _draw_panoptic(job.entries[0], index_of, root, segments[job.split])
+        else:
+            label = _draw_instances(job.entries, _size(job.where, job.image, root / job.path), index_of)
+        wanted = PurePosixPath(job.split, job.image["file_name"].lstrip("/"))
+        target = folder / label_names.of(wanted.with_name(walk.stem(Path(wanted.name)) + ".png"))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_png(target, label)
+        pairs[job.split].append(Pair(root / job.path, target))
+    if not ("train" in pairs and "val" in pairs):
+        pairs = {"": [pair for split in pairs.values() for pair in split]}
+    return Layout(f"COCO ({'panoptic' if found[0].panoptic else 'instances'})", pairs, notes, files), names
+
+
+def _classes(found: Sequence[Annotations]) -> tuple[list[str], dict[int, int]]:
+    """The names of the classes, and the class of every category's id.
+
+    Raises:
+        InputError: the files contradict one another, or have too many categories.
+    """
     names_of: dict[int, str] = {}
     for one in found:
         for category in one.content["categories"]:
             number, name = int(category["id"]), str(category["name"])
             if names_of.setdefault(number, name) != name:
                 raise InputError(f"{one.path}: category {number} is {name}, and {names_of[number]} in {found[0].path}.")
-    panoptic = found[0].panoptic
-    numbers = sorted(names_of)
-    names = ([] if panoptic else ["background"]) + [names_of[number] for number in numbers]
+    background = [] if found[0].panoptic else ["background"]
+    names = background + [names_of[number] for number in sorted(names_of)]
     if len(names) > IGNORE_INDEX:
         raise InputError(f"{found[0].path} has {len(names)} categories, and a label of one byte has 255: choose fewer.")
-    index_of = {number: index + (not panoptic) for index, number in enumerate(numbers)}
-    places = [place(path) for path in files]
+    return names, {number: index for index, number in enumerate(sorted(names_of), start=len(background))}
+
+
+def _segment_files(found: Sequence[Annotations], root: Path, places: Sequence[Place]) -> dict[str, dict[str, Path]]:
+    """Of panoptic annotations, by split: see `_annotation_files`."""
     by_name: dict[str, list[Place]] = {}
-    for each in places if panoptic else ():
+    for each in places:
         by_name.setdefault(each.path.name, []).append(each)
-    segments = {one.split: _annotation_files(one, found, root, by_name) for one in found if one.panoptic}
+    return {one.split: _annotation_files(one, found, root, by_name) for one in found if one.panoptic}
+
+
+def _jobs(
+    found: Sequence[Annotations], root: Path, places: Sequence[Place], segments: dict[str, dict[str, Path]]
+) -> tuple[list[_Job], list[str]]:
+    """The labels to draw, and sentences on images that get none.
+
+    Raises:
+        InputError: two entries are of one image.
+    """
     annotated = {path for of_split in segments.values() for path in of_split.values()}
     candidates = pairing.images_among(each for each in places if each.path not in annotated)
     pictures = pairing.Names(root, candidates, splits={one.split for one in found} if len(found) > 1 else ())
-    label_names = LabelNames()
-    pairs: dict[str, list[Pair]] = {one.split: [] for one in found}
+    jobs: list[_Job] = []
     missing: list[str] = []
     unclear: list[str] = []
     bare: list[str] = []
-    jobs: list[tuple[Annotations, int, list[Place]]] = []
     for one in found:
-        image_names = [image["file_name"] for image in one.content["images"]]
-        all_meant = pictures.of(image_names, one.path.relative_to(root), one.split, whole=True)
-        jobs += [(one, index, meant) for index, meant in enumerate(all_meant)]
-    entries_of = {one.split: _by_image(one) for one in found}
-    drawn: dict[tuple[str, Path], int] = {}
-    for one, index, meant in progress(jobs, desc="draw", unit="file"):
-        image = one.content["images"][index]
-        where, name = f"{one.path}: images[{index}]", image["file_name"]
-        path = meant[0].path if len(meant) == 1 else None
-        if path is None:
-            (unclear if meant else missing).append(shown(name))
-        elif image["id"] in entries_of[one.split] or not panoptic:
-            first = drawn.setdefault((one.split, path), index)
-            if first != index:
-                raise InputError(f"{where} is {shown(name)} as images[{first}] is: keep one of them.")
-            entries = entries_of[one.split].get(image["id"], [])
-            if panoptic:
-                label = _draw_panoptic(entries[0], index_of, root, segments[one.split])
+        images = one.content["images"]
+        entries_of = _by_image(one)
+        indices: dict[Path, int] = {}
+        all_meant = pictures.of([image["file_name"] for image in images], one.path.relative_to(root), one.split, True)
+        for index, (image, meant) in enumerate(zip(images, all_meant)):
+            where, name = f"{one.path}: images[{index}]", shown(image["file_name"])
+            if len(meant) != 1:
+                (unclear if meant else missing).append(name)
+            elif one.panoptic and image["id"] not in entries_of:
+                bare.append(name)
+            elif indices.setdefault(meant[0].path, index) != index:
+                raise InputError(f"{where} is {name} as images[{indices[meant[0].path]}] is: keep one of them.")
             else:
-                label = _draw_instances(entries, _size(where, image, root / path), index_of)
-            wanted = PurePosixPath(one.split, name.lstrip("/"))
-            target = folder / label_names.of(wanted.with_name(walk.stem(Path(wanted.name)) + ".png"))
-            target.parent.mkdir(parents=True, exist_ok=True)
-            write_png(target, label)
-            pairs[one.split].append(Pair(root / path, target))
-        else:
-            bare.append(shown(name))
+                jobs.append(_Job(where, image, one.split, meant[0].path, entries_of.get(image["id"], [])))
     notes = [
         *left_out(missing, "images of the annotations that are not there"),
         *left_out(unclear, "images of the annotations, and several files have this name"),
         *left_out(bare, "images without an annotation"),
     ]
-    if not ("train" in pairs and "val" in pairs):
-        pairs = {"": [pair for split in pairs.values() for pair in split]}
-    return Layout(f"COCO ({'panoptic' if panoptic else 'instances'})", pairs, notes, files), names
+    return jobs, notes
 
 
 def _by_image(annotations: Annotations) -> dict[Any, list[_Entry]]:

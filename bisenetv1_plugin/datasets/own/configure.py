@@ -16,16 +16,16 @@ from bisenetv1_plugin.datasets.check.copies import leaks
 from bisenetv1_plugin.datasets.classes import CLASS_NAMES, class_colors
 from bisenetv1_plugin.datasets.own import census, coco, encoding, layouts, recipe, split, tables, walk
 from bisenetv1_plugin.datasets.own.census import Seen
-from bisenetv1_plugin.datasets.own.choices import Choices
 from bisenetv1_plugin.datasets.own.lists import Pair, Pairs, read_list
 from bisenetv1_plugin.datasets.own.naming import LabelNames
+from bisenetv1_plugin.datasets.own.options import Options
 from bisenetv1_plugin.datasets.prepare import prepare_cityscapes
-from bisenetv1_plugin.datasets.prepare.files import all_or_nothing, write_lists, write_png
+from bisenetv1_plugin.datasets.prepare.dataset_files import all_or_nothing, write_lists, write_png
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.progress import Progress, silent
 
 _SHOWN = 3
-_NOTHING_SAID = Choices()
+_NOTHING_SAID = Options()
 
 
 @dataclass
@@ -68,7 +68,7 @@ def configure(
     source: str | os.PathLike[str],
     config: str | os.PathLike[str],
     folder: str | os.PathLike[str] | None = None,
-    choices: Choices = _NOTHING_SAID,
+    options: Options = _NOTHING_SAID,
     progress: Progress = silent,
 ) -> Summary:
     """Looks at a folder of images and labels, and writes what PaddleSeg needs to train on it.
@@ -80,7 +80,7 @@ def configure(
         source: the folder; `layouts.find` says which layouts are known, and COCO's and Cityscapes' are.
         config: the YAML file to write, which must not exist.
         folder: the folder to write, which must not exist or be empty; default: `NAME_data` beside the configuration.
-        choices: what the user says.
+        options: what the user says.
         progress: see `progress.Progress`.
 
     Raises:
@@ -88,19 +88,19 @@ def configure(
     """
     source, config = Path(source), Path(config)
     folder = Path(folder) if folder else config.with_name(f"{config.stem}_data")
-    _check_arguments(source, config, folder, choices)
+    _check_arguments(source, config, folder, options)
     found = walk.files_under(source)
     folder = folder.resolve()
     try:
         with all_or_nothing(folder) as work:
-            summary, content = _fill(source.resolve(), found, config, folder, work, choices, progress)
+            summary, content = _fill(source.resolve(), found, config, folder, work, options, progress)
     except FileExistsError as error:
         raise InputError(str(error)) from error
     files.write(config, content.encode("utf-8"))
     return summary
 
 
-def _check_arguments(source: Path, config: Path, folder: Path, choices: Choices) -> None:
+def _check_arguments(source: Path, config: Path, folder: Path, options: Options) -> None:
     for path in (source, config, folder):
         fault = image_files.text_fault(os.path.abspath(path))  # the lists have the folders' whole names
         if fault:
@@ -113,12 +113,12 @@ def _check_arguments(source: Path, config: Path, folder: Path, choices: Choices)
         raise InputError(f"{config} cannot be both the configuration and the folder: name another file.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} exists and is not empty: name another configuration, or remove it.")
-    if choices.max_size is not None and choices.max_size != 0 and choices.max_size < 32:
-        raise InputError(f"--max_size is {choices.max_size}: give 32 pixels or more, or 0 for no limit.")
+    if options.max_size is not None and options.max_size != 0 and options.max_size < 32:
+        raise InputError(f"--max_size is {options.max_size}: give 32 pixels or more, or 0 for no limit.")
 
 
 def _fill(
-    source: Path, found: list[Path], config: Path, folder: Path, work: Path, choices: Choices, progress: Progress
+    source: Path, found: list[Path], config: Path, folder: Path, work: Path, options: Options, progress: Progress
 ) -> tuple[Summary, str]:
     """Writes everything into `work`, which will become `folder`; the Summary and the configuration's text."""
     start = _source(source, found, work, progress)
@@ -130,13 +130,13 @@ def _fill(
             "lay them out as images/NAME.jpg and labels/NAME.png, or list pairs, `image label` a line."
         )
     looked = census.look_at_pairs(pairs, progress)
-    notes += _left_out(looked, choices)
+    notes += _left_out(looked, options)
     if len(looked.seen) < 2:
         usable = "one usable image with a label" if looked.seen else "no usable image with a label"
         raise InputError(f"{source} has {usable}: two are the least, one trains and one validates. Add more.")
-    own_table = tables.read(Path(choices.colors)) if choices.colors else tables.in_folder(source, found)
+    own_table = tables.read(Path(options.colors)) if options.colors else tables.in_folder(source, found)
     names = start.names or tables.names_in_folder(source, found)
-    meaning = encoding.decide(looked.seen, choices, own_table, names, drawn=start.names is not None)
+    meaning = encoding.decide(looked.seen, options, own_table, names, drawn=start.names is not None)
     notes += meaning.notes
     colors = list(start.colors) if len(start.colors) == len(meaning.names) else meaning.colors
     notes += census.notes_on_images(looked.seen)
@@ -149,10 +149,10 @@ def _fill(
 
     sizes = [one.size for one in looked.seen]
     weights = None
-    if choices.class_weights:
+    if options.class_weights:
         weights = recipe.median_frequency(classes[splits["train"]], classes[splits["train"]] > 0)
-    chosen = recipe.choose(sizes, len(splits["train"]), choices.max_size, weights)
-    if chosen.max_long and choices.max_size is None:
+    chosen = recipe.choose(sizes, len(splits["train"]), options.max_size, weights)
+    if chosen.max_long and options.max_size is None:
         largest = max(sizes, key=lambda size: size[0] * size[1])
         notes.append(
             f"Images of up to {largest[0]}x{largest[1]} are resized to {chosen.max_long} pixels at the longest side, "
@@ -205,7 +205,7 @@ def _source(source: Path, found: list[Path], work: Path, progress: Progress) -> 
     return _Source(layout, names)
 
 
-def _left_out(looked: census.Census, choices: Choices) -> list[str]:
+def _left_out(looked: census.Census, options: Options) -> list[str]:
     """A note on the broken files, where they may be left out.
 
     Raises:
@@ -213,7 +213,7 @@ def _left_out(looked: census.Census, choices: Choices) -> list[str]:
     """
     if looked.wrong:
         raise InputError(_together(looked.wrong))
-    if looked.broken and not choices.skip_broken:
+    if looked.broken and not options.skip_broken:
         raise InputError(f"{_together(looked.broken)} Repair or remove these files, or give --skip_broken.")
     return layouts.left_out([Path(problem.file).name for problem in looked.broken], "cannot be read")
 

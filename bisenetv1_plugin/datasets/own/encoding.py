@@ -13,7 +13,7 @@ from bisenetv1_plugin import image_files
 from bisenetv1_plugin.datasets.classes import IGNORE_INDEX
 from bisenetv1_plugin.datasets.own import tables
 from bisenetv1_plugin.datasets.own.census import Seen, codes_of
-from bisenetv1_plugin.datasets.own.choices import Choices
+from bisenetv1_plugin.datasets.own.options import Options
 from bisenetv1_plugin.datasets.own.tables import RGB, Table
 from bisenetv1_plugin.datasets.text import first_few
 from bisenetv1_plugin.drawing.painter import voc_colors
@@ -71,7 +71,7 @@ class Encoding:
 
 def decide(
     seen: Sequence[Seen],
-    choices: Choices,
+    options: Options,
     table: Table | None,
     names: Sequence[str] | None,
     drawn: bool = False,
@@ -80,7 +80,7 @@ def decide(
 
     Args:
         seen: every pair. Labels of palettes that contradict one another become colours.
-        choices: of the user.
+        options: of the user.
         table: colours by name.
         names: what the folder itself says (its `classes.txt`, its annotations), for labels of numbers.
         drawn: the labels were made of annotations, so that 255 is nothing but ignored.
@@ -92,10 +92,10 @@ def decide(
     palette, agree = _palette_of(seen)
     if not agree:
         note = "The palettes of the labels contradict one another, so their colours count, not numbers."
-        return _of_colors(seen, choices, table, [note])
+        return _of_colors(seen, options, table, [note])
     kinds = {one.kind for one in seen}
     if kinds == {"color", "palette"}:
-        return _of_colors(seen, choices, table, [])
+        return _of_colors(seen, options, table, [])
     if "color" in kinds and len(kinds) > 1:
         color, number = (next(s.pair.label for s in seen if s.kind in k) for k in (("color",), ("index", "palette")))
         raise InputError(f"{color} has colours and {number} numbers: make all labels of one kind.")
@@ -103,11 +103,11 @@ def decide(
     if "color" in kinds:
         gray = table is None and all(value % 0x010101 == 0 for one in seen for value in one.values)
         if not gray:
-            return _of_colors(seen, choices, table, [])
+            return _of_colors(seen, options, table, [])
         notes.append("The labels are RGB with three equal channels: one of them counts as the class number.")
         for one in seen:
             one.values = Counter({value // 0x010101: count for value, count in one.values.items()})
-    return _of_numbers(seen, choices, table, names, palette, drawn, notes)
+    return _of_numbers(seen, options, table, names, palette, drawn, notes)
 
 
 def _palette_of(seen: Sequence[Seen]) -> tuple[dict[int, RGB], bool]:
@@ -122,7 +122,7 @@ def _palette_of(seen: Sequence[Seen]) -> tuple[dict[int, RGB], bool]:
 
 def _of_numbers(
     seen: Sequence[Seen],
-    choices: Choices,
+    options: Options,
     table: Table | None,
     names: Sequence[str] | None,
     palette: dict[int, RGB],
@@ -133,16 +133,16 @@ def _of_numbers(
     values = _total(seen)
     used = sorted(set(values) - {IGNORE_INDEX})
     _check_range(seen, used)
-    found, found_notes = _names_of(table, palette) if not (choices.classes or names) else ((), [])
-    names, notes = list(choices.classes or names or found), [*notes, *found_notes]
+    found, found_notes = _names_of(table, palette) if not (options.classes or names) else ((), [])
+    names, notes = list(options.classes or names or found), [*notes, *found_notes]
     rare = [value for value in used if values[value] < RARE * sum(values.values())]
     common = [value for value in used if value not in rare]
-    if choices.classes and len(names) == len(common):
+    if options.classes and len(names) == len(common):
         order = common  # a name for each value there is, whatever the values are
     else:
         order = list(range(len(names) or len(common)))  # by class, the value that it has in the labels
     doubtful = [value for value in used if value not in order] if names else _doubtful(common, rare)
-    ignored = [value for value in doubtful if value in rare] if choices.ignore_rare else []
+    ignored = [value for value in doubtful if value in rare] if options.ignore_rare else []
     doubtful = [value for value in doubtful if value not in ignored]
     binary = not drawn and [value for value in used if value not in ignored] == [0] and IGNORE_INDEX in values
     mapping = {IGNORE_INDEX: IGNORE_INDEX, **dict.fromkeys(ignored, IGNORE_INDEX)}
@@ -150,7 +150,7 @@ def _of_numbers(
     if binary and len(names) in (0, 2):
         notes.append("The labels have the values 0 and 255 alone: 255 is class 1 here, and nothing is ignored.")
         return _checked(Encoding(False, {**mapping, 0: 0, 255: 1}, names or ["background", "foreground"], [], notes))
-    if doubtful and not choices.keep_rare:
+    if doubtful and not options.keep_rare:
         _refuse_number(seen, doubtful, rare, used, len(names))
     order = order + doubtful if names else sorted({*common, *doubtful})
     mapping.update({value: order.index(value) for value in used if value not in ignored})
@@ -222,7 +222,7 @@ def _refuse_number(seen: Sequence[Seen], doubtful: list[int], rare: list[int], u
     )
 
 
-def _of_colors(seen: Sequence[Seen], choices: Choices, table: Table | None, notes: Sequence[str]) -> Encoding:
+def _of_colors(seen: Sequence[Seen], options: Options, table: Table | None, notes: Sequence[str]) -> Encoding:
     """The meaning of colours; see `decide`. `notes`: what was decided before."""
     _palettes_to_colors(seen)
     values, notes = _total(seen), list(notes)
@@ -232,11 +232,11 @@ def _of_colors(seen: Sequence[Seen], choices: Choices, table: Table | None, note
     common = sorted(value for value in values if value not in known and value not in rare)
     doubtful = sorted([*common, *rare]) if table else sorted(rare)
     ignored: list[int] = []
-    if choices.ignore_rare:
+    if options.ignore_rare:
         ignored, doubtful = sorted(rare), [value for value in doubtful if value not in rare]
-    if doubtful and not choices.keep_rare:
+    if doubtful and not options.keep_rare:
         _refuse_color(seen, max(doubtful, key=lambda value: values[value]), len(doubtful), rare, table)
-    fresh = sorted([*common, *(rare if choices.keep_rare and not ignored else [])])
+    fresh = sorted([*common, *(rare if options.keep_rare and not ignored else [])])
     names = list(table.names) if table else []
     colors = list(table.colors()) if table else []
     mapping = {number: IGNORE_INDEX if index is None else index for number, index in known.items()}
@@ -253,8 +253,8 @@ def _of_colors(seen: Sequence[Seen], choices: Choices, table: Table | None, note
         void = [tables.rgb(number) for number, index in known.items() if index is None and number in values]
         if void:
             notes.append(f"{first_few(void, _SHOWN)} is called void there and became 255 (ignored).")
-    if fresh and choices.classes and len(choices.classes) == len(names):
-        names = list(choices.classes)
+    if fresh and options.classes and len(options.classes) == len(names):
+        names = list(options.classes)
     elif fresh:
         notes.append(
             f"{len(fresh)} colours have no name: they are classes in the order of red, green, blue, called "

@@ -8,7 +8,7 @@ from typing import Iterable, Sequence
 
 from bisenetv1_plugin.datasets.own import pairing, walk
 from bisenetv1_plugin.datasets.own.lists import Names, Pair, Pairs, read_list
-from bisenetv1_plugin.datasets.own.places import SPLITS, Place, place
+from bisenetv1_plugin.datasets.own.path_words import SPLITS, Place, place
 from bisenetv1_plugin.datasets.text import first_few, shown
 from bisenetv1_plugin.errors import InputError
 

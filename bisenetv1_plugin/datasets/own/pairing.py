@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Callable, Dict, Iterable, List, NamedTuple, Sequence, Tuple
 
 from bisenetv1_plugin.datasets.own import walk
-from bisenetv1_plugin.datasets.own.places import Place, is_year, place
+from bisenetv1_plugin.datasets.own.path_words import Place, is_year, place
 from bisenetv1_plugin.errors import InputError
 
 # `a_mask.png`, `a_L.png` and `a.jpg.png` are labels of `a.jpg`

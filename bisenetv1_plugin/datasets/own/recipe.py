@@ -42,7 +42,7 @@ class Recipe:
 
 
 def choose(sizes: Sequence[Size], images: int, max_size: int | None, weights: list[float] | None) -> Recipe:
-    """Chooses by the sizes of all images, the number of those that train, and `Choices.max_size`."""
+    """Chooses by the sizes of all images, the number of those that train, and `Options.max_size`."""
     longest = max(max(size) for size in sizes)
     if max_size is None:
         max_long = _LIMIT if longest > _HUGE else None

@@ -65,9 +65,9 @@ def every_fifth(present: np.ndarray) -> tuple[list[int], list[int]]:
         spare = [index for index in train if (counts[present[index]] > 1).all()]
         val.remove(moved)
         if spare:
-            given = min(spare, key=lambda index: abs(index - moved))
-            train.remove(given)
-            val.append(given)
+            moved_back = min(spare, key=lambda index: abs(index - moved))
+            train.remove(moved_back)
+            val.append(moved_back)
         elif not val:
             val.append(train.pop(0))
             train.append(moved)

@@ -9,6 +9,6 @@ appears whole or not at all.
 
 from bisenetv1_plugin.datasets.prepare.camvid import CAMVID_CLASSES, CAMVID_COLORS, prepare_camvid
 from bisenetv1_plugin.datasets.prepare.cityscapes import prepare_cityscapes
-from bisenetv1_plugin.datasets.prepare.files import Prepared
+from bisenetv1_plugin.datasets.prepare.dataset_files import Prepared
 
 __all__ = ["CAMVID_CLASSES", "CAMVID_COLORS", "Prepared", "prepare_camvid", "prepare_cityscapes"]

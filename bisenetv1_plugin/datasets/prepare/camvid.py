@@ -10,7 +10,7 @@ from typing import Iterable
 import numpy as np
 
 from bisenetv1_plugin.datasets.classes import IGNORE_INDEX
-from bisenetv1_plugin.datasets.prepare import files
+from bisenetv1_plugin.datasets.prepare import dataset_files
 from bisenetv1_plugin.datasets.text import numbered_lines
 from bisenetv1_plugin.progress import Progress, silent
 
@@ -58,7 +58,7 @@ _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 def prepare_camvid(
     src: str | os.PathLike[str], dst: str | os.PathLike[str], progress: Progress = silent
-) -> files.Prepared:
+) -> dataset_files.Prepared:
     """Writes CamVid's 11-class task to `dst`: `images/`, `labels/`, `train.txt`, `val.txt`, perhaps `test.txt`,
     and `classes.txt`.
 
@@ -83,24 +83,24 @@ def prepare_camvid(
     dst = Path(dst).resolve()
     splits, problems = _pairs(Path(src))
     lines: dict[str, list[str]] = {split: [] for split in splits}
-    with files.all_or_nothing(dst) as work:
+    with dataset_files.all_or_nothing(dst) as work:
         (work / "images").mkdir()
         (work / "labels").mkdir()
-        for split, image, label in progress(files.all_pairs(splits), desc="prepare", unit="file"):
+        for split, image, label in progress(dataset_files.all_pairs(splits), desc="prepare", unit="file"):
             try:
-                lines[split].append(files.list_line(f"images/{image.name}", f"labels/{image.stem}.png"))
-                indices = _class_indices(label, files.image_size(image))
+                lines[split].append(dataset_files.list_line(f"images/{image.name}", f"labels/{image.stem}.png"))
+                indices = _class_indices(label, dataset_files.image_size(image))
             except ValueError as error:
                 problems.append(str(error))
             else:
                 shutil.copyfile(image, work / "images" / image.name)
-                files.write_png(work / "labels" / f"{image.stem}.png", indices)
-        files.raise_together(problems, f"CamVid in {src} is not complete")
-        files.write_lists(work, lines, CAMVID_CLASSES)
-    return files.Prepared(dst, {split: len(pairs) for split, pairs in splits.items()}, CAMVID_CLASSES)
+                dataset_files.write_png(work / "labels" / f"{image.stem}.png", indices)
+        dataset_files.raise_together(problems, f"CamVid in {src} is not complete")
+        dataset_files.write_lists(work, lines, CAMVID_CLASSES)
+    return dataset_files.Prepared(dst, {split: len(pairs) for split, pairs in splits.items()}, CAMVID_CLASSES)
 
 
-def _pairs(src: Path) -> tuple[files.Splits, list[str]]:
+def _pairs(src: Path) -> tuple[dataset_files.Splits, list[str]]:
     """The (image, label) paths of each split, and a sentence for every file that is missing or in two splits."""
     for root in (src, src / "CamVid"):
         for images, labels in (("{}", "{}annot"), ("{}", "{}_labels"), ("{}/images", "{}/labels")):
@@ -145,9 +145,9 @@ def _official_split(stems: Iterable[str]) -> dict[str, list[str]]:
     return splits
 
 
-def _pair_splits(splits: dict[str, tuple[Path, Path, list[str] | None]]) -> tuple[files.Splits, list[str]]:
+def _pair_splits(splits: dict[str, tuple[Path, Path, list[str] | None]]) -> tuple[dataset_files.Splits, list[str]]:
     """{split: (image folder, label folder, stems or None for all)} -> {split: [(image, label)]} and the problems."""
-    pairs: files.Splits = {}
+    pairs: dataset_files.Splits = {}
     problems = [f"there is no {split} split" for split in ("train", "val") if split not in splits]
     seen: dict[str, str] = {}
     for split, (image_dir, label_dir, stems) in splits.items():
@@ -194,12 +194,12 @@ def _listed(path: Path) -> list[str] | None:
 
 def _class_indices(path: Path, size: tuple[int, int]) -> np.ndarray:
     """Reads a label of indices or of colours as uint8 [H, W], 0..10 and 255."""
-    label = files.read_label(path, size)
+    label = dataset_files.read_label(path, size)
     if label.ndim == 2:
-        table = np.full(256, files.UNKNOWN, np.uint8)
+        table = np.full(256, dataset_files.UNKNOWN, np.uint8)
         table[: len(CAMVID_CLASSES)] = range(len(CAMVID_CLASSES))
         table[[len(CAMVID_CLASSES), IGNORE_INDEX]] = IGNORE_INDEX
-        return files.look_up(table, label, path, "0..10, 11 or 255 (void)")
+        return dataset_files.look_up(table, label, path, "0..10, 11 or 255 (void)")
 
     # Every channel of every CamVid colour is 0, 64, 128 or 192: two bits each make an index of six.
     red, green, blue = (label[..., c] for c in range(3))

@@ -12,7 +12,7 @@ import numpy as np
 
 from bisenetv1_plugin import image_files
 from bisenetv1_plugin.datasets.classes import CLASS_NAMES, IGNORE_INDEX
-from bisenetv1_plugin.datasets.prepare import files
+from bisenetv1_plugin.datasets.prepare import dataset_files
 from bisenetv1_plugin.files import check_outputs
 from bisenetv1_plugin.progress import Progress, silent
 
@@ -23,7 +23,7 @@ _IDS, _TRAIN_IDS = "_labelIds.png", "_labelTrainIds.png"
 
 def prepare_cityscapes(
     src: str | os.PathLike[str], dst: str | os.PathLike[str] | None = None, progress: Progress = silent
-) -> files.Prepared:
+) -> dataset_files.Prepared:
     """Adds to Cityscapes what PaddleSeg wants: `*_gtFine_labelTrainIds.png`, `train.txt`, `val.txt`, `classes.txt`.
 
     In place (`dst` is None or `src`) the missing labelTrainIds files appear beside the labelIds files, each whole
@@ -56,19 +56,19 @@ def prepare_cityscapes(
                 f"{src} has no folder {folder}: unpack leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip there."
             )
     splits, problems = _pairs(src)
-    files.raise_together(problems, f"Cityscapes in {src} is not complete")
+    dataset_files.raise_together(problems, f"Cityscapes in {src} is not complete")
     if dst == src:
         _fill(src, src, splits, progress)
     else:
-        with files.all_or_nothing(dst) as work:
+        with dataset_files.all_or_nothing(dst) as work:
             (work / "leftImg8bit").symlink_to(src / "leftImg8bit", target_is_directory=True)
             _fill(src, work, splits, progress)
-    return files.Prepared(dst, {split: len(pairs) for split, pairs in splits.items()}, CLASS_NAMES)
+    return dataset_files.Prepared(dst, {split: len(pairs) for split, pairs in splits.items()}, CLASS_NAMES)
 
 
-def _pairs(src: Path) -> tuple[files.Splits, list[str]]:
+def _pairs(src: Path) -> tuple[dataset_files.Splits, list[str]]:
     """The (image, label) paths of train and val, labelTrainIds where there is one, and a sentence for every gap."""
-    splits: files.Splits = {}
+    splits: dataset_files.Splits = {}
     problems: list[str] = []
     for split in ("train", "val"):
         images, of_images = _by_frame((src / "leftImg8bit" / split).glob("*/*_leftImg8bit.png"))
@@ -103,9 +103,9 @@ def _frame(path: Path) -> tuple[str, str]:
     return path.parent.name, re.split("_(?:leftImg8bit|gtFine)", path.name)[0]
 
 
-def _fill(src: Path, root: Path, splits: files.Splits, progress: Progress) -> None:
+def _fill(src: Path, root: Path, splits: dataset_files.Splits, progress: Progress) -> None:
     """Writes the labelTrainIds that `root` lacks, then its lists."""
-    table = np.full(256, files.UNKNOWN, np.uint8)
+    table = np.full(256, dataset_files.UNKNOWN, np.uint8)
     table[:34] = IGNORE_INDEX
     table[IGNORE_INDEX] = IGNORE_INDEX
     table[list(CITYSCAPES_IDS)] = range(len(CITYSCAPES_IDS))
@@ -113,31 +113,31 @@ def _fill(src: Path, root: Path, splits: files.Splits, progress: Progress) -> No
     problems: list[str] = []
     targets = {label: _target(root / label.relative_to(src)) for pairs in splits.values() for _, label in pairs}
     lines: dict[str, list[str]] = {split: [] for split in splits}
-    for split, image, label in files.all_pairs(splits):
+    for split, image, label in dataset_files.all_pairs(splits):
         try:
             names = image.relative_to(src).as_posix(), targets[label].relative_to(root).as_posix()
-            lines[split].append(files.list_line(*names))
+            lines[split].append(dataset_files.list_line(*names))
         except ValueError as error:
             problems.append(str(error))
-    files.raise_together(problems, f"Cityscapes in {src} has names that no list can hold")
-    files.check_lists(root, lines, CLASS_NAMES)
+    dataset_files.raise_together(problems, f"Cityscapes in {src} has names that no list can hold")
+    dataset_files.check_lists(root, lines, CLASS_NAMES)
     check_outputs([str(target) for label, target in targets.items() if target != label])
 
-    for _, image, label in progress(files.all_pairs(splits), desc="prepare", unit="file"):
+    for _, image, label in progress(dataset_files.all_pairs(splits), desc="prepare", unit="file"):
         target = targets[label]
         try:
             if label.name.endswith(_IDS):
-                ids = files.read_label(label, files.image_size(image, whole=False))
-                ids = files.look_up(table, ids, label, "0..33")
+                ids = dataset_files.read_label(label, dataset_files.image_size(image, whole=False))
+                ids = dataset_files.look_up(table, ids, label, "0..33")
                 target.parent.mkdir(parents=True, exist_ok=True)
-                files.write_png(target, ids)
+                dataset_files.write_png(target, ids)
             elif target != label:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(label, target)
         except ValueError as error:
             problems.append(str(error))
-    files.raise_together(problems, f"Cityscapes in {src} has labels that cannot be converted")
-    files.write_lists(root, lines, CLASS_NAMES)
+    dataset_files.raise_together(problems, f"Cityscapes in {src} has labels that cannot be converted")
+    dataset_files.write_lists(root, lines, CLASS_NAMES)
 
 
 def _target(label: Path) -> Path:

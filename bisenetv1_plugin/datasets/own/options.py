@@ -7,7 +7,7 @@ from typing import Sequence
 
 
 @dataclass(frozen=True)
-class Choices:
+class Options:
     """Everything that is not in the files.
 
     Attributes:
