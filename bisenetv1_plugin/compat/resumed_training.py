@@ -1,4 +1,4 @@
-"""Going on from a checkpoint: PaddleSeg's `train` takes weights, optimiser and learning rate from it, and no more.
+"""Going on from a checkpoint: PaddleSeg's `train` takes weights, optimizer and learning rate from it, and no more.
 
 Only for the networks of this package. What else a training is made of goes on as well: the figures of its best models,
 the average of --use_ema, the order of the data, the random numbers of data and network, the count of the early stop,

@@ -63,7 +63,7 @@ def to_paddle(tensors: Mapping[str, np.ndarray], family: str | None = None) -> C
         Converted
 
     Raises:
-        ValueError: the family is not recognised, or a tensor is missing, left over or of another shape.
+        ValueError: the family is not recognized, or a tensor is missing, left over or of another shape.
     """
     plugin.register()  # for interpreters that run no start-up files; where they ran, it does nothing
     found = _recognise(tensors, family)

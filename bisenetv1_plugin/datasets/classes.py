@@ -1,4 +1,4 @@
-"""The names and colours of classes: Cityscapes' 19 by train id and choices among them, and those of users' data."""
+"""The names and colors of classes: Cityscapes' 19 by train id and choices among them, and those of users' data."""
 
 from __future__ import annotations
 
@@ -111,12 +111,12 @@ def remap(label: np.ndarray, classes: ClassChoice) -> np.ndarray:
 
 
 def class_colors(classes: ClassChoice = CLASS_NAMES) -> list[tuple[int, int, int]]:
-    """RGB colour of every chosen class, from the Cityscapes palette; a merged class has the colour of its first."""
+    """RGB color of every chosen class, from the Cityscapes palette; a merged class has the color of its first."""
     return [CITYSCAPES_CLASSES[ids[0]].color for _, ids in class_groups(classes)]
 
 
 class NamedClasses(NamedTuple):
-    """Class names by index, and their colours, RGB 0..255; without colours of their own, no colours."""
+    """Class names by index, and their colors, RGB 0..255; without colors of their own, no colors."""
 
     names: tuple[str, ...]
     colors: tuple[tuple[int, int, int], ...]
@@ -126,7 +126,7 @@ CITYSCAPES = NamedClasses(CLASS_NAMES, tuple(class_colors()))
 
 
 def named_classes(source: Any, num_classes: int | None = None) -> NamedClasses:
-    """The names and colours that belong to a data set.
+    """The names and colors that belong to a data set.
 
     Args:
         source: its folder, or a configuration, PaddleSeg's `Config`, whose `val_dataset` or `train_dataset` names it.
@@ -157,7 +157,7 @@ def named_classes(source: Any, num_classes: int | None = None) -> NamedClasses:
 
 
 def read_classes(path: Any) -> NamedClasses:
-    """The names in a text file, one a line; where every line is `name r g b`, the colours as well.
+    """The names in a text file, one a line; where every line is `name r g b`, the colors as well.
 
     Raises:
         InputError: there is no such file, it names nothing, or it is no text in UTF-8.

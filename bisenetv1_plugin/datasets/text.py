@@ -1,4 +1,4 @@
-"""Lines of text files that users write: lists, names, tables of colours."""
+"""Lines of text files that users write: lists, names, tables of colors."""
 
 from __future__ import annotations
 

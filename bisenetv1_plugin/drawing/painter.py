@@ -1,4 +1,4 @@
-"""The colours of classes: palettes, overlays and legends."""
+"""The colors of classes: palettes, overlays and legends."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RGB = Tuple[int, int, int]
 
 
 def voc_colors(count: int = 256) -> list[RGB]:
-    """The colours that VOC's palette gives to its numbers: the bits of the number, dealt to red, green and blue."""
+    """The colors that VOC's palette gives to its numbers: the bits of the number, dealt to red, green and blue."""
     colors = []
     for number in range(count):
         channels = [0, 0, 0]
@@ -28,12 +28,12 @@ def voc_colors(count: int = 256) -> list[RGB]:
 
 
 def palette(num_classes: int, colors: Any = ()) -> np.ndarray:
-    """The colours of the classes, and one for all other values: uint8 RGB `[256, 3]`.
+    """The colors of the classes, and one for all other values: uint8 RGB `[256, 3]`.
 
     Args:
         num_classes (int): how many classes there are.
         colors (sequence[tuple[int]]): RGB of every class; default: PaddleSeg's. Other values are black, or where a
-            class is, a light grey or white.
+            class is, a light gray or white.
     """
     if len(colors) == 0:
         colors = voc_colors(257)[1:][:num_classes]
@@ -45,7 +45,7 @@ def palette(num_classes: int, colors: Any = ()) -> np.ndarray:
 
 
 def legend(width: int, numbers: Sequence[int], names: Sequence[str], colors: Any) -> np.ndarray:
-    """A white strip that names classes beside their colours, for below a picture; uint8 RGB `[height, width, 3]`.
+    """A white strip that names classes beside their colors, for below a picture; uint8 RGB `[height, width, 3]`.
 
     Args:
         width (int): of the picture, in pixels.
@@ -98,11 +98,11 @@ def _font_for(characters: frozenset[str]) -> str | None:
 
 
 class Painter:
-    """The classes' colours for masks.
+    """The classes' colors for masks.
 
     Args:
         classes (sequence[str]): the names of the classes, by number.
-        colors (sequence[tuple[int]] or numpy.ndarray): their colours, RGB 0..255; default: PaddleSeg's.
+        colors (sequence[tuple[int]] or numpy.ndarray): their colors, RGB 0..255; default: PaddleSeg's.
     """
 
     def __init__(self, classes: Sequence[str] = (), colors: Any = ()) -> None:
@@ -117,16 +117,16 @@ class Painter:
         return cv2.LUT(cv2.cvtColor(mask, cv2.COLOR_GRAY2BGR), self._bgr)
 
     def indexed(self, png: bytes) -> bytes:
-        """A PNG, gray in 8 bits, with the colours as its palette.
+        """A PNG, gray in 8 bits, with the colors as its palette.
 
         The same compressed pixels under another heading (PNG specification, 11.2.2 and 11.2.3): to compress them a
         second time would be an eighth of all reading and writing.
         """
-        heading = png[16:25] + b"\3" + png[26:29]  # the kind of colour: indexed
+        heading = png[16:25] + b"\3" + png[26:29]  # the kind of color: indexed
         return b"".join([png[:8], _chunk(b"IHDR", heading), _chunk(b"PLTE", self._rgb.tobytes()), png[33:]])
 
     def overlay(self, mask: np.ndarray, pixels: np.ndarray, opacity: float = 0.5) -> np.ndarray:
-        """The colours over `pixels`, uint8 BGR `[H, W, 3]`."""
+        """The colors over `pixels`, uint8 BGR `[H, W, 3]`."""
         return cv2.addWeighted(pixels, 1 - opacity, self.color(mask), opacity, 0)
 
     def with_legend(self, picture: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Pictures people look at: coloured masks and sheets of them, and the curves of a training."""
+"""Pictures people look at: colored masks and sheets of them, and the curves of a training."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def labelled(
     names: Sequence[str],
     colors: Sequence[RGB] = (),
 ) -> str:
-    """Write images with their labels in the classes' colours, beside and over the image, as one PNG; returns the path.
+    """Write images with their labels in the classes' colors, beside and over the image, as one PNG; returns the path.
 
     Args:
         path: the file.

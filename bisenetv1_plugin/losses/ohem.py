@@ -51,7 +51,7 @@ class BiSeNetV1Loss(nn.Layer):
         weight (list[float], optional): a weight for each class; the mean then divides by the kept pixels' summed
             weights (or, with `average_over: all`, by the number of pixels).
         ignore_index (int): label of the pixels that do not count. Default: 255.
-        resize_label (bool): bring the label to the logits' size, by nearest neighbour: the authors' loss of the
+        resize_label (bool): bring the label to the logits' size, by nearest neighbor: the authors' loss of the
             `.speed` networks, at 1/8 of the image. `min_kept` counts those pixels. Default: False.
 
     Raises:

@@ -16,7 +16,7 @@ from paddleseg.models.layers import ConvBN, ConvBNReLU
 
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.models.features import feature_channels
-from bisenetv1_plugin.models.initialisation import initialise
+from bisenetv1_plugin.models.initialization import initialize
 from bisenetv1_plugin.models.variants import VARIANTS
 from bisenetv1_plugin.weights import load_pretrained
 
@@ -88,7 +88,7 @@ class BiSeNetV1(nn.Layer):
             Head(channels, hidden, num_classes, knobs.head_bias, knobs.head_dropout)
             for channels, hidden in ((context, auxiliary), (context, auxiliary), (fused, principal))
         )
-        initialise(self, knobs.initialisation)
+        initialize(self, knobs.initialization)
         if pretrained is not None:
             load_pretrained(self, pretrained)
 

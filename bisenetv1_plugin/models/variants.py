@@ -28,7 +28,7 @@ class Variant:
         logits_align_corners: how the logits are interpolated to the image's size.
         full_size_training: logits have the image's size in training; if not, they stay at 1/8, and the loss needs
             `resize_label`.
-        initialisation: how the convolutions outside the backbone start, see `initialisation.initialise`.
+        initialization: how the convolutions outside the backbone start, see `initialization.initialize`.
     """
 
     spatial_path: bool = True
@@ -44,7 +44,7 @@ class Variant:
     head_dropout: float = 0.0
     logits_align_corners: bool = True
     full_size_training: bool = True
-    initialisation: str = "fan_in_relu"
+    initialization: str = "fan_in_relu"
 
 
 # The authors' own code: ycszen/TorchSeg, model/bisenet/cityscapes.bisenet.{R18,R101,X39,R18.speed,X39.speed}/network.py
@@ -59,7 +59,7 @@ _MMSEG = Variant(
     auxiliary_channels=64,
     head_dropout=0.1,
     logits_align_corners=False,
-    initialisation="fan_out_relu",
+    initialization="fan_out_relu",
 )
 
 VARIANTS = {
@@ -78,7 +78,7 @@ VARIANTS = {
         head_channels=256,
         auxiliary_channels=64,
         logits_align_corners=False,
-        initialisation="fan_in",
+        initialization="fan_in",
     ),
     # zllrunning/face-parsing.PyTorch, model.py
     "zllrunning": Variant(
@@ -88,7 +88,7 @@ VARIANTS = {
         head_channels=256,
         auxiliary_channels=64,
         head_bias=False,
-        initialisation="fan_in",
+        initialization="fan_in",
     ),
     "mmseg": _MMSEG,
     "mmseg_wide": replace(_MMSEG, width=4),  # with ResNet-50 and ResNet-101

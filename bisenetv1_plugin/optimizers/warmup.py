@@ -1,7 +1,7 @@
 """SGD with momentum whose learning rate warms up exponentially.
 
 PaddleSeg has no registry of schedules: `lr_scheduler` becomes a class of Paddle's, and `warmup_iters` wraps it in
-Paddle's `LinearWarmup`. The optimiser is what receives that, and optimisers have a registry.
+Paddle's `LinearWarmup`. The optimizer is what receives that, and optimizers have a registry.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Transforms of the published trainings that change colours, where PaddleSeg's `RandomDistort` does something else.
+"""Transforms of the published trainings that change colors, where PaddleSeg's `RandomDistort` does something else.
 
 They take and give PaddleSeg's sample with an RGB image, `[H, W, 3]`, 0..255, before `Normalize`. As in the originals
 the image has whole numbers between the steps: each step rounds down.
@@ -22,7 +22,7 @@ class MMSegPhotoMetricDistortion:
 
     Brightness adds -32..32 to all channels; contrast multiplies all by 0.5..1.5; saturation multiplies that of the HSV
     image by 0.5..1.5; the hue moves by -36..34 degrees. Contrast is second or last, as often the one as the other.
-    (`RandomDistort` multiplies for brightness, blends with the mean grey for contrast, and draws any order.)
+    (`RandomDistort` multiplies for brightness, blends with the mean gray for contrast, and draws any order.)
     """
 
     def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
@@ -52,7 +52,7 @@ class MMSegPhotoMetricDistortion:
 class CoinCheungColorJitter:
     """CoinCheung's `ColorJitter`: brightness, then contrast, then saturation, every time, by factors of 0.6..1.4.
 
-    Brightness multiplies, contrast stretches around the grey level 74, saturation blends with the mean of the three
+    Brightness multiplies, contrast stretches around the gray level 74, saturation blends with the mean of the three
     channels. (`RandomDistort` does each half of the times, in any order, contrast around the image's own mean.)
     """
 

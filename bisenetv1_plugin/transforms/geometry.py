@@ -19,7 +19,7 @@ IGNORE_INDEX = 255
 class CenterPadding:
     """Pads a smaller image to `target_size` with 0, half of it on each side. A larger one stays.
 
-    Maps are padded with 255. As the authors' code does after the normalisation, and CoinCheung's before. `Padding` and
+    Maps are padded with 255. As the authors' code does after the normalization, and CoinCheung's before. `Padding` and
     `RandomPaddingCrop` of PaddleSeg pad at the right and at the bottom alone.
 
     Args:

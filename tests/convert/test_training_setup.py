@@ -102,7 +102,7 @@ def fresh(name):
     module = references.NETWORKS[name][0]()
     if name.startswith("torchseg"):
         kind = {"torchseg-r18": "R18", "torchseg-x39": "X39", "torchseg-r18-speed": "R18.speed"}[name]
-        trainings.torchseg(module, kind, steps.CROP, steps.BATCH).initialise()
+        trainings.torchseg(module, kind, steps.CROP, steps.BATCH).initialize()
     if name.startswith("mmseg"):
         module.init_weights()
     return module

@@ -174,11 +174,11 @@ def torchseg(module, kind, crop, batch):
 
         return names["optimizer"], set_rates
 
-    def initialise():
+    def initialize():
         _run([node for node in ast.walk(script) if _is_call(node, "init_weight")], known)
 
     training = Training(module, losses, optimise)
-    training.initialise = initialise
+    training.initialize = initialize
     return training
 
 

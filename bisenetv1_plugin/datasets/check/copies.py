@@ -29,7 +29,7 @@ def leaks(train: Sequence[str], val: Sequence[str]) -> list[Problem]:
 
 
 def digest_of(pixels: np.ndarray) -> bytes | None:
-    """For images of equal pixels the same; None for one of a single colour, which says nothing: a black frame."""
+    """For images of equal pixels the same; None for one of a single color, which says nothing: a black frame."""
     if all((row == pixels[0, 0]).all() for row in pixels):  # ends with the first row, as a rule
         return None
     found = hashlib.blake2b(str(pixels.shape).encode(), digest_size=16)

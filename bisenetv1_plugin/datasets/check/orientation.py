@@ -70,7 +70,7 @@ def needs_turn(pixels: np.ndarray, label: np.ndarray, orientation: int) -> bool 
 
 
 def _strength(pixels: np.ndarray) -> np.ndarray:
-    """float32 [H - 2, W - 2]: how much the colour changes at a pixel, on a logarithmic scale."""
+    """float32 [H - 2, W - 2]: how much the color changes at a pixel, on a logarithmic scale."""
     image = pixels.astype(np.float32)
     across = np.abs(image[1:-1, 2:] - image[1:-1, :-2]).max(axis=2)
     down = np.abs(image[2:, 1:-1] - image[:-2, 1:-1]).max(axis=2)
@@ -78,7 +78,7 @@ def _strength(pixels: np.ndarray) -> np.ndarray:
 
 
 def _edges(label: np.ndarray) -> np.ndarray:
-    """bool [H - 2, W - 2]: where a neighbour has another value."""
+    """bool [H - 2, W - 2]: where a neighbor has another value."""
     middle = label[1:-1, 1:-1]
     neighbours = (label[1:-1, 2:], label[1:-1, :-2], label[2:, 1:-1], label[:-2, 1:-1])
     return np.any([middle != other for other in neighbours], axis=(0, 3))

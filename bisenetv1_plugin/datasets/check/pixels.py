@@ -130,7 +130,7 @@ def read_image(path: str) -> Image | Problem:
         if not image_files.has_reader(path):
             why = f"OpenCV reads no {head.format}: save it as PNG"
         return unreadable("image", path, why)
-    if head.format in image_files.JPEG_FORMATS:  # OpenCV paints the rest of a truncated JPEG grey and is content
+    if head.format in image_files.JPEG_FORMATS:  # OpenCV paints the rest of a truncated JPEG gray and is content
         try:
             with image_files.open_image(path) as jpeg:
                 jpeg.draft("L", (1, 1))

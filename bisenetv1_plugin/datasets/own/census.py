@@ -1,4 +1,4 @@
-"""A look at every image and label: sizes, formats, and how often each value or colour occurs."""
+"""A look at every image and label: sizes, formats, and how often each value or color occurs."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from bisenetv1_plugin.datasets.own.tables import RGB
 from bisenetv1_plugin.datasets.text import first_few
 from bisenetv1_plugin.progress import Progress, silent
 
-_STRIP = 1 << 18  # pixels whose colours are counted at once
-_MOST_VALUES = 1 << 16  # or colours of a label: a photograph has millions
+_STRIP = 1 << 18  # pixels whose colors are counted at once
+_MOST_VALUES = 1 << 16  # or colors of a label: a photograph has millions
 _LOSSY = {
     **dict.fromkeys(image_files.JPEG_FORMATS, "JPEG is lossy: it invents class numbers at every edge"),
     "WEBP": "WebP may be lossy, and then invents class numbers at every edge",
@@ -34,9 +34,9 @@ class Values(NamedTuple):
     """What a label file holds.
 
     Attributes:
-        kind: `index` (numbers), `palette` (numbers with colours) or `color`.
-        counts: pixels by number, or by `tables.code` of the colour.
-        palette: the colours of the numbers.
+        kind: `index` (numbers), `palette` (numbers with colors) or `color`.
+        counts: pixels by number, or by `tables.code` of the color.
+        palette: the colors of the numbers.
         plain: PaddleSeg can read the file as it is: one channel of 8 bits.
         size: (width, height) as the pixels lie in the file.
     """
@@ -198,7 +198,7 @@ def notes_on_images(seen: Sequence[Seen]) -> list[str]:
 
 
 def read_label(path: str | Path) -> tuple[np.ndarray | None, list[RGB] | None]:
-    """A label file as numbers [H, W], uint8 or a wider integer, or colours uint8 [H, W, 3]; and its palette.
+    """A label file as numbers [H, W], uint8 or a wider integer, or colors uint8 [H, W, 3]; and its palette.
 
     The array is None for formats that are neither, such as floating point.
 
@@ -229,7 +229,7 @@ def codes_of(colors: np.ndarray) -> np.ndarray:
 
 
 def _count_colors(colors: np.ndarray) -> Counter[int]:
-    """Pixels by colour. Labels are flat: what is sorted is the places where a colour begins, not all pixels."""
+    """Pixels by color. Labels are flat: what is sorted is the places where a color begins, not all pixels."""
     total: Counter[int] = Counter()
     rows = max(1, _STRIP // max(1, colors.shape[1]))
     for top in range(0, colors.shape[0], rows):

@@ -247,7 +247,7 @@ def _convert(
         one, target = job
         array, _ = census.read_label(one.pair.label)
         assert array is not None, "the census has read it"
-        if meaning.of_colors and array.ndim == 2:  # a palette, whose colours count
+        if meaning.of_colors and array.ndim == 2:  # a palette, whose colors count
             with image_files.open_image(one.pair.label) as image:
                 array = np.asarray(image.convert("RGB"))
         label = meaning.apply(array)

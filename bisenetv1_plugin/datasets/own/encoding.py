@@ -1,4 +1,4 @@
-"""What the values of labels mean: which numbers or colours are which class, and which are none."""
+"""What the values of labels mean: which numbers or colors are which class, and which are none."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Encoding:
     """From what is in the labels to class numbers.
 
     Attributes:
-        of_colors: the labels are read as colours; otherwise as numbers.
-        table: the class, or 255, of every number or colour code that occurs.
+        of_colors: the labels are read as colors; otherwise as numbers.
+        table: the class, or 255, of every number or color code that occurs.
         names: of the classes.
         colors: of the classes; empty where the labels have none.
         notes: sentences on what was decided.
@@ -54,7 +54,7 @@ class Encoding:
         return self.of_colors or any(self.table[value] != value for value in values)
 
     def apply(self, label: np.ndarray) -> np.ndarray:
-        """Class numbers uint8 [H, W] of a label of numbers [H, W] or colours [H, W, 3]."""
+        """Class numbers uint8 [H, W] of a label of numbers [H, W] or colors [H, W, 3]."""
         if label.ndim == 3:
             label = codes_of(label) if self.of_colors else label[..., 0]
         if label.dtype == np.uint8:
@@ -79,14 +79,14 @@ def decide(
     """Decides what the values of all labels together mean.
 
     Args:
-        seen: every pair. Labels of palettes that contradict one another become colours.
+        seen: every pair. Labels of palettes that contradict one another become colors.
         options: of the user.
-        table: colours by name.
+        table: colors by name.
         names: what the folder itself says (its `classes.txt`, its annotations), for labels of numbers.
         drawn: the labels were made of annotations, so that 255 is nothing but ignored.
 
     Raises:
-        InputError: some labels are numbers and others colours, a value is a class only perhaps, or fewer than two
+        InputError: some labels are numbers and others colors, a value is a class only perhaps, or fewer than two
             classes are left.
     """
     palette, agree = _palette_of(seen)
@@ -111,7 +111,7 @@ def decide(
 
 
 def _palette_of(seen: Sequence[Seen]) -> tuple[dict[int, RGB], bool]:
-    """The colours of all palettes together, and whether they agree."""
+    """The colors of all palettes together, and whether they agree."""
     palette: dict[int, RGB] = {}
     for one in seen:
         for value, color in one.palette.items():
@@ -159,7 +159,7 @@ def _of_numbers(
         names += [f"value_{value}" for value in order[len(names) :]]
     names += map(str, order[len(names) :])
     colors: list[RGB] = []
-    if any(color != (value, value, value) for value, color in palette.items()):  # a ramp of greys tells nothing apart
+    if any(color != (value, value, value) for value, color in palette.items()):  # a ramp of grays tells nothing apart
         usual = voc_colors()
         colors = [palette.get(value, usual[value]) for value in order]
         void = [value for value in order if palette.get(value) == tables.VOC_VOID]
@@ -185,7 +185,7 @@ def _check_range(seen: Sequence[Seen], used: Sequence[int]) -> None:
 
 
 def _names_of(table: Table | None, palette: dict[int, RGB]) -> tuple[Sequence[str], list[str]]:
-    """Names for numbers: of the table, by the palette's colours if they are in it, else in its order; or VOC's.
+    """Names for numbers: of the table, by the palette's colors if they are in it, else in its order; or VOC's.
 
     And a note, where they are the table's.
     """
@@ -223,7 +223,7 @@ def _refuse_number(seen: Sequence[Seen], doubtful: list[int], rare: list[int], u
 
 
 def _of_colors(seen: Sequence[Seen], options: Options, table: Table | None, notes: Sequence[str]) -> Encoding:
-    """The meaning of colours; see `decide`. `notes`: what was decided before."""
+    """The meaning of colors; see `decide`. `notes`: what was decided before."""
     _palettes_to_colors(seen)
     values, notes = _total(seen), list(notes)
     total = sum(values.values())
@@ -274,7 +274,7 @@ def _palettes_to_colors(seen: Sequence[Seen]) -> None:
 
 
 def _refuse_color(seen: Sequence[Seen], value: int, doubtful: int, rare: list[int], table: Table | None) -> NoReturn:
-    """Says that a colour may be none of a class. `doubtful`: how many such colours there are."""
+    """Says that a color may be none of a class. `doubtful`: how many such colors there are."""
     path, count = _most(seen, value)
     why = f"which {table.path} does not have" if table else "less than 0.01 % of all"
     more = f" ({doubtful} such colours)" if doubtful > 1 else ""

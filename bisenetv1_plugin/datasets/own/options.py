@@ -12,9 +12,9 @@ class Options:
 
     Attributes:
         classes: names of the classes, in the order of their numbers; before all names that the folder has.
-        colors: a table of colours, see `tables.read`; before one that lies in the folder.
+        colors: a table of colors, see `tables.read`; before one that lies in the folder.
         class_weights: weigh the classes in the loss by how rare they are.
-        keep_rare: numbers and colours that nobody listed, and that are rare or behind a gap, are classes.
+        keep_rare: numbers and colors that nobody listed, and that are rare or behind a gap, are classes.
         ignore_rare: the rare ones become 255.
         skip_broken: leave out the files that cannot be read.
         max_size: the longest side that the network gets to see, 0 for any; None: any up to 3000 pixels, else 2048.

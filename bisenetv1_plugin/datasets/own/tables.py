@@ -1,4 +1,4 @@
-"""Tables of class names and colours, in the forms that people and annotation tools write them."""
+"""Tables of class names and colors, in the forms that people and annotation tools write them."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ _VOC_NAMES = [
 
 
 class Table(NamedTuple):
-    """Classes and their colours.
+    """Classes and their colors.
 
     Attributes:
         path: the file.
-        names: of the classes, in the file's order; colours of the same name are one class.
-        codes: the class of every colour, by `code`; None for colours called void, unlabelled and the like.
+        names: of the classes, in the file's order; colors of the same name are one class.
+        codes: the class of every color, by `code`; None for colors called void, unlabelled and the like.
     """
 
     path: Path
@@ -58,14 +58,14 @@ class Table(NamedTuple):
     codes: dict[int, int | None]
 
     def colors(self) -> tuple[RGB, ...]:
-        """The first colour of every class."""
+        """The first color of every class."""
         return tuple(
             rgb(next(code for code, index in self.codes.items() if index == i)) for i in range(len(self.names))
         )
 
 
 def code(color: RGB) -> int:
-    """A colour as one number."""
+    """A color as one number."""
     return color[0] << 16 | color[1] << 8 | color[2]
 
 
@@ -74,7 +74,7 @@ def rgb(number: int) -> RGB:
 
 
 def voc_names(palette: dict[int, RGB]) -> Sequence[str] | None:
-    """VOC's names where the values up to 20 have VOC's colours; None otherwise."""
+    """VOC's names where the values up to 20 have VOC's colors; None otherwise."""
     colors = voc_colors(len(_VOC_NAMES))
     values = [value for value in palette if value != 255]
     fits = values and all(value < len(colors) and palette[value] == colors[value] for value in values)
@@ -82,13 +82,13 @@ def voc_names(palette: dict[int, RGB]) -> Sequence[str] | None:
 
 
 def in_folder(root: Path, files: Sequence[Path]) -> Table | None:
-    """The table of colours that lies in a folder under one of its usual names; the one nearest to the top."""
+    """The table of colors that lies in a folder under one of its usual names; the one nearest to the top."""
     found = [path for path in files if path.name.lower() in _COLOR_FILES]
     return read(root / min(found, key=lambda path: (len(path.parts), path))) if found else None
 
 
 def read(path: Path) -> Table:
-    """A table with a class and a colour a line.
+    """A table with a class and a color a line.
 
     `name r g b`, `r g b name`, with spaces, tabs or commas (`class_dict.csv`, whose first line may be a header), or
     `name:r,g,b:parts:actions` (CVAT's `labelmap.txt`); lines that begin with # do not count.

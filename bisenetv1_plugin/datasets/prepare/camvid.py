@@ -27,7 +27,7 @@ CAMVID_CLASSES = (
     "Pedestrian",
     "Bicyclist",
 )
-# The 32 colours of CamVid's own labels (its label_colors.txt) by the class they count as in the usual 11-class
+# The 32 colors of CamVid's own labels (its label_colors.txt) by the class they count as in the usual 11-class
 # task; the grouping is the one published with MathWorks' SegNet example (camvidPixelLabelIDs). Void, (0, 0, 0),
 # is in no group.
 CAMVID_COLORS = {
@@ -69,7 +69,7 @@ def prepare_camvid(
             all images of a folder without them;
             `701_StillsRaw_full` + `LabeledApproved_full` (Cambridge), or `images` + `labels`, split by
             `train.txt`, ... of image names where they are there, else as SegNet did (367, 101, 233 frames).
-            Labels are indices (0..10; 11 and 255 are void) or the 32 CamVid colours; `NAME_L.png` is as good
+            Labels are indices (0..10; 11 and 255 are void) or the 32 CamVid colors; `NAME_L.png` is as good
             a name as `NAME.png`.
         dst: a folder that does not exist or is empty. Images are copied, labels written as uint8 PNG (0..10, 255).
         progress: see `progress.Progress`.
@@ -193,7 +193,7 @@ def _listed(path: Path) -> list[str] | None:
 
 
 def _class_indices(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """Reads a label of indices or of colours as uint8 [H, W], 0..10 and 255."""
+    """Reads a label of indices or of colors as uint8 [H, W], 0..10 and 255."""
     label = dataset_files.read_label(path, size)
     if label.ndim == 2:
         table = np.full(256, dataset_files.UNKNOWN, np.uint8)
@@ -201,7 +201,7 @@ def _class_indices(path: Path, size: tuple[int, int]) -> np.ndarray:
         table[[len(CAMVID_CLASSES), IGNORE_INDEX]] = IGNORE_INDEX
         return dataset_files.look_up(table, label, path, "0..10, 11 or 255 (void)")
 
-    # Every channel of every CamVid colour is 0, 64, 128 or 192: two bits each make an index of six.
+    # Every channel of every CamVid color is 0, 64, 128 or 192: two bits each make an index of six.
     red, green, blue = (label[..., c] for c in range(3))
     indices = _color_table()[(red >> 6) << 4 | (green >> 6) << 2 | blue >> 6]
     foreign = (label[..., :3] & 63).any(axis=2)
@@ -214,7 +214,7 @@ def _class_indices(path: Path, size: tuple[int, int]) -> np.ndarray:
 
 
 def _color_table() -> np.ndarray:
-    """uint8 [64]: the class of a colour whose channels are 64 * r, 64 * g, 64 * b at index 16 * r + 4 * g + b."""
+    """uint8 [64]: the class of a color whose channels are 64 * r, 64 * g, 64 * b at index 16 * r + 4 * g + b."""
     table = np.full(64, IGNORE_INDEX, np.uint8)
     for index, name in enumerate(CAMVID_CLASSES):
         for r, g, b in CAMVID_COLORS[name]:

@@ -68,7 +68,7 @@ def image_size(path: Path, whole: bool = True) -> tuple[int, int]:
 
 
 def read_label(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """uint8 [H, W] for indices (also of a palette PNG) or [H, W, 3 or 4] for colours; ValueError for anything else."""
+    """uint8 [H, W] for indices (also of a palette PNG) or [H, W, 3 or 4] for colors; ValueError for anything else."""
     try:
         with image_files.open_image(path) as image:
             label = np.array(image)
@@ -83,7 +83,7 @@ def read_label(path: Path, size: tuple[int, int]) -> np.ndarray:
 
 
 def look_up(table: np.ndarray, label: np.ndarray, path: Path, allowed: str) -> np.ndarray:
-    """table[label]; ValueError where the label has a value that the table has not, or colours in place of values."""
+    """table[label]; ValueError where the label has a value that the table has not, or colors in place of values."""
     if label.ndim != 2:
         raise ValueError(f"label {path} has colours where indices {allowed} were expected")
     result = table[label]

@@ -2,7 +2,7 @@
 
 A scene is a street seen through a pinhole camera. Metres everywhere: X to the right, Y up, Z away from the camera; the
 ground is Y = 0. Things are painted from far to near, and everything random about them is drawn before any is painted,
-so a seed shows the same street at any size. Colours come from palettes that the classes share: what tells a building
+so a seed shows the same street at any size. Colors come from palettes that the classes share: what tells a building
 from a bus or a lawn from a tree is texture, shape and surroundings.
 
 Needs numpy and cv2 only. The same seed gives the same bytes everywhere: the generator is numpy's frozen `RandomState`,

@@ -12,7 +12,7 @@ from bisenetv1_plugin.datasets.scenes.dice import Color, Dice
 
 Point = Tuple[float, float]  # on the ground (x, z), or on a face (s, y)
 Corner = Tuple[float, float, float]  # (x, y, z)
-Painted = Tuple[np.ndarray, Sequence[Color], int]  # of a texture: the index of a colour, the colours, the label
+Painted = Tuple[np.ndarray, Sequence[Color], int]  # of a texture: the index of a color, the colors, the label
 Texture = Callable[[np.ndarray, np.ndarray], Painted]  # takes (s, y), see `Canvas.plane`
 
 NEAR = 1.6  # nothing nearer than this is painted, so that every projection is finite
@@ -54,7 +54,7 @@ class Canvas:
         return tuple(int(c + (h - c) * k) for c, h in zip(color, self.haze)) + (label,)
 
     def polygon(self, points: Sequence[Corner], color: Color, label: int) -> None:
-        """Fill a polygon of `(x, y, z)` corners in metres with one colour."""
+        """Fill a polygon of `(x, y, z)` corners in metres with one color."""
         center, horizon, focal, eye, tilt = self.camera[:5]
         flat: list[float] = []
         for x, y, z in points:
@@ -72,7 +72,7 @@ class Canvas:
         """Paint an upright plane over the ground line `start` to `end`, both `(x, z)` in metres.
 
         `texture(s, y)` gets metres along the line `[1, w]` and metres above ground `[h, w]`; it returns the index of
-        a colour for every pixel (`[h, w]`, negative: see-through), the colours, and the label.
+        a color for every pixel (`[h, w]`, negative: see-through), the colors, and the label.
         """
         (xa, za), (xb, zb) = start, end
         if max(za, zb) <= NEAR:

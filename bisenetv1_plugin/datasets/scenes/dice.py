@@ -1,4 +1,4 @@
-"""What is random about a scene, and its colours: BGR, from palettes that several classes draw from."""
+"""What is random about a scene, and its colors: BGR, from palettes that several classes draw from."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Dice(np.random.RandomState):
         return self.random_sample() < probability
 
     def color(self, *palettes: Palette) -> Color:
-        """A colour near one of the palettes' own; every palette is as likely as the others."""
+        """A color near one of the palettes' own; every palette is as likely as the others."""
         first, second, blue, green, red, light = self.random_sample(6).tolist()
         palette = palettes[int(first * len(palettes))]
         color = palette[int(second * len(palette))]

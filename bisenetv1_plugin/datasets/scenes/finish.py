@@ -66,7 +66,7 @@ def develop(canvas: Canvas, dice: Dice, noise: np.random.RandomState) -> tuple[n
     light += (np.arange(width) * slant // width - slant // 2).astype(np.int16)
     image = np.clip(canvas.pixels[..., :3] + light[..., None], 0, 255).astype(np.uint8)
 
-    # Exposure, contrast and a colour cast, as a table per channel
+    # Exposure, contrast and a color cast, as a table per channel
     gain, lift = dice.between(0.75, 1.1), dice.between(-8, 16)
     cast = [dice.between(0.93, 1.07) for _ in range(3)]
     ramp = np.arange(256)

@@ -8,7 +8,7 @@ from bisenetv1_plugin.datasets.scenes.dice import ANY, DARK, EARTH, GREY, VIVID,
 
 
 def _clothes(dice: Dice) -> tuple[Color, Color, Color, Color]:
-    """Colours of coat, trousers, skin and hair."""
+    """Colors of coat, trousers, skin and hair."""
     return dice.color(*ANY), dice.color(*ANY), dice.color(EARTH), dice.color(GREY[:2], EARTH)
 
 

@@ -6,7 +6,7 @@ import paddle.nn as nn
 from paddleseg.cvlibs.param_init import normal_init, uniform_init
 
 
-def initialise(network: nn.Layer, kind: str) -> None:
+def initialize(network: nn.Layer, kind: str) -> None:
     """Draw the weights of all convolutions outside `network.backbone` anew, of mean 0.
 
     Args:
