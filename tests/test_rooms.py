@@ -1,6 +1,7 @@
 """The house: who may know whom, no circles, no file that outgrows a reader, and a library that does not talk."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,21 @@ def test_no_circles():
 @pytest.mark.parametrize("module", MODULES)
 def test_a_file_is_no_longer_than_a_reader_likes(module):
     assert len(MODULES[module].read_text(encoding="utf-8").splitlines()) <= 350
+
+
+def test_what_is_public_is_said():
+    """The table in docs/python.md names what `__all__` names, module for module."""
+    page = (PACKAGE.parent / "docs/python.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `bisenetv1_plugin(?:\.([\w.]+))?` \| (.*) \|$", page, re.MULTILINE)
+    assert len(rows) > 5
+    for module, names in rows:
+        tree = ast.parse(MODULES[module or "__init__"].read_text(encoding="utf-8"))
+        (public,) = [
+            ast.literal_eval(node.value)
+            for node in tree.body
+            if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__"
+        ]
+        assert sorted(public) == sorted(re.findall(r"`(\w+)`", names)), module
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if room(module) not in ("cli", "tipc", "__main__")])

@@ -1,8 +1,12 @@
 """The command `bisenetv1`: PaddleSeg's tools for machines with no checkout of it, and this plugin's own."""
 
+from __future__ import annotations
+
 import importlib
 import sys
+from argparse import Namespace
 from contextlib import nullcontext
+from typing import Sequence
 
 from bisenetv1_plugin import __version__, files
 from bisenetv1_plugin.cli import flags, terminal
@@ -18,7 +22,7 @@ COMMANDS = (
 )
 
 
-def parser():
+def parser() -> Parser:
     """The parser of all commands; what it parses has `run`, the function to call with it."""
     parser = Parser(prog="bisenetv1", description=__doc__)
     parser.add_argument("--version", action="version", version=__version__)
@@ -33,7 +37,7 @@ def parser():
     return parser
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 1 done with faults that were named, 2 refused, 130 stopped."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a name that it cannot write is no reason to end
@@ -51,9 +55,10 @@ def main(argv=None):
     except InputError as error:
         sentence = str(error)
     except OSError as error:  # the disk is full, the folder is another user's, ...
-        sentence = files.refusal(error)
-        if sentence is None or args.command == "run":
+        refusal = files.refusal(error)
+        if refusal is None or args.command == "run":
             raise
+        sentence = refusal
     except KeyboardInterrupt:
         if args.command == "run":
             raise
@@ -64,7 +69,7 @@ def main(argv=None):
     return 2
 
 
-def _refuse_nothing(args):
+def _refuse_nothing(args: Namespace) -> None:
     """Raise where a word is empty, as of a variable of the shell that is not set: to some it would mean this folder."""
     for name, value in vars(args).items():
         if value == "":

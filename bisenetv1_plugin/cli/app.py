@@ -4,9 +4,14 @@ It listens on this machine alone unless --host says otherwise, and asks nobody f
 that was given to it is left then.
 """
 
+from __future__ import annotations
+
 import ipaddress
 import os
 import re
+from argparse import ArgumentParser, Namespace
+from socket import socket
+from types import ModuleType
 
 from bisenetv1_plugin.cli import flags, terminal
 from bisenetv1_plugin.errors import InputError
@@ -14,7 +19,7 @@ from bisenetv1_plugin.errors import InputError
 SUMMARY = "a page in the browser, for pictures, videos and the camera"
 
 
-def add_arguments(parser):
+def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("exported", help="the exported folder, or its deploy.yaml")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on, default 127.0.0.1; 0.0.0.0 for all")
     parser.add_argument("--port", type=int, help="default: the first free one from 7860 to 7959")
@@ -28,7 +33,7 @@ def add_arguments(parser):
     flags.add_cpu_threads_argument(parser)
 
 
-def run(args):
+def run(args: Namespace) -> None:
     from bisenetv1_plugin.app import server
 
     for name in ("max_megabytes", "max_megapixels", "max_seconds"):
@@ -46,14 +51,14 @@ def run(args):
     os._exit(0)
 
 
-def _is_address(text):
+def _is_address(text: str) -> bool:
     try:
         return bool(ipaddress.ip_address(text))
     except ValueError:
         return False
 
 
-def _show(args, server, listening, folder):
+def _show(args: Namespace, server: ModuleType, listening: socket, folder: str) -> None:
     import threading
 
     from bisenetv1_plugin.libraries import optional_library

@@ -1,16 +1,20 @@
 """List the ready configurations, or copy one, with the files it is based on, into a folder."""
 
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
 from bisenetv1_plugin import zoo
 
 SUMMARY = "list or copy the ready configurations"
 
 
-def add_arguments(parser):
+def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--copy", nargs=2, metavar=("NAME", "DIR"), help="copy one into a folder")
     parser.add_argument("--table", action="store_true", help="print the model-zoo table, in Markdown")
 
 
-def run(args):
+def run(args: Namespace) -> None:
     if args.copy:
         print(f"Copied to {zoo.copy(*args.copy)}")
     elif args.table:

@@ -3,7 +3,10 @@
 SRC may also hold the ImageNet weights of a ResNet: DST then serves as `model.backbone.pretrained`.
 """
 
+from __future__ import annotations
+
 import os
+from argparse import ArgumentParser, Namespace
 
 from bisenetv1_plugin import files
 from bisenetv1_plugin.cli import flags, terminal
@@ -14,7 +17,7 @@ SUMMARY = "convert a PyTorch checkpoint of a published BiSeNetV1, or back"
 FAMILIES = ("torchseg", "coincheung", "zllrunning", "mmseg", "imagenet")
 
 
-def add_arguments(parser):
+def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("src", metavar="SRC", help="the checkpoint; with --to torch, a .pdparams file")
     parser.add_argument("dst", metavar="DST", help="the .pdparams to write; with --to torch, a .pth or .safetensors")
     parser.add_argument("--from", dest="family", choices=FAMILIES, help="whose it is; default: by its tensors' names")
@@ -22,7 +25,7 @@ def add_arguments(parser):
     flags.add_trust_argument(parser)
 
 
-def run(args):
+def run(args: Namespace) -> None:
     suffixes = (".pdparams",) if args.to == "paddle" else (".pth", ".safetensors")
     if not args.dst.endswith(suffixes):
         raise InputError(f"DST is {args.dst}; it must end with {' or '.join(suffixes)}.")
@@ -40,7 +43,7 @@ def run(args):
         raise InputError(f"{args.src} was not converted. {error}") from error
 
 
-def _to_paddle(args):
+def _to_paddle(args: Namespace) -> None:
     from bisenetv1_plugin.convert import checkpoint  # PyTorch before Paddle
 
     if args.src.endswith(".pdparams"):
@@ -82,7 +85,7 @@ def _to_paddle(args):
     print(f"Its configuration is {_config_path(args.dst)}: see to the paths in train_dataset and val_dataset.")
 
 
-def _to_torch(args):
+def _to_torch(args: Namespace) -> None:
     import numpy as np
 
     terminal.load_paddle()
@@ -95,5 +98,5 @@ def _to_torch(args):
     print(f"{len(tensors)} tensors are in {args.dst}")
 
 
-def _config_path(dst):
+def _config_path(dst: str) -> str:
     return os.path.splitext(dst)[0] + ".yml"

@@ -1,13 +1,17 @@
 """Draw the loss and mIoU curves of a training that recorded them (--use_vdl)."""
 
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
 from bisenetv1_plugin.drawing import plots
 
 SUMMARY = "draw the curves of a training recorded with --use_vdl"
 
 
-def add_arguments(parser):
+def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("save_dir", help="the folder that --save_dir named; curves.png is written there")
 
 
-def run(args):
+def run(args: Namespace) -> None:
     print(f"The curves are in {plots.draw_curves(args.save_dir)}")

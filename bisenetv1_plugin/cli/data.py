@@ -6,8 +6,12 @@ check CONFIG                        walk a configuration's data: missing files, 
 scenes DST                          write synthetic street scenes with their labels
 """
 
+from __future__ import annotations
+
 import functools
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bisenetv1_plugin import files
 from bisenetv1_plugin.cli import flags, terminal
@@ -15,11 +19,14 @@ from bisenetv1_plugin.errors import InputError
 
 SUMMARY = "configure, prepare, check or generate data"
 
+if TYPE_CHECKING:
+    from bisenetv1_plugin.datasets.own import Options, Summary
+
 _PATIENCE = 5  # seconds until a bar appears
 _SHOWN = 4  # images in the preview
 
 
-def add_arguments(parser):
+def add_arguments(parser: ArgumentParser) -> None:
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     config = actions.add_parser(
         "config",
@@ -50,7 +57,7 @@ def add_arguments(parser):
     scenes.set_defaults(action=_scenes)
 
 
-def add_choice_arguments(parser):
+def add_choice_arguments(parser: ArgumentParser) -> None:
     """What may be said about data of one's own; `choices` reads it."""
     parser.add_argument("--classes", nargs="+", metavar="NAME", help="names of the classes, from number 0 on")
     parser.add_argument("--colors", metavar="FILE", help="lines `name r g b`, for labels of colours")
@@ -68,7 +75,7 @@ def add_choice_arguments(parser):
     )
 
 
-def choices(args):
+def choices(args: Namespace) -> Options:
     """The `Options` of what `add_choice_arguments` added."""
     from dataclasses import fields
 
@@ -77,7 +84,7 @@ def choices(args):
     return Options(**{field.name: getattr(args, field.name) for field in fields(Options)})
 
 
-def configure(source, config, folder, chosen):
+def configure(source: Path, config: Path, folder: Path | None, chosen: Options) -> Summary:
     """`datasets.own.configure` with a bar, its picture and what there is to say about it; returns its Summary."""
     import warnings
 
@@ -92,7 +99,7 @@ def configure(source, config, folder, chosen):
         summary = configure(source, config, folder, chosen, functools.partial(progress.bar, delay=_PATIENCE))
         pairs = [*summary.pairs["train"], *summary.pairs["val"]]
         shown = [pairs[index * (len(pairs) - 1) // max(1, _SHOWN - 1)] for index in range(min(_SHOWN, len(pairs)))]
-        picture = plots.labelled(summary.folder / "preview.png", shown, summary.report.classes, summary.colors)
+        picture = plots.labelled(str(summary.folder / "preview.png"), shown, summary.report.classes, summary.colors)
     counts = ", ".join(f"{count} {split}" for split, count in summary.report.images.items())
     print(f"{source}: {summary.kind}; {counts}; {len(summary.report.classes)} classes\n")
     print("\n".join(summary.report.table()) + "\n")
@@ -104,7 +111,7 @@ def configure(source, config, folder, chosen):
     return summary
 
 
-def run(args):
+def run(args: Namespace) -> int | None:
     try:
         return args.action(args)
     except InputError:
@@ -115,7 +122,7 @@ def run(args):
         raise InputError(str(error)) from error
 
 
-def _config(args):
+def _config(args: Namespace) -> None:
     import shlex
 
     configure(Path(args.dir), Path(args.out), None, choices(args))
@@ -125,7 +132,7 @@ def _config(args):
     print(f"  bisenetv1 export --config {config} --model_path output/best_model/model.pdparams")
 
 
-def _prepare(args):
+def _prepare(args: Namespace) -> None:
     from bisenetv1_plugin.cli import progress
     from bisenetv1_plugin.datasets import prepare
 
@@ -135,7 +142,7 @@ def _prepare(args):
     print(f"{prepared.root}: {counts} images, {len(prepared.classes)} classes")
 
 
-def _check(args):
+def _check(args: Namespace) -> int:
     from bisenetv1_plugin.cli import progress
     from bisenetv1_plugin.datasets.check import check_config
 
@@ -144,7 +151,7 @@ def _check(args):
     return 0 if report.ok else 1
 
 
-def _scenes(args):
+def _scenes(args: Namespace) -> None:
     terminal.load_paddle()
     from bisenetv1_plugin.cli import progress
     from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES

@@ -1,15 +1,19 @@
 """What is installed here, what the plugin does in it, and what is left to mind."""
 
+from __future__ import annotations
+
 import json
+from argparse import ArgumentParser, Namespace
+from typing import Any
 
 SUMMARY = "versions, runtimes, components and corrections in this environment, and what is left to mind"
 
 
-def add_arguments(parser):
+def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON, for tools")
 
 
-def run(args):
+def run(args: Namespace) -> int:
     from bisenetv1_plugin.environment import examine
 
     report = examine()
@@ -17,7 +21,7 @@ def run(args):
     return 1 if report["faults"] else 0
 
 
-def _text(report):
+def _text(report: dict[str, Any]) -> str:
     lines = ["versions"]
     lines += [f"  {name:<18}{version}" for name, version in report["versions"].items()]
     if report["paddleseg"]:

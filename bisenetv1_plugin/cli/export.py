@@ -1,12 +1,16 @@
 """Export trained weights for Paddle Inference, as PaddleSeg's tools/export.py does, and on request as an ONNX model."""
 
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
 from bisenetv1_plugin.cli import flags, terminal
 from bisenetv1_plugin.errors import InputError
 
 SUMMARY = "export trained weights for deployment"
 
 
-def add_arguments(parser):
+def add_arguments(parser: ArgumentParser) -> None:
     flags.add_config_arguments(parser)
     flags.add_classes_argument(parser)
     parser.add_argument("--save_dir", default="./output/inference_model", help="folder of the exported model")
@@ -32,7 +36,7 @@ def add_arguments(parser):
     )
 
 
-def run(args):
+def run(args: Namespace) -> None:
     if args.picture_onnx and args.to == "paddle":
         raise InputError("--picture_onnx is for an ONNX model, and --to paddle asks for none: leave one of them out.")
     terminal.load_paddle()

@@ -1,19 +1,28 @@
 """What the commands share: flags, named as upstream's tools name them, and what is said of what was left out."""
 
+from __future__ import annotations
+
 import os
 import sys
+from argparse import ArgumentParser, Namespace
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator
 
 from bisenetv1_plugin.errors import InputError, line
 from bisenetv1_plugin.machine import cores
 
+if TYPE_CHECKING:
+    from paddleseg.cvlibs import Config
+
+    from bisenetv1_plugin.datasets.classes import NamedClasses
+
 _MOST = 2**31 - 1  # of what libraries in C++ count; of larger numbers some make others, and some crash
 
 
-def _from(least, most=_MOST):
+def _from(least: int, most: int = _MOST) -> Callable[[str], int]:
     """The type of a flag: whole numbers from `least` on."""
 
-    def number(text):
+    def number(text: str) -> int:
         if not least <= int(text) <= most:
             raise ValueError(text)
         return int(text)
@@ -30,7 +39,7 @@ side = _from(1, 1 << 16)  # of a picture
 channel = _from(0, 255)  # of a color
 
 
-def scale(text):
+def scale(text: str) -> float:
     """The type of a flag: how many times as large a picture becomes."""
     if not 0 < float(text) <= 16:
         raise ValueError(text)
@@ -40,11 +49,11 @@ def scale(text):
 scale.__name__ = "number above 0, 16 at most"
 
 
-def add_cpu_threads_argument(parser):
+def add_cpu_threads_argument(parser: ArgumentParser) -> None:
     parser.add_argument("--cpu_threads", type=threads, default=cores(), help="threads on the CPU")
 
 
-def add_config_arguments(parser, model_path=True):
+def add_config_arguments(parser: ArgumentParser, model_path: bool = True) -> None:
     parser.add_argument("--config", required=True, help="the YAML configuration")
     if model_path:
         parser.add_argument("--model_path", required=True, help="the trained weights, a .pdparams file")
@@ -52,7 +61,7 @@ def add_config_arguments(parser, model_path=True):
     add_device_argument(parser)
 
 
-def add_classes_argument(parser):
+def add_classes_argument(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--classes",
         metavar="FILE",
@@ -61,7 +70,7 @@ def add_classes_argument(parser):
     )
 
 
-def classes_of(args, cfg):
+def classes_of(args: Namespace, cfg: Config) -> NamedClasses:
     """The names and colours of --classes or of the configuration's dataset, for an export.
 
     Raises:
@@ -80,7 +89,7 @@ def classes_of(args, cfg):
     return named
 
 
-def add_trust_argument(parser):
+def add_trust_argument(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--trust_weights",
         action="store_true",
@@ -89,7 +98,7 @@ def add_trust_argument(parser):
 
 
 @contextmanager
-def trusting(args):
+def trusting(args: Namespace) -> Iterator[None]:
     """Tell `weights.load_state` of --trust_weights; a configuration's `pretrained` is read deep inside PaddleSeg."""
     name = "BISENETV1_PLUGIN_TRUST_WEIGHTS"
     before = os.environ.get(name)
@@ -103,7 +112,7 @@ def trusting(args):
             os.environ[name] = before
 
 
-def add_device_argument(parser):
+def add_device_argument(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--device",
         default="gpu",
@@ -112,12 +121,12 @@ def add_device_argument(parser):
     )
 
 
-def add_image_arguments(parser, save_dir):
+def add_image_arguments(parser: ArgumentParser, save_dir: str) -> None:
     parser.add_argument("--image_path", required=True, help="an image, a list of images, a folder of them or a video")
     parser.add_argument("--save_dir", default=save_dir, help=f"folder of the results, default {save_dir}")
 
 
-def add_test_arguments(parser, augmented):
+def add_test_arguments(parser: ArgumentParser, augmented: str) -> None:
     """Multi-scale, flipped and sliding-window evaluation; `augmented` is the first flag: aug_eval or aug_pred."""
     parser.add_argument(f"--{augmented}", action="store_true", help="average over scales and flips")
     parser.add_argument("--scales", nargs="+", type=scale, default=1.0, help="scales to average over")
@@ -128,7 +137,7 @@ def add_test_arguments(parser, augmented):
     parser.add_argument("--stride", nargs=2, type=side, metavar=("W", "H"), help="step of the window")
 
 
-def test_config(cfg, args, augmented):
+def test_config(cfg: Config, args: Namespace, augmented: str) -> dict[str, Any]:
     """The configuration's `test_config` with the flags of `add_test_arguments` over it.
 
     Raises:
@@ -148,7 +157,7 @@ def test_config(cfg, args, augmented):
     return merged
 
 
-def report(faults):
+def report(faults: Iterable[str]) -> int:
     """Say what was left out, a sentence each; returns the exit code."""
     faults = list(faults)
     for fault in faults:

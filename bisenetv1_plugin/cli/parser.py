@@ -1,23 +1,26 @@
 """The parser of the command line: argparse's, which finds what was meant by a word that it does not know."""
 
+from __future__ import annotations
+
 import argparse
 import difflib
 import sys
+from typing import Any, Iterable, NoReturn
 
 
 class Parser(argparse.ArgumentParser):
-    def parse_known_args(self, args=None, namespace=None):
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         self._words = list(sys.argv[1:] if args is None else args)
         if not self._words and self._commands():
             self.print_help(sys.stderr)
             self.exit(2)  # nothing was done
         return super().parse_known_args(args, namespace)
 
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         parser, sentence = self._meant()
         self.exit(2, f"{parser.prog}: {sentence or message}\n`{parser.prog} --help` lists what there is.\n")
 
-    def _meant(self):
+    def _meant(self) -> tuple[argparse.ArgumentParser, str | None]:
         """The parser of the command that the words name, and a sentence on the first that nobody knows, or None."""
         parser = self
         for word in self._words:
@@ -33,7 +36,7 @@ class Parser(argparse.ArgumentParser):
                 parser = parser._commands()[word]
         return parser, None
 
-    def _commands(self):
+    def _commands(self) -> dict[str, Parser]:
         """The parsers of the commands below this one, by name."""
         for action in self._actions:
             if isinstance(action, argparse._SubParsersAction):
@@ -41,6 +44,6 @@ class Parser(argparse.ArgumentParser):
         return {}
 
 
-def _unknown(kind, word, known):
+def _unknown(kind: str, word: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(word, known, 1)
     return f"there is no {kind} {word}" + (f"; did you mean {near[0]}?" if near else ".")

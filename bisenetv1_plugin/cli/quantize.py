@@ -4,8 +4,11 @@ The result is for `bisenetv1 infer` on the CPU. Paddle's quantiser (--to paddle)
 2.6 and 3.0 write and later ones do not; what it made runs with those as well.
 """
 
+from __future__ import annotations
+
 import importlib.util
 import os
+from argparse import ArgumentParser, Namespace
 
 from bisenetv1_plugin.cli import flags, terminal
 
@@ -15,7 +18,7 @@ _IMAGES = 100
 _RUNTIMES = {"openvino": "OpenVINO", "onnx": "ONNX Runtime and OpenVINO", "paddle": "Paddle Inference"}
 
 
-def add_arguments(parser):
+def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--config", required=True, help="the YAML configuration")
     parser.add_argument("--model_path", required=True, help="the trained weights, a .pdparams file")
     flags.add_classes_argument(parser)
@@ -33,7 +36,7 @@ def add_arguments(parser):
     parser.add_argument("--batch_size", type=flags.positive, default=1, help="images in each of them")
 
 
-def run(args):
+def run(args: Namespace) -> None:
     to = args.to or ("openvino" if importlib.util.find_spec("nncf") else "paddle")
     if to == "paddle":
         # For Paddle 3.0 to write the older kind of program; Paddle reads it when it is imported.

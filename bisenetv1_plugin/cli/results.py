@@ -1,20 +1,27 @@
 """What --json writes, for other programs; docs/training.md and docs/deployment.md describe the shapes."""
 
+from __future__ import annotations
+
 import functools
 import json
 import math
 import os
+from argparse import ArgumentParser
+from typing import TYPE_CHECKING, Any, Iterable, Sequence
 
 from bisenetv1_plugin import files
 from bisenetv1_plugin.drawing import plots
 from bisenetv1_plugin.errors import InputError
 
+if TYPE_CHECKING:
+    import numpy as np
 
-def add_argument(parser):
+
+def add_argument(parser: ArgumentParser) -> None:
     parser.add_argument("--json", metavar="FILE", help="also write the figures here")
 
 
-def check_picture(path, reads=()):
+def check_picture(path: str | None, reads: Sequence[str] = ()) -> None:
     """As `check`, for the PNG of --picture."""
     if path is not None and os.path.splitext(path)[1].lower() not in ("", ".png"):
         raise InputError(f"--picture {path}: it is a PNG; end its name with .png.")
@@ -22,7 +29,7 @@ def check_picture(path, reads=()):
     files.check_outputs([path] if path else [], reads, files.made_by(plots.MADE_BY))
 
 
-def check(path, key, reads=()):
+def check(path: str | None, key: str, reads: Sequence[str] = ()) -> None:
     """Raise before the work is done what would be raised after it.
 
     Args:
@@ -37,7 +44,7 @@ def check(path, key, reads=()):
     files.check_outputs([path] if path else [], reads, functools.partial(is_ours, key=key))
 
 
-def is_ours(path, key):
+def is_ours(path: str, key: str) -> bool:
     """Whether a file holds JSON of the kind of which each, or each of a list, has this key."""
     try:
         with open(path, encoding="utf-8") as file:
@@ -48,7 +55,7 @@ def is_ours(path, key):
     return isinstance(first, dict) and key in first
 
 
-def check_place(path, flag="--json"):
+def check_place(path: str | None, flag: str = "--json") -> None:
     """As `check`, where it is not known yet what is read."""
     if path is None or files.is_stream(path):
         return
@@ -59,12 +66,12 @@ def check_place(path, flag="--json"):
         raise InputError(f"{flag} {path}: no file can be written there; choose another path.")
 
 
-def write(path, content):
+def write(path: str, content: Any) -> None:
     """The whole file or none; figures that are no numbers, of classes without a pixel, are null."""
     files.write(path, json.dumps(_plain(content), indent=1, allow_nan=False).encode())
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -77,17 +84,18 @@ def _plain(value):
 class Noting:
     """Takes masks as `masks.Writer` does, and notes what is in them for the file of --json."""
 
-    def __init__(self, path):
-        self._path, self._images = path, []
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._images: list[dict[str, Any]] = []
 
-    def write(self, name, mask, pixels, seconds=0.0):
+    def write(self, name: str, mask: np.ndarray, pixels: object, seconds: float = 0.0) -> None:
         import numpy as np
 
         values, counts = np.unique(mask, return_counts=True)
         shares = {int(value): round(count / mask.size, 6) for value, count in zip(values, counts)}
         self._images.append({"name": name, "shares": shares})
 
-    def write_json(self, name, cpu_threads, seconds, faults):
+    def write_json(self, name: str, cpu_threads: int, seconds: float, faults: Iterable[str]) -> None:
         """Write the file; `name` is the runtime's and its precision's, with or without more words."""
         runtime, precision = name.replace(",", "").split()[:2]
         how = {"runtime": runtime, "precision": precision, "cpu_threads": cpu_threads, "seconds": seconds}

@@ -3,6 +3,8 @@
 For example: python -m bisenetv1_plugin run tools/train.py --config my.yml
 """
 
+from __future__ import annotations
+
 import argparse
 import os
 import runpy
@@ -14,12 +16,12 @@ from bisenetv1_plugin.errors import InputError
 SUMMARY = "run a PaddleSeg script with the plugin active"
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("script", help="the script, for example tools/train.py")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="its own arguments")
 
 
-def run(args):
+def run(args: argparse.Namespace) -> None:
     if not os.path.isfile(args.script):
         raise InputError(f"there is no script {args.script}.")
     install()

@@ -1,6 +1,9 @@
 """Train a configuration, as PaddleSeg's tools/train.py does."""
 
+from __future__ import annotations
+
 import math
+from argparse import ArgumentParser, Namespace
 
 from bisenetv1_plugin.cli import flags, terminal
 from bisenetv1_plugin.errors import InputError
@@ -8,7 +11,7 @@ from bisenetv1_plugin.errors import InputError
 SUMMARY = "train a configuration"
 
 
-def add_arguments(parser):
+def add_arguments(parser: ArgumentParser) -> None:
     flags.add_config_arguments(parser, model_path=False)
     parser.add_argument("--save_dir", default="./output", help="folder of the checkpoints, default ./output")
     parser.add_argument("--do_eval", action="store_true", help="evaluate at every checkpoint and keep the best")
@@ -38,13 +41,13 @@ def add_arguments(parser):
     parser.add_argument("--seed", type=_seed, help="seed of all random numbers; one that goes on keeps its own")
 
 
-def _rate(text):
+def _rate(text: str) -> float:
     if not 0 < float(text) < math.inf:  # NaN is not
         raise ValueError(text)
     return float(text)
 
 
-def _seed(text):
+def _seed(text: str) -> int:
     if not 0 <= int(text) < 2**32:  # NumPy's
         raise ValueError(text)
     return int(text)
@@ -54,7 +57,7 @@ def _seed(text):
 _rate.__name__, _seed.__name__ = "number above 0", "whole number from 0 to 4294967295"
 
 
-def run(args):
+def run(args: Namespace) -> None:
     terminal.load_paddle()
     from bisenetv1_plugin.cli.training_view import train
     from bisenetv1_plugin.drawing import plots

@@ -1,23 +1,30 @@
 """A training on the screen: how far it is, and a line for every validation."""
 
+from __future__ import annotations
+
 import os
 import time
+from typing import TYPE_CHECKING, Any
 
 from bisenetv1_plugin.cli import progress, terminal
 from bisenetv1_plugin.training.watch import Watcher
+
+if TYPE_CHECKING:
+    from paddleseg.cvlibs import Config
 
 
 class TrainingView(Watcher):
     """A bar on a terminal, which moves with every iteration; elsewhere a line a minute, or where that is rarer a line
     whenever PaddleSeg has a loss to tell."""
 
-    def __init__(self, what, save_dir):
+    def __init__(self, what: str, save_dir: str) -> None:
         self._what, self._save_dir = what, save_dir
-        self._bar = self._evaluation = None
-        self._figures = {}
-        self._best = None  # mIoU and iteration
+        self._bar: Any = None
+        self._evaluation: Any = None
+        self._figures: dict[str, float] = {}
+        self._best: tuple[float, int] | None = None  # mIoU and iteration
 
-    def started(self, iteration, iters, best=None):
+    def started(self, iteration: int, iters: int, best: tuple[float, int] | None = None) -> None:
         import paddle
 
         terminal.log_at_once()
@@ -27,12 +34,12 @@ class TrainingView(Watcher):
         self._best = best
         self._bar = progress.bar(desc="train", unit="iteration", total=iters, initial=iteration, leave=False)
 
-    def stepped(self):
+    def stepped(self) -> None:
         self._iteration += 1
         if progress.is_live():
             self._bar.update()
 
-    def scalar(self, tag, value, iteration):
+    def scalar(self, tag: str, value: float, iteration: int) -> None:
         self._figures[tag] = value
         if tag == "Train/lr":  # which comes after the loss
             self._bar.set_postfix(
@@ -50,7 +57,7 @@ class TrainingView(Watcher):
         elif tag == "Evaluate/Ema_Acc":
             terminal.say(f"  averaged weights: mIoU {self._figures['Evaluate/Ema_mIoU']:.4f}, Acc {value:.4f}")
 
-    def evaluated(self, done, total):
+    def evaluated(self, done: int, total: int) -> None:
         if self._evaluation is None:
             self._evaluation = progress.bar(desc="validate", unit="image", total=total, leave=False)
         self._evaluation.update(done - self._evaluation.n)
@@ -58,13 +65,13 @@ class TrainingView(Watcher):
             self._evaluation.close()
             self._evaluation = None
 
-    def close(self):
+    def close(self) -> None:
         """Take the bars away."""
         for bar in (self._evaluation, self._bar):
             if bar is not None:
                 bar.close()
 
-    def summary(self):
+    def summary(self) -> None:
         """Say how it ended, and where the weights are."""
         if self._bar is None:  # nothing was left to do
             return
@@ -78,7 +85,7 @@ class TrainingView(Watcher):
             terminal.say(f"The last weights are in {os.path.join(self._save_dir, f'iter_{self._iteration}')}")
 
 
-def train(cfg, save_dir, **options):
+def train(cfg: Config, save_dir: str, **options: Any) -> None:
     """`training.train` on the screen."""
     from bisenetv1_plugin.training import train
 
@@ -99,10 +106,11 @@ def train(cfg, save_dir, **options):
 class EvaluationView(Watcher):
     """A bar for one evaluation."""
 
-    def __init__(self, desc):
-        self._desc, self._bar = desc, None
+    def __init__(self, desc: str) -> None:
+        self._desc = desc
+        self._bar: Any = None
 
-    def evaluated(self, done, total):
+    def evaluated(self, done: int, total: int) -> None:
         if self._bar is None:
             self._bar = progress.bar(desc=self._desc, unit="image", total=total)
         self._bar.update(done - self._bar.n)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple, Sequence
+from typing import Any, Callable, NamedTuple, Sequence, TypeVar
 
 import paddle
 import paddleseg  # noqa: F401 - the start-up hook registers the plugin at this import
@@ -14,12 +14,15 @@ from bisenetv1_plugin import configuration, plugin
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.weights import check_pretrained, load_trained
 
+Result = TypeVar("Result")
 set_device = utils.set_device
 
 _TOLD = 600  # characters of upstream's words
 
 
-def load_config(path, opts=None, needs=(), **overrides):
+def load_config(
+    path: str, opts: Sequence[str] | None = None, needs: Sequence[str] = (), **overrides: Any
+) -> configuration.Configuration:
     """PaddleSeg's `Config` of a YAML file, with values over it.
 
     Args:
@@ -83,11 +86,11 @@ def open_network(
 class Builder:
     """PaddleSeg's `SegBuilder`; a part that cannot be built raises `InputError`."""
 
-    def __init__(self, cfg):
+    def __init__(self, cfg: configuration.Configuration) -> None:
         self.config = cfg
         self._builder = SegBuilder(cfg)
 
-    def __getattr__(self, part):
+    def __getattr__(self, part: str) -> Any:
         if not hasattr(SegBuilder, part):
             raise AttributeError(part)
         if part == "model":
@@ -98,7 +101,7 @@ class Builder:
         return built
 
 
-def trained_model(build, path):
+def trained_model(build: Builder, path: str) -> paddle.nn.Layer:
     """The configuration's model in evaluation mode with the weights of `path`.
 
     Raises:
@@ -112,18 +115,18 @@ def trained_model(build, path):
     return model
 
 
-def _check_classes(number):
+def _check_classes(number: Any) -> None:
     _refusing("the configuration cannot be used", configuration.check_classes, "num_classes", number)
 
 
-def _refusing(what, function, *arguments, **keywords):
+def _refusing(what: str, function: Callable[..., Result], *arguments: Any, **keywords: Any) -> Result:
     """Call it; whatever it raises of what stands in a file becomes a sentence."""
     try:
         return function(*arguments, **keywords)
     except InputError:
         raise
     except Exception as error:  # a component may raise anything of arguments that it does not expect
-        cause = error
+        cause: BaseException | None = error
         while cause is not None and not isinstance(cause, InputError):
             cause = cause.__context__
         if cause is not None:  # in upstream's words, which would be three lines

@@ -1,7 +1,10 @@
 """The folder that a training writes into: nobody else does meanwhile, and nothing of the user's is lost in it."""
 
+from __future__ import annotations
+
 import os
 from contextlib import contextmanager, suppress
+from typing import Any, Iterator
 
 from bisenetv1_plugin import files
 from bisenetv1_plugin.compat import progress_file
@@ -11,7 +14,7 @@ from bisenetv1_plugin.errors import InputError
 try:
     import fcntl
 except ImportError:  # Windows: two trainings in one folder are not noticed there
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 CHECKPOINT = ("model.pdparams", "model.pdopt")
 AVERAGE = "ema_model.pdparams"
@@ -20,10 +23,10 @@ _WRITTEN = {*CHECKPOINT, AVERAGE, "model.pdstates", "ema_model.pdstates", progre
 
 # Descriptors of the folders that this process trains into. A process that loads data would keep its copy, and with it
 # the lock, for seconds after this one is killed.
-_held = set()
+_held: set[int] = set()
 
 
-def _let_go():
+def _let_go() -> None:
     while _held:
         os.close(_held.pop())
 
@@ -33,7 +36,7 @@ if hasattr(os, "register_at_fork"):
 
 
 @contextmanager
-def alone(save_dir, is_first):
+def alone(save_dir: str, is_first: bool) -> Iterator[None]:
     """Keep other trainings out of the folder, as long as the block or this process lasts.
 
     Of a training in several processes only the first does, and all of them may be in.
@@ -53,7 +56,7 @@ def alone(save_dir, is_first):
                 os.rmdir(save_dir)
 
 
-def _lock(save_dir):
+def _lock(save_dir: str) -> None:
     """The system gives the lock back, however this process ends."""
     if fcntl is None:
         return
@@ -71,7 +74,15 @@ def _lock(save_dir):
         _held.add(folder)
 
 
-def check_outputs(values, iters, save_dir, resume_model, save_interval, do_eval, use_ema):
+def check_outputs(
+    values: dict[str, Any],
+    iters: int,
+    save_dir: str,
+    resume_model: str | None,
+    save_interval: int,
+    do_eval: bool,
+    use_ema: bool,
+) -> None:
     """Refuse to write over what is read, outside of the folder, or over what no training made.
 
     Args:
@@ -85,11 +96,13 @@ def check_outputs(values, iters, save_dir, resume_model, save_interval, do_eval,
     reads = [path for path in _texts(values) if os.path.isfile(path)]
     reads += [os.path.join(resume_model, name) for name in (*CHECKPOINT, AVERAGE)] if resume_model else []
     best = {"best_model": do_eval, "ema_best_model": do_eval and use_ema}
-    root, start = os.path.realpath(save_dir), iteration(resume_model) if resume_model else 0
+    root, start = os.path.realpath(save_dir), (iteration(resume_model) or 0) if resume_model else 0
     for name in sorted(os.listdir(save_dir)):
         number = iteration(name) if name.startswith("iter_") else None
-        later = number is not None and start < number <= iters
-        if not (best.get(name) or (later and (number % save_interval == 0 or number == iters))):
+        is_checkpoint = (
+            number is not None and start < number <= iters and (number % save_interval == 0 or number == iters)
+        )
+        if not (best.get(name) or is_checkpoint):
             continue
         folder = os.path.join(save_dir, name)
         if not os.path.isdir(folder):
@@ -104,7 +117,7 @@ def check_outputs(values, iters, save_dir, resume_model, save_interval, do_eval,
         files.check_outputs(targets, reads, is_ours=lambda path: True)
 
 
-def _texts(value):
+def _texts(value: Any) -> Iterator[str]:
     """Every text in a configuration's values."""
     if isinstance(value, dict):
         value = list(value.values())
