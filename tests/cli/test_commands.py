@@ -357,7 +357,8 @@ class TestPredictAndInfer:
     def test_deploy_yaml_names_what_is_there(self, exported):
         deploy = yaml.safe_load((exported / "deploy.yaml").read_text())["Deploy"]
         assert (exported / deploy["model"]).is_file() and (exported / deploy["params"]).is_file()
-        assert deploy["output_op"] == "argmax" and deploy["transforms"] == [{"type": "Normalize", "mean": [0.5] * 3, "std": [0.5] * 3}]
+        assert deploy["output_op"] == "argmax"
+        assert deploy["transforms"] == [{"type": "Normalize", "mean": [0.5] * 3, "std": [0.5] * 3}]
         assert not [path for path in exported.iterdir() if path.name.startswith(".")]
 
     @pytest.mark.slow
