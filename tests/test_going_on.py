@@ -22,7 +22,7 @@ from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
 from bisenetv1_plugin.datasets.synthetic import write_scenes
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.models.bisenetv1 import BiSeNetV1
-from bisenetv1_plugin.training import builder
+from bisenetv1_plugin.training import builder, checkpoints
 from bisenetv1_plugin.training import train as training
 from bisenetv1_plugin.training.watch import Watcher
 
@@ -239,7 +239,7 @@ def test_forty_iterations_with_three_kills(folder, num_workers):
     for out in ("straight", "killed"):
         os.unlink(f"{out}/train.log")
         for checkpoint in (folder / out).glob("iter_*"):
-            if training._fault(checkpoint):  # killed while it was removed
+            if checkpoints.fault(checkpoint):  # killed while it was removed
                 shutil.rmtree(checkpoint)
     same(folder / "straight", folder / "killed", 40)
 

@@ -95,6 +95,24 @@ def test_a_file_is_no_longer_than_a_reader_likes(module):
     assert len(MODULES[module].read_text(encoding="utf-8").splitlines()) <= 350
 
 
+def functions(module):
+    return [
+        node
+        for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8")))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    ]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_function_fits_a_screen(module):
+    """Without its docstring, in which shapes and errors may take their room."""
+    for function in functions(module):
+        first = function.body[0]
+        documented = ast.get_docstring(function) is not None
+        lines = function.end_lineno - function.lineno + 1 - documented * (first.end_lineno - first.lineno + 1)
+        assert lines <= 60, f"{module}.{function.name} has {lines} lines"
+
+
 def test_what_is_public_is_said():
     """The table in docs/python.md names what `__all__` names, module for module."""
     page = (PACKAGE.parent / "docs/python.md").read_text(encoding="utf-8")

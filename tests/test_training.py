@@ -104,7 +104,7 @@ def readable(folder):
     names = {path.name for path in folder.iterdir() if not path.name.startswith("part-")} - {PROGRESS}
     for name in names:
         state = paddle.load(str(folder / name), return_numpy=True)
-        assert state and training._is_finite(state), folder / name
+        assert state and checkpoints._is_finite(state), folder / name
     assert not names or isinstance(json.loads((folder / PROGRESS).read_text()), dict)
     return sorted(names)
 
@@ -262,7 +262,7 @@ class TestNewest:
         (out / "iter_2" / "part-abc.pdparams").touch()
         (out / "best_model").mkdir()
         (out / "best_model" / "part-abc.pdparams").touch()
-        assert training.newest_checkpoint(str(out)) == str(out / "iter_2")
+        assert checkpoints.newest(str(out)) == str(out / "iter_2")
         reasons = ["12: it has no model.pdparams", "10: it has no model.pdopt", "8: model.pdparams cannot be read"]
         reasons += ["4: model.pdopt holds NaN or infinity"]
         assert len(said) == 5 and all(reason in line for reason, line in zip(reasons, said))
@@ -274,30 +274,30 @@ class TestNewest:
         for number, written in ((2, 40), (4, 50), (8, 20), (10, 30)):
             for path in (out / f"iter_{number}").iterdir():
                 os.utime(path, (written, written))
-        assert training.newest_checkpoint(str(out)) == str(out / "iter_4")
+        assert checkpoints.newest(str(out)) == str(out / "iter_4")
         values = {"begun": 1, "seed": 0, "average": False, "mIoU": None, "ema_mIoU": None, "stop_count": 0}
         for number, saved in ((2, 70), (4, 60)):  # as it says itself, where it does: copies have other times
             progress = {**values, "saved": saved, "loss_scaling": None}
             (out / f"iter_{number}" / PROGRESS).write_text(json.dumps(progress))
-        assert training.newest_checkpoint(str(out)) == str(out / "iter_2")
+        assert checkpoints.newest(str(out)) == str(out / "iter_2")
         (out / "iter_2" / PROGRESS).write_text(json.dumps({**progress, "average": True, "saved": 80}))
-        assert training.newest_checkpoint(str(out)) == str(out / "iter_4")
+        assert checkpoints.newest(str(out)) == str(out / "iter_4")
         assert [line for line in said if "Passing over" in line and "it has no ema_model.pdparams" in line]
         (out / "iter_4" / PROGRESS).write_text("{}")
-        assert training.newest_checkpoint(str(out)) == str(out / "iter_10")
+        assert checkpoints.newest(str(out)) == str(out / "iter_10")
         assert [line for line in said if f"Passing over {out / 'iter_4'}: " in line and "begun cannot be" in line]
 
     def test_none(self, tmp_path, said):
         for folder in (tmp_path, tmp_path / "absent"):
-            assert training.newest_checkpoint(str(folder)) is None
+            assert checkpoints.newest(str(folder)) is None
         assert all("starting from the beginning" in line for line in said)
 
     def test_one_that_was_named_is_refused(self, out):
         (out / "iter_10" / FILES[1]).unlink()
         with pytest.raises(InputError, match="it has no model.pdopt; resume from the checkpoint before it, or from"):
-            training._refuse_a_broken_one(str(out / "iter_10"))
+            checkpoints.refuse_broken(str(out / "iter_10"))
         with pytest.raises(InputError, match="it must be a folder called iter_N, or latest"):
-            training._refuse_a_broken_one(str(out))
+            checkpoints.refuse_broken(str(out))
 
 
 class TestTheFolder:
@@ -343,7 +343,7 @@ class TestTheFolder:
         mine = [tmp_path / "book/part-1.pdf", tmp_path / "book/part-1.pdparams"]
         for path in mine:
             path.touch()
-        assert training.newest_checkpoint(str(tmp_path)) is None
+        assert checkpoints.newest(str(tmp_path)) is None
         assert all(path.exists() for path in mine)
 
 
@@ -463,7 +463,7 @@ def test_a_disk_that_is_full(project):
     assert not list((project / "out").rglob("part-*")) and not (project / path).exists()
     for folder in filter(Path.is_dir, (project / "out").iterdir()):
         readable(folder)
-    assert training.newest_checkpoint(str(project / "out"))
+    assert checkpoints.newest(str(project / "out"))
 
 
 @pytest.mark.very_slow

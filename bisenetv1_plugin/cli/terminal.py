@@ -31,7 +31,8 @@ COMMANDS = (
 )
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-_SPEAKERS = {_PACKAGE / "training" / "train.py", _PACKAGE / "weights.py"}  # whose lines of information are for the user
+# Whose lines of information are for the user
+_SPEAKERS = {_PACKAGE / "training" / "checkpoints.py", _PACKAGE / "training" / "train.py", _PACKAGE / "weights.py"}
 _WARNINGS = 10  # of PaddleSeg, that are shown: it has one that comes for every tensor
 # Those that nobody can act upon: the values that PaddleSeg fills in are the right ones, and the threads its own choice.
 _IDLE = ("We suggest you manually set", "The number of threads used by OpenCV")

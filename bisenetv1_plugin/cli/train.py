@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from argparse import ArgumentParser, Namespace
+from dataclasses import fields
 
 from bisenetv1_plugin.cli import flags, terminal
 from bisenetv1_plugin.errors import InputError
@@ -62,7 +63,7 @@ def run(args: Namespace) -> None:
     from bisenetv1_plugin.cli.training_view import train
     from bisenetv1_plugin.drawing import plots
     from bisenetv1_plugin.training import builder
-    from bisenetv1_plugin.training.train import OPTIONS
+    from bisenetv1_plugin.training.train import Options
 
     cfg = builder.load_config(
         args.config,
@@ -74,7 +75,7 @@ def run(args: Namespace) -> None:
     )
     if args.to_static_training:
         cfg.dic["to_static_training"] = True
-    options = {name: getattr(args, name) for name in OPTIONS}
+    options = {option.name: getattr(args, option.name) for option in fields(Options)}
     train(cfg, args.save_dir, **options)
     if args.use_vdl and terminal.is_first():
         try:

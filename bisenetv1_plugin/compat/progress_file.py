@@ -57,13 +57,13 @@ class BestModel:
     iteration: int
 
 
-def iteration(folder: str) -> int | None:
+def iteration(folder: str | os.PathLike[str]) -> int | None:
     """N of a folder iter_N, from which upstream takes it as well; None of any other."""
     number = os.path.basename(os.path.normpath(folder)).rpartition("_")[2]
     return int(number) if re.fullmatch("[0-9]{1,18}", number) else None
 
 
-def read(checkpoint: str) -> Progress | None:
+def read(checkpoint: str | os.PathLike[str]) -> Progress | None:
     """The progress of a checkpoint; None if it has none.
 
     Raises:
@@ -117,7 +117,7 @@ def write(folder: str, **values: object) -> None:
     files.write(os.path.join(folder, NAME), json.dumps(values, indent=1).encode("ascii"))
 
 
-def _read(folder: str, kinds: _Kinds) -> dict[str, Any] | None:
+def _read(folder: str | os.PathLike[str], kinds: _Kinds) -> dict[str, Any] | None:
     path = os.path.join(folder, NAME)
     if not os.path.isfile(path):
         return None

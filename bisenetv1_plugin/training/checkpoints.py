@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, Iterator
+
+import numpy as np
+import paddle
+from paddleseg.utils import logger
 
 from bisenetv1_plugin import files
 from bisenetv1_plugin.compat import progress_file
@@ -16,6 +21,7 @@ try:
 except ImportError:  # Windows: two trainings in one folder are not noticed there
     fcntl = None  # type: ignore[assignment]
 
+LATEST = "latest"  # in place of a checkpoint's name
 CHECKPOINT = ("model.pdparams", "model.pdopt")
 AVERAGE = "ema_model.pdparams"
 # In a folder iter_N, best_model or ema_best_model; the states by PaddleSeg 2.9 and later.
@@ -126,3 +132,74 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(item)
     elif isinstance(value, str):
         yield value
+
+
+def newest(save_dir: str, tidy: bool = True) -> str | None:
+    """The newest whole checkpoint of a folder; the log says which it is, and which newer ones are no good and why.
+
+    With `tidy`, what a killed training had begun to write there is removed: nobody else may be training into this
+    folder.
+
+    Returns:
+        str: the folder iter_N that was written last and whose files can be read and are finite; None if there is none.
+    """
+    if tidy:
+        for folder in ("iter_*", "best_model", "ema_best_model"):
+            for part in Path(save_dir).glob(f"{folder}/part-*"):
+                if part.suffix in (".pdparams", ".pdopt", ".json") and part.is_file():
+                    part.unlink()
+    found = [folder for folder in Path(save_dir).glob("iter_*") if iteration(folder) is not None]
+    for checkpoint in sorted(found, key=_written, reverse=True):
+        why = fault(checkpoint)
+        if why is None:
+            logger.info(f"Going on from {checkpoint}, the newest whole checkpoint in {save_dir}.")
+            return str(checkpoint)
+        logger.warning(f"Passing over {checkpoint}: {why}.")
+    logger.info(f"There is no whole checkpoint in {save_dir}: starting from the beginning.")
+    return None
+
+
+def _written(folder: Path) -> tuple[float, int]:
+    """When a checkpoint was written; of two at a time, the one of more iterations is the later."""
+    with suppress(InputError):
+        progress = progress_file.read(folder)
+        if progress:
+            return progress.saved, iteration(folder) or 0
+    weights = folder / CHECKPOINT[0]
+    return (weights if weights.exists() else folder).stat().st_mtime, iteration(folder) or 0
+
+
+def refuse_broken(folder: str) -> None:
+    """A checkpoint that cannot be resumed is refused before anything starts."""
+    if iteration(folder) is None:
+        raise InputError(f"{folder} is no checkpoint to resume from: it must be a folder called iter_N, or {LATEST}.")
+    why = fault(folder)
+    if why is not None:
+        raise InputError(f"{folder}: {why}; resume from the checkpoint before it, or from `{LATEST}`.")
+
+
+def fault(folder: str | Path) -> str | None:
+    """Why a checkpoint cannot be resumed from; None if it can."""
+    try:
+        progress = progress_file.read(folder)
+    except InputError as error:
+        return str(error).rstrip(".")
+    average = [AVERAGE] * bool(progress and progress.average)
+    for name in (*CHECKPOINT, *average):
+        path = Path(folder, name)
+        if not path.is_file():
+            return f"it has no {name}"
+        try:
+            state = paddle.load(str(path), return_numpy=True)
+        except Exception as error:  # noqa: BLE001 - half a pickle raises anything
+            return f"{name} cannot be read ({error}), the training may have been stopped while it was written"
+        if not _is_finite(state):
+            return f"{name} holds NaN or infinity"
+    return None
+
+
+def _is_finite(state: Any) -> bool:
+    """Whether no array in a state, nested or not, holds NaN or infinity."""
+    if isinstance(state, dict):
+        return all(map(_is_finite, state.values()))
+    return not (isinstance(state, np.ndarray) and state.dtype.kind == "f") or bool(np.isfinite(state).all())

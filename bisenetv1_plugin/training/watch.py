@@ -4,14 +4,18 @@ Neither has hooks. But every round asks a few names of their modules, and `train
 other objects stand there while a call lasts. The same in PaddleSeg 2.8, 2.9 and develop.
 """
 
+from __future__ import annotations
+
 import importlib.util
 import sys
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
+from typing import Any, Iterator, Sequence
 
 import numpy as np
+import paddle
 from paddleseg.core import val
 
 from bisenetv1_plugin import files
@@ -23,21 +27,21 @@ from bisenetv1_plugin.errors import InputError, brief
 class Watcher:
     """Is told what happens; all of it does nothing here."""
 
-    def started(self, iteration, iters, best=None):
+    def started(self, iteration: int, iters: int, best: tuple[float, int] | None = None) -> None:
         """A training goes on from `iteration`, up to `iters`; `best` is the best mIoU until then and its iteration."""
 
-    def stepped(self):
+    def stepped(self) -> None:
         """An iteration was done."""
 
-    def scalar(self, tag, value, iteration):
+    def scalar(self, tag: str, value: Any, iteration: int) -> None:
         """A figure, under its name among the curves: Train/loss, Train/lr, Evaluate/mIoU, Evaluate/Acc, ..."""
 
-    def evaluated(self, done, total):
+    def evaluated(self, done: int, total: int) -> None:
         """So many batches of an evaluation are done."""
 
 
 @contextmanager
-def training(watcher, use_vdl, tensorboard):
+def training(watcher: Watcher | None, use_vdl: bool, tensorboard: bool) -> Iterator[bool]:
     """One call of `train`; yields its `use_vdl`.
 
     Args:
@@ -51,11 +55,11 @@ def training(watcher, use_vdl, tensorboard):
     if use_vdl:
         from visualdl import LogWriter  # before another stands under its name
 
-    def add_profiler_step(options):
+    def add_profiler_step(options: Any) -> None:
         profiler.add_profiler_step(options)
         stepped()
 
-    def log_writer(folder):
+    def log_writer(folder: str) -> _Writers:
         writers = [LogWriter(folder)] if use_vdl else []
         return _Writers(watcher, [*writers, _TensorBoard(folder)] if tensorboard else writers)
 
@@ -67,7 +71,7 @@ def training(watcher, use_vdl, tensorboard):
         yield True
 
 
-def check_tensorboard():
+def check_tensorboard() -> None:
     """
     Raises:
         InputError: TensorBoard is not installed.
@@ -79,16 +83,16 @@ def check_tensorboard():
 class _Writers:
     """In place of VisualDL's LogWriter."""
 
-    def __init__(self, watcher, writers):
+    def __init__(self, watcher: Watcher | None, writers: Sequence[Any]) -> None:
         self._watcher, self._writers = watcher, writers
 
-    def add_scalar(self, tag, value, step):
+    def add_scalar(self, tag: str, value: Any, step: int) -> None:
         for writer in self._writers:
             writer.add_scalar(tag, value, step)
         if self._watcher:
             self._watcher.scalar(tag, float(value), step)
 
-    def close(self):
+    def close(self) -> None:
         for writer in self._writers:
             writer.close()
 
@@ -96,19 +100,19 @@ class _Writers:
 class _TensorBoard:
     """Every figure is in the file when the call returns: a training that is killed keeps its curves."""
 
-    def __init__(self, folder):
+    def __init__(self, folder: str) -> None:
         from tensorboard.summary import Writer
 
         self._folder = folder
         with files.naming(folder, folder):
             self._writer = Writer(folder)
 
-    def add_scalar(self, tag, value, step):
+    def add_scalar(self, tag: str, value: Any, step: int) -> None:
         with files.naming(self._folder, self._folder):
             self._writer.add_scalar(tag, float(value), step)
             self._writer.flush()
 
-    def close(self):
+    def close(self) -> None:
         with files.naming(self._folder, self._folder):
             self._writer.close()
 
@@ -129,13 +133,13 @@ class Evaluation:
     acc: float
     kappa: float
     dice: float
-    class_iou: list = field(default_factory=list)
-    class_precision: list = field(default_factory=list)
-    class_recall: list = field(default_factory=list)
-    auc_roc: float = None
+    class_iou: list[float] = field(default_factory=list)
+    class_precision: list[float] = field(default_factory=list)
+    class_recall: list[float] = field(default_factory=list)
+    auc_roc: float | None = None
 
 
-def evaluate(model, dataset, watcher=None, **options):
+def evaluate(model: paddle.nn.Layer, dataset: Any, watcher: Watcher | None = None, **options: Any) -> Evaluation:
     """PaddleSeg's `evaluate`, with all that it computes and only logs.
 
     Args:
@@ -166,7 +170,9 @@ def evaluate(model, dataset, watcher=None, **options):
         float(acc),
         float(found["kappa"]),
         float(found["dice"][1]),
-        *([float(value) for value in values] for values in (found["mean_iou"][0], class_precision, class_recall)),
+        [float(value) for value in found["mean_iou"][0]],
+        [float(value) for value in class_precision],
+        [float(value) for value in class_recall],
         auc_roc=float(found["auc_roc"]) if "auc_roc" in found else None,
     )
 
@@ -174,19 +180,20 @@ def evaluate(model, dataset, watcher=None, **options):
 class _Metrics:
     """PaddleSeg's metrics; `found` is what each gave last, by name."""
 
-    def __init__(self, metrics, ignore_index):
-        self._metrics, self._ignore_index, self.found = metrics, ignore_index, {}
+    def __init__(self, metrics: Any, ignore_index: int) -> None:
+        self._metrics, self._ignore_index = metrics, ignore_index
+        self.found: dict[str, Any] = {}
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         function = getattr(self._metrics, name)
 
-        def noted(*arguments, **keywords):
+        def noted(*arguments: Any, **keywords: Any) -> Any:
             self.found[name] = function(*arguments, **keywords)
             return self.found[name]
 
         return noted
 
-    def auc_roc(self, logits, label, **keywords):
+    def auc_roc(self, logits: np.ndarray, label: np.ndarray, **keywords: Any) -> float:
         """Without the ignored pixels, which PaddleSeg's refuses, or takes for a class where another is absent."""
         kept = label[:, 0] != self._ignore_index
         logits, label = logits.transpose(0, 2, 3, 1)[kept].T[None, :, None], label[:, 0][kept][None, None, None]
@@ -202,18 +209,19 @@ class _Metrics:
 
 
 @contextmanager
-def _progress(watcher):
+def _progress(watcher: Watcher | None) -> Iterator[None]:
     """A watcher in place of PaddleSeg's bar of an evaluation."""
     if watcher is None:
         yield
         return
+    tell = watcher.evaluated
 
     class Progbar:
-        def __init__(self, target, **_):
+        def __init__(self, target: int, **_: Any) -> None:
             self._total = target
 
-        def update(self, current, *_):
-            watcher.evaluated(current, self._total)
+        def update(self, current: int, *_: Any) -> None:
+            tell(current, self._total)
 
     with patch(vars(val), "progbar", SimpleNamespace(Progbar=Progbar)):
         yield

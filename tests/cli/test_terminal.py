@@ -100,12 +100,12 @@ class TestSession:
             terminal.load_paddle()
             from paddleseg.utils import logger
 
-            from bisenetv1_plugin.training import train
+            from bisenetv1_plugin.training import checkpoints, train
 
             logger.info("config to build model")
             logger.warning("no weights are loaded")
             logger.warning("Add the `in_channels` ... We suggest you manually set `in_channels` in model config.")
-            train.newest_checkpoint(str(tmp_path / "none"))
+            checkpoints.newest(str(tmp_path / "none"))
             warnings.warn("deprecated", UserWarning, stacklevel=1)
             warnings.warn_explicit("a component was skipped", UserWarning, train.__file__, 1)
             with terminal.quiet():

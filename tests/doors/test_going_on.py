@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bisenetv1_plugin.compat import progress_file, resumed_training
 from bisenetv1_plugin.errors import InputError
-from bisenetv1_plugin.training import train
+from bisenetv1_plugin.training import checkpoints
 
 HOSTILE = st.one_of(
     st.sampled_from([None, True, "", "now", -1, 0, 1.5, 1 << 32, 10**400, float("nan"), float("inf"), [], {}, [[]]]),
@@ -68,8 +68,8 @@ def mutated(draw, values):
 
 def use(out):
     """What a training asks of a checkpoint that it goes on from."""
-    newest = train.newest_checkpoint(str(out), tidy=False)
-    train._refuse_a_broken_one(str(out / "iter_4"))
+    newest = checkpoints.newest(str(out), tidy=False)
+    checkpoints.refuse_broken(str(out / "iter_4"))
     assert newest == str(out / "iter_4")
     going_on = resumed_training._Training(str(out), newest, [], True, 5)
     with resumed_training._statements_before_loop(going_on._first_statements()):
@@ -131,4 +131,4 @@ def test_a_folder_of_any_name(out, door, name):
             number = progress_file.iteration(folder)
             assert number is None or number >= 0
             with pytest.raises(InputError):
-                train._refuse_a_broken_one(str(out / "there is no such folder" / folder))
+                checkpoints.refuse_broken(str(out / "there is no such folder" / folder))
