@@ -31,7 +31,7 @@ ARROWS = {
     "datasets": {"configuration", "drawing"},
     "convert": {"models", "plugin"},
     "drawing": set(),
-    "inference": {"datasets", "drawing", "training"},  # training: `Segmenter.from_weights`, when it is called
+    "inference": {"drawing", "training"},  # training: `Segmenter.from_weights`, when it is called
     "app": {"inference"},
     "export": {"datasets", "inference"},
     "training": {"compat", "configuration", "datasets", "inference", "plugin", "weights"},

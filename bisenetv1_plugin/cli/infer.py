@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 
 from bisenetv1_plugin.cli import flags, results, terminal
 from bisenetv1_plugin.errors import InputError
@@ -65,16 +65,15 @@ def add_arguments(parser):
 
 
 def run(args):
-    terminal.load_paddle()
     from bisenetv1_plugin.cli import progress
-    from bisenetv1_plugin.inference.engine import infer
-    from bisenetv1_plugin.inference.exported import Export
+    from bisenetv1_plugin.inference.engine import Engine, infer
+    from bisenetv1_plugin.inference.exported import load_export
     from bisenetv1_plugin.inference.sources import Source
 
     results.check_place(args.json)
     source = Source(args.image_path, skip=[args.save_dir])
     _check_outputs(args, source)
-    export = Export(args.config)
+    export = load_export(args.config)
     _refuse_overwriting(args, source, export)
     most = export.input_shape[0]
     if most and most != args.batch_size:
@@ -99,7 +98,7 @@ def run(args):
                     source.frames.stop()
 
             with _ending(source.frames), clip or nullcontext():
-                infer(export, runtime, source, writers, args.batch_size, step)
+                infer(Engine(export, runtime), source, writers, args.batch_size, step)
     except KeyboardInterrupt:
         kept = f"; the masks so far are in {args.save_dir}" * _saves_masks(args, source)
         print(f"bisenetv1: stopped at {source.done}{kept}{'; no video was written' * bool(clip)}.", file=sys.stderr)
@@ -117,7 +116,7 @@ def run(args):
 
 def _saves_masks(args, source):
     if args.save_masks is None:
-        return args.overlay or not (args.save_video or args.show or (source.frames and source.frames.live))
+        return args.overlay or not (args.save_video or args.show or source.live)
     return args.save_masks
 
 
@@ -160,7 +159,7 @@ def _refuse_overwriting(args, source, export):
 def _outputs(args, source, export):
     """All that masks go to; and the video and the window among them, or None."""
     from bisenetv1_plugin.drawing.painter import Painter
-    from bisenetv1_plugin.inference.sinks import Writer
+    from bisenetv1_plugin.inference.sinks import MaskFiles
 
     painter = Painter(export.classes, export.colors)
     writers, clip, window = [], None, None
@@ -175,7 +174,7 @@ def _outputs(args, source, export):
         clip = OverlayVideo(_video_path(args, source), source.frames.rate, painter)
         writers.append(clip)
     if _saves_masks(args, source):
-        writers.append(Writer(args.save_dir, args.overlay, painter))
+        writers.append(MaskFiles(args.save_dir, args.overlay, painter))
     return writers, clip, window
 
 
@@ -209,32 +208,41 @@ def _runtime(args, export, source):
     """The runtime that the flags ask for, and its name."""
     from bisenetv1_plugin.inference.runtimes import select
 
-    chosen = select.select(
-        *(export, args.backend, args.device, args.precision, args.cpu_threads),
-        images=functools.partial(_first_images, source, export),
-        enable_mkldnn=args.enable_mkldnn,
-        tensorrt=functools.partial(_with_tensorrt, args, export, source) if args.use_trt else None,
-    )
+    with terminal.quiet():  # Paddle, if it is asked for, is imported here
+        chosen = select.select(
+            *(export, args.backend, args.device, args.precision, args.cpu_threads),
+            images=functools.partial(_first_images, source, export),
+            enable_mkldnn=args.enable_mkldnn,
+            tensorrt=functools.partial(_with_tensorrt, args, export, source) if args.use_trt else None,
+        )
+    if "paddleseg" in sys.modules:
+        terminal.load_paddle()
     for sentence in chosen.passed_over:
         print(f"not {sentence}")
     return chosen.runtime, chosen.name
 
 
 def _with_tensorrt(args, export, source, make, precision):
-    from bisenetv1_plugin.inference.runtimes import tensorrt
+    if args.backend == "onnxruntime":
+        return make(tensorrt=True)
+    from bisenetv1_plugin.inference.runtimes import paddle
 
     shapes_file = args.auto_tuned_shape_file if args.enable_auto_tune else None
-    switch_on = tensorrt.configure(precision, args.min_subgraph_size, shapes_file)
+    switch_on = paddle.use_tensorrt(precision, args.min_subgraph_size, shapes_file)
     if shapes_file:
-        tensorrt.collect_shapes(make, _first_images(source, export, tensorrt.TUNING_IMAGES), shapes_file)
+        paddle.collect_shapes(make, _first_images(source, export, paddle.TUNING_IMAGES), shapes_file)
     return make(tensorrt=switch_on)
 
 
 def _first_images(source, export, count=4):
-    """What the transforms make of the first pictures; the source stands at its beginning again."""
-    from bisenetv1_plugin.inference.engine import batches
-
-    images = [batch[0].prepared.image[None] for batch, _ in zip(batches(source, export, 1), range(count))]
+    """What the network takes of the first pictures; the source stands at its beginning again."""
+    images = []
+    for picture in source:
+        with suppress(InputError):  # which is said when it is its turn
+            image = export.preprocess(picture.pixels).image[None]
+            images += [] if export.misfit(image.shape) else [image]
+        if len(images) == count:
+            break
     source.rewind()
     return images
 

@@ -19,29 +19,27 @@ def add_arguments(parser):
 
 def run(args):
     terminal.load_paddle()
-    from paddleseg.transforms import Compose
-
     from bisenetv1_plugin.cli import progress
-    from bisenetv1_plugin.inference.preprocess import Preparation
+    from bisenetv1_plugin.inference.engine import infer
     from bisenetv1_plugin.inference.sources import Source
     from bisenetv1_plugin.training import builder
-    from bisenetv1_plugin.training.dygraph import folders, predict
+    from bisenetv1_plugin.training.dygraph import PredictionFiles, engine_of, folders
 
     if len(args.custom_color or []) % 3:
         raise InputError(f"--custom_color has {len(args.custom_color)} numbers; give three for each class: R G B.")
-    cfg = builder.load_config(args.config)
+    cfg = builder.load_config(args.config, needs=["val_dataset"])
     options = flags.test_config(cfg, args, "aug_pred")
     colors = options.pop("custom_color", None)
     colors = args.custom_color or colors
     source = Source(args.image_path, keep_folders=True, skip=[args.save_dir, *folders(args.save_dir)])
-    if source.frames and source.frames.live:
+    if source.live:
         raise InputError("predict takes no camera: export the model, and give the camera to bisenetv1 infer.")
     _refuse_overwriting(args, source)
-    _, build, model = builder.open_network(cfg, args.model_path, args.device)
-    prepare = Preparation(Compose(build.val_transforms))
+    model = builder.open_network(cfg, args.model_path, args.device).model
+    engine = engine_of(model, cfg.val_dataset_cfg.get("transforms") or [], options)
+    sink = PredictionFiles(args.save_dir, source.frames is not None, colors)
     with progress.bar(total=source.total, unit="image", desc="predict") as bar:
-        step = lambda: bar.update(source.done - bar.n)  # noqa: E731
-        predict(model, prepare, source, args.save_dir, colors, step, **options)
+        infer(engine, source, [sink], step=lambda: bar.update(source.done - bar.n))
     print(f"The masks are in {args.save_dir}")
     return flags.report(source.faults)
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.inference.exported import Export
-from bisenetv1_plugin.inference.runtimes.table import RUNTIMES
+from bisenetv1_plugin.inference.runtimes import RUNTIMES
 from bisenetv1_plugin.machine import memory
 from bisenetv1_plugin.progress import Progress, silent
 

@@ -9,7 +9,7 @@ import numpy as np
 import paddle
 from paddleseg.utils import metrics
 
-from bisenetv1_plugin.inference.runtimes.table import Runtime
+from bisenetv1_plugin.inference.runtimes import Runtime
 
 # A pixel may differ where the two best classes are this close: the two runtimes sum in another order.
 MARGIN = 1e-3

@@ -17,7 +17,7 @@ from bisenetv1_plugin.evaluation import parity
 from bisenetv1_plugin.export.write import write_export
 from bisenetv1_plugin.inference.exported import Export
 from bisenetv1_plugin.inference.postprocess import logits_of, of_output
-from bisenetv1_plugin.inference.runtimes.table import RUNTIMES, Runtime
+from bisenetv1_plugin.inference.runtimes import RUNTIMES, Runtime
 from bisenetv1_plugin.progress import Progress, silent
 
 PARITY, NO_PARITY, NOT_SHOWN = "parity", "no parity", "parity not shown"

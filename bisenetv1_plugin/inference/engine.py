@@ -1,109 +1,235 @@
-"""An exported model on images or a video: read, run, write."""
+"""The one way from pictures to masks: prepare, run, back to their own size. `infer` reads and writes as well."""
 
 from __future__ import annotations
 
 import re
 from collections import deque
 from contextlib import closing, contextmanager
-from typing import Callable, Iterator, NamedTuple, Protocol, Sequence
+from typing import Callable, Iterable, Iterator, NamedTuple, Protocol, Sequence
 
 import cv2
 import numpy as np
 
 from bisenetv1_plugin.errors import InputError, brief
-from bisenetv1_plugin.inference.exported import Export
-from bisenetv1_plugin.inference.pipeline import Behind, ahead
-from bisenetv1_plugin.inference.postprocess import logits_of, of_output
-from bisenetv1_plugin.inference.preprocess import Prepared
-from bisenetv1_plugin.inference.runtimes.table import Runtime
-from bisenetv1_plugin.inference.sources import Source
+from bisenetv1_plugin.inference.postprocess import logits_of, of_output, restore_logits
+from bisenetv1_plugin.inference.preprocess import Prepared, Preprocess, Sizes
+from bisenetv1_plugin.inference.runtimes import Runtime
+from bisenetv1_plugin.inference.sources import Picture, Source
+from bisenetv1_plugin.inference.threads import Behind, ahead
+
+# Paddle's words, OpenCV's, and two of OpenVINO's.
+_NO_MEMORY = "ResourceExhausted|Insufficient memory|Failed to allocate|bad_alloc"
+# Fewer pictures are not worth a runtime's second set-up for many at a time.
+FEW = 4
 
 
-class Writer(Protocol):
-    """Where masks go: `sinks.Writer`, `video_writer.OverlayVideo`, `window.Window`."""
+class Network(Protocol):
+    """What an engine knows of the network that its runtime runs: an `exported.Export`, or a `dygraph.Dygraph`."""
+
+    preprocess: Preprocess
+    output_op: str
+    input_shape: list[int | None]
+
+    def misfit(self, shape: tuple[int, ...]) -> str | None:
+        """Why an array of this `[N, C, H, W]` cannot be run, in a sentence; None if it can."""
+
+
+class Segmented(NamedTuple):
+    """A picture and what was found in it, in its own size.
+
+    Attributes:
+        picture: its name, its pixels (uint8 BGR `[H, W, 3]`), when it is shown.
+        mask: uint8 `[H, W]`, the numbers of the classes.
+        scores: float32 `[classes, H, W]`, their probabilities; None where they were not asked for.
+    """
+
+    picture: Picture
+    mask: np.ndarray
+    scores: np.ndarray | None
+
+
+class Fault(NamedTuple):
+    """A picture that could not be segmented, and why, a sentence."""
+
+    name: str
+    reason: str
+
+
+class Ready(NamedTuple):
+    """A picture, and what the network takes of it."""
+
+    picture: Picture
+    prepared: Prepared
+
+
+class Engine:
+    """Segments pictures.
+
+    Args:
+        network (Network): what `runtime` runs.
+        runtime (Runtime): one of `runtimes`, or dygraph.
+        enlarge (callable): gives logits `[classes, h, w]` the picture's size, by its `Sizes`.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        runtime: Runtime,
+        enlarge: Callable[[np.ndarray, Sizes], np.ndarray] = restore_logits,
+    ) -> None:
+        self._network, self._runtime, self._enlarge = network, runtime, enlarge
+
+    def run(self, pictures: Iterable[Picture], scores: bool = False, many: bool = True) -> Iterator[Segmented | Fault]:
+        """The pictures one after the other, in order.
+
+        Args:
+            pictures (iterable): of `Picture`.
+            scores (bool): with the probabilities; of a network that gives more than masks.
+            many (bool): more than a few: a runtime that can works on several at a time.
+        """
+        for done in self.outputs(self.batches(pictures, 1), many):
+            if isinstance(done, Fault):
+                yield done
+            else:
+                (ready,), output = done
+                yield self.finish(ready, output[0], scores)
+
+    def batches(self, pictures: Iterable[Picture], batch_size: int) -> Iterator[list[Ready] | Fault]:
+        """Up to `batch_size` pictures that have the same size when they are prepared, at a time."""
+        batch: list[Ready] = []
+        for picture in pictures:
+            try:
+                with naming_memory():
+                    prepared = self._network.preprocess(picture.pixels)
+            except InputError as error:
+                yield Fault(picture.name, str(error))
+                continue
+            shape = prepared.image.shape
+            misfit = self._network.misfit((self._network.input_shape[0] or batch_size, *shape))
+            if misfit:
+                yield Fault(picture.name, f"{misfit}.")
+                continue
+            if batch and (len(batch) == batch_size or batch[0].prepared.image.shape != shape):
+                yield batch
+                batch = []
+            batch.append(Ready(picture, prepared))
+        if batch:
+            yield batch
+
+    def outputs(
+        self, batches: Iterable[list[Ready] | Fault], many: bool
+    ) -> Iterator[tuple[list[Ready], np.ndarray] | Fault]:
+        """What the runtime gives for every batch, in order, and the faults among them."""
+        begun: deque[tuple[list[Fault], list[Ready]]] = deque()  # a batch, and the faults before it
+        faults: list[Fault] = []
+        batches = iter(batches)
+        broken = False
+
+        def next_batch() -> list[Ready] | Fault | None:
+            nonlocal broken
+            try:
+                return next(batches, None)
+            except Exception:  # of the pictures, not of the runtime that asks for them
+                broken = True
+                raise
+
+        def inputs() -> Iterator[np.ndarray]:
+            for batch in iter(next_batch, None):
+                if isinstance(batch, Fault):
+                    faults.append(batch)
+                elif batch:
+                    begun.append((faults[:], batch))
+                    faults.clear()
+                    yield self._images(batch)
+
+        while True:
+            try:
+                with naming_memory():
+                    for output in self._runtime.stream(inputs()) if many else map(self._runtime.run, inputs()):
+                        before, batch = begun.popleft()
+                        yield from before
+                        yield batch, output
+                yield from faults
+                return
+            except InputError:
+                if broken:
+                    raise
+                while begun:  # whichever of those that are under way it was: once more, each alone
+                    before, batch = begun.popleft()
+                    yield from before
+                    yield from self._alone(batch)
+
+    def _alone(self, batch: list[Ready]) -> Iterator[tuple[list[Ready], np.ndarray] | Fault]:
+        try:
+            with naming_memory():
+                output = self._runtime.run(self._images(batch))
+        except InputError as error:
+            yield from (Fault(ready.picture.name, str(error)) for ready in batch)
+        else:
+            yield batch, output
+
+    def _images(self, batch: list[Ready]) -> np.ndarray:
+        """`[N, C, H, W]`; a fixed N is filled up with the last."""
+        found = [ready.prepared.image for ready in batch]
+        found += found[-1:] * ((self._network.input_shape[0] or 0) - len(found))
+        return found[0][np.newaxis] if len(found) == 1 else np.stack(found)  # a copy costs as much as the looking up
+
+    def finish(self, ready: Ready, output: np.ndarray, scores: bool = False) -> Segmented:
+        """One picture and what the runtime gave for it, `[classes, h, w]` or, without scores, integer `[h, w]`.
+
+        Raises:
+            InputError: the memory does not suffice, or a mask has no number for so many classes.
+        """
+        sizes = ready.prepared.trans_info
+        with naming_memory():
+            logits = logits_of(output, self._network.output_op)
+            if scores:
+                logits, sizes = self._enlarge(logits, sizes), []
+            mask = of_output(logits, sizes, self._enlarge)
+            return Segmented(ready.picture, mask, _softmax(logits) if scores else None)
+
+
+class Sink(Protocol):
+    """Where masks go: `sinks.MaskFiles`, `video_writer.OverlayVideo`, `window.Window`."""
 
     def write(self, name: str, mask: np.ndarray, pixels: np.ndarray, seconds: float) -> object:
         """Take the mask, uint8 `[H, W]`, of uint8 BGR `[H, W, 3]`, shown after `seconds` if it is a frame."""
 
 
-# Paddle's words, OpenCV's, and two of OpenVINO's.
-_NO_MEMORY = "ResourceExhausted|Insufficient memory|Failed to allocate|bad_alloc"
-# Fewer pictures are not worth a runtime's second set-up for many at a time.
-_FEW = 4
-
-
 def infer(
-    export: Export,
-    runtime: Runtime,
+    engine: Engine,
     source: Source,
-    writers: Sequence[Writer],
+    sinks: Sequence[Sink],
     batch_size: int = 1,
     step: Callable[[], object] = lambda: None,
 ) -> None:
-    """Write the mask of every picture; those that cannot be read or do not fit are in `source.faults` then.
+    """Give the mask of every picture to the sinks; `source.faults` has those that could not be segmented then.
 
     Reading, computing and writing go on at the same time, in order, a few pictures apart.
 
     Args:
-        export (Export): what `runtime` runs.
-        runtime (Runtime): one of `runtimes.RUNTIMES`; without argmax in the export, it is taken here.
+        engine (Engine): segments.
         source (Source): the pictures.
-        writers (sequence[Writer]): where the masks go.
+        sinks (sequence[Sink]): where the masks go.
         batch_size (int): pictures of the same size at a time.
         step (callable): called after every batch; `source.done` says how far it is.
     """
 
-    def write(batch: list[Picture], output: np.ndarray) -> None:
-        for picture, found in zip(batch, logits_of(output, export.output_op)):
-            mask = of_output(found, picture.prepared.trans_info)
-            for writer in writers:
-                writer.write(picture.name, mask, picture.pixels, picture.seconds)
+    def write(batch: list[Ready], output: np.ndarray) -> None:
+        for ready, found in zip(batch, output):
+            (name, pixels, seconds), mask, _ = engine.finish(ready, found)
+            for sink in sinks:
+                sink.write(name, mask, pixels, seconds)
 
     # A camera's frames have to be quick, each of them, and not many.
-    live = source.frames is not None and source.frames.live
-    few = live or (source.total is not None and source.total <= _FEW)
-    with Behind(write, 4) as behind, closing(ahead(batches(source, export, batch_size), 2)) as read:
-        for batch, output in _outputs(runtime, read, export.input_shape[0] or 0, few):
-            if isinstance(output, InputError):
-                source.faults += [f"{picture.name} was left out: {output}" for picture in batch]
+    many = not source.live and (source.total is None or source.total > FEW)
+    with Behind(write, 4) as behind, closing(ahead(engine.batches(source, batch_size), 2)) as batches:
+        for done in engine.outputs(batches, many):
+            if isinstance(done, Fault):
+                source.faults.append(f"{done.name} was left out: {done.reason}")
             else:
-                behind.do(batch, output)
+                behind.do(*done)
             step()
-
-
-def _outputs(
-    runtime: Runtime, read: Iterator[list[Picture]], fixed: int, few: bool
-) -> Iterator[tuple[list[Picture], np.ndarray | InputError]]:
-    """What the runtime gives for every batch, in order; where the memory does not suffice, the sentence for it."""
-
-    def images(batch: list[Picture]) -> np.ndarray:
-        found = [picture.prepared.image for picture in batch]
-        found += found[-1:] * (fixed - len(found))  # a fixed batch is full; `zip` drops these
-        return found[0][np.newaxis] if len(found) == 1 else np.stack(found)  # a copy costs as much as the looking up
-
-    begun: deque[list[Picture]] = deque()
-
-    def inputs() -> Iterator[np.ndarray]:
-        for batch in read:
-            begun.append(batch)
-            yield images(batch)
-
-    while True:
-        try:
-            with naming_memory():
-                for output in map(runtime.run, inputs()) if few else runtime.stream(inputs()):
-                    yield begun.popleft(), output
-            return
-        except InputError:  # whichever of those that are under way it was: once more, each alone
-            while begun:
-                batch = begun.popleft()
-                try:
-                    with naming_memory():
-                        output = runtime.run(images(batch))
-                except InputError as error:
-                    yield batch, error
-                else:
-                    yield batch, output
 
 
 @contextmanager
@@ -125,34 +251,7 @@ def naming_memory() -> Iterator[None]:
         raise InputError(f"the runtime cannot run it ({brief(error)}).") from error
 
 
-class Picture(NamedTuple):
-    """One picture: its name, its pixels (uint8 BGR `[H, W, 3]`), what the transforms made of it, when it is shown."""
-
-    name: str
-    pixels: np.ndarray
-    prepared: Prepared
-    seconds: float
-
-
-def batches(source: Source, export: Export, batch_size: int) -> Iterator[list[Picture]]:
-    """Up to `batch_size` pictures that have the same size after the transforms and fit the export, at a time."""
-    batch: list[Picture] = []
-    for name, pixels in source:
-        try:
-            with naming_memory():
-                prepared = export.prepare(pixels)
-        except InputError as error:
-            source.faults.append(f"{name} was left out: {error}")
-            continue
-        picture = Picture(name, pixels, prepared, source.frames.seconds if source.frames else 0.0)
-        shape = prepared.image.shape
-        misfit = export.misfit((batch_size, *shape))
-        if misfit:
-            source.faults.append(f"{name} was left out: {misfit}.")
-            continue
-        if batch and (len(batch) == batch_size or batch[0].prepared.image.shape != shape):
-            yield batch
-            batch = []
-        batch.append(picture)
-    if batch:
-        yield batch
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    """Of `[classes, H, W]`."""
+    powers = np.exp(logits - logits.max(axis=0))
+    return powers / powers.sum(axis=0)

@@ -8,7 +8,7 @@ import os
 import numpy as np
 
 from bisenetv1_plugin.errors import InputError, brief
-from bisenetv1_plugin.inference.runtimes.table import Runtime
+from bisenetv1_plugin.inference.runtimes import Runtime
 
 NAME = "probe.npz"
 _LARGEST = 1 << 28  # values of a probe's picture

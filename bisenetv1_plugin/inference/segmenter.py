@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
+import tempfile
+import threading
 from dataclasses import dataclass
-from typing import Any, Iterator
+from typing import Any, Callable, Iterable, Iterator, overload
 
 import numpy as np
 from PIL import Image
 
 from bisenetv1_plugin import files, machine
-from bisenetv1_plugin.drawing import painter
-from bisenetv1_plugin.drawing.painter import Painter
+from bisenetv1_plugin.drawing.painter import Painter, palette
 from bisenetv1_plugin.errors import InputError
-from bisenetv1_plugin.inference import given
-from bisenetv1_plugin.inference.exported import Export
-from bisenetv1_plugin.inference.preprocess import Preparation
-from bisenetv1_plugin.inference.runtimes.select import DEVICES, default_device
-from bisenetv1_plugin.inference.segmenting import Exported, Segmented, Trained
-from bisenetv1_plugin.inference.sources import VIDEOS, Source
+from bisenetv1_plugin.inference.engine import FEW, Engine, Fault, Segmented
+from bisenetv1_plugin.inference.exported import load_export
+from bisenetv1_plugin.inference.pixels import pictures_of
+from bisenetv1_plugin.inference.runtimes.select import select
+from bisenetv1_plugin.inference.scores import scoring_engine
+from bisenetv1_plugin.inference.sources import VIDEOS, Picture, Source
 
-# Fewer pictures are not worth a runtime's second set-up for many at a time.
-_FEW = 4
-# Of a configuration's `test_config`, what says how a picture is predicted. The rest is for `val`, or names files.
-_OF_PREDICT = ("aug_pred", "scales", "flip_horizontal", "flip_vertical", "is_slide", "crop_size", "stride")
 # A mask of 8 bits holds no more; an export that names no classes does not say how many it has.
 _MOST = 256
 
@@ -114,7 +112,7 @@ class Segmenter:
     Args:
         exported (str or path): the folder of `bisenetv1 export` or PaddleSeg's tools/export.py, or its deploy.yaml.
         backend (str): 'paddle', 'onnxruntime' or 'openvino'; 'auto': the quickest at hand that runs the export rightly.
-        device (str, optional): 'cpu' or 'gpu'; default: the GPU where Paddle may be chosen and finds one.
+        device (str, optional): 'cpu' or 'gpu'; default: the GPU where a runtime that may be chosen finds one.
         precision (str, optional): 'fp32', 'bf16' or 'int8'; default: int8 for a quantised export, else fp32.
         cpu_threads (int, optional): threads on the CPU; default: as many as this process may use cores.
 
@@ -136,10 +134,10 @@ class Segmenter:
         precision: str | None = None,
         cpu_threads: int | None = None,
     ) -> None:
-        path = os.fspath(exported)
-        export = Export(os.path.join(path, "deploy.yaml") if os.path.isdir(path) else path)
-        engine = Exported(export, backend, device, precision, cpu_threads or machine.cores())
-        self._set(engine, export.classes, export.colors)
+        export = load_export(exported)
+        choice = select(export, backend, device, precision, cpu_threads or machine.cores())
+        scoring = functools.partial(scoring_engine, export, choice)
+        self._set(choice.name, Engine(export, choice.runtime), scoring, export.classes, export.colors)
 
     @classmethod
     def from_weights(
@@ -155,28 +153,28 @@ class Segmenter:
         Raises:
             InputError: one of them cannot be used, or they do not fit one another.
         """
-        from paddleseg.transforms import Compose
+        from bisenetv1_plugin.training.dygraph import trained_engine
 
-        from bisenetv1_plugin.datasets.classes import named_classes
-        from bisenetv1_plugin.training import builder
-
-        if device not in (None, *DEVICES) or (device == "gpu" and default_device() != "gpu"):
-            raise InputError(f"device is {device!r}; there is {' and '.join(sorted({'cpu', default_device()}))} here.")
-        cfg = builder.load_config(os.fspath(config), needs=["val_dataset"])
-        options = {key: value for key, value in cfg.test_config.items() if key in _OF_PREDICT}
-        builder.set_device(device or "gpu")
-        build = builder.Builder(cfg)
-        model = builder.trained_model(build, os.fspath(weights))
         segmenter = cls.__new__(cls)
-        engine = Trained(model, Preparation(Compose(build.val_transforms)), options, machine.cores())
-        segmenter._set(engine, *named_classes(cfg))
+        engine, classes, colors = trained_engine(os.fspath(config), os.fspath(weights), device)
+        segmenter._set("dygraph fp32", engine, lambda folder: engine, classes, colors)
         return segmenter
 
-    def _set(self, engine: Exported | Trained, names: Any, colors: Any) -> None:
-        self._engine = engine
-        self.name: str = engine.name
-        self.classes: list[str] = list(names or map(str, range(_MOST)))
-        self.colors: np.ndarray = painter.palette(len(self.classes), colors)[: len(self.classes)]
+    def _set(self, name: str, engine: Engine, scoring: Callable[[str], Engine], classes: Any, colors: Any) -> None:
+        self._engine, self._make_scoring = engine, scoring
+        self._scoring: Engine | None = None
+        self._lock = threading.Lock()
+        self.name = name
+        self.classes: list[str] = list(classes or map(str, range(_MOST)))
+        self.colors: np.ndarray = palette(len(self.classes), colors)[: len(self.classes)]
+
+    @overload
+    def __call__(
+        self, image: list[Any] | tuple[Any, ...], scores: bool = False, order: str | None = None
+    ) -> list[Segmentation]: ...
+
+    @overload
+    def __call__(self, image: Any, scores: bool = False, order: str | None = None) -> Segmentation: ...
 
     def __call__(self, image: Any, scores: bool = False, order: str | None = None) -> Any:
         """Segment a picture, or several.
@@ -197,8 +195,7 @@ class Segmenter:
                 would do.
         """
         several = image if isinstance(image, (list, tuple)) else [image]
-        pictures = given.named(several, order)
-        results = [self._result(done) for done in self._engine.segment(pictures, scores, len(several) > _FEW)]
+        results = list(self._results(pictures_of(several, order), scores, len(several) > FEW))
         return results if several is image else results[0]
 
     def video(self, path: str | os.PathLike[str], scores: bool = False) -> Iterator[Segmentation]:
@@ -216,13 +213,26 @@ class Segmenter:
         return self._frames(Source(os.fspath(path)), scores)
 
     def _frames(self, source: Source, scores: bool) -> Iterator[Segmentation]:
-        for done in self._engine.segment(source, scores, many=True):
-            yield self._result(done)
+        yield from self._results(source, scores, many=True)
         if source.faults:
             raise InputError(" ".join(source.faults))
 
+    def _results(self, pictures: Iterable[Picture], scores: bool, many: bool) -> Iterator[Segmentation]:
+        engine = self._engine_with_scores() if scores else self._engine
+        for done in engine.run(pictures, scores, many):
+            if isinstance(done, Fault):
+                raise InputError(f"{done.name} does not fit: {done.reason}")
+            yield self._result(done)
+
+    def _engine_with_scores(self) -> Engine:
+        with self._lock:
+            if self._scoring is None:
+                self._folder = tempfile.TemporaryDirectory()
+                self._scoring = self._make_scoring(self._folder.name)
+            return self._scoring
+
     def _result(self, done: Segmented) -> Segmentation:
-        image = np.ascontiguousarray(done.pixels[..., ::-1])
+        image = np.ascontiguousarray(done.picture.pixels[..., ::-1])
         return Segmentation(done.mask, self.classes, self.colors, image, done.scores)
 
 

@@ -13,7 +13,7 @@ from bisenetv1_plugin.files import write
 MADE_BY = "infer"  # see `files.whole_file`
 
 
-class Writer:
+class MaskFiles:
     """Writes masks as NAME.png (gray, the class numbers), color/NAME.png and, if asked, overlay/NAME.png.
 
     Args:
@@ -44,7 +44,7 @@ class Writer:
 
 
 def folders(save_dir: str, overlay: bool) -> dict[str, str]:
-    """The folders that a `Writer` writes NAME.png into, by what they hold."""
+    """The folders that a `MaskFiles` writes NAME.png into, by what they hold."""
     return {kind: os.path.join(save_dir, kind) for kind in ("", "color", *(["overlay"] * overlay))}
 
 

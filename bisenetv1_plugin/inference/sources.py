@@ -6,7 +6,7 @@ import io
 import os
 import re
 import warnings
-from typing import Iterator, Sequence
+from typing import Iterator, NamedTuple, Sequence
 
 import cv2
 import numpy as np
@@ -49,8 +49,16 @@ def listed(image_path: str, skip: Sequence[str] = ()) -> list[str]:
     return sorted(set(paths))
 
 
+class Picture(NamedTuple):
+    """One picture: its name, its pixels (uint8 BGR `[H, W, 3]`), and after how many seconds a frame is shown."""
+
+    name: str
+    pixels: np.ndarray
+    seconds: float = 0.0
+
+
 class Source:
-    """The pictures behind a path, or the frames of a video or camera, as pairs (name, uint8 BGR `[H, W, 3]`).
+    """The pictures behind a path, or the frames of a video or camera, one `Picture` after the other.
 
     Args:
         image_path (str): an image, a list of images, a folder of them, a video, or the number of a camera.
@@ -74,7 +82,7 @@ class Source:
         self._unreadable: list[str] = []
         self._root = _root(image_path) if keep_folders else None
         self.total: int | None
-        self.paths = [] if os.path.isdir(image_path) or (self.frames and self.frames.live) else [image_path]
+        self.paths = [] if os.path.isdir(image_path) or self.live else [image_path]
         if self.frames:
             self.total = self.frames.total
         else:
@@ -88,6 +96,11 @@ class Source:
                 raise InputError(f"None of the {len(found)} images of {image_path} can be read: {self._unreadable[0]}")
             self._check_names()
         self.rewind()
+
+    @property
+    def live(self) -> bool:
+        """Whether it is a camera."""
+        return self.frames is not None and self.frames.live
 
     def names(self) -> list[str]:
         """What the pictures are called; of a video or camera, the name that its frames' begin with."""
@@ -106,10 +119,10 @@ class Source:
         if self.frames:
             self.frames.rewind()
 
-    def __iter__(self) -> Iterator[tuple[str, np.ndarray]]:
+    def __iter__(self) -> Iterator[Picture]:
         return self._shown(self.frames) if self.frames else self._images()
 
-    def _images(self) -> Iterator[tuple[str, np.ndarray]]:
+    def _images(self) -> Iterator[Picture]:
         for path in self._paths:
             self.done += 1
             try:
@@ -117,12 +130,12 @@ class Source:
             except InputError as error:
                 self.faults.append(f"{path} cannot be read and was left out ({error}).")
             else:
-                yield self._name(path), pixels
+                yield Picture(self._name(path), pixels)
 
-    def _shown(self, frames: Frames) -> Iterator[tuple[str, np.ndarray]]:
+    def _shown(self, frames: Frames) -> Iterator[Picture]:
         for name, pixels in frames:
             self.done += 1
-            yield name, pixels
+            yield Picture(name, pixels, frames.seconds)
         if frames.fault:
             self.faults.append(frames.fault)
 

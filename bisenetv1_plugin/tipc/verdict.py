@@ -191,7 +191,7 @@ def _twins(cfg, export, folder):
     from bisenetv1_plugin.errors import InputError
     from bisenetv1_plugin.export.write import write_export
     from bisenetv1_plugin.inference.exported import Export
-    from bisenetv1_plugin.inference.runtimes.table import RUNTIMES
+    from bisenetv1_plugin.inference.runtimes import RUNTIMES
     from bisenetv1_plugin.machine import cores
     from bisenetv1_plugin.training import builder
 

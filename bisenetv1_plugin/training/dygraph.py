@@ -1,4 +1,4 @@
-"""Trained weights on images, in dygraph: masks and overlays as PaddleSeg's `predict` writes them.
+"""Trained weights on pictures, in dygraph: the runtime of `predict` and of `Segmenter.from_weights`.
 
 The inference is upstream's. What is around it is not: upstream's `predict` reads the weights again with `paddle.load`,
 takes what OpenCV makes of a damaged image for whole, and writes with `cv2.imwrite`, which reports success where a disk
@@ -10,7 +10,8 @@ from __future__ import annotations
 import io
 import os
 import re
-from typing import Any, Callable, Sequence
+import threading
+from typing import Any, Iterable, Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -18,61 +19,133 @@ import paddle
 from paddleseg.core import infer
 from paddleseg.utils import visualize
 
-from bisenetv1_plugin import files
+from bisenetv1_plugin import files, machine
+from bisenetv1_plugin.datasets.classes import named_classes
 from bisenetv1_plugin.errors import InputError
-from bisenetv1_plugin.inference.engine import naming_memory
-from bisenetv1_plugin.inference.postprocess import check_classes
-from bisenetv1_plugin.inference.preprocess import Preparation
+from bisenetv1_plugin.inference.engine import Engine
+from bisenetv1_plugin.inference.preprocess import Preprocess, Sizes
+from bisenetv1_plugin.inference.runtimes import DEVICES
 from bisenetv1_plugin.inference.sinks import write_picture
-from bisenetv1_plugin.inference.sources import Source
+from bisenetv1_plugin.training import builder
 
 MADE_BY = "predict"  # see `files.whole_file`
+# Of a configuration's `test_config`, what says how a picture is predicted. The rest is for `val`, or names files.
+_OF_PREDICT = ("aug_pred", "scales", "flip_horizontal", "flip_vertical", "is_slide", "crop_size", "stride")
+_OF_AUGMENTATION = ("scales", "flip_horizontal", "flip_vertical")
 
 
-def predict(
-    model: paddle.nn.Layer,
-    prepare: Preparation,
-    source: Source,
-    save_dir: str,
-    custom_color: Sequence[int] | None = None,
-    step: Callable[[], object] = lambda: None,
-    **options: Any,
-) -> None:
-    """Write added_prediction/NAME and pseudo_color_prediction/NAME.png of every picture; `source.faults` has the rest.
+class Dygraph:
+    """A network in dygraph: what an `Engine` knows of it, and its runtime.
 
     Args:
         model (paddle.nn.Layer): in evaluation mode.
-        prepare (Preparation): pixels to what the network takes.
-        source (Source): the pictures.
-        save_dir (str): where to write.
-        custom_color (sequence[int], optional): R G B R G B ...; default: PaddleSeg's colours.
-        step (callable): called after every picture; `source.done` says how far it is.
-        **options: of upstream's `inference` or, with `aug_pred`, `aug_inference`.
+        transforms (sequence[dict]): of the configuration's `val_dataset`.
+        options (dict): of upstream's `inference` or, with `aug_pred`, `aug_inference`.
+        cpu_threads (int): threads on the CPU.
+    """
+
+    output_op = "none"
+    input_shape: list[int | None] = [None] * 4
+
+    def __init__(
+        self, model: paddle.nn.Layer, transforms: Sequence[dict[str, Any]], options: dict[str, Any], cpu_threads: int
+    ) -> None:
+        self.preprocess = Preprocess(transforms)
+        self._model, self._options, self._cpu_threads = model, dict(options), cpu_threads
+        self._augments = self._options.pop("aug_pred", False)
+        if not self._augments:
+            for name in _OF_AUGMENTATION:
+                self._options.pop(name, None)
+        self._lock = threading.Lock()  # whether gradients are kept is one setting for all threads
+
+    def misfit(self, shape: tuple[int, ...]) -> str | None:
+        """Nothing is known of the shapes that a network takes until it is run."""
+        return None
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """`[1, C, H, W]` float32 -> the logits, `[1, classes, H, W]`.
+
+        Raises:
+            InputError: the network cannot take it.
+        """
+        with self._lock, paddle.no_grad():
+            paddle.base.core.set_num_threads(self._cpu_threads)
+            image = paddle.to_tensor(images)
+            try:
+                if self._augments:
+                    return infer.aug_inference(self._model, image, [], **self._options)[1].numpy()
+                return infer.inference(self._model, image, **self._options).numpy()
+            except (ValueError, RuntimeError) as error:
+                paddle_says = re.search(r"\(InvalidArgument\) (.*)", str(error))  # of another number of channels
+                if not paddle_says:
+                    raise
+                raise InputError(f"the network cannot take it. {paddle_says[1]}") from error
+
+    def stream(self, inputs: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """What `run` gives for each, in order."""
+        return map(self.run, inputs)
+
+
+def engine_of(model: paddle.nn.Layer, transforms: Sequence[dict[str, Any]], options: dict[str, Any]) -> Engine:
+    """An engine that runs a network in dygraph; the arguments are `Dygraph`'s."""
+    network = Dygraph(model, transforms, options, machine.cores())
+    return Engine(network, network, _enlarge)
+
+
+def _enlarge(logits: np.ndarray, sizes: Sizes) -> np.ndarray:
+    """As upstream's `predict`, to the last bit."""
+    if not sizes:
+        return logits
+    return infer.reverse_transform(paddle.to_tensor(logits[np.newaxis]), sizes, mode="bilinear").numpy()[0]
+
+
+def trained_engine(config: str, weights: str, device: str | None = None) -> tuple[Engine, Sequence[str], Any]:
+    """An engine for `Segmenter.from_weights`, with the names and colors of the classes.
 
     Raises:
-        OSError: a file cannot be written; it is not there then.
+        InputError: the configuration or the weights cannot be used, or the device is not here.
     """
-    colors = visualize.get_color_map_list(256, custom_color=custom_color)
-    bgr = np.array(colors, "uint8").reshape(-1, 3)[:, ::-1]
-    for name, pixels in source:
-        try:
-            mask, _ = segment(model, prepare, pixels, **options)
-        except InputError as error:
-            source.faults.append(f"{name} was left out: {error}")
-            continue
-        added, pseudo_color = results(save_dir, name, is_frame=source.frames is not None)
-        write_picture(added, cv2.addWeighted(pixels, 0.6, bgr[mask], 0.4, 0), MADE_BY)
+    gpus = paddle.device.cuda.device_count()
+    if device not in (None, *DEVICES) or (device == "gpu" and not gpus):
+        raise InputError(f"device is {device!r}; there is {'cpu and gpu' if gpus else 'cpu'} here.")
+    cfg = builder.load_config(config, needs=["val_dataset"])
+    options = {key: value for key, value in cfg.test_config.items() if key in _OF_PREDICT}
+    model = builder.open_network(cfg, weights, device or "gpu").model
+    return (engine_of(model, cfg.val_dataset_cfg.get("transforms") or [], options), *named_classes(cfg))
+
+
+class PredictionFiles:
+    """Writes added_prediction/NAME and pseudo_color_prediction/NAME.png, as PaddleSeg's `predict`.
+
+    Args:
+        save_dir (str): where.
+        are_frames (bool): the pictures are frames of a video.
+        custom_color (sequence[int], optional): R G B R G B ...; default: PaddleSeg's colors.
+    """
+
+    def __init__(self, save_dir: str, are_frames: bool, custom_color: Sequence[int] | None = None) -> None:
+        self._save_dir, self._are_frames = save_dir, are_frames
+        self._colors = visualize.get_color_map_list(256, custom_color=custom_color)
+        self._bgr = np.array(self._colors, "uint8").reshape(-1, 3)[:, ::-1]
+
+    def write(self, name: str, mask: np.ndarray, pixels: np.ndarray, seconds: float = 0.0) -> None:
+        """`mask` uint8 `[H, W]`, `pixels` uint8 BGR `[H, W, 3]`.
+
+        Raises:
+            OSError: a file cannot be written; it is not there then.
+        """
+        added, pseudo_color = results(self._save_dir, name, self._are_frames)
+        write_picture(added, cv2.addWeighted(pixels, 0.6, self._bgr[mask], 0.4, 0), MADE_BY)
         encoded = io.BytesIO()
-        visualize.get_pseudo_color_map(mask, colors).save(encoded, format="PNG")
+        visualize.get_pseudo_color_map(mask, self._colors).save(encoded, format="PNG")
         files.write(pseudo_color, encoded.getvalue(), MADE_BY)
-        step()
 
 
 def results(save_dir: str, name: str, is_frame: bool) -> tuple[str, str]:
     """The paths that the picture of this name is written to, overlay and mask."""
     added, pseudo_color = folders(save_dir)
     stem, ending = (name, "") if is_frame else os.path.splitext(name)  # a frame's name may have dots
-    ending = ending if ending and _takes_colours(ending) else ".png"
+    ending = ending if ending and _takes_colors(ending) else ".png"
     return files.below(added, f"{stem}{ending}"), files.below(pseudo_color, f"{stem}.png")
 
 
@@ -81,38 +154,5 @@ def folders(save_dir: str) -> tuple[str, str]:
     return os.path.join(save_dir, "added_prediction"), os.path.join(save_dir, "pseudo_color_prediction")
 
 
-def _takes_colours(ending: str) -> bool:
+def _takes_colors(ending: str) -> bool:
     return ending.isascii() and ending.lower() not in (".pgm", ".pbm") and cv2.haveImageWriter(f"x{ending}")
-
-
-def segment(
-    model: paddle.nn.Layer,
-    prepare: Preparation,
-    pixels: np.ndarray,
-    aug_pred: bool = False,
-    **options: Any,
-) -> tuple[np.ndarray, paddle.Tensor]:
-    """One picture through the network. Arguments as of `predict`.
-
-    Returns:
-        tuple: the mask, uint8 `[H, W]` of the picture's own size, and the logits behind it, `[1, classes, H, W]`.
-
-    Raises:
-        InputError: the network cannot take it, or the memory does not suffice.
-    """
-    run = infer.aug_inference if aug_pred else infer.inference
-    if not aug_pred:
-        for name in ("scales", "flip_horizontal", "flip_vertical"):
-            options.pop(name, None)
-    try:
-        with naming_memory(), paddle.no_grad():
-            prepared = prepare(pixels)
-            image = paddle.to_tensor(prepared.image[np.newaxis])
-            mask, logits = run(model, image, trans_info=prepared.trans_info, **options)
-            check_classes(logits.shape[1])
-            return mask.numpy()[0, 0].astype("uint8"), logits
-    except (ValueError, RuntimeError) as error:
-        paddle_says = re.search(r"\(InvalidArgument\) (.*)", str(error))  # of another number of channels, for one
-        if not paddle_says or isinstance(error, InputError):
-            raise
-        raise InputError(f"the network cannot take it. {paddle_says[1]}") from error

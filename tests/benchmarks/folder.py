@@ -20,10 +20,10 @@ reuse_memory()
 
 from bisenetv1_plugin.drawing.painter import Painter  # noqa: E402
 from bisenetv1_plugin.errors import InputError  # noqa: E402
-from bisenetv1_plugin.inference.engine import batches, infer  # noqa: E402
+from bisenetv1_plugin.inference.engine import Engine, infer  # noqa: E402
 from bisenetv1_plugin.inference.exported import Export  # noqa: E402
-from bisenetv1_plugin.inference.runtimes.table import RUNTIMES  # noqa: E402
-from bisenetv1_plugin.inference.sinks import Writer  # noqa: E402
+from bisenetv1_plugin.inference.runtimes import RUNTIMES  # noqa: E402
+from bisenetv1_plugin.inference.sinks import MaskFiles  # noqa: E402
 from bisenetv1_plugin.inference.sources import Source  # noqa: E402
 
 RUNTIMES_AS_INFER_HAS_THEM = {"openvino": {}, "onnxruntime": {}, "paddle": {"enable_mkldnn": True}}
@@ -38,15 +38,15 @@ def seconds(work):
 
 def measure(export, folder, name, turns):
     runtime = RUNTIMES[name](export, cpu_threads=cores(), **RUNTIMES_AS_INFER_HAS_THEM[name])
-    inputs = [batch[0].prepared.image[None] for batch in batches(Source(folder), export, 1)]
+    inputs = [export.preprocess(picture.pixels).image[None] for picture in Source(folder)]
     deque(runtime.stream(inputs[:4]), maxlen=0)
 
     rates = {"bare": [], "whole": []}
     with tempfile.TemporaryDirectory() as masks:
-        writer = Writer(masks, painter=Painter(export.classes, export.colors))
+        writer = MaskFiles(masks, painter=Painter(export.classes, export.colors))
         kinds = {
             "bare": lambda: deque(runtime.stream(inputs), maxlen=0),
-            "whole": lambda: infer(export, runtime, Source(folder), [writer]),
+            "whole": lambda: infer(Engine(export, runtime), Source(folder), [writer]),
         }
         for turn in range(turns):
             for kind in reversed(kinds) if turn % 2 else kinds:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bisenetv1_plugin.errors import InputError
-from bisenetv1_plugin.inference import given as pictures
+from bisenetv1_plugin.inference import pixels as pictures
 from bisenetv1_plugin.inference import probe, sources
 from bisenetv1_plugin.inference.exported import Export
 

@@ -153,7 +153,7 @@ def test_no_permission(small, tmp_path_factory):
     os.seteuid(65534)
     try:
         source = Source(str(folder))
-        assert [name for name, _ in source] == ["yours"] and len(source.faults) == 2
+        assert [picture.name for picture in source] == ["yours"] and len(source.faults) == 2
         assert any("mine.png" in fault and "ask for the right to read it" in fault for fault in source.faults)
         assert any("closed" in fault and "ask for the right" in fault for fault in source.faults)
     finally:

@@ -17,7 +17,7 @@ from bisenetv1_plugin.cli import main
 from bisenetv1_plugin.drawing import painter
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.inference.exported import Export
-from bisenetv1_plugin.inference.runtimes.table import RUNTIMES
+from bisenetv1_plugin.inference.runtimes import RUNTIMES
 from bisenetv1_plugin.inference.sources import decode
 
 
@@ -73,7 +73,7 @@ def test_bf16_is_near_and_not_equal(small, logits, backend):
     except InputError as error:
         assert "AVX-512" in str(error) or "no bf16 in this processor" in str(error)
         return
-    difference = np.abs(runtime.run(export.prepare(decode(str(path))).image[np.newaxis])[0] - expected).max()
+    difference = np.abs(runtime.run(export.preprocess(decode(str(path))).image[np.newaxis])[0] - expected).max()
     assert 1e-4 < difference / np.abs(expected).max() < 0.1
 
 
@@ -127,7 +127,7 @@ def test_calibration_wants_images(small, tmp_path):
 def test_logits_are_the_network_s(small, logits, backend):
     path = sorted(small.images.iterdir())[0]
     export = Export(logits / "deploy.yaml")
-    image = export.prepare(decode(str(path))).image[np.newaxis]
+    image = export.preprocess(decode(str(path))).image[np.newaxis]
     expected = dygraph(small.model, path)
     assert np.abs(RUNTIMES[backend](export).run(image)[0] - expected).max() < 1e-4 * np.abs(expected).max()
 
@@ -257,8 +257,8 @@ def test_no_video(dynamic, tmp_path, capsys):
         (["--backend", "onnxruntime", "--precision", "bf16"], "ONNX Runtime computes this model in fp32 only"),
         (["--precision", "fp16"], "precision fp16 is TensorRT's"),
         (["--precision", "int8"], "is no quantised export; make one with `bisenetv1 quantize`"),
-        (["--use_trt", "True"], "(--use_trt) is for backend paddle on device gpu"),
-        (["--backend", "openvino", "--device", "gpu"], "backend openvino runs on no NVIDIA GPU"),
+        (["--use_trt", "True"], "(--use_trt) is for backend paddle or onnxruntime on device gpu"),
+        (["--backend", "openvino", "--device", "gpu"], "OpenVINO finds none of those that it runs on"),
     ],
 )
 def test_refusals_are_sentences(small, dynamic, tmp_path, capsys, flags, sentence):
@@ -312,7 +312,7 @@ import resource, sys
 import numpy as np
 from bisenetv1_plugin.inference.exported import Export
 from bisenetv1_plugin.inference.engine import naming_memory
-from bisenetv1_plugin.inference.runtimes.table import RUNTIMES
+from bisenetv1_plugin.inference.runtimes import RUNTIMES
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.machine import memory
 

@@ -24,7 +24,7 @@ from bisenetv1_plugin.cli import main
 from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
 from bisenetv1_plugin.drawing import painter
 from bisenetv1_plugin.errors import InputError
-from bisenetv1_plugin.inference.runtimes.table import RUNTIMES
+from bisenetv1_plugin.inference.runtimes import RUNTIMES
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 NAMES = [name for name, _ in DEMO_CLASSES]

@@ -11,8 +11,7 @@ from PIL import Image
 from bisenetv1_plugin.cli import main
 from bisenetv1_plugin.inference import probe
 from bisenetv1_plugin.inference.exported import Export
-from bisenetv1_plugin.inference.runtimes import select
-from bisenetv1_plugin.inference.runtimes.table import RUNTIMES
+from bisenetv1_plugin.inference.runtimes import RUNTIMES, select
 from bisenetv1_plugin.machine import cores
 
 
@@ -173,7 +172,7 @@ def test_the_benchmark_measures_what_runs_here(dynamic, tmp_path, capfd):
     ],
 )
 def test_beside_a_gpu_what_only_the_cpu_has_runs_there(dynamic, monkeypatch, asked_for, precision, backend):
-    monkeypatch.setattr(select, "default_device", lambda: "gpu")
+    monkeypatch.setattr(select, "default_device", lambda backend: "cpu" if backend == "onnxruntime" else "gpu")
     asked = []
 
     def made(name):

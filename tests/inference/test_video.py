@@ -413,6 +413,6 @@ def test_predict_on_a_video_with_dots_in_its_name(small, tmp_path):
 def test_names_that_look_like_something_else(small, tmp_path):
     (tmp_path / "clip.mp4").mkdir()
     cv2.imwrite(str(tmp_path / "clip.mp4" / "one.png"), crops(small, 1)[0])
-    assert [name for name, _ in Source(str(tmp_path / "clip.mp4"))] == ["one"], "a folder"
+    assert [picture.name for picture in Source(str(tmp_path / "clip.mp4"))] == ["one"], "a folder"
     with pytest.raises(InputError, match="there is no 20240611093000"):
         Source("20240611093000")

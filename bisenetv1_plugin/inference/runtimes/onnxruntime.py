@@ -23,29 +23,42 @@ class OnnxRuntime:
         export (Export): made with `to='onnx'`.
         device (str): 'cpu', or 'gpu' with onnxruntime-gpu.
         cpu_threads (int): threads on the CPU.
-        precision (str): 'fp32', or 'int8' for an export of `quantize --to onnx`.
+        precision (str): 'fp32', or 'int8' for an export of `quantize --to onnx`, or with TensorRT 'fp16'.
+        tensorrt (bool): on the GPU, let its TensorRT compute what it can.
 
     Raises:
         InputError: the export or this machine has not what it takes.
     """
 
-    def __init__(self, export: Export, device: str = "cpu", cpu_threads: int = 1, precision: str = "fp32") -> None:
+    def __init__(
+        self,
+        export: Export,
+        device: str = "cpu",
+        cpu_threads: int = 1,
+        precision: str = "fp32",
+        tensorrt: bool = False,
+    ) -> None:
         onnxruntime = optional_library("onnxruntime")
         model = export.onnx_model()
-        if precision != ("int8" if export.quantised else "fp32"):
+        if precision != ("int8" if export.quantised else "fp32") and not (tensorrt and precision == "fp16"):
             raise InputError(
                 f"precision {precision}: ONNX Runtime computes this model in {'int8' if export.quantised else 'fp32'} "
                 "only. OpenVINO and Paddle have bf16 on the CPU; `bisenetv1 quantize --to onnx` makes a model in int8."
             )
-        provider = "CUDAExecutionProvider" if device == "gpu" else "CPUExecutionProvider"
-        if provider not in onnxruntime.get_available_providers():
-            raise InputError("device gpu needs onnxruntime-gpu; this ONNX Runtime has no CUDA: choose device cpu.")
+        providers = _providers(device, tensorrt, precision)
+        missing = [name for name, _ in providers if name not in onnxruntime.get_available_providers()]
+        if missing:
+            raise InputError(
+                f"device gpu needs onnxruntime-gpu; this ONNX Runtime has no {missing[0]}: choose device cpu."
+            )
         self._at_a_time = min(cpu_threads, _MOST_AT_A_TIME) if device == "cpu" else 1
-        self._open = functools.partial(_session, onnxruntime, model, provider)
+        self._open = functools.partial(_session, onnxruntime, model, providers)
         self._for_many: Any = None
         self._threads = cpu_threads
         try:
             self._session = self._open(cpu_threads)
+        except InputError:
+            raise
         except Exception as error:
             raise InputError(f"ONNX Runtime cannot load {model}: {error}") from error
 
@@ -70,13 +83,27 @@ class OnnxRuntime:
                 yield begun.popleft().result()
 
 
-def _session(onnxruntime: Any, model: str, provider: str, cpu_threads: int) -> Any:
+def _providers(device: str, tensorrt: bool, precision: str) -> list[tuple[str, dict[str, Any]]]:
+    """ONNX Runtime's names of what computes, the first where it can, and their options. Those of GPUs were not run."""
+    if device == "cpu":
+        return [("CPUExecutionProvider", {})]
+    # TF32, its default, keeps 10 bits of 23: that would not be fp32.
+    providers: list[tuple[str, dict[str, Any]]] = [("CUDAExecutionProvider", {"use_tf32": 0})]
+    if tensorrt:
+        providers.insert(0, ("TensorrtExecutionProvider", {"trt_fp16_enable": precision == "fp16"}))
+    return providers
+
+
+def _session(onnxruntime: Any, model: str, providers: list[tuple[str, dict[str, Any]]], cpu_threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = cpu_threads
     # Threads that spin while they wait for work take the cores from those that read and write the pictures.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3  # errors; the converter leaves constants nobody uses, a warning each
-    return onnxruntime.InferenceSession(model, options, providers=[provider])
+    session = onnxruntime.InferenceSession(model, options, providers=providers)
+    if session.get_providers()[0] != providers[0][0]:  # it warns, and takes the CPU
+        raise InputError(f"device gpu: ONNX Runtime cannot load its {providers[0][0]} here: choose device cpu.")
+    return session
 
 
 def _run(session: Any, images: np.ndarray) -> np.ndarray:

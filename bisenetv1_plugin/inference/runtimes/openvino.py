@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU, on the ONNX model of an export."""
+"""OpenVINO, on the ONNX model of an export: on the CPU, or on a GPU of Intel's."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from bisenetv1_plugin.libraries import optional_library
 
 
 class OpenVINO:
-    """Runs an export's ONNX model, or its model in 8 bits, on the CPU.
+    """Runs an export's ONNX model, or its model in 8 bits.
 
     Args:
         export (Export): made with `to='onnx'`, or by `quantize --to openvino` or `--to onnx`.
-        device (str): 'cpu'.
+        device (str): 'cpu', or 'gpu' for the first that OpenVINO finds, which has not been run.
         cpu_threads (int): threads.
         precision (str): 'fp32', 'bf16' where the processor has it, or 'int8' for a quantised export.
 
@@ -30,9 +30,9 @@ class OpenVINO:
     def __init__(self, export: Export, device: str = "cpu", cpu_threads: int = 1, precision: str = "fp32") -> None:
         openvino = optional_library("openvino")
         model = export.openvino or export.onnx_model()
-        if device == "gpu":
-            raise InputError("backend openvino runs on no NVIDIA GPU: choose device cpu.")
         core = openvino.Core()
+        if device == "gpu" and "GPU" not in {name.split(".")[0] for name in core.available_devices}:
+            raise InputError("device gpu: OpenVINO finds none of those that it runs on, Intel's: choose device cpu.")
         possible = ("int8",) if export.quantised else ("fp32", "bf16")
         if precision not in possible:
             raise InputError(f"precision {precision}: OpenVINO runs {export.path} in {' or '.join(possible)}.")
@@ -43,8 +43,10 @@ class OpenVINO:
         # model does not have in 8 bits, the attention, needs no better than that.
         hint = "bf16" if precision == "bf16" or (precision == "int8" and has_bf16) else "f32"
         self._lock = threading.Lock()
-        self._options = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": cpu_threads}
-        self._compile = functools.partial(core.compile_model, model, "CPU")
+        self._options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint}
+        if device == "cpu":
+            self._options["INFERENCE_NUM_THREADS"] = cpu_threads
+        self._compile = functools.partial(core.compile_model, model, device.upper())
         self._for_many: Any = None
         try:
             self._model = self._compile({**self._options, "PERFORMANCE_HINT": "LATENCY"})

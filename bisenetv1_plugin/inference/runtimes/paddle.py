@@ -1,16 +1,23 @@
-"""Paddle Inference, which needs nothing but Paddle."""
+"""Paddle Inference. The one file of `inference` that imports Paddle, and PaddleSeg, whose import brings the corrections
+of Paddle Inference."""
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from typing import Any, Callable, Iterable, Iterator
 
 import numpy as np
-import paddle
 
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.inference.exported import Export
+from bisenetv1_plugin.libraries import optional_library
+
+paddle = optional_library("paddle", "cpu")
+optional_library("paddleseg", "cpu")
+
+TUNING_IMAGES = 10
 
 
 class PaddleInference:
@@ -23,7 +30,7 @@ class PaddleInference:
         precision (str): 'fp32', or on the CPU (with oneDNN) 'bf16' or, for a quantised export, 'int8', or with TensorRT
             'fp16' or 'int8'.
         enable_mkldnn (bool): use oneDNN on the CPU.
-        tensorrt (callable, optional): configures TensorRT, see `tensorrt.configure`.
+        tensorrt (callable, optional): configures TensorRT, see `use_tensorrt`.
 
     Raises:
         InputError: a file of the exported model cannot be used, or this machine has not what was asked.
@@ -117,3 +124,55 @@ def _check_gpu() -> None:
         raise InputError("device gpu needs paddlepaddle-gpu; this Paddle is built for the CPU: choose device cpu.")
     if not paddle.device.cuda.device_count():
         raise InputError("device gpu: Paddle finds no GPU on this machine: choose device cpu.")
+
+
+def use_tensorrt(precision: str, min_subgraph_size: int = 3, shapes_file: str | None = None) -> Callable[[Any], None]:
+    """A function that switches TensorRT on in a `paddle.inference.Config`.
+
+    Args:
+        precision (str): 'fp32', 'fp16' or 'int8' (of a quantised model).
+        min_subgraph_size (int): smaller parts of the network stay with Paddle.
+        shapes_file (str, optional): what `collect_shapes` wrote. Default: 100x100 to 3000x2000 pixels.
+
+    Raises:
+        InputError: this Paddle has no TensorRT.
+    """
+    from paddle import inference
+
+    if not any(inference.get_trt_compile_version()):
+        raise InputError("This Paddle is built without TensorRT: omit use_trt.")
+    return functools.partial(_switch_on, precision, min_subgraph_size, shapes_file)
+
+
+def _switch_on(precision: str, min_subgraph_size: int, shapes_file: str | None, config: Any) -> None:
+    from paddle.inference import PrecisionType
+
+    modes = {"fp32": PrecisionType.Float32, "fp16": PrecisionType.Half, "int8": PrecisionType.Int8}
+    config.enable_tensorrt_engine(
+        workspace_size=1 << 30,
+        max_batch_size=1,
+        min_subgraph_size=min_subgraph_size,
+        precision_mode=modes[precision],
+        use_static=False,
+        use_calib_mode=False,
+    )
+    if shapes_file and os.path.exists(shapes_file):
+        config.enable_tuned_tensorrt_dynamic_shape(shapes_file, True)
+    else:
+        sizes = ([1, 3, 100, 100], [1, 3, 2000, 3000], [1, 3, 512, 1024])
+        config.set_trt_dynamic_shape_info(*({"x": size} for size in sizes))
+
+
+def collect_shapes(
+    make_runtime: Callable[..., PaddleInference], images: Iterable[np.ndarray], shapes_file: str
+) -> None:
+    """Run a few images and let Paddle write the shapes inside the network, for `use_tensorrt`.
+
+    Args:
+        make_runtime (callable): makes a `PaddleInference` with the given `tensorrt`.
+        images (iterable): arrays `[1, C, H, W]`.
+        shapes_file (str): where to write.
+    """
+    runtime = make_runtime(tensorrt=lambda config: config.collect_shape_range_info(shapes_file))
+    for _, image in zip(range(TUNING_IMAGES), images):
+        runtime.run(image)

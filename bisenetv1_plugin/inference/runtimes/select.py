@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 from dataclasses import dataclass
 from typing import Any, Callable, Sequence
 
 import numpy as np
-import paddle
 
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.inference import probe
 from bisenetv1_plugin.inference.exported import Export
-from bisenetv1_plugin.inference.runtimes.paddle import PaddleInference
-from bisenetv1_plugin.inference.runtimes.table import PRECISIONS, RUNTIMES, Runtime
+from bisenetv1_plugin.inference.runtimes import DEVICES, PRECISIONS, RUNTIMES, Runtime
+from bisenetv1_plugin.libraries import optional_library
 
-# The quickest first, as `bisenetv1 benchmark` has it on the CPU.
-ORDER = ("openvino", "onnxruntime", "paddle")
+# The quickest first: on the CPU as `bisenetv1 benchmark` has it.
+ORDER = {"cpu": ("openvino", "onnxruntime", "paddle"), "gpu": ("paddle", "onnxruntime", "openvino")}
 # Of `precision='auto'`: the least share of pixels equal to fp32's.
 AGREEMENT = 0.99
-
-DEVICES = ("cpu", "gpu")
 
 
 @dataclass
@@ -31,11 +29,13 @@ class Choice:
         runtime: ready to run.
         name: the runtime's and the precision's, such as 'openvino fp32'.
         passed_over: a sentence for each quicker one that cannot run here or runs wrongly.
+        make: makes another of the kind, of an `Export`.
     """
 
     runtime: Runtime
     name: str
     passed_over: list[str]
+    make: Callable[[Export], Runtime]
 
 
 def select(
@@ -46,21 +46,20 @@ def select(
     cpu_threads: int = 1,
     images: Callable[[], Sequence[np.ndarray]] | None = None,
     enable_mkldnn: bool | None = None,
-    tensorrt: Callable[[Callable[..., PaddleInference], str], Runtime] | None = None,
+    tensorrt: Callable[[Callable[..., Any], str], Runtime] | None = None,
 ) -> Choice:
     """The runtime that was asked for; where nothing was, the quickest at hand that is right.
 
     Args:
         export (Export): what to run.
         backend (str): 'auto' or one of `runtimes.RUNTIMES`.
-        device (str, optional): 'cpu' or 'gpu'; default: the GPU where Paddle may be chosen and finds one.
+        device (str, optional): 'cpu' or 'gpu'; default: see `default_device`.
         precision (str, optional): 'fp32', 'bf16', 'fp16', 'int8', or 'auto' for bf16 where it keeps the masks of
             `images`; default: fp32, or int8 for a quantised export.
         cpu_threads (int): threads on the CPU.
-        images (callable, optional): gives a few images `[N, C, H, W]` float32, transformed.
+        images (callable, optional): gives a few images `[N, C, H, W]` float32, prepared.
         enable_mkldnn (bool, optional): Paddle on the CPU uses oneDNN, as by default; whoever says it asks for Paddle.
-        tensorrt (callable, optional): makes the runtime, of a maker of `PaddleInference` and the precision; whoever
-            gives it asks for Paddle.
+        tensorrt (callable, optional): makes the runtime, of a maker of it and the precision.
 
     Raises:
         InputError: there is no such choice, or what was asked for cannot run here.
@@ -69,14 +68,16 @@ def select(
     _check_among("device", device, (None, *DEVICES))
     _check_among("precision", precision, (None, "auto", *PRECISIONS))
     precision = precision or export.precision
-    if backend == "auto" and (tensorrt or enable_mkldnn is not None):
+    if backend == "auto" and tensorrt:
+        backend = "onnxruntime" if _installed("onnxruntime-gpu") and not _has_paddle_gpu() else "paddle"
+    elif backend == "auto" and enable_mkldnn is not None:
         backend = "paddle"
     if device is None:
         # Without TensorRT these are the CPU's.
-        is_free = backend in ("auto", "paddle") and (tensorrt or precision not in ("auto", "bf16", "int8"))
-        device = default_device() if is_free else "cpu"
-    if tensorrt and (backend, device) != ("paddle", "gpu"):
-        raise InputError("TensorRT (--use_trt) is for backend paddle on device gpu.")
+        is_free = tensorrt or precision not in ("auto", "bf16", "int8")
+        device = default_device(backend) if is_free else "cpu"
+    if tensorrt and (backend == "openvino" or device != "gpu"):
+        raise InputError("TensorRT (--use_trt) is for backend paddle or onnxruntime on device gpu.")
     if not tensorrt and (precision == "fp16" or (precision == "int8" and device == "gpu")):
         raise InputError(
             f"precision {precision} is TensorRT's: `bisenetv1 infer --use_trt True` has it, on a GPU (int8: also "
@@ -88,16 +89,21 @@ def select(
         )
     if precision == "auto":
         if backend != "auto":
-            raise InputError("precision auto chooses the runtime as well: leave backend and enable_mkldnn away.")
+            raise InputError("precision auto chooses the runtime as well: omit backend and enable_mkldnn.")
         if images is None:
             raise InputError("precision auto is chosen by the first images of `bisenetv1 infer`: name fp32 or bf16.")
         return quickest(export, cpu_threads, images())
     if backend == "auto":
         return choose(export, device, cpu_threads, precision)
-    make = functools.partial(RUNTIMES[backend], export, device, cpu_threads, precision)
+    make = _maker(backend, device, cpu_threads, precision)
     if backend == "paddle":
         make = functools.partial(make, enable_mkldnn=enable_mkldnn is not False)
-    return Choice(tensorrt(make, precision) if tensorrt else make(), _name(backend, precision, device), [])
+    runtime = tensorrt(functools.partial(make, export), precision) if tensorrt else make(export)
+    return Choice(runtime, _name(backend, precision, device), [], make)
+
+
+def _maker(backend: str, device: str, cpu_threads: int, precision: str) -> Callable[..., Runtime]:
+    return functools.partial(RUNTIMES[backend], device=device, cpu_threads=cpu_threads, precision=precision)
 
 
 def _name(backend: str, precision: str, device: str) -> str:
@@ -110,7 +116,7 @@ def _check_among(name: str, value: str | None, possible: Sequence[str | None]) -
 
 
 def choose(
-    export: Export, device: str, cpu_threads: int, precision: str = "fp32", order: Sequence[str] = ORDER
+    export: Export, device: str, cpu_threads: int, precision: str = "fp32", order: Sequence[str] | None = None
 ) -> Choice:
     """The first runtime of the order that runs this export rightly.
 
@@ -119,19 +125,21 @@ def choose(
 
     Args:
         export (Export): what to run.
-        device (str): 'cpu' or 'gpu'; on the GPU it is Paddle.
+        device (str): 'cpu' or 'gpu'.
         cpu_threads (int): threads on the CPU.
         precision (str): 'fp32', 'bf16' or 'int8'.
-        order (sequence[str]): names of `runtimes.RUNTIMES`.
+        order (sequence[str], optional): names of `runtimes.RUNTIMES`; default: `ORDER`.
 
     Raises:
         InputError: none can run it here.
     """
     passed_over = []
-    for name in order if device == "cpu" else ["paddle"]:
-        options: dict[str, Any] = {"enable_mkldnn": True} if name == "paddle" and device == "cpu" else {}
+    for name in order or ORDER[device]:
+        make = _maker(name, device, cpu_threads, precision)
+        if name == "paddle" and device == "cpu":
+            make = functools.partial(make, enable_mkldnn=True)
         try:
-            runtime = RUNTIMES[name](export, device, cpu_threads, precision, **options)
+            runtime = make(export)
             right = precision != "fp32" or probe.is_right(runtime, export.folder) is not False
         except (InputError, RuntimeError) as error:  # the latter: it cannot run what it has loaded
             passed_over.append(f"{name}: {error}")
@@ -139,7 +147,7 @@ def choose(
         if not right:
             passed_over.append(f"{name}: its answer to the export's probe is not the network's.")
             continue
-        return Choice(runtime, _name(name, precision, device), passed_over)
+        return Choice(runtime, _name(name, precision, device), passed_over, make)
     raise InputError(" ".join(["No runtime runs this export here.", *passed_over]))
 
 
@@ -149,7 +157,7 @@ def quickest(export: Export, cpu_threads: int, images: Sequence[np.ndarray]) -> 
     Args:
         export (Export): what to run; a quantised one has int8 only.
         cpu_threads (int): threads.
-        images (sequence[numpy.ndarray]): a few, `[N, C, H, W]` float32, transformed.
+        images (sequence[numpy.ndarray]): a few, `[N, C, H, W]` float32, prepared.
 
     Raises:
         InputError: nothing can run it here.
@@ -160,18 +168,40 @@ def quickest(export: Export, cpu_threads: int, images: Sequence[np.ndarray]) -> 
     try:
         reduced = choose(export, "cpu", cpu_threads, "bf16")
     except InputError as error:
-        return Choice(exact.runtime, exact.name, [*exact.passed_over, str(error)])
+        exact.passed_over.append(str(error))
+        return exact
     equal = [np.mean(_mask(reduced.runtime, image) == _mask(exact.runtime, image)) for image in images]
     if equal and np.mean(equal) >= AGREEMENT:
-        name = f"{reduced.name}, {np.mean(equal):.2%} of the pixels of {len(equal)} images equal to fp32's"
-        return Choice(reduced.runtime, name, reduced.passed_over)
+        reduced.name += f", {np.mean(equal):.2%} of the pixels of {len(equal)} images equal to fp32's"
+        return reduced
     reason = f"bf16 keeps {np.mean(equal):.2%} of the pixels, less than {AGREEMENT:.0%}." if equal else "no images."
-    return Choice(exact.runtime, exact.name, [*exact.passed_over, reason])
+    exact.passed_over.append(reason)
+    return exact
 
 
-def default_device() -> str:
-    """'gpu' where Paddle has one."""
-    return "gpu" if paddle.device.cuda.device_count() else "cpu"
+def default_device(backend: str = "auto") -> str:
+    """'gpu' where Paddle or ONNX Runtime, whichever may be chosen, finds one, else 'cpu'.
+
+    Each is asked only where its package for GPUs is installed: to import Paddle takes seconds.
+    """
+    if backend in ("auto", "paddle") and _has_paddle_gpu():
+        return "gpu"
+    if backend in ("auto", "onnxruntime") and _installed("onnxruntime-gpu"):
+        providers = optional_library("onnxruntime").get_available_providers()
+        return "gpu" if "CUDAExecutionProvider" in providers else "cpu"
+    return "cpu"
+
+
+def _has_paddle_gpu() -> bool:
+    return _installed("paddlepaddle-gpu") and bool(optional_library("paddle", "gpu").device.cuda.device_count())
+
+
+def _installed(distribution: str) -> bool:
+    try:
+        importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _mask(runtime: Runtime, image: np.ndarray) -> np.ndarray:

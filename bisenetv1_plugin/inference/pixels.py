@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 
 from bisenetv1_plugin.errors import InputError, brief
 from bisenetv1_plugin.inference import sources
+from bisenetv1_plugin.inference.sources import Picture
 
 KINDS = "a path, the bytes of an image file, a NumPy array, a PIL image, or a list of them"
 
@@ -41,11 +42,12 @@ def pixels_of(image: Any, order: str | None = None) -> np.ndarray:
     raise InputError(f"a picture is {KINDS}, not a {type(image).__name__}.")
 
 
-def named(several: Sequence[Any], order: str | None = None) -> Iterator[tuple[str, np.ndarray]]:
-    """Pairs of what a sentence calls a picture, its path or its place in the list, and its `pixels_of`."""
+def pictures_of(several: Sequence[Any], order: str | None = None) -> Iterator[Picture]:
+    """A `Picture` of each, called by its path or its place in the list."""
     for index, image in enumerate(several):
         place = f"picture {index}" if len(several) > 1 else "the picture"
-        yield os.fspath(image) if isinstance(image, (str, os.PathLike)) else place, pixels_of(image, order)
+        name = os.fspath(image) if isinstance(image, (str, os.PathLike)) else place
+        yield Picture(name, pixels_of(image, order))
 
 
 def _of_path(path: str) -> np.ndarray:

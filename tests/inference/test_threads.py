@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from bisenetv1_plugin.inference.pipeline import Behind, ahead
+from bisenetv1_plugin.inference.threads import Behind, ahead
 
 
 def test_ahead_keeps_the_order_and_stays_within_its_bound():
