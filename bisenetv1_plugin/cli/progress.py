@@ -8,6 +8,7 @@ from typing import Any, Iterable, Iterator, Sized, TextIO
 from tqdm import tqdm
 
 from bisenetv1_plugin.cli import terminal
+from bisenetv1_plugin.progress import Progress
 
 MINUTE = 60
 
@@ -38,6 +39,9 @@ def bar(
     if total is None and isinstance(items, Sized):
         total = len(items)
     return _Lines(items, desc, unit, total, initial, file)
+
+
+_PROGRESS: Progress = bar  # which mypy compares
 
 
 def is_live() -> bool:
