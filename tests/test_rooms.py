@@ -113,6 +113,18 @@ def test_a_function_fits_a_screen(module):
         assert lines <= 60, f"{module}.{function.name} has {lines} lines"
 
 
+def test_two_files_share_a_name_only_where_a_command_calls_the_other():
+    """`cli/val.py` may call `evaluation/val.py`: of other pairs a reader has to ask which one is meant."""
+    named = {}
+    for module in MODULES:
+        named.setdefault(module.split(".")[-1], []).append(module)
+    for name, modules in named.items():
+        others = set(modules) - {f"cli.{name}", "__main__", "tipc.__main__"} - {"tipc.benchmark"}  # gets another name
+        rooms = {module for module in others if MODULES[module].stem == name}
+        called = imports(f"cli.{name}") if f"cli.{name}" in modules else set()
+        assert len(rooms) < 2 and (len(modules) < 2 or f"cli.{name}" not in modules or rooms <= called), sorted(modules)
+
+
 def test_what_is_public_is_said():
     """The table in docs/python.md names what `__all__` names, module for module."""
     page = (PACKAGE.parent / "docs/python.md").read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from bisenetv1_plugin import image_files
-from bisenetv1_plugin.datasets.check.pixels import check_headers, look_at_pair
+from bisenetv1_plugin.datasets.check.pairs import check_headers, look_at_pair
 from bisenetv1_plugin.datasets.check.splits import Split
 from bisenetv1_plugin.datasets.own import Options, coco_rle, configure, walk
 from bisenetv1_plugin.datasets.own.naming import LabelNames

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bisenetv1_plugin import image_files
-from bisenetv1_plugin.datasets.check.pixels import check_headers, look_at_pair
+from bisenetv1_plugin.datasets.check.pairs import check_headers, look_at_pair
 from bisenetv1_plugin.datasets.check.splits import Split
 from bisenetv1_plugin.datasets.classes import read_classes
 from bisenetv1_plugin.datasets.own import census, configure, tables

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Iterator
 import numpy as np
 
 from bisenetv1_plugin.datasets.check import copies
-from bisenetv1_plugin.datasets.check.pixels import Look, check_headers, look_at_pair, one_class
+from bisenetv1_plugin.datasets.check.pairs import Look, check_headers, look_at_pair, one_class
 from bisenetv1_plugin.datasets.check.report import Problem, Report, count_of
 from bisenetv1_plugin.datasets.check.splits import Split, normalized_otherwise, read_config, split_of
 from bisenetv1_plugin.datasets.classes import named_classes

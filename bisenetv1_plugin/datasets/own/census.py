@@ -14,7 +14,7 @@ import numpy as np
 from bisenetv1_plugin import image_files
 from bisenetv1_plugin.datasets.check import THREADS, orientation
 from bisenetv1_plugin.datasets.check.copies import digest_of
-from bisenetv1_plugin.datasets.check.pixels import count_values, read_image, unreadable
+from bisenetv1_plugin.datasets.check.pairs import count_values, read_image, unreadable
 from bisenetv1_plugin.datasets.check.report import Problem
 from bisenetv1_plugin.datasets.own.lists import Pair
 from bisenetv1_plugin.datasets.own.tables import RGB
