@@ -6,20 +6,33 @@ The flags are those of PaddleSeg's deploy/python/infer.py, and a few more.
 --save_video it gets NAME_overlay.mp4 instead.
 """
 
+from __future__ import annotations
+
 import functools
 import os
 import signal
 import sys
 import time
+from argparse import ArgumentParser, Namespace
 from contextlib import contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING, Any, Iterator
 
 from bisenetv1_plugin.cli import flags, results, terminal
 from bisenetv1_plugin.errors import InputError
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from bisenetv1_plugin.inference.exported import Export
+    from bisenetv1_plugin.inference.sources import Source
+    from bisenetv1_plugin.inference.video import Frames
+    from bisenetv1_plugin.inference.video_writer import OverlayVideo
+    from bisenetv1_plugin.inference.window import Window
+
 SUMMARY = "run an exported model on images"
 
 
-def add_arguments(parser):
+def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--config", required=True, help="the deploy.yaml of the exported model")
     flags.add_image_arguments(parser, save_dir="./output")
     results.add_argument(parser)
@@ -52,7 +65,7 @@ def add_arguments(parser):
     )
     parser.add_argument("--device", choices=["gpu", "cpu"], help="where to run; default: gpu where there is one")
     flags.add_cpu_threads_argument(parser)
-    boolean = {"type": _boolean, "default": False, "metavar": "BOOL"}
+    boolean: dict[str, Any] = {"type": _boolean, "default": False, "metavar": "BOOL"}
     parser.add_argument(
         "--enable_mkldnn", type=_boolean, metavar="BOOL", help="Paddle on the CPU: use oneDNN; default: True"
     )
@@ -64,7 +77,7 @@ def add_arguments(parser):
     parser.add_argument("--auto_tuned_shape_file", default="auto_tune_tmp.pbtxt", help="TensorRT: file of those shapes")
 
 
-def run(args):
+def run(args: Namespace) -> int:
     from bisenetv1_plugin.cli import progress
     from bisenetv1_plugin.inference.engine import Engine, infer
     from bisenetv1_plugin.inference.exported import load_export
@@ -92,9 +105,9 @@ def run(args):
     try:
         with progress.bar(total=source.total, unit="frame" if source.frames else "image", desc="infer") as bar:
 
-            def step():
+            def step() -> None:
                 bar.update(source.done - bar.n)
-                if window and not window.show():
+                if source.frames and window and not window.show():
                     source.frames.stop()
 
             with _ending(source.frames), clip or nullcontext():
@@ -106,7 +119,7 @@ def run(args):
     if args.json:
         noted.write_json(name, args.cpu_threads, time.monotonic() - begin, source.faults)
     if source.frames and source.done:
-        print(_speed(source, time.monotonic() - begin))
+        print(_speed(source.done, source.frames, time.monotonic() - begin))
     if clip and clip.frames:
         print(f"The video is {_video_path(args, source)}")
     if _saves_masks(args, source):
@@ -114,28 +127,29 @@ def run(args):
     return flags.report(source.faults)
 
 
-def _saves_masks(args, source):
+def _saves_masks(args: Namespace, source: Source) -> bool:
     if args.save_masks is None:
         return args.overlay or not (args.save_video or args.show or source.live)
     return args.save_masks
 
 
-def _video_path(args, source):
+def _video_path(args: Namespace, source: Source) -> str:
+    assert source.frames, "see `_check_outputs`"
     return os.path.join(args.save_dir, f"{source.frames.name}_overlay.mp4")
 
 
-def _check_outputs(args, source):
+def _check_outputs(args: Namespace, source: Source) -> None:
     if (args.save_video or args.show) and not source.frames:
         raise InputError(f"--save_video and --show are for a video or a camera, and {args.image_path} is neither.")
     if not (args.save_video or args.show or _saves_masks(args, source)):
         raise InputError("nothing would come of this: give --show, --save_video or --save_masks True.")
 
 
-def _refuse_overwriting(args, source, export):
+def _refuse_overwriting(args: Namespace, source: Source, export: Export) -> None:
     from bisenetv1_plugin import files
     from bisenetv1_plugin.inference import sinks
 
-    def is_ours(path):
+    def is_ours(path: str) -> bool:
         if path == args.json:
             return results.is_ours(path, "faults")
         if path == args.auto_tuned_shape_file:
@@ -156,22 +170,24 @@ def _refuse_overwriting(args, source, export):
     files.check_outputs(targets, [*source.paths, *export.files], is_ours)
 
 
-def _outputs(args, source, export):
+def _outputs(args: Namespace, source: Source, export: Export) -> tuple[list[Any], OverlayVideo | None, Window | None]:
     """All that masks go to; and the video and the window among them, or None."""
     from bisenetv1_plugin.drawing.painter import Painter
     from bisenetv1_plugin.inference.sinks import MaskFiles
 
     painter = Painter(export.classes, export.colors)
-    writers, clip, window = [], None, None
-    if args.show:
+    writers: list[Any] = []
+    clip = window = None
+    frames = source.frames  # there are some with --show and --save_video, see `_check_outputs`
+    if frames and args.show:
         from bisenetv1_plugin.inference.window import Window
 
-        window = Window(f"bisenetv1: {source.frames.name}", painter)
+        window = Window(f"bisenetv1: {frames.name}", painter)
         writers.append(window)
-    if args.save_video:
+    if frames and args.save_video:
         from bisenetv1_plugin.inference.video_writer import OverlayVideo
 
-        clip = OverlayVideo(_video_path(args, source), source.frames.rate, painter)
+        clip = OverlayVideo(_video_path(args, source), frames.rate, painter)
         writers.append(clip)
     if _saves_masks(args, source):
         writers.append(MaskFiles(args.save_dir, args.overlay, painter))
@@ -179,13 +195,13 @@ def _outputs(args, source, export):
 
 
 @contextmanager
-def _ending(frames):
+def _ending(frames: Frames | None) -> Iterator[None]:
     """Ctrl-C ends a camera as q does, with all that was taken; a second one is as any other."""
     if not (frames and frames.live):
         yield
         return
 
-    def end(*_):
+    def end(*_: object) -> None:
         signal.signal(signal.SIGINT, before)
         frames.stop()
 
@@ -196,15 +212,15 @@ def _ending(frames):
         signal.signal(signal.SIGINT, before)
 
 
-def _speed(source, wall):
-    rate = f"{source.done} frames in {wall:.1f} s: {source.done / wall:.1f} a second"
-    if source.frames.live:
+def _speed(done: int, frames: Frames, wall: float) -> str:
+    rate = f"{done} frames in {wall:.1f} s: {done / wall:.1f} a second"
+    if frames.live:
         return rate
-    shown = source.frames.seconds + 1 / source.frames.rate
+    shown = frames.seconds + 1 / frames.rate
     return f"{rate}, {shown / wall:.2f} times as fast as the video ({shown:.1f} s) plays"
 
 
-def _runtime(args, export, source):
+def _runtime(args: Namespace, export: Export, source: Source) -> tuple[Any, str]:
     """The runtime that the flags ask for, and its name."""
     from bisenetv1_plugin.inference.runtimes import select
 
@@ -222,7 +238,7 @@ def _runtime(args, export, source):
     return chosen.runtime, chosen.name
 
 
-def _with_tensorrt(args, export, source, make, precision):
+def _with_tensorrt(args: Namespace, export: Export, source: Source, make: Any, precision: str) -> Any:
     if args.backend == "onnxruntime":
         return make(tensorrt=True)
     from bisenetv1_plugin.inference.runtimes import paddle
@@ -234,7 +250,7 @@ def _with_tensorrt(args, export, source, make, precision):
     return make(tensorrt=switch_on)
 
 
-def _first_images(source, export, count=4):
+def _first_images(source: Source, export: Export, count: int = 4) -> list[np.ndarray]:
     """What the network takes of the first pictures; the source stands at its beginning again."""
     images = []
     for picture in source:
@@ -247,7 +263,7 @@ def _first_images(source, export, count=4):
     return images
 
 
-def _boolean(text):
+def _boolean(text: str) -> bool:
     if text.lower() not in ("true", "false"):
         raise ValueError(text)
     return text.lower() == "true"

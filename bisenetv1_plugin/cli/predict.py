@@ -1,14 +1,21 @@
 """Predict images with trained weights, as PaddleSeg's tools/predict.py does: masks and overlays as pictures."""
 
+from __future__ import annotations
+
 import os
+from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
 
 from bisenetv1_plugin.cli import flags, terminal
 from bisenetv1_plugin.errors import InputError
 
+if TYPE_CHECKING:
+    from bisenetv1_plugin.inference.sources import Source
+
 SUMMARY = "predict images with trained weights"
 
 
-def add_arguments(parser):
+def add_arguments(parser: ArgumentParser) -> None:
     flags.add_config_arguments(parser)
     flags.add_test_arguments(parser, "aug_pred")
     flags.add_image_arguments(parser, save_dir="./output/result")
@@ -17,7 +24,7 @@ def add_arguments(parser):
     )
 
 
-def run(args):
+def run(args: Namespace) -> int:
     terminal.load_paddle()
     from bisenetv1_plugin.cli import progress
     from bisenetv1_plugin.inference.engine import infer
@@ -44,7 +51,7 @@ def run(args):
     return flags.report(source.faults)
 
 
-def _refuse_overwriting(args, source):
+def _refuse_overwriting(args: Namespace, source: Source) -> None:
     from bisenetv1_plugin import files
     from bisenetv1_plugin.training.dygraph import MADE_BY, results
 
