@@ -7,6 +7,7 @@ known here is PaddleSeg's, where that is installed.
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from typing import Any, Callable, List, NamedTuple, Sequence, Tuple
 
 import cv2
@@ -49,7 +50,8 @@ class Preprocess:
         self._tables: np.ndarray | None = None
         if transforms and all(values["type"] == "Normalize" for values in transforms):
             ramp = np.arange(256, dtype="float32")[:, np.newaxis, np.newaxis].repeat(3, axis=2)
-            self._tables = np.ascontiguousarray(self._apply(ramp).image[..., 0])
+            with suppress(ValueError):  # for other channels: it refuses every picture, which is said then
+                self._tables = np.ascontiguousarray(self._apply(ramp).image[..., 0])
 
     def _apply(self, image: np.ndarray) -> Prepared:
         sizes: Sizes = []
@@ -94,6 +96,9 @@ def _normalize(mean: Sequence[float] = (0.5,), std: Sequence[float] = (0.5,)) ->
         raise ValueError("std has a 0")
 
     def apply(image: np.ndarray, sizes: Sizes) -> np.ndarray:
+        for numbers in (means, deviations):
+            if numbers.size not in (1, image.shape[2]):
+                raise ValueError(f"it has {image.shape[2]} channels, and Normalize has numbers for {numbers.size}")
         image = image / np.float32(255)
         image -= means  # in float64, as PaddleSeg does, and rounded after each step
         image /= deviations
@@ -272,8 +277,8 @@ def _padded(image: np.ndarray, sizes: Sizes, width: int, height: int, value: flo
 
 def _array(name: str, values: Sequence[float]) -> np.ndarray:
     array = np.array(values, "float64")
-    if array.shape not in ((1,), (3,)) or not np.isfinite(array).all():
-        raise ValueError(f"{name} is no list of one number or three")
+    if array.ndim != 1 or not array.size or not np.isfinite(array).all():
+        raise ValueError(f"{name} is no list of numbers")
     return array
 
 

@@ -73,7 +73,7 @@ def test_pixels_are_upstream_s(transforms):
     [
         ({"type": "Nothing"}, "there is no transform Nothing"),
         ({"type": "Normalize", "std": [0.5, 0, 0.5]}, "Normalize does not take .*std has a 0"),
-        ({"type": "Normalize", "mean": [0.5] * 4}, "mean is no list of one number or three"),
+        ({"type": "Normalize", "mean": [[0.5]]}, "mean is no list of numbers"),
         ({"type": "Normalize", "color": 1}, "unexpected keyword argument 'color'"),
         ({"type": "Resize", "target_size": [0, 4]}, "target_size has 0"),
         ({"type": "Resize", "interp": "RANDOM"}, "interp is none of NEAREST"),
@@ -89,6 +89,11 @@ def test_what_it_does_not_take(transform, why):
 def test_a_picture_that_is_too_large_for_the_padding():
     with pytest.raises(InputError, match="it is 64x48 pixels, and it is to be padded to 32x32"):
         Preprocess([{"type": "Padding", "target_size": [32, 32]}])(np.zeros((48, 64, 3), "uint8"))
+
+
+def test_normalize_for_other_channels_refuses_pictures():
+    with pytest.raises(InputError, match="it has 3 channels, and Normalize has numbers for 4"):
+        Preprocess([{"type": "Normalize", "mean": [0.5] * 4}])(np.zeros((4, 4, 3), "uint8"))
 
 
 def test_without_paddleseg_its_own_transforms_are_refused_in_a_sentence(tmp_path):
