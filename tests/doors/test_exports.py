@@ -116,7 +116,7 @@ def test_deploy_yaml(door, folder, original, mutation):
             export = Export(path)
             assert all(os.path.dirname(named) == str(folder) for named in export.files)
             event("opened")
-            event(f"prepared {export.prepare(PICTURE).image.ndim}")
+            event(f"prepared {export.preprocess(PICTURE).image.ndim}")
         except InputError as error:
             event(one_sentence(error))
     assert door.contents(folder) == before
