@@ -35,10 +35,10 @@ ARROWS = {
     "app": {"inference"},
     "export": {"datasets", "inference"},
     "training": {"compat", "configuration", "datasets", "inference", "plugin", "weights"},
-    "evaluation": {"backbones", "export", "inference", "losses", "models"},
+    "evaluation": {"backbones", "drawing", "export", "inference", "losses", "models"},
     "zoo": set(),
     "environment": {"__init__", "compat", "plugin"},
-    "tipc": {"datasets", "drawing", "evaluation", "export", "inference", "training"},
+    "tipc": {"datasets", "evaluation", "export", "inference", "training"},
     "cli": {
         *("__init__", "app", "backbones", "convert", "datasets", "drawing", "environment", "evaluation", "export"),
         *("inference", "losses", "models", "training", "weights", "zoo"),
@@ -119,7 +119,7 @@ def test_two_files_share_a_name_only_where_a_command_calls_the_other():
     for module in MODULES:
         named.setdefault(module.split(".")[-1], []).append(module)
     for name, modules in named.items():
-        others = set(modules) - {f"cli.{name}", "__main__", "tipc.__main__"} - {"tipc.benchmark"}  # gets another name
+        others = set(modules) - {f"cli.{name}", "__main__", "tipc.__main__"}
         rooms = {module for module in others if MODULES[module].stem == name}
         called = imports(f"cli.{name}") if f"cli.{name}" in modules else set()
         assert len(rooms) < 2 and (len(modules) < 2 or f"cli.{name}" not in modules or rooms <= called), sorted(modules)

@@ -4,12 +4,20 @@ Without EXPORT, fresh networks of 19 classes are exported for it: the authors' R
 BiseNetV1. `bisenetv1 benchmark loss` measures the loss, and a training step with it, beside plain cross-entropy.
 """
 
+from __future__ import annotations
+
 import os
 import tempfile
+from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
 from bisenetv1_plugin.cli import flags, results, terminal
 from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.evaluation import text_table
 from bisenetv1_plugin.machine import cores
+
+if TYPE_CHECKING:
+    from bisenetv1_plugin.evaluation.benchmark import Measured
 
 SUMMARY = "measure runtimes and precisions, or the loss"
 
@@ -17,7 +25,7 @@ _OURS, _UPSTREAM = "torchseg, ResNet18_v1b", "PaddleSeg's BiseNetV1"
 _CLASSES = 19
 
 # A column each: the runtime and what it is made with.
-_RUNTIMES = {
+_RUNTIMES: dict[str, tuple[str, dict[str, Any]]] = {
     "paddle": ("paddle", {"enable_mkldnn": False}),
     "paddle oneDNN": ("paddle", {"enable_mkldnn": True}),
     "paddle bf16": ("paddle", {"precision": "bf16"}),
@@ -29,9 +37,9 @@ _INT8 = {"onnxruntime int8": "onnx", "openvino int8": "openvino"}
 _GIVEN_INT8 = ("paddle int8", *_INT8)
 
 
-def add_arguments(parser):
+def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("export", nargs="?", help="an exported folder, or `loss`; default: fresh networks")
-    size = {"nargs": "+", "metavar": "WxH", "type": _size}
+    size: dict[str, Any] = {"nargs": "+", "metavar": "WxH", "type": _size}
     parser.add_argument("--sizes", default=[(1024, 512)], help="sizes of the image, default 1024x512", **size)
     parser.add_argument(
         "--batch_sizes", nargs="+", type=flags.positive, default=[1], help="images at a time, default 1"
@@ -45,7 +53,7 @@ def add_arguments(parser):
     parser.add_argument("--picture", metavar="FILE", help="also draw them as a PNG")
 
 
-def run(args):
+def run(args: Namespace) -> int:
     terminal.load_paddle()
     reads = _files(args.export)
     results.check(args.json, "what" if args.export == "loss" else "milliseconds", reads)
@@ -71,22 +79,20 @@ def run(args):
     return 0
 
 
-def _files(exported):
-    from bisenetv1_plugin.inference.exported import Export
+def _files(exported: str | None) -> list[str]:
+    from bisenetv1_plugin.inference.exported import load_export
 
-    if exported in (None, "loss"):
-        return []
-    return Export(os.path.join(exported, "deploy.yaml") if os.path.isdir(exported) else exported).files
+    return [] if exported in (None, "loss") else load_export(exported).files
 
 
-def _given(exported):
-    from bisenetv1_plugin.inference.exported import Export
+def _given(exported: str) -> dict[tuple[str, str], str]:
+    from bisenetv1_plugin.inference.exported import load_export
 
-    path = os.path.join(exported, "deploy.yaml") if os.path.isdir(exported) else exported
-    return {(exported, column): path for column in (_GIVEN_INT8 if Export(path).quantised else _RUNTIMES)}
+    export = load_export(exported)
+    return {(exported, column): export.path for column in (_GIVEN_INT8 if export.quantised else _RUNTIMES)}
 
 
-def _fresh(folder, int8):
+def _fresh(folder: str, int8: bool) -> dict[tuple[str, str], str]:
     """`deploy.yaml` for every network and column; says what cannot be had."""
     from paddleseg.models import BiseNetV1
     from paddleseg.models.backbones import ResNet18_vd
@@ -103,13 +109,13 @@ def _fresh(folder, int8):
         path = _export(build(), os.path.join(folder, str(number)), name)
         exports.update({(name, column): path for column in _RUNTIMES})
         for column, to in _INT8.items() if int8 else ():
-            path = _quantised(build(), os.path.join(folder, f"{number}-{to}"), to, f"{name}, {column}")
-            if path:
-                exports[name, column] = path
+            quantised = _quantised(build(), os.path.join(folder, f"{number}-{to}"), to, f"{name}, {column}")
+            if quantised:
+                exports[name, column] = quantised
     return exports
 
 
-def _export(model, folder, name):
+def _export(model: Any, folder: str, name: str) -> str:
     from bisenetv1_plugin.export.write import write_export
 
     reason = write_export(model, folder, [{"type": "Normalize"}])
@@ -118,60 +124,63 @@ def _export(model, folder, name):
     return os.path.join(folder, "deploy.yaml")
 
 
-def _quantised(model, folder, to, name):
+def _quantised(model: Any, folder: str, to: str, name: str) -> str | None:
     import numpy as np
 
     from bisenetv1_plugin.export.quantize import write_quantized
 
     model.eval()
     noise = np.random.RandomState(1).uniform(-1, 1, (4, 3, 256, 512)).astype("float32")
+    images: Any = [{"img": image} for image in noise]
     try:
-        write_quantized(model, folder, [{"type": "Normalize"}], [{"img": image} for image in noise], 4, 1, to)
+        write_quantized(model, folder, [{"type": "Normalize"}], images, 4, 1, to)
     except InputError as error:
         terminal.warn(f"{name}: {error}")
         return None
     return os.path.join(folder, "deploy.yaml")
 
 
-def _measure(exports, shape, threads, turns):
+def _measure(
+    exports: Mapping[tuple[str, str], str], shape: tuple[int, int, int, int], threads: int, turns: int
+) -> list[Measured]:
     from bisenetv1_plugin.cli import progress
-    from bisenetv1_plugin.evaluation.benchmark import Case, measure
+    from bisenetv1_plugin.evaluation.benchmark import RuntimeCase, measure
 
     cases = []
     for (name, column), path in exports.items():
         backend, options = _RUNTIMES.get(column) or (column.split()[0], {"precision": "int8"})
-        cases.append(Case(f"{name}, {column}", path, backend, shape, {"cpu_threads": threads, **options}))
+        cases.append(RuntimeCase(f"{name}, {column}", path, backend, shape, {"cpu_threads": threads, **options}))
     what = f"{shape[3]}x{shape[2]}, batch {shape[0]}, {threads} threads"
-    found = measure(cases, turns, progress=lambda turns, **_: progress.bar(turns, desc=what, unit="turn"))
+    found = measure(cases, turns, progress=progress.bar, desc=what)
     for one in found:
         if one.fault:
             terminal.warn(f"{one.case.name} is not measured: {one.fault}")
     return found
 
 
-def _label(one):
+def _label(one: Measured) -> str:
     batch, _, height, width = one.case.shape
     threads = one.case.options["cpu_threads"]
     return f"{one.case.name}, {width}x{height}" + f", batch {batch}" * (batch > 1) + f", {threads} threads"
 
 
-def _table(measured):
+def _table(measured: Sequence[Measured]) -> str:
     """A row each, as Markdown; the ratio is to the slowest of the same size and batch.
 
     ms is for one run at a time; images/s for many at a time, as `infer` runs a folder.
     """
-    lines = ["| what | ms | spread | images/s | times the slowest | start, s | memory, MB |", "|" + "---|" * 7]
+    rows = []
     for one in measured:
         if not one.fault:
             slowest = max(other.median for other in measured if not other.fault and other.case.shape == one.case.shape)
             cells = [_label(one), f"{one.median:.1f}", f"{one.spread:.0%}"]
             cells += [f"{one.throughput:.2f}", f"{slowest / one.median:.2f}"]
-            cells += [f"{one.start:.1f}", f"{one.memory / 2**20:.0f}"]
-            lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+            rows.append([*cells, f"{one.start:.1f}", f"{one.memory / 2**20:.0f}"])
+    titles = ["what", "ms", "spread", "images/s", "times the slowest", "start, s", "memory, MB"]
+    return text_table.markdown(titles, rows)
 
 
-def _figures(one):
+def _figures(one: Measured) -> dict[str, Any]:
     return {
         "name": one.case.name,
         "shape": one.case.shape,
@@ -184,27 +193,30 @@ def _figures(one):
     }
 
 
-def _loss(args):
+def _loss(args: Namespace) -> int:
     from bisenetv1_plugin.cli import progress
-    from bisenetv1_plugin.evaluation.training_benchmark import LOSSES, compare
+    from bisenetv1_plugin.evaluation.benchmark import LOSS_CASES, LOSSES, LossCase, measure
 
     if args.picture:
         raise InputError("--picture draws runtimes; of the loss there are a table and --json.")
-    found = compare(args.turns, progress=progress.bar)
-    lines = ["| what | s | MB | time, of plain | memory, of plain |", "|" + "---|" * 5]
-    for (case, loss), (seconds, memory) in found.items():
-        plain_seconds, plain_memory = found[case, LOSSES[0]]
-        cells = [f"{case}: {loss}", f"{seconds:.3f}", f"{memory / 2**20:.0f}"]
-        cells += [f"{seconds / plain_seconds:.2f}", f"{memory / plain_memory:.2f}"]
-        lines.append(f"| {' | '.join(cells)} |")
-    print("\n".join(lines))
+    rows, found = [], []
+    for what in LOSS_CASES:
+        measured = measure(
+            [LossCase(what, loss) for loss in LOSSES], args.turns, runs=1, progress=progress.bar, desc="loss"
+        )
+        plain = measured[0]
+        for one in measured:
+            seconds = one.median / 1000
+            cells = [f"{what}: {one.case.loss}", f"{seconds:.3f}", f"{one.memory / 2**20:.0f}"]
+            rows.append([*cells, f"{one.median / plain.median:.2f}", f"{one.memory / plain.memory:.2f}"])
+            found.append({"what": what, "loss": one.case.loss, "seconds": seconds, "bytes": one.memory})
+    print(text_table.markdown(["what", "s", "MB", "time, of plain", "memory, of plain"], rows))
     if args.json:
-        rows = [{"what": what, "loss": loss, "seconds": s, "bytes": b} for (what, loss), (s, b) in found.items()]
-        results.write(args.json, rows)
+        results.write(args.json, found)
     return 0
 
 
-def _size(text):
+def _size(text: str) -> tuple[int, int]:
     width, _, height = text.lower().partition("x")
     return flags.side(width), flags.side(height)
 

@@ -4,24 +4,28 @@ On synthetic street scenes, or with --data on a folder of real images and labels
 layouts and conversions is known here, and its flags are the same.
 """
 
+from __future__ import annotations
+
 import sys
 import time
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import NamedTuple, Sequence, Tuple
+from typing import TYPE_CHECKING, Mapping, NamedTuple, Sequence
 
 from bisenetv1_plugin.cli import data, flags, terminal
 from bisenetv1_plugin.errors import InputError
-from bisenetv1_plugin.evaluation import table
+
+if TYPE_CHECKING:
+    from bisenetv1_plugin.evaluation.verify import Verification
 
 SUMMARY = "the main job from end to end, nothing to download"
 
 _CONFIG = "bisenetv1_demo_256x128"
-_SHOWN = 4
 _ITERS = 200  # of --data, where the configuration has more: a demo, not a training
 _COMPARED = 200  # validation images that are compared, at most
 
 
-def add_arguments(parser):
+def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--data", help="a folder of real images and labels; default: generated scenes")
     parser.add_argument("--save_dir", default="./output/demo", help="folder of everything, default ./output/demo")
     parser.add_argument(
@@ -31,17 +35,17 @@ def add_arguments(parser):
     flags.add_device_argument(parser)
 
 
-def run(args):
+def run(args: Namespace) -> int:
     terminal.load_paddle()
     from bisenetv1_plugin.cli import progress
     from bisenetv1_plugin.cli.training_view import train
     from bisenetv1_plugin.datasets.classes import named_classes
     from bisenetv1_plugin.drawing import plots
-    from bisenetv1_plugin.evaluation import parity
     from bisenetv1_plugin.evaluation.baselines import baselines
+    from bisenetv1_plugin.evaluation.sheet import draw_sheet
+    from bisenetv1_plugin.evaluation.verify import verify
     from bisenetv1_plugin.export.write import write_export
-    from bisenetv1_plugin.inference.exported import Export
-    from bisenetv1_plugin.inference.runtimes.paddle import PaddleInference
+    from bisenetv1_plugin.inference.exported import load_export
     from bisenetv1_plugin.training import builder
 
     started = time.time()
@@ -71,30 +75,31 @@ def run(args):
     _say("4/5 predict and infer the validation images")
     dataset = build.val_dataset
     dataset.file_list = dataset.file_list[:: -(-len(dataset) // _COMPARED)]
-    runtime = PaddleInference(Export(folder / "exported" / "deploy.yaml"), cpu_threads=flags.cores())
-    samples = (_in_one_size(dataset[i]) for i in range(len(dataset)))
-    samples = progress.bar(samples, total=len(dataset), unit="image", desc="compare")
-    result = parity.compare(model, runtime, samples, len(classes.names))
+    export = load_export(folder / "exported")
+    options = {"progress": progress.bar, "test_config": cfg.test_config, "backends": ["paddle"]}
+    done = verify(model, export, dataset, cpu_threads=flags.cores(), **options)
 
     _say("5/5 baselines and pictures")
     simple = baselines(build.train_dataset, dataset, len(classes.names))
-    sheet = _draw_sheet(folder / "sheet.png", dataset, result, classes)
-    print(_table(classes.names, result, simple))
+    titles = ["prediction (dygraph)", "inference (exported)"]
+    sheet = draw_sheet(str(folder / "sheet.png"), done.shown, titles, classes.names, classes.colors, dataset.file_list)
+    print(_table(classes.names, done, simple))
     print(f"\nweights    {weights}\nexport     {folder / 'exported'}\npictures   {sheet}, {curves}")
     if args.data:
         print(f"longer     bisenetv1 train --config {config} --do_eval --save_dir {folder / 'longer'}")
     print(f"Done in {(time.time() - started) / 60:.1f} minutes.")
-    if result.fault():
-        print(f"bisenetv1: {result.fault()}", file=sys.stderr)
+    if not done.passed:
+        print(f"bisenetv1: {done.verdicts[0].reason}", file=sys.stderr)
         return 1
+    return 0
 
 
 class _Classes(NamedTuple):
     names: Sequence[str]
-    colors: Sequence[Tuple[int, int, int]]  # none: PaddleSeg's
+    colors: Sequence[tuple[int, int, int]]  # none: PaddleSeg's
 
 
-def _scenes(path):
+def _scenes(path: Path) -> _Classes:
     """Scenes in the folder `data`, and the demo's configuration with them in it."""
     import yaml
 
@@ -113,58 +118,26 @@ def _scenes(path):
     return _Classes([name for name, _ in DEMO_CLASSES], ())
 
 
-def _real_data(args, path):
+def _real_data(args: Namespace, path: Path) -> _Classes:
     """What `bisenetv1 data config` makes of the folder; lists and labels in the folder `data`."""
     summary = data.configure(Path(args.data), path, path.with_name("data"), data.choices(args))
     return _Classes(summary.report.classes, summary.colors)
 
 
-def _in_one_size(sample):
-    """A sample whose label has the image's size: validation resizes images alone."""
-    import cv2
-    import numpy as np
+def _table(names: Sequence[str], done: Verification, baselines: Mapping[str, float]) -> str:
+    from bisenetv1_plugin.evaluation import parity
 
-    height, width = sample["img"].shape[-2:]
-    label = np.asarray(sample["label"])
-    if label.shape[-2:] != (height, width):
-        label = cv2.resize(label[0], (width, height), interpolation=cv2.INTER_NEAREST)[np.newaxis]
-    return {**sample, "label": label}
-
-
-def _draw_sheet(path, dataset, result, classes):
-    """Image, truth, prediction and inference of a few validation images, side by side."""
-    import cv2
-    import numpy as np
-    from PIL import Image
-
-    from bisenetv1_plugin.drawing import painter, plots
-
-    colors = painter.palette(len(classes.names), classes.colors)
-    step = max(1, len(dataset) // _SHOWN)
-    rows = []
-    for i in list(range(0, len(dataset), step))[:_SHOWN]:
-        image, label = dataset.file_list[i]
-        height, width = result.predicted[i].shape  # smaller than the files' where validation resizes
-        pixels = cv2.cvtColor(cv2.resize(cv2.imread(image), (width, height)), cv2.COLOR_BGR2RGB)
-        truth = cv2.resize(np.asarray(Image.open(label)), (width, height), interpolation=cv2.INTER_NEAREST)
-        masks = (truth, result.predicted[i], result.inferred[i])
-        rows.append([pixels, *(colors[mask] for mask in masks)])
-    legend = [*zip(classes.names, colors), ("ignored", colors[255])]
-    return plots.sheet(path, rows, ["image", "truth", "prediction (dygraph)", "inference (exported)"], legend)
-
-
-def _table(names, result, baselines):
-    (iou_a, acc_a), (iou_b, acc_b) = result.prediction.rounded(), result.inference.rounded()
-    columns = {"IoU predict": iou_a, "IoU infer": iou_b, "Acc predict": acc_a, "Acc infer": acc_b}
-    lines = [table.by_class(names, columns)]
-    lines.append(f"mIoU: {result.prediction.miou:.4f} predict, {result.inference.miou:.4f} infer")
+    (verdict,) = done.verdicts
+    lines = [parity.table(names, done.dygraph, verdict.scores)]
     lines += [f"mIoU of the {name}: {miou:.4f}" for name, miou in baselines.items()]
     lines.append(
-        f"prediction and inference agree on {result.comparison.agreement:.4%} of the pixels; where they differ, "
-        f"the two best classes are at most {result.comparison.widest_margin:.1e} apart"
+        f"prediction and inference agree on {verdict.comparison.agreement:.4%} of the pixels; where they differ, "
+        f"the two best classes are at most {verdict.comparison.widest_margin:.1e} apart"
     )
+    if done.otherwise:
+        lines.append(f"infer and val: {done.otherwise}")
     return "\n".join(["", *lines])
 
 
-def _say(text):
+def _say(text: str) -> None:
     print(f"=== {text}", flush=True)

@@ -9,16 +9,25 @@ An export with argmax or softmax has no logits: those come from another that is 
 For int8 there are none.
 """
 
+from __future__ import annotations
+
 import os
 import sys
+from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING, Any, Sequence
 
 from bisenetv1_plugin.cli import flags, results, terminal
 from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.evaluation import text_table
+
+if TYPE_CHECKING:
+    from bisenetv1_plugin.evaluation.verify import Verification
+    from bisenetv1_plugin.inference.exported import Export
 
 SUMMARY = "compare an export with the network it came from"
 
 
-def add_arguments(parser):
+def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("config", help="the YAML configuration")
     parser.add_argument("weights", help="the trained weights, a .pdparams file")
     parser.add_argument("exported", help="the exported folder, or its deploy.yaml")
@@ -36,11 +45,11 @@ def add_arguments(parser):
     flags.add_device_argument(parser)
 
 
-def run(args):
+def run(args: Namespace) -> int:
     terminal.load_paddle()
     from bisenetv1_plugin.cli import progress
     from bisenetv1_plugin.datasets.classes import named_classes
-    from bisenetv1_plugin.drawing import painter, plots
+    from bisenetv1_plugin.evaluation.sheet import draw_sheet
     from bisenetv1_plugin.evaluation.verify import verify
     from bisenetv1_plugin.training import builder
 
@@ -62,7 +71,6 @@ def run(args):
     with terminal.quiet():
         done = verify(
             model,
-            lambda: builder.open_network(cfg, args.weights).model,
             export,
             dataset,
             args.precision,
@@ -70,6 +78,7 @@ def run(args):
             args.enable_mkldnn,
             progress.bar,
             cfg.test_config,
+            make_model=lambda: builder.open_network(cfg, args.weights).model,
         )
     for sentence in done.left_out:
         print(f"bisenetv1: {sentence}", file=sys.stderr)
@@ -80,20 +89,18 @@ def run(args):
     if args.json:
         _write_json(args.json, done)
     if args.picture:
-        titles = ["image", "dygraph", *(verdict.name for verdict in done.verdicts)]
-        legend = [*zip(classes.names, painter.palette(len(classes.names), classes.colors))]
-        plots.sheet(args.picture, _pictures(done.rows, classes), titles, legend)
+        titles = ["dygraph", *(verdict.name for verdict in done.verdicts)]
+        draw_sheet(args.picture, done.shown, titles, classes.names, classes.colors)
     return 0 if done.passed else 1
 
 
-def _export(args, val):
+def _export(args: Namespace, val: dict[str, Any]) -> Export:
     from bisenetv1_plugin.export.defaults import fill_defaults
-    from bisenetv1_plugin.inference.exported import Export
+    from bisenetv1_plugin.inference.exported import load_export
 
-    path = os.path.join(args.exported, "deploy.yaml") if os.path.isdir(args.exported) else args.exported
-    export = Export(path)
+    export = load_export(args.exported)
     if fill_defaults(export.transform_list) != fill_defaults(val.get("transforms") or []):
-        raise InputError(f"{path} has other transforms than the val_dataset of {args.config}: export again.")
+        raise InputError(f"{export.path} has other transforms than the val_dataset of {args.config}: export again.")
     return export
 
 
@@ -105,12 +112,12 @@ _PARITY_ROWS = (
 )
 
 
-def _table(done, names):
+def _table(done: Verification, names: Sequence[str]) -> str:
     """Dygraph and the runtimes in columns: parity at the size that the network sees, then the masks in their own size.
 
     Of dygraph as `val` has them, of a runtime as `infer` writes them.
     """
-    scores = [done.dygraph, *(verdict.scores for verdict in done.verdicts)]
+    scores = [done.dygraph, *(verdict.scores for verdict in done.verdicts if verdict.scores)]
     lines = [("", "dygraph", *(verdict.name for verdict in done.verdicts))]
     for title, key, form in _PARITY_ROWS:
         lines.append((title, "", *(_form(getattr(verdict.comparison, key), form) for verdict in done.verdicts)))
@@ -120,56 +127,26 @@ def _table(done, names):
     for title, part in (("IoU", 0), ("Acc", 1)):
         for name, *values in zip(names, *(score.rounded()[part] for score in scores)):
             lines.append((f"{title} of {name}", *(f"{value:.4f}" for value in values)))
-    width = max(26, *(len(line[0]) + 1 for line in lines))
-    text = "\n".join(f"{line[0]:<{width}}" + "".join(f"{cell:>18}" for cell in line[1:]) for line in lines)
     verdicts = [
         f"{verdict.name}: {verdict.verdict}" + f" ({verdict.reason})" * bool(verdict.reason)
         for verdict in done.verdicts
     ]
-    return "\n".join(["", text, "", *verdicts])
+    return "\n".join(["", text_table.aligned(lines, first=26, other=18), "", *verdicts])
 
 
-def _form(value, form):
+def _form(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def _write_json(path, done):
+def _write_json(path: str, done: Verification) -> None:
     import paddle
 
-    def figures(scores):
-        class_iou, class_acc = scores.rounded()
-        return {"miou": scores.miou, "acc": scores.acc, "class_iou": class_iou, "class_acc": class_acc}
-
-    entries = [
-        {
-            "name": verdict.name,
-            "verdict": verdict.verdict,
-            "reason": verdict.reason,
-            "own_size": verdict.own_size,
-            **{key: getattr(verdict.comparison, key) for _, key, _ in _PARITY_ROWS},
-            **figures(verdict.scores),
-        }
-        for verdict in done.verdicts
-    ]
     content = {
         "paddle": paddle.__version__,
         "images": done.images,
         "predicted_classes": done.classes,
         "otherwise": done.otherwise,
-        "dygraph": figures(done.dygraph),
-        "runtimes": entries,
+        "dygraph": done.dygraph.figures(),
+        "runtimes": [verdict.figures() for verdict in done.verdicts],
     }
     results.write(path, content)
-
-
-def _pictures(rows, classes):
-    """The images as the network sees them, and the masks of dygraph and every runtime."""
-    from bisenetv1_plugin.drawing import painter
-
-    colors = painter.palette(len(classes.names), classes.colors)
-    pictures = []
-    for image, masks in rows:
-        seen = image[:3].transpose(1, 2, 0)
-        seen = (seen - seen.min()) / max(float(seen.max() - seen.min()), 1e-6)
-        pictures.append([seen, *(colors[mask] for mask in masks)])
-    return pictures

@@ -1,15 +1,21 @@
-"""Do the network in dygraph and its export in another runtime say the same? Pixel by pixel, class by class."""
+"""The judge of parity: does an export say what the network in dygraph says? Pixel by pixel, class by class.
+
+`bisenetv1 verify`, `bisenetv1 demo` and TIPC all ask it, and use its words.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Iterable
+from typing import Any, Iterable, NamedTuple, Sequence
 
 import numpy as np
 import paddle
 from paddleseg.utils import metrics
 
-from bisenetv1_plugin.inference.runtimes import Runtime
+from bisenetv1_plugin.evaluation import text_table
+from bisenetv1_plugin.inference.postprocess import logits_of, of_output
+
+PARITY, NO_PARITY, NOT_SHOWN = "parity", "no parity", "parity not shown"
 
 # A pixel may differ where the two best classes are this close: the two runtimes sum in another order.
 MARGIN = 1e-3
@@ -34,6 +40,11 @@ class Scores:
     def rounded(self) -> list[list[float]]:
         """The per-class figures to four decimals, as they are shown."""
         return [[round(float(value), 4) for value in values] for values in (self.class_iou, self.class_acc)]
+
+    def figures(self) -> dict[str, Any]:
+        """All of them, by the names that JSON files have."""
+        class_iou, class_acc = self.rounded()
+        return {"miou": self.miou, "acc": self.acc, "class_iou": class_iou, "class_acc": class_acc}
 
 
 class Tally:
@@ -146,71 +157,124 @@ def too_few(classes: int, num_classes: int) -> str | None:
 
 
 @dataclass
-class Parity:
-    """How prediction and an exported model compare.
+class Verdict:
+    """One runtime in one precision against dygraph.
 
     Attributes:
-        predicted, inferred: the masks of each, uint8 `[H, W]`, in the order of the samples.
-        prediction, inference: `Scores` of each against the labels.
-        comparison: `Comparison` of the two.
+        name: the runtime's and the precision's, or what TIPC calls the run.
+        comparison: of its answers with dygraph's, at the size that the network sees.
+        scores: PaddleSeg's metrics of its masks, as `infer` writes them; None where masks are missing.
+        own_size: the share of the pixels of those masks that are the same as `val`'s; None where masks are missing.
+        verdict: `PARITY`, `NO_PARITY` or `NOT_SHOWN`.
+        reason: why it is not the first, a sentence.
     """
 
-    predicted: list[np.ndarray]
-    inferred: list[np.ndarray]
-    prediction: Scores
-    inference: Scores
+    name: str
     comparison: Comparison
+    scores: Scores | None
+    own_size: float | None
+    verdict: str
+    reason: str | None
 
-    def fault(self) -> str | None:
-        """What speaks against parity, in a sentence; None if nothing does."""
-        classes = len(np.unique(np.concatenate([mask.ravel() for mask in self.predicted])))
-        return (
-            self.comparison.fault()
-            or figure_fault(self.prediction, self.inference)
-            or too_few(classes, len(self.prediction.class_iou))
-        )
+    def figures(self) -> dict[str, Any]:
+        """All of it, by the names that JSON files have; None, and no class, where masks are missing."""
+        compared = {
+            "max_difference": self.comparison.max_difference,
+            "mean_difference": self.comparison.mean_difference,
+            "agreement": self.comparison.agreement if self.scores else None,
+            "widest_margin": self.comparison.widest_margin,
+        }
+        scores = self.scores.figures() if self.scores else {"miou": None, "acc": None, "class_iou": [], "class_acc": []}
+        words = {"name": self.name, "verdict": self.verdict, "reason": self.reason, "own_size": self.own_size}
+        return {**words, **compared, **scores}
 
 
-def compare(
-    model: paddle.nn.Layer,
-    runtime: Runtime,
-    samples: Iterable[dict[str, Any]],
-    num_classes: int,
-    ignore_index: int = 255,
-) -> Parity:
-    """Run both on the samples of a validation dataset.
+class Answer(NamedTuple):
+    """What a runtime gives for an image.
+
+    Attributes:
+        output: what the export gives: logits `[classes, h, w]`, or the mask, integer `[h, w]`.
+        logits: `[classes, h, w]`; None where they cannot be had.
+    """
+
+    output: np.ndarray
+    logits: np.ndarray | None
+
+
+class Contestant:
+    """One runtime in one precision, and its answers so far; a subclass says where they come from.
 
     Args:
-        model (paddle.nn.Layer): in evaluation mode.
-        runtime (Runtime): runs its export, with `output_op` argmax.
-        samples (iterable): dicts with `img` `[3, H, W]` float32 and `label` `[1, H, W]`, transformed without a resize.
-        num_classes (int): number of classes.
-        ignore_index (int): label of the pixels that do not count.
+        name (str): of its verdict.
+        num_classes, ignore_index (int): of the labels.
+        precision (str): 'fp32' must be equal but for rounding; the others have the limits of `REDUCED`.
+        exact (bool): IoU and Acc of every class must be dygraph's to four decimals; asked in fp32 only.
+        needs_logits (bool): without logits to compare, parity is not shown.
+
+    Attributes:
+        missing (list[str]): the names of the images that it has no answer for.
     """
-    predicted: list[np.ndarray] = []
-    inferred: list[np.ndarray] = []
-    labels: list[np.ndarray] = []
-    comparison = Comparison()
-    for sample in samples:
-        image = np.asarray(sample["img"], dtype="float32")[np.newaxis]
-        logits = dygraph_logits(model, image)
-        predicted.append(logits.argmax(axis=0).astype("uint8"))
-        inferred.append(runtime.run(image)[0].astype("uint8"))
-        labels.append(np.asarray(sample["label"]))
-        comparison.add(logits, inferred[-1])
-    return Parity(
-        predicted,
-        inferred,
-        scores(predicted, labels, num_classes, ignore_index),
-        scores(inferred, labels, num_classes, ignore_index),
-        comparison,
-    )
+
+    def __init__(
+        self,
+        name: str,
+        num_classes: int,
+        ignore_index: int = 255,
+        precision: str = "fp32",
+        exact: bool = True,
+        needs_logits: bool = True,
+    ) -> None:
+        self.name = name
+        self.missing: list[str] = []
+        self._precision, self._exact, self._needs_logits = precision, exact, needs_logits
+        self._tally = Tally(num_classes, ignore_index)
+        self._comparison = Comparison()
+        self._pixels = self._equal = 0
+
+    def answer(self, index: int, image: np.ndarray, trans_info: list[Any]) -> Answer | None:
+        """What it gives for an image `[1, C, H, W]`; None, and the image's name in `missing`, where it has nothing."""
+        raise NotImplementedError
+
+    def add(self, answer: Answer, output_op: str, logits: np.ndarray, sample: dict[str, Any], mask: np.ndarray) -> None:
+        """Hold an answer against dygraph's logits `[classes, h, w]` and `val`'s mask, of the picture's size `[H, W]`.
+
+        `output_op` is the export's; `sample` has the `label` and `trans_info` of the picture.
+        """
+        output = answer.output
+        self._comparison.add(logits, output.argmax(axis=0) if output.ndim == 3 else output, answer.logits)
+        written = of_output(logits_of(output, output_op), sample["trans_info"])
+        self._tally.add(written, sample["label"])
+        self._pixels += written.size
+        self._equal += int((written == mask).sum())
+
+    def judge(self, reference: Tally, images: int) -> Verdict:
+        """Against the `Tally` of dygraph, of so many images."""
+        if self.missing:
+            names = ", ".join(self.missing[:3])
+            reason = f"no usable mask of {len(self.missing)} of {images} images: {names} ..."
+            return Verdict(self.name, self._comparison, None, None, NO_PARITY, reason)
+        ours, theirs = self._tally.scores(), reference.scores()
+        if self._precision != "fp32":
+            fault = self._comparison.reduced_fault(self._precision, theirs, ours)
+        else:
+            fault = self._comparison.fault() or (figure_fault(theirs, ours) if self._exact else None)
+        without_logits = self._needs_logits and self._comparison.max_difference is None
+        unshown = "there are no logits to compare." if without_logits else None
+        unshown = unshown or too_few(min(reference.classes, self._tally.classes), len(theirs.class_iou))
+        verdict = NO_PARITY if fault else NOT_SHOWN if unshown else PARITY
+        return Verdict(self.name, self._comparison, ours, self._equal / self._pixels, verdict, fault or unshown)
 
 
-def dygraph_logits(model: paddle.nn.Layer, image: np.ndarray) -> np.ndarray:
-    """The logits `[classes, H, W]` of an image `[1, C, H, W]`."""
-    with paddle.no_grad():
-        return model(paddle.to_tensor(image))[0].numpy()[0]
+def table(names: Sequence[str], prediction: Scores, inference: Scores | None) -> str:
+    """IoU and Acc of every class, and the mIoU, of dygraph beside one runtime's; of dygraph alone without those."""
+    both = {"predict": prediction, **({"infer": inference} if inference else {})}
+    columns = {
+        f"{title} {whose}": scores.rounded()[part]
+        for part, title in enumerate(("IoU", "Acc"))
+        for whose, scores in both.items()
+    }
+    miou = ", ".join(f"{whose} {scores.miou:.4f}" for whose, scores in both.items())
+    return f"{text_table.by_class(names, columns)}\nmIoU {miou}"
 
 
 def scores(

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import os
 import tempfile
-from dataclasses import dataclass, field
-from typing import Any, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Callable, NamedTuple, Sequence
 
 import numpy as np
 import paddle
@@ -15,34 +14,28 @@ from paddleseg.core import infer
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.evaluation import parity
 from bisenetv1_plugin.export.write import write_export
-from bisenetv1_plugin.inference.exported import Export
-from bisenetv1_plugin.inference.postprocess import logits_of, of_output
+from bisenetv1_plugin.inference.exported import Export, load_export
+from bisenetv1_plugin.inference.postprocess import of_output
 from bisenetv1_plugin.inference.runtimes import RUNTIMES, Runtime
 from bisenetv1_plugin.progress import Progress, silent
 
-PARITY, NO_PARITY, NOT_SHOWN = "parity", "no parity", "parity not shown"
 _SHOWN = 4
 
 
-@dataclass
-class Verdict:
-    """One runtime in one precision against dygraph.
+class Shown(NamedTuple):
+    """One of the few images that are shown.
 
     Attributes:
-        name: the runtime's and the precision's.
-        comparison: of its answers with dygraph's, at the size that the network sees.
-        scores: PaddleSeg's metrics of its masks, as `infer` writes them.
-        own_size: the share of the pixels of those masks that are the same as `val`'s.
-        verdict: `PARITY`, `NO_PARITY` or `NOT_SHOWN`.
-        reason: why it is not the first, a sentence.
+        number: its place in the data.
+        image: what the network sees, float32 `[C, h, w]`.
+        label: `[1, H, W]` or `[H, W]`.
+        masks: dygraph's, then those of the runtimes, uint8 `[h, w]`.
     """
 
-    name: str
-    comparison: parity.Comparison
-    scores: parity.Scores
-    own_size: float
-    verdict: str
-    reason: str | None
+    number: int
+    image: np.ndarray
+    label: np.ndarray
+    masks: list[np.ndarray]
 
 
 @dataclass
@@ -55,7 +48,7 @@ class Verification:
         dygraph: PaddleSeg's metrics of dygraph's masks, as `val` has them.
         otherwise: why `infer` writes other masks than `val` sees, if it does: a sentence.
         verdicts: one for each runtime and precision that ran.
-        rows: of a few images, what the network sees (`[C, H, W]` float32) and the masks of dygraph and every runtime.
+        shown: a few images.
         left_out: a sentence for each runtime that could not run here, and for logits that could not be had.
     """
 
@@ -63,19 +56,18 @@ class Verification:
     classes: int
     dygraph: parity.Scores
     otherwise: str | None
-    verdicts: list[Verdict]
-    rows: list[tuple[np.ndarray, list[np.ndarray]]]
-    left_out: list[str] = field(default_factory=list)
+    verdicts: list[parity.Verdict]
+    shown: list[Shown]
+    left_out: list[str]
 
     @property
     def passed(self) -> bool:
         """Parity is shown for every runtime that ran."""
-        return all(verdict.verdict == PARITY for verdict in self.verdicts)
+        return all(verdict.verdict == parity.PARITY for verdict in self.verdicts)
 
 
 def verify(
     model: paddle.nn.Layer,
-    make_model: Callable[[], paddle.nn.Layer],
     export: Export,
     dataset: Any,
     precisions: Sequence[str] = ("fp32",),
@@ -83,6 +75,8 @@ def verify(
     enable_mkldnn: bool = False,
     progress: Progress = silent,
     test_config: dict[str, Any] | None = None,
+    backends: Sequence[str] = tuple(RUNTIMES),
+    make_model: Callable[[], paddle.nn.Layer] | None = None,
 ) -> Verification:
     """Run an export on the images of a validation dataset, in every runtime at hand, and compare.
 
@@ -91,42 +85,86 @@ def verify(
 
     Args:
         model (paddle.nn.Layer): the trained network, in evaluation mode.
-        make_model (callable): makes it once more, for the other export: an export leaves its model converted.
         export (Export): what was exported from that network.
-        dataset (paddle.io.Dataset): with `num_classes` and `ignore_index`; gives `img` and `label`.
+        dataset (paddle.io.Dataset): with `num_classes` and `ignore_index`; gives `img`, `label` and `trans_info`.
         precisions (sequence[str]): among 'fp32', 'bf16' and 'int8'.
         cpu_threads (int): threads on the CPU.
         enable_mkldnn (bool): fp32 in Paddle Inference with oneDNN.
         progress: see `progress.Progress`.
         test_config (dict, optional): the configuration's, by which `val` slides a window or averages.
+        backends (sequence[str]): the runtimes, of `RUNTIMES`.
+        make_model (callable, optional): makes the network once more, for that other export, which leaves it converted.
+            Without, the masks alone are compared of an export that has no logits.
 
     Raises:
         InputError: no runtime can run here, or an image does not fit the export.
     """
-    left_out: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
-        twin = export
+        twin: Export | None = export
+        no_logits = None
         if export.output_op != "none":
-            twin = _logits_export(make_model(), export, folder, left_out)
-        contestants = _contestants(export, twin, dataset, precisions, cpu_threads, enable_mkldnn, left_out)
-        dygraph = _Dygraph(model, dataset, test_config or {}, export)
-        rows = _compare(dygraph, dataset, contestants, export, progress)
-    verdicts = [contestant.judge(dygraph.as_infer) for contestant in contestants]
-    least = min(verdict.own_size for verdict in verdicts)
-    otherwise = dygraph.otherwise() and f"{dygraph.otherwise()} {1 - least:.4%} of the pixels differ."
+            twin = None
+            if make_model:
+                twin, no_logits = _logits_export(make_model(), export, folder)
+        contestants, left_out = _contestants(export, twin, dataset, precisions, backends, cpu_threads, enable_mkldnn)
+        left_out = [*filter(None, [no_logits]), *left_out]
+        if not contestants:
+            raise InputError(" ".join([*left_out, "There is no runtime to compare with."]))
+        dygraph = Dygraph(model, dataset, export.output_op, test_config or {})
+        shown = compare(dygraph, dataset, contestants, progress)
+    verdicts = [contestant.judge(dygraph.as_infer, len(dataset)) for contestant in contestants]
+    otherwise = dygraph.otherwise()
+    if otherwise:
+        least = min(verdict.own_size or 0.0 for verdict in verdicts)
+        otherwise = f"{otherwise} {1 - least:.4%} of the pixels differ."
     scores = dygraph.as_val.scores()
-    return Verification(len(dataset), dygraph.as_val.classes, scores, otherwise, verdicts, rows, left_out)
+    return Verification(len(dataset), dygraph.as_val.classes, scores, otherwise, verdicts, shown, left_out)
 
 
-class _Dygraph:
+def compare(
+    dygraph: Dygraph,
+    dataset: Any,
+    contestants: Sequence[parity.Contestant],
+    progress: Progress = silent,
+) -> list[Shown]:
+    """Hold every contestant's answers against dygraph's, image by image; returns a few images for a picture.
+
+    Raises:
+        InputError: an image does not fit the export.
+    """
+    shown: list[Shown] = []
+    step = max(1, len(dataset) // _SHOWN)
+    for index in progress(range(len(dataset)), desc="verify", unit="image"):
+        sample = dataset[index]
+        image = np.asarray(sample["img"], dtype="float32")[np.newaxis]
+        answers = [contestant.answer(index, image, sample["trans_info"]) for contestant in contestants]
+        logits = dygraph.logits(image)
+        mask = dygraph.add(image, logits, sample)
+        for contestant, answer in zip(contestants, answers):
+            if answer:
+                contestant.add(answer, dygraph.output_op, logits, sample, mask)
+        given = [answer.output for answer in answers if answer]
+        if index % step == 0 and len(shown) < _SHOWN and len(given) == len(contestants):
+            masks = [of_output(output, []) for output in (logits, *given)]
+            shown.append(Shown(index, image[0], np.asarray(sample["label"]), masks))
+    return shown
+
+
+class Dygraph:
     """The network in dygraph: its logits, and its masks in the pictures' own size, as `val` and as `infer` have them.
 
+    Args:
+        model (paddle.nn.Layer): in evaluation mode.
+        dataset (paddle.io.Dataset): with `num_classes` and `ignore_index`.
+        output_op (str): the export's.
+        test_config (dict): the configuration's, by which `val` slides a window or averages.
+
     Attributes:
-        as_val, as_infer (parity.Tally): of both; the same object where there is no difference.
+        as_val, as_infer (parity.Tally): of both.
     """
 
-    def __init__(self, model: paddle.nn.Layer, dataset: Any, test_config: dict[str, Any], export: Export) -> None:
-        self._model, self._op = model, export.output_op
+    def __init__(self, model: paddle.nn.Layer, dataset: Any, output_op: str, test_config: dict[str, Any]) -> None:
+        self._model, self.output_op = model, output_op
         self._augmented = bool(test_config.get("aug_eval"))
         self._slides = bool(test_config.get("is_slide"))
         self._options = {name: value for name, value in test_config.items() if name in _OF_INFERENCE}
@@ -138,14 +176,16 @@ class _Dygraph:
 
     def logits(self, image: np.ndarray) -> np.ndarray:
         """`[1, C, H, W]` -> `[classes, H, W]`, of the whole picture."""
-        return parity.dygraph_logits(self._model, image)
+        with paddle.no_grad():
+            return self._model(paddle.to_tensor(image))[0].numpy()[0]
 
-    def add(self, image: np.ndarray, logits: np.ndarray, trans_info: list[Any], label: np.ndarray) -> np.ndarray:
+    def add(self, image: np.ndarray, logits: np.ndarray, sample: dict[str, Any]) -> np.ndarray:
         """Count the masks of a picture; returns `val`'s, in the picture's own size."""
-        mask = of_output(logits.argmax(axis=0) if self._op == "argmax" else logits, trans_info)
+        label, trans_info = sample["label"], sample["trans_info"]
+        mask = of_output(logits.argmax(axis=0) if self.output_op == "argmax" else logits, trans_info)
         self.as_infer.add(mask, label)
         self._resizes |= any("resize" in str(kind) for kind, _ in trans_info)
-        if self._slides or self._augmented or (trans_info and self._op == "argmax"):
+        if self._slides or self._augmented or (trans_info and self.output_op == "argmax"):
             run = infer.aug_inference if self._augmented else infer.inference
             with paddle.no_grad():
                 found, _ = run(self._model, paddle.to_tensor(image), trans_info=trans_info, **self._options)
@@ -159,7 +199,7 @@ class _Dygraph:
             return "val averages over scales and flips (test_config: aug_eval), and predict and infer do not."
         if self._slides:
             return "val and predict slide a window (test_config: is_slide), and infer takes the whole picture."
-        if self._resizes and self._op == "argmax":
+        if self._resizes and self.output_op == "argmax":
             return (
                 "val and predict enlarge the logits to the picture's size. This export ends in argmax, so infer "
                 "enlarges the mask; `bisenetv1 export --output_op none` and `infer --with_argmax` give their masks."
@@ -172,73 +212,43 @@ _OF_INFERENCE = ("is_slide", "crop_size", "stride")
 _OF_AUGMENTATION = ("scales", "flip_horizontal", "flip_vertical")
 
 
-@dataclass
-class _Contestant:
-    """One runtime in one precision, and its answers so far."""
+class _OfRuntime(parity.Contestant):
+    """What a runtime gives for an export, and for the one that gives logits."""
 
-    name: str
-    precision: str
-    exact: bool  # IoU and Acc of every class must be dygraph's to four decimals
-    masks: Runtime  # runs the export
-    logits: Runtime | None  # runs the one that gives logits; None if there is none
-    tally: parity.Tally
-    comparison: parity.Comparison = field(default_factory=parity.Comparison)
-    pixels: int = 0
-    equal: int = 0
+    def __init__(self, export: Export, masks: Runtime, logits: Runtime | None, *judged: Any, **as_what: Any) -> None:
+        super().__init__(*judged, **as_what)
+        self._export, self._masks, self._logits = export, masks, logits
 
-    def add(self, image: np.ndarray, reference_logits: np.ndarray) -> np.ndarray:
-        """Run an image `[1, C, H, W]`; returns what the export gives for it."""
-        output = self.masks.run(image)[0]
-        if self.logits is self.masks:
-            logits: np.ndarray | None = output
-        else:
-            logits = self.logits.run(image)[0] if self.logits else None
-        mask = output.argmax(axis=0) if output.ndim == 3 else output
-        self.comparison.add(reference_logits, mask, logits)
-        return output
-
-    def add_own_size(self, mask: np.ndarray, expected: np.ndarray, label: np.ndarray) -> None:
-        """Count a mask as `infer` writes it, and the pixels that are as `val` has them."""
-        self.tally.add(mask, label)
-        self.pixels += mask.size
-        self.equal += int((mask == expected).sum())
-
-    def judge(self, reference: parity.Tally) -> Verdict:
-        """Against the `Tally` of dygraph."""
-        ours, theirs = self.tally.scores(), reference.scores()
-        if self.precision != "fp32":
-            fault = self.comparison.reduced_fault(self.precision, theirs, ours)
-        else:
-            fault = self.comparison.fault() or (parity.figure_fault(theirs, ours) if self.exact else None)
-        has_logits = self.comparison.max_difference is not None or self.precision == "int8"
-        missing = None if has_logits else "there are no logits to compare."
-        missing = missing or parity.too_few(min(reference.classes, self.tally.classes), len(theirs.class_iou))
-        verdict = NO_PARITY if fault else NOT_SHOWN if missing else PARITY
-        return Verdict(self.name, self.comparison, ours, self.equal / self.pixels, verdict, fault or missing)
+    def answer(self, index: int, image: np.ndarray, trans_info: list[Any]) -> parity.Answer:
+        misfit = self._export.misfit(image.shape)
+        if misfit:
+            raise InputError(f"image {index} of the data does not fit: {misfit}.")
+        output = self._masks.run(image)[0]
+        if self._logits is self._masks:
+            return parity.Answer(output, output)
+        return parity.Answer(output, self._logits.run(image)[0] if self._logits else None)
 
 
-def _logits_export(model: paddle.nn.Layer, export: Export, folder: str, left_out: list[str]) -> Export:
-    """The same export again, without argmax."""
+def _logits_export(model: paddle.nn.Layer, export: Export, folder: str) -> tuple[Export, str | None]:
+    """The same export again, without argmax; and a sentence where it has no ONNX model and should."""
     # "auto" goes on without the ONNX model and says why: an export leaves its model converted, and fit for no second.
     to = "auto" if export.onnx else "paddle"
     reason = write_export(model, folder, export.transform_list, export.input_shape, "none", to)
-    if reason:
-        left_out.append(f"no logits but Paddle's: {reason}")
-    return Export(os.path.join(folder, "deploy.yaml"))
+    return load_export(folder), f"no logits but Paddle's: {reason}" if reason else None
 
 
 def _contestants(
     export: Export,
-    twin: Export,
+    twin: Export | None,
     dataset: Any,
     precisions: Sequence[str],
+    backends: Sequence[str],
     cpu_threads: int,
     enable_mkldnn: bool,
-    left_out: list[str],
-) -> list[_Contestant]:
-    """The runtimes at hand; `left_out` gets a sentence for those that are not."""
-    contestants = []
-    for backend, precision in itertools.product(RUNTIMES, precisions):
+) -> tuple[list[_OfRuntime], list[str]]:
+    """The runtimes at hand, and a sentence for each of those that are not; `twin` gives logits."""
+    contestants, left_out = [], []
+    for backend, precision in itertools.product(backends, precisions):
         options: dict[str, Any] = {"cpu_threads": cpu_threads, "precision": precision}
         if backend == "paddle":
             options["enable_mkldnn"] = enable_mkldnn
@@ -247,43 +257,24 @@ def _contestants(
         except InputError as error:
             left_out.append(f"{backend} {precision} is not compared: {error}")
             continue
+        logits = None
         if twin is export:
             logits = masks
-        elif precision == "int8":
-            logits = None  # the twin is not quantised
-        else:
-            logits = RUNTIMES[backend](twin, **options) if twin.onnx or backend == "paddle" else None
-        exact = backend == "paddle" and not enable_mkldnn
-        tally = parity.Tally(dataset.num_classes, dataset.ignore_index)
-        contestants.append(_Contestant(f"{backend} {precision}", precision, exact, masks, logits, tally))
-    if not contestants:
-        raise InputError(" ".join([*left_out, "There is no runtime to compare with."]))
-    return contestants
-
-
-def _compare(
-    dygraph: _Dygraph,
-    dataset: Any,
-    contestants: list[_Contestant],
-    export: Export,
-    progress: Progress,
-) -> list[tuple[np.ndarray, list[np.ndarray]]]:
-    """Run everything on every image; returns the pictures of a few images."""
-    rows: list[tuple[np.ndarray, list[np.ndarray]]] = []
-    step = max(1, len(dataset) // _SHOWN)
-    for index in progress(range(len(dataset)), desc="verify", unit="image"):
-        sample = dataset[index]
-        image = np.asarray(sample["img"], dtype="float32")[np.newaxis]
-        misfit = export.misfit(image.shape)
-        if misfit:
-            raise InputError(f"image {index} of the data does not fit: {misfit}.")
-        logits = dygraph.logits(image)
-        outputs = [contestant.add(image, logits) for contestant in contestants]
-        label, trans_info = np.asarray(sample["label"]), sample["trans_info"]
-        expected = dygraph.add(image, logits, trans_info, label)
-        for contestant, output in zip(contestants, outputs):
-            mask = of_output(logits_of(output, export.output_op), trans_info)
-            contestant.add_own_size(mask, expected, label)
-        if index % step == 0 and len(rows) < _SHOWN:
-            rows.append((image[0], [of_output(found, []) for found in (logits, *outputs)]))
-    return rows
+        elif twin and precision != "int8" and (twin.onnx or backend == "paddle"):  # the twin is not quantised
+            logits = RUNTIMES[backend](twin, **options)
+        contestants.append(
+            _OfRuntime(
+                *(
+                    export,
+                    masks,
+                    logits,
+                    f"{backend} {precision}",
+                    dataset.num_classes,
+                    dataset.ignore_index,
+                    precision,
+                ),
+                exact=backend == "paddle" and not enable_mkldnn,
+                needs_logits=twin is not None and precision != "int8",
+            )
+        )
+    return contestants, left_out

@@ -1,17 +1,22 @@
 """TIPC chains: python -m bisenetv1_plugin.tipc prepare|run|onnx|ptq|benchmark CONFIG MODE"""
 
+from __future__ import annotations
+
 import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Sequence
 
 from bisenetv1_plugin import files
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.machine import use_all_cores
+from bisenetv1_plugin.tipc.chain import Chain, Deployment
 from bisenetv1_plugin.tipc.params import BENCHMARK, MODES, PADDLE2ONNX, PTQ, Params, TipcError, header_of
+from bisenetv1_plugin.tipc.steps import Steps
 
 
-def main():
+def main() -> int:
     """Exit code 0: everything ran and parity is shown; 1: not so; 2: the file, the mode or the data cannot be used."""
     parser = argparse.ArgumentParser(prog="python -m bisenetv1_plugin.tipc", description=__doc__.split(":")[0])
     parser.add_argument("action", choices=list(_ACTIONS))
@@ -26,9 +31,10 @@ def main():
     except InputError as error:
         sentence = str(error)
     except OSError as error:  # the disk is full, the folder is another user's, ...
-        sentence = files.refusal(error)
-        if sentence is None:
+        refusal = files.refusal(error)
+        if refusal is None:
             raise
+        sentence = refusal
     except KeyboardInterrupt:
         print("tipc: stopped.", file=sys.stderr)
         return 130
@@ -36,8 +42,8 @@ def main():
     return 2
 
 
-def _prepare(args):
-    from bisenetv1_plugin.tipc.prepare import prepare
+def _prepare(args: argparse.Namespace) -> int:
+    from bisenetv1_plugin.tipc.inputs import prepare
 
     path = Path(args.config)
     if header_of(path) in (PTQ, PADDLE2ONNX):  # they start from the weights that whole_infer starts from
@@ -49,50 +55,48 @@ def _prepare(args):
     return 0
 
 
-def _run(args):
-    from bisenetv1_plugin.tipc.chain import Chain
-
+def _run(args: argparse.Namespace) -> int:
     chain = Chain(Params(args.config, args.mode))
     chain.run()
-    return _judge(chain.steps, chain.exports, chain.folder)
+    return _judge(chain.steps, chain.deployments, chain.folder)
 
 
-def _run_onnx(args):
-    from bisenetv1_plugin.tipc import onnx
+def _run_onnx(args: argparse.Namespace) -> int:
+    from bisenetv1_plugin.tipc import short_chains
 
     _check_mode(args, None, "whole_infer", "paddle2onnx_infer")
-    return _judge(*onnx.run(args.config))
+    return _judge(*short_chains.run_onnx(args.config))
 
 
-def _run_ptq(args):
-    from bisenetv1_plugin.tipc import ptq
+def _run_ptq(args: argparse.Namespace) -> int:
+    from bisenetv1_plugin.tipc import short_chains
 
     _check_mode(args, None, "whole_infer")
-    return _judge(*ptq.run(args.config))
+    return _judge(*short_chains.run_ptq(args.config))
 
 
-def _run_benchmark(args):
-    from bisenetv1_plugin.tipc import benchmark
+def _run_benchmark(args: argparse.Namespace) -> int:
+    from bisenetv1_plugin.tipc import speed
 
     _check_mode(args, BENCHMARK)
-    return 0 if benchmark.run(args.config, args.case) else 1
+    return 0 if speed.run(args.config, args.case) else 1
 
 
-def _check_mode(args, *modes):
+def _check_mode(args: argparse.Namespace, *modes: str | None) -> None:
     if args.mode not in modes:
         raise TipcError(f"the mode is {args.mode}; {args.config} is for {' or '.join(filter(None, modes))} here.")
 
 
-def _judge(steps, exports, folder):
+def _judge(steps: Steps, deployments: Sequence[Deployment], folder: Path) -> int:
     use_all_cores()  # not before: a chain may start processes that share them
     from bisenetv1_plugin.tipc import verdict
 
     results = []
-    for export in exports:
-        if not export.runs:
-            steps.failed.append(f"{export.name}: nothing was inferred")
+    for deployment in deployments:
+        if not deployment.runs:
+            steps.failed.append(f"{deployment.name}: nothing was inferred")
             continue
-        results += verdict.judge(export, folder / f"{export.name}.png")
+        results += verdict.judge(deployment, folder / f"{deployment.name}.png")
     return 0 if verdict.report(results, steps.failed, folder / "verdict.json") else 1
 
 

@@ -5,13 +5,15 @@ its tools; anywhere else this package's tools of the same flags. A step is judge
 exit code.
 """
 
+from __future__ import annotations
+
 import functools
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Any, Iterator
 
-from bisenetv1_plugin.tipc.params import BENCHMARK, TipcError, check_save_dir, words
+from bisenetv1_plugin.tipc.params import BENCHMARK, Params, TipcError, check_save_dir, words
 from bisenetv1_plugin.tipc.steps import Steps
 
 # The losses of training under to_static against those of dygraph, relative: the two sum in another order.
@@ -36,12 +38,12 @@ class Run:
 
     results: Path
     backend: str = "paddle"
-    options: Optional[Dict[str, object]] = field(default_factory=dict)
+    options: dict[str, Any] | None = field(default_factory=dict)
     precision: str = "fp32"
 
 
 @dataclass
-class Export:
+class Deployment:
     """An exported model with the weights and the configuration it came from, and its inference runs."""
 
     name: str
@@ -49,7 +51,7 @@ class Export:
     weights: Path
     folder: Path
     images: Path
-    runs: List[Run] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
 
 
 class Chain:
@@ -61,10 +63,10 @@ class Chain:
 
     Attributes:
         steps (Steps): runs and logs the commands, in test_tipc/output/MODEL/MODE/CASE under the working directory.
-        exports (list[Export]): what was exported and inferred, for the verdict.
+        deployments (list[Deployment]): what was exported and inferred, for the verdict.
     """
 
-    def __init__(self, params, case=""):
+    def __init__(self, params: Params, case: str = "") -> None:
         self.params = params
         self.folder = Path("test_tipc/output") / params.value("model_name") / params.mode / case
         if params.mode != "whole_infer" and not params.values("train_device"):
@@ -73,11 +75,11 @@ class Chain:
             check_save_dir(params.key(name), params.where(name))
         if not case:
             self._check()
-        reads = [params.path, *(path for name in _READ for path in params.values(name))]
+        reads: list[str | Path] = [params.path, *(path for name in _READ for path in params.values(name))]
         self.steps = Steps(params.value("model_name"), params.value("python"), self.folder, "results_python.log", reads)
-        self.exports = []
+        self.deployments: list[Deployment] = []
 
-    def _check(self):
+    def _check(self) -> None:
         """Refuse what cannot be run, before anything is removed."""
         params = self.params
         if params.mode == BENCHMARK:
@@ -96,14 +98,14 @@ class Chain:
             if command != "null":
                 config_of(command)
 
-    def run(self):
+    def run(self) -> None:
         self.steps.say(f"------------------------ {self.params.mode} ------------------------")
         if self.params.mode == "whole_infer":
             self._export_given()
         else:
             self._train_all()
 
-    def _export_given(self):
+    def _export_given(self) -> None:
         """Modes without training: the weights that prepare.sh has laid."""
         params, images = self.params, Path(self.params.value("infer_images"))
         lines = [params.values(name) for name in ("infer_weights", "infer_export", "infer_quantised")]
@@ -111,8 +113,9 @@ class Chain:
             folder = self.folder / f"exported_{number}"
             self._export_and_infer(folder.name, export, Path(weights), folder, images, quantised == "True")
 
-    def _train_all(self):
-        params, pretrained, logs = self.params, None, {}
+    def _train_all(self) -> None:
+        params, pretrained = self.params, None
+        logs: dict[tuple[str, ...], Path] = {}
         devices = params.values("train_device")
         for number, gpus in enumerate(params.values("gpu_list")):
             device = devices[min(number, len(devices) - 1)]
@@ -143,7 +146,7 @@ class Chain:
                 fault = losses_differ(log, dygraph) if dygraph else "no training in dygraph to compare with."
                 self.steps.check(f"losses of {log} and {dygraph}", fault)
 
-    def _trainer(self, name):
+    def _trainer(self, name: str) -> tuple[str, str]:
         """The commands that train and export for one entry of the trainer list."""
         params = self.params
         if name == STATIC:
@@ -166,11 +169,21 @@ class Chain:
                 return params.value(train), params.value(export)
         return params.value("norm_train"), params.value("norm_export")  # as the standard has it: `norm` and the like
 
-    def log_of(self, folder):
+    def log_of(self, folder: Path) -> Path:
         """Where the output of the training in that folder goes."""
         return self.folder / f"{folder.name}.log"
 
-    def train(self, command, gpus, device, precision, folder, iters, batch_size, pretrained=None):
+    def train(
+        self,
+        command: str,
+        gpus: str,
+        device: str,
+        precision: str,
+        folder: Path,
+        iters: str,
+        batch_size: str,
+        pretrained: Path | None = None,
+    ) -> Path | None:
         """Returns the trained weights; None if there are none. Whether it ended well is among the steps."""
         params = self.params
         start = []
@@ -198,7 +211,7 @@ class Chain:
         )
         return next(filter(Path.is_file, candidates), None)
 
-    def _evaluate(self, weights, device, folder):
+    def _evaluate(self, weights: Path, device: str, folder: Path) -> None:
         if self.params.value("eval") != "null":
             params, log = self.params, self.folder / f"{folder.name}_eval.log"
             options = [params.option("pretrained", str(weights)), params.option("train_device", device)]
@@ -210,29 +223,31 @@ class Chain:
                 done=lambda: "mIoU" in log.read_text(encoding="utf-8", errors="replace"),
             )
 
-    def _export_and_infer(self, name, command, weights, folder, images, quantised):
+    def _export_and_infer(
+        self, name: str, command: str, weights: Path, folder: Path, images: Path, quantised: bool
+    ) -> None:
         options = [self.params.option("export_weights", str(weights)), self.params.option("export_dir", str(folder))]
         deploy = folder / "deploy.yaml"
         if self.steps.run(command, options, self.folder / f"{name}_export.log", done=deploy.is_file):
-            self._infer(Export(name, config_of(command), weights, folder, images), quantised)
+            self._infer(Deployment(name, config_of(command), weights, folder, images), quantised)
 
-    def _infer(self, export, quantised):
-        self.exports.append(export)
+    def _infer(self, deployment: Deployment, quantised: bool) -> None:
+        self.deployments.append(deployment)
         for name, precision, ours, options in self._inference_options(quantised):
-            results = self.folder / f"{export.name}_{name}_results"
-            log = self.folder / f"{export.name}_{name}.log"
+            results = self.folder / f"{deployment.name}_{name}_results"
+            log = self.folder / f"{deployment.name}_{name}.log"
             options = [
                 *options,
-                self.params.option("infer_config", str(export.folder / "deploy.yaml")),
-                self.params.option("infer_images", str(export.images)),
+                self.params.option("infer_config", str(deployment.folder / "deploy.yaml")),
+                self.params.option("infer_images", str(deployment.images)),
                 self.params.option("benchmark"),
                 self.params.option("infer_option"),
                 self.params.option("result_dir", str(results)),  # the last one counts
             ]
-            export.runs.append(Run(results, options=ours, precision=precision))
+            deployment.runs.append(Run(results, options=ours, precision=precision))
             self.steps.run(self.params.value("inference"), options, log, done=functools.partial(holds_masks, results))
 
-    def _inference_options(self, quantised):
+    def _inference_options(self, quantised: bool) -> Iterator[tuple[str, str, dict[str, Any] | None, list[str]]]:
         """Of every combination that the standard runs: name, precision, options of our own predictor, arguments."""
         params = self.params
         for device in params.values("infer_device"):
@@ -245,8 +260,10 @@ class Chain:
                         for batch in params.values("infer_batch_size"):
                             how = f"cpu_usemkldnn_{first}_threads_{threads}" if on_cpu else f"gpu_usetrt_{first}"
                             name = f"python_infer_{how}_precision_{precision}_batchsize_{batch}"
-                            ours = {"enable_mkldnn": first == "True"} if on_cpu else {"device": "gpu"}
-                            if not on_cpu and first == "True":
+                            ours: dict[str, Any] | None = {"device": "gpu"}
+                            if on_cpu:
+                                ours = {"enable_mkldnn": first == "True"}
+                            elif first == "True":
                                 ours = None
                             yield (
                                 name,
@@ -262,14 +279,14 @@ class Chain:
                             )
 
 
-def _standard(on_cpu, accelerated, precision, quantised):
+def _standard(on_cpu: bool, accelerated: bool, precision: str, quantised: bool) -> bool:
     """Whether the standard runs this combination: oneDNN on the CPU and TensorRT on the GPU are what accelerates."""
     if (precision == "int8") != quantised:
         return False
     return precision == "fp32" or (accelerated and not (on_cpu and precision == "fp16"))
 
 
-def config_of(command):
+def config_of(command: str) -> str:
     """The configuration that a command names with --config."""
     arguments = words(command.replace("=", " "), "the parameter file")
     if "--config" not in arguments[:-1]:
@@ -277,12 +294,12 @@ def config_of(command):
     return arguments[arguments.index("--config") + 1]
 
 
-def losses(log):
+def losses(log: Path) -> list[float]:
     """The losses in the log of a training, in their order; NaN where it says so."""
     return [float(loss) for loss in re.findall(r"\[TRAIN\].*?\bloss: ([^\s,]+)", log.read_text(encoding="utf-8"))]
 
 
-def losses_differ(log, other):
+def losses_differ(log: Path, other: Path) -> str | None:
     """Why the losses of two trainings are not the same, in a sentence; None if they are."""
     ours, theirs = losses(log), losses(other)
     if not ours or len(ours) != len(theirs):
@@ -290,8 +307,9 @@ def losses_differ(log, other):
     for number, (a, b) in enumerate(zip(ours, theirs)):
         if not abs(a - b) <= LOSSES * abs(b):  # so that NaN is not equal
             return f"the losses differ from line {number + 1} on: {a} and {b}."
+    return None
 
 
-def holds_masks(folder):
+def holds_masks(folder: Path) -> bool:
     """Whether an inference run has left anything."""
     return any(folder.glob("*.png"))

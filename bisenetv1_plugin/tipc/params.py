@@ -1,7 +1,10 @@
 """TIPC's parameter file, `train_infer_python.txt`, read as the standard's shell functions read it."""
 
+from __future__ import annotations
+
 import shlex
 from pathlib import Path
+from typing import Sequence
 
 from bisenetv1_plugin.errors import InputError
 
@@ -85,7 +88,7 @@ class Params:
         TipcError: there is no such file or mode, or the file has too few lines or a value that cannot be.
     """
 
-    def __init__(self, path, mode):
+    def __init__(self, path: str | Path, mode: str) -> None:
         if mode not in (*MODES, BENCHMARK):
             raise TipcError(f"{mode!r} is no TIPC mode: choose one of {', '.join(MODES)}, {BENCHMARK}.")
         self.path, self.mode = Path(path), mode
@@ -107,23 +110,23 @@ class Params:
         for name in ("iters", "train_batch_size"):
             check_count(self.of_mode(name) or "null", self.where(name), or_null=True)
 
-    def where(self, name):
+    def where(self, name: str) -> str:
         """The file and the number of a line, for a sentence."""
         return f"{self.path}, line {self._lines[LINES[name]].number}"
 
-    def key(self, name):
+    def key(self, name: str) -> str:
         """What stands before the first colon of a line."""
         return self._lines[LINES[name]].split(":")[0]
 
-    def value(self, name):
+    def value(self, name: str) -> str:
         """What stands between the first and the second colon of a line; '' where there is none."""
         return (self._lines[LINES[name]].split(":") + [""])[1]
 
-    def values(self, name):
+    def values(self, name: str) -> list[str]:
         """The alternatives of a line, which `|` separates."""
         return [value for value in self.value(name).split("|") if value]
 
-    def of_mode(self, name):
+    def of_mode(self, name: str) -> str:
         """The value of a `mode=value|mode=value` line for this mode; '' if it has none."""
         for alternative in self.values(name):
             mode, _, value = alternative.partition("=")
@@ -131,20 +134,22 @@ class Params:
                 return value.partition("=")[0]
         return ""
 
-    def option(self, name, value=None):
+    def option(self, name: str, value: str | None = None) -> str:
         """The command-line argument `key=value`, with the line's own value by default; '' where either is null."""
         value = self.value(name) if value is None else value
         key = self.key(name)
         return "" if "null" in (key, value) or value.strip() == "" else f"{key}={value}"
 
-    def block(self, title):
+    def block(self, title: str) -> list[tuple[str, str]]:
         """Pairs of key and value of the lines under the header `===title===`; none where the file has no such block."""
-        pairs, inside = [], False
+        pairs: list[tuple[str, str]] = []
+        inside = False
         for line in self._lines:
             if line.startswith("==="):
                 inside = line.strip("= ") == title
             elif inside and line:
-                pairs.append(tuple((line.split(":") + [""])[:2]))
+                key, value = (line.split(":") + [""])[:2]
+                pairs.append((key, value))
         return pairs
 
 
@@ -160,7 +165,8 @@ class ShortParams:
         TipcError: there is no such file, it is of another form, or has too few lines, or a value that cannot be.
     """
 
-    def __init__(self, path, header, names):
+    def __init__(self, path: str | Path, header: str, names: Sequence[str]) -> None:
+        self.path = Path(path)
         if header_of(path) != header:
             raise TipcError(f"{path} is no {header} file: its first line is not `==={header}===`.")
         lines = _lines(Path(path))[1:]
@@ -175,26 +181,26 @@ class ShortParams:
         if "save_dir" in names:
             check_save_dir(self._pairs["save_dir"][0], self.where("save_dir"))
 
-    def where(self, name):
+    def where(self, name: str) -> str:
         """The file and the number of a line, for a sentence."""
         return self._where[name]
 
-    def __getitem__(self, name):
+    def __getitem__(self, name: str) -> str:
         """What stands between the first and the second colon of a line."""
         return self._pairs[name][1]
 
-    def option(self, name, value=None):
+    def option(self, name: str, value: str | None = None) -> str:
         """The command-line argument `key=value`, with the line's own value by default; '' where that is null."""
         value = self[name] if value is None else value
         return "" if value in ("null", "") else f"{self._pairs[name][0]}={value}"
 
 
-def header_of(path):
+def header_of(path: str | Path) -> str:
     """What stands between the equals signs of a file's first line."""
     return "".join(_lines(Path(path))[:1]).strip("= ")
 
 
-def words(command, where):
+def words(command: str, where: str) -> list[str]:
     """A command's words, as a shell has them."""
     try:
         return shlex.split(command)
@@ -202,7 +208,7 @@ def words(command, where):
         raise TipcError(f"{where}: `{command}` is no command: {error}.") from error
 
 
-def check_name(value, where):
+def check_name(value: str, where: str) -> None:
     """Refuse what cannot be the name of a file or folder, or a part of one, or would lead elsewhere."""
     if value.strip() in ("", ".", "..") or any(letter in "/\\" or ord(letter) < 32 for letter in value):
         raise TipcError(f"{where}: {value!r} is the name of a folder or a part of one: it must be a plain word.")
@@ -210,13 +216,13 @@ def check_name(value, where):
         raise TipcError(f"{where}: {value[:40]!r} ... is the name of a folder or a part of one, and is too long.")
 
 
-def check_save_dir(key, where):
+def check_save_dir(key: str, where: str) -> None:
     """Refuse a line for the folder of results that has another key: the command would write where it likes."""
     if key != "--save_dir":
         raise TipcError(f"{where} must begin with `--save_dir:`, not with {key[:40]!r}: is a line missing above it?")
 
 
-def check_count(value, where, or_null=False):
+def check_count(value: str, where: str, or_null: bool = False) -> None:
     """Refuse what is no whole number from 1 on."""
     number = value.isascii() and value.isdecimal() and len(value) < 10 and int(value) > 0
     if not (number or (or_null and value == "null")):
@@ -226,13 +232,15 @@ def check_count(value, where, or_null=False):
 class _Line(str):
     """A line of a file, which knows its number there."""
 
-    def __new__(cls, text, number):
+    number: int
+
+    def __new__(cls, text: str, number: int) -> _Line:
         line = super().__new__(cls, text)
         line.number = number
         return line
 
 
-def _lines(path):
+def _lines(path: Path) -> list[_Line]:
     """The lines that are not blank."""
     if not path.is_file():
         raise TipcError(f"there is no TIPC file {path}.")
@@ -254,5 +262,5 @@ def _lines(path):
     return lines
 
 
-def _line_of(content, place):
+def _line_of(content: bytes, place: int) -> int:
     return content[:place].count(b"\n") + 1

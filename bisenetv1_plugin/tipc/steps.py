@@ -1,12 +1,15 @@
 """One command of a TIPC chain: run, judged and logged as the standard logs it."""
 
+from __future__ import annotations
+
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Callable, Iterable, Mapping, Sequence
 
-from bisenetv1_plugin.tipc import places
+from bisenetv1_plugin.tipc import own_folders
 from bisenetv1_plugin.tipc.params import TipcError, words
 
 # PaddleSeg's scripts, and the command of this package that stands in where there is no checkout.
@@ -38,19 +41,30 @@ class Steps:
         TipcError: there is no such interpreter, or the folder is not one of TIPC's.
     """
 
-    def __init__(self, model_name, python, folder, status_log, reads=()):
+    def __init__(
+        self, model_name: str, python: str, folder: Path, status_log: str, reads: Iterable[str | Path] = ()
+    ) -> None:
         # This interpreter's folder first: a virtual environment need not be activated.
         self._path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-        self._python = shutil.which(python, path=self._path)
-        if self._python is None:
+        found = shutil.which(python, path=self._path)
+        if found is None:
             raise TipcError(f"the parameter file wants {python!r}, which is not on the PATH: edit its third line.")
-        places.make_room(folder, reads)
+        self._python = found
+        own_folders.make_room(folder, reads)
         folder.mkdir(parents=True, exist_ok=True)
         self._model_name, self._status = model_name, folder / status_log
         self._status.touch()
-        self.failed = []
+        self.failed: list[str] = []
 
-    def run(self, command, options, log, start=(), environment=None, done=lambda: True):
+    def run(
+        self,
+        command: str,
+        options: Iterable[str],
+        log: Path,
+        start: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        done: Callable[[], bool] = lambda: True,
+    ) -> bool:
         """Run a script with its arguments and these options.
 
         Args:
@@ -73,8 +87,8 @@ class Steps:
             arguments = [_STANDINS[script], "--verbose", *kept]  # PaddleSeg's own lines, which the verdict reads
             script = "bisenetv1"
         if script == "bisenetv1":
-            script = shutil.which(script, path=self._path)
-            if script is None:
+            script = shutil.which(script, path=self._path) or ""
+            if not script:
                 raise TipcError("the command bisenetv1 is not on the PATH: pip install this package.")
         elif script != "-m" and not os.path.isfile(script):
             raise TipcError(f"there is no {script} here, and no command of this package stands in for it.")
@@ -90,17 +104,17 @@ class Steps:
             sys.stderr.write(log.read_text(encoding="utf-8", errors="replace")[-3000:])
         return well
 
-    def check(self, what, fault):
+    def check(self, what: str, fault: str | None) -> None:
         """Note a comparison as a step: `what` it compares, and the `fault` it found, a sentence or None."""
         self._note(what, not fault, fault or "as it should be")
 
-    def _note(self, command, well, log):
+    def _note(self, command: str, well: bool, log: str | Path) -> None:
         word = "successfully" if well else "failed"
         self.say(f"\033[33m Run {word} with command - {self._model_name} - {command} - {log}  \033[0m")
         if not well:
             self.failed.append(command)
 
-    def say(self, line):
+    def say(self, line: str) -> None:
         """Print a line, and add it to the status log."""
         print(line, flush=True)
         with open(self._status, "a", encoding="utf-8") as file:

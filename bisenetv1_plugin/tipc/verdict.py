@@ -1,55 +1,60 @@
 """The verdict on a TIPC chain: does what was deployed say what the trained network says, class by class?"""
 
+from __future__ import annotations
+
 import json
-import os
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
-from typing import List, Optional
+from pathlib import Path
+from typing import Any, Iterator, NamedTuple, Sequence
 
 import numpy as np
+from PIL import Image
+from tqdm import tqdm
 
 from bisenetv1_plugin import files
-from bisenetv1_plugin.evaluation import table
+from bisenetv1_plugin.datasets.classes import named_classes
+from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.evaluation import parity, verify
+from bisenetv1_plugin.evaluation.sheet import draw_sheet
+from bisenetv1_plugin.export.write import write_export
+from bisenetv1_plugin.inference.exported import load_export
+from bisenetv1_plugin.inference.runtimes import RUNTIMES, Runtime
+from bisenetv1_plugin.machine import cores
+from bisenetv1_plugin.tipc.chain import Deployment, Run
+from bisenetv1_plugin.tipc.inputs import listed
 from bisenetv1_plugin.tipc.params import TipcError
-from bisenetv1_plugin.tipc.prepare import listed
-
-PASS, FAIL, NOT_SHOWN = "pass", "fail", "parity not shown"
+from bisenetv1_plugin.training import builder
 
 
-@dataclass
-class Result:
+class Result(NamedTuple):
     """One inference run of the chain against dygraph, over the images of the list.
 
     Attributes:
-        name: the run's, as in the log folder.
+        verdict: the judge's; its name is the run's, as in the log folder.
         classes: the names of the classes.
-        agreement: share of equal pixels, 0..1; None where masks are missing.
-        logits: the largest difference of the runtime's logits and dygraph's; None for fp16 and int8, and with no mask.
-        class_iou, class_acc: of each class, to four decimals, 0..1; `predict_` those of dygraph.
-        verdict, reason: PASS, FAIL or NOT_SHOWN, and why not PASS.
+        images: how many there are.
+        dygraph: the scores of its masks.
     """
 
-    name: str
-    classes: List[str]
+    verdict: parity.Verdict
+    classes: list[str]
     images: int
-    agreement: Optional[float]
-    logits: Optional[float]
-    predict_miou: float
-    miou: Optional[float]
-    predict_class_iou: List[float]
-    class_iou: List[float]
-    predict_class_acc: List[float]
-    class_acc: List[float]
-    verdict: str
-    reason: str = ""
+    dygraph: parity.Scores
+
+    def figures(self) -> dict[str, Any]:
+        """What stands in verdict.json."""
+        expected = {f"predict_{key}": value for key, value in self.dygraph.figures().items()}
+        logits, reason = self.verdict.comparison.max_difference, self.verdict.reason or ""
+        found = {**self.verdict.figures(), "logits": logits, "reason": reason}
+        return {**found, **expected, "classes": self.classes, "images": self.images}
 
 
-def judge(export, picture):
+def judge(deployment: Deployment, picture: Path) -> list[Result]:
     """Compare every inference run of an export with dygraph.
 
     Args:
-        export (chain.Export): what was exported, and where its results are.
+        deployment (Deployment): what was exported, and where its results are.
         picture (Path): where to draw the masks of both side by side.
 
     Returns:
@@ -58,180 +63,108 @@ def judge(export, picture):
     Raises:
         TipcError: the list of images cannot be read or has no labels.
     """
-    from tqdm import tqdm
-
-    from bisenetv1_plugin.datasets.classes import named_classes
-    from bisenetv1_plugin.evaluation import parity
-    from bisenetv1_plugin.training import builder
-
-    pairs = listed(export.images)
-    cfg, build, model = builder.open_network(export.config, export.weights, "cpu")
-    num_classes = build.val_dataset.num_classes
-    classes = named_classes(cfg, num_classes)
-    transforms = build.val_dataset.transforms
-    ignored = build.val_dataset.ignore_index
-    tallies = [parity.Tally(num_classes, ignored) for _ in export.runs]
-    reference = parity.Tally(num_classes, ignored)
-    comparisons = [parity.Comparison() for _ in export.runs]
-    missing = [[] for _ in export.runs]
-    rows, drawn = [], pairs[:: max(1, len(pairs) // 4)][:4]
+    pairs = listed(deployment.images)
+    cfg, build, model = builder.open_network(deployment.config, deployment.weights, "cpu")
+    dataset = build.val_dataset
+    dataset.file_list = [[str(image), str(label)] for image, label in pairs]
+    classes = named_classes(cfg, dataset.num_classes)
+    dygraph = verify.Dygraph(model, dataset, "argmax", {})
     with tempfile.TemporaryDirectory() as folder:
-        twins = _twins(cfg, export, folder)
-        for image, label in tqdm(pairs, unit="image", desc="verdict"):
-            sample = transforms({"img": str(image), "label": str(label), "gt_fields": ["label"]})
-            if sample["trans_info"]:
-                raise TipcError(
-                    f"{export.config} resizes or pads images for validation: masks of both must be comparable."
-                )
-            data = np.asarray(sample["img"], dtype="float32")[np.newaxis]
-            logits = parity.dygraph_logits(model, data)
-            theirs = {key: twin.run(data)[0] for key, twin in twins.items()}
-            predicted, truth = logits.argmax(axis=0).astype("uint8"), np.asarray(sample["label"])
-            reference.add(predicted, truth)
-            shown = [predicted]
-            for number, run in enumerate(export.runs):
-                mask = _mask(run.results / f"{image.stem}.png", predicted.shape)
-                if mask is None or mask.max() >= num_classes:
-                    missing[number].append(image.name)
-                    continue
-                tallies[number].add(mask, truth)
-                comparisons[number].add(logits, mask, theirs.get(_runtime(run)))
-                shown.append(mask)
-            if (image, label) in drawn and len(shown) == 1 + len(export.runs):
-                rows.append((image, truth, shown))
-    _draw(picture, rows, export, classes)
-    return [
-        _result(run, classes, len(pairs), reference, *found)
-        for run, *found in zip(export.runs, tallies, comparisons, missing)
-    ]
+        logits = _logits(cfg, deployment, folder)
+        runs = [_OfRun(run, deployment, dataset, logits.get(_runtime(run))) for run in deployment.runs]
+        shown = verify.compare(dygraph, dataset, runs, tqdm)
+    if shown:
+        titles = ["predict", *(f"infer {number + 1}" for number in range(len(runs)))]
+        draw_sheet(str(picture), shown, titles, classes.names, classes.colors, pairs)
+    scores, names = dygraph.as_infer.scores(), list(classes.names)
+    return [Result(run.judge(dygraph.as_infer, len(pairs)), names, len(pairs), scores) for run in runs]
 
 
-def report(results, failed, path):
+def report(results: Sequence[Result], failed: Sequence[str], path: Path) -> bool:
     """Print the table and write the same as JSON; whether everything passed.
 
     Args:
-        results (list[Result]): of all exports.
-        failed (list[str]): the commands of the chain that failed.
+        results (sequence[Result]): of all exports.
+        failed (sequence[str]): the commands of the chain that failed.
         path (Path): the JSON file.
     """
-    passed = bool(results) and not failed and all(result.verdict == PASS for result in results)
-    for result in results:
-        columns = {
-            **{"IoU predict": result.predict_class_iou, "IoU infer": result.class_iou},
-            **{"Acc predict": result.predict_class_acc, "Acc infer": result.class_acc},
-        }
-        print(f"\n{result.name}\n{table.by_class(result.classes, columns)}")
-        print(f"mIoU predict {result.predict_miou:.4f}" + ("" if result.miou is None else f", infer {result.miou:.4f}"))
-        print("; ".join(_shown(result)) + f": {result.verdict}")
-        if result.reason:
-            print(f"  {result.reason}")
+    passed = bool(results) and not failed and all(result.verdict.verdict == parity.PARITY for result in results)
+    for verdict, classes, _, dygraph in results:
+        print(f"\n{verdict.name}\n{parity.table(classes, dygraph, verdict.scores)}")
+        print("; ".join(_found(verdict)) + f": {verdict.verdict}")
+        if verdict.reason:
+            print(f"  {verdict.reason}")
     for command in failed:
         print(f"failed: {command}")
     if not results:
-        print("nothing was inferred: parity not shown")
+        print(f"nothing was inferred: {parity.NOT_SHOWN}")
     print(f"TIPC verdict: {'pass' if passed else 'FAIL'}", flush=True)
-    content = {"passed": passed, "failed": failed, "results": [asdict(result) for result in results]}
+    content = {"passed": passed, "failed": failed, "results": [result.figures() for result in results]}
     files.write(path, json.dumps(content, indent=1).encode() + b"\n")
     return passed
 
 
-def _shown(result):
-    if result.agreement is not None:
-        yield f"{result.agreement:.4%} of the pixels are equal"
-    if result.logits is not None:
-        yield f"logits differ by at most {result.logits:.1e}"
+def _found(verdict: parity.Verdict) -> Iterator[str]:
+    if verdict.scores:
+        yield f"{verdict.comparison.agreement:.4%} of the pixels are equal"
+    if verdict.comparison.max_difference is not None:
+        yield f"logits differ by at most {verdict.comparison.max_difference:.1e}"
 
 
-def _result(run, classes, images, reference, tally, comparison, missing):
-    from bisenetv1_plugin.evaluation import parity
+class _Logits:
+    """The logits of a runtime; of an image that several runs ask for, computed once."""
 
-    expected = reference.scores()
-    verdict, reason, agreement, miou, iou, acc = PASS, "", None, None, [], []
-    if missing:
-        verdict, reason = FAIL, f"no usable mask of {len(missing)} of {images} images: {', '.join(missing[:3])} ..."
-    else:
-        scores = tally.scores()
-        agreement, miou, (iou, acc) = comparison.agreement, scores.miou, scores.rounded()
-        few = parity.too_few(min(reference.classes, tally.classes), len(iou))
-        if run.precision != "fp32":
-            reason = comparison.reduced_fault(run.precision, expected, scores)
-        elif run.options is not None and comparison.max_difference is None:
-            reason = "there are no logits to compare."
-        else:
-            reason = comparison.fault() or parity.figure_fault(expected, scores)
-        if reason:
-            verdict = FAIL
-        elif few:
-            verdict, reason = NOT_SHOWN, few
-    expected_iou, expected_acc = expected.rounded()
-    return Result(
-        name=run.results.name,
-        classes=list(classes.names),
-        images=images,
-        agreement=agreement,
-        logits=comparison.max_difference,
-        predict_miou=expected.miou,
-        miou=miou,
-        predict_class_iou=expected_iou,
-        class_iou=iou,
-        predict_class_acc=expected_acc,
-        class_acc=acc,
-        verdict=verdict,
-        reason=reason or "",
-    )
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._index, self._found = -1, np.empty(0)
+
+    def of(self, index: int, image: np.ndarray) -> np.ndarray:
+        if index != self._index:
+            self._index, self._found = index, self._runtime.run(image)[0]
+        return self._found
 
 
-def _runtime(run):
+class _OfRun(parity.Contestant):
+    """The masks that an inference run left, and the logits of its runtime."""
+
+    def __init__(self, run: Run, deployment: Deployment, dataset: Any, logits: _Logits | None) -> None:
+        super().__init__(
+            *(run.results.name, dataset.num_classes, dataset.ignore_index, run.precision),
+            needs_logits=_runtime(run) is not None,
+        )
+        self._folder, self._config, self._logits = run.results, deployment.config, logits
+        self._files, self._num_classes = dataset.file_list, dataset.num_classes
+
+    def answer(self, index: int, image: np.ndarray, trans_info: list[Any]) -> parity.Answer | None:
+        if trans_info:
+            raise TipcError(f"{self._config} resizes or pads images for validation: masks of both must be comparable.")
+        name = Path(self._files[index][0])
+        path = self._folder / f"{name.stem}.png"
+        mask = np.asarray(Image.open(path)) if path.is_file() else None
+        if mask is None or mask.shape != image.shape[2:] or mask.max() >= self._num_classes:
+            self.missing.append(name.name)
+            return None
+        return parity.Answer(mask, self._logits.of(index, image) if self._logits else None)
+
+
+def _runtime(run: Run) -> tuple[Any, ...] | None:
     """Equal for two runs that compute the same logits; None if a run's cannot be held against dygraph's."""
     return None if run.options is None or run.precision != "fp32" else (run.backend, *sorted(run.options.items()))
 
 
-def _twins(cfg, export, folder):
-    """A runtime with the logits for each that ran: those exports end in argmax, and here is one without."""
-    from bisenetv1_plugin.errors import InputError
-    from bisenetv1_plugin.export.write import write_export
-    from bisenetv1_plugin.inference.exported import Export
-    from bisenetv1_plugin.inference.runtimes import RUNTIMES
-    from bisenetv1_plugin.machine import cores
-    from bisenetv1_plugin.training import builder
-
-    runs = {_runtime(run): run for run in export.runs if _runtime(run)}
+def _logits(cfg: Any, deployment: Deployment, folder: str) -> dict[tuple[Any, ...] | None, _Logits]:
+    """The logits of each runtime that ran: those exports end in argmax, and here is one without."""
+    runs = {_runtime(run): run for run in deployment.runs if _runtime(run)}
     if not runs:
         return {}
-    model = builder.open_network(cfg, export.weights).model
+    model = builder.open_network(cfg, deployment.weights).model
     to = "paddle" if all(run.backend == "paddle" for run in runs.values()) else "onnx"
     write_export(model, folder, cfg.val_dataset_cfg["transforms"], output_op="none", to=to)
-    logits = Export(os.path.join(folder, "deploy.yaml"))
-    twins = {}
+    export = load_export(folder)
+    found: dict[tuple[Any, ...] | None, _Logits] = {}
     for key, run in runs.items():
         try:
-            twins[key] = RUNTIMES[run.backend](logits, cpu_threads=cores(), **run.options)
+            found[key] = _Logits(RUNTIMES[run.backend](export, cpu_threads=cores(), **(run.options or {})))
         except InputError as error:  # the run itself will have failed as well
             print(f"{run.results.name}: no logits: {error}", file=sys.stderr)
-    return twins
-
-
-def _mask(path, shape):
-    """The mask that an inference run left; None if it is missing or has another size."""
-    from PIL import Image
-
-    if not path.is_file():
-        return None
-    mask = np.asarray(Image.open(path))
-    return mask if mask.shape == shape else None
-
-
-def _draw(path, rows, export, classes):
-    """Image, truth, prediction and every inference run, side by side."""
-    import cv2
-
-    from bisenetv1_plugin.drawing import painter, plots
-
-    colors = painter.palette(len(classes.names), classes.colors)
-    pictures = [
-        [cv2.cvtColor(cv2.imread(str(image)), cv2.COLOR_BGR2RGB), *(colors[mask] for mask in (truth, *shown))]
-        for image, truth, shown in rows
-    ]
-    if pictures:
-        titles = ["image", "truth", "predict", *(f"infer {n + 1}" for n in range(len(export.runs)))]
-        plots.sheet(path, pictures, titles, [*zip(classes.names, colors)])
+    return found

@@ -16,6 +16,7 @@ import pytest
 from bisenetv1_plugin.cli import main, progress, terminal
 from bisenetv1_plugin.cli.log import Log
 from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.evaluation import benchmark
 
 
 def text(path):
@@ -453,8 +454,11 @@ def test_a_picture_that_cannot_be_written_is_refused_before_the_work(tmp_path, m
 
 
 def test_the_benchmark_of_the_loss_writes_json(tmp_path, monkeypatch, capsys):
-    measured = {("hard", "plain cross-entropy"): (1.0, 100), ("hard", "BiSeNetV1Loss"): (1.1, 120)}
-    monkeypatch.setattr("bisenetv1_plugin.evaluation.training_benchmark.compare", lambda *_, **__: measured)
+    def measure(cases, *_, **__):
+        return [benchmark.Measured(case, [1000 + 100 * n], memory=100 + 20 * n) for n, case in enumerate(cases)]
+
+    monkeypatch.setattr(benchmark, "measure", measure)
+    monkeypatch.setattr(benchmark, "LOSS_CASES", ["hard"])
     assert main(["benchmark", "loss", "--json", str(tmp_path / "loss.json")]) == 0
     rows = json.loads(text(tmp_path / "loss.json"))
     assert rows[1] == {"what": "hard", "loss": "BiSeNetV1Loss", "seconds": 1.1, "bytes": 120}

@@ -20,7 +20,7 @@ from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
 from bisenetv1_plugin.datasets.synthetic import write_scenes
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.tipc import __main__ as tipc
-from bisenetv1_plugin.tipc import benchmark, onnx, places, prepare, ptq
+from bisenetv1_plugin.tipc import inputs, own_folders, short_chains, speed
 from bisenetv1_plugin.tipc.chain import Chain
 from bisenetv1_plugin.tipc.params import BENCHMARK, MODES, Params, TipcError, header_of
 
@@ -60,7 +60,7 @@ def lay_out(folder, patch):
     (work / "test_tipc/output/bisenetv1/model.pdparams").write_text("weights")
     patch.chdir(work)
     patch.setattr("bisenetv1_plugin.tipc.steps.subprocess", SimpleNamespace(run=run, STDOUT=subprocess.STDOUT))
-    patch.setattr("bisenetv1_plugin.tipc.prepare.subprocess", SimpleNamespace(run=run))
+    patch.setattr("bisenetv1_plugin.tipc.inputs.subprocess", SimpleNamespace(run=run))
     patch.setattr("urllib.request.urlopen", unreachable)
     return work
 
@@ -74,7 +74,7 @@ def run(command, **_):
     folders = [word.partition("=")[2] for word in command if word.startswith("--save_dir=")]
     folders += [command[at + 1] for at, word in enumerate(command[:-1]) if word == "--save_dir"]
     if folders and folders[-1]:
-        places.check(folders[-1], "the property")
+        own_folders.check(folders[-1], "the property")
         for name in ("deploy.yaml", "model.onnx", "a.png", "best_model/model.pdparams"):
             path = Path(folders[-1], name)
             if Path(folders[-1]).is_file() or (path.is_file() and path.read_bytes() == b"mine"):
@@ -97,18 +97,18 @@ def runs(path, mode, data):
     """Every action that there is for such a file."""
     header = header_of(path)
     if header == "paddle2onnx_params":
-        return onnx.run(path)
+        return short_chains.run_onnx(path)
     if header == "ptq_params":
-        return ptq.run(path)
+        return short_chains.run_ptq(path)
     if mode == BENCHMARK:
-        return benchmark.run(path)
+        return speed.run(path)
     params = Params(path, mode)
-    prepare.prepare(params, data, "test_tipc/output/mine/model.pdparams" if mode == "whole_infer" else None)
+    inputs.prepare(params, data, "test_tipc/output/mine/model.pdparams" if mode == "whole_infer" else None)
     return Chain(params).run()
 
 
 def test_the_real_ones_run(work, door, monkeypatch):
-    monkeypatch.setattr(benchmark, "_train", lambda *_: True)
+    monkeypatch.setattr(speed, "_train", lambda *_: True)
     (work / "test_tipc/output/bisenetv1/model.pdparams").unlink()
     before = mine(work, door)
     for name in SHIPPED:
@@ -241,9 +241,9 @@ def test_lists(sandbox, door, data):
     (folder / "val.txt").write_bytes(content)
     with door.in_seconds(10):
         try:
-            prepare.listed(folder / "val.txt")
+            inputs.listed(folder / "val.txt")
             event("done")
-            prepare.listed(folder / "val.txt", within=folder)
+            inputs.listed(folder / "val.txt", within=folder)
         except InputError as error:
             event("refused")
             assert str(error) and "\n" not in str(error)
@@ -320,49 +320,49 @@ class TestPrepare:
         for target in ("../outside/model.pdparams", "test_tipc/output/link/model.pdparams", "notes.txt"):
             params = Params(laid(work, infer_model=target), "whole_infer")
             with pytest.raises(TipcError, match="not below"):
-                prepare.prepare(params, "../outside/scenes", "../outside/model.pdparams")
+                inputs.prepare(params, "../outside/scenes", "../outside/model.pdparams")
         for target in ("test_tipc/output/mine/model.pdparams", "test_tipc/output/bisenetv1/model.pdparams"):
             params = Params(laid(work, infer_model=target), "whole_infer")
             with pytest.raises(InputError, match="no earlier run of this command made it"):
-                prepare.prepare(params, "../outside/scenes", "../outside/scenes/train.txt")
-        assert mine(work, door) == before and not prepare.FOLDER.exists()
+                inputs.prepare(params, "../outside/scenes", "../outside/scenes/train.txt")
+        assert mine(work, door) == before and not inputs.FOLDER.exists()
 
     def test_weights_that_it_laid_are_replaced(self, work):
         target = "test_tipc/output/new/model.pdparams"
         params = Params(laid(work, infer_model=target), "whole_infer")
         for weights in ("../outside/model.pdparams", "../outside/scenes/train.txt"):
-            prepare.prepare(params, "../outside/scenes", weights)
+            inputs.prepare(params, "../outside/scenes", weights)
             assert Path(target).read_bytes() == Path(weights).read_bytes()
         Path(target).write_text("trained for a week")
         with pytest.raises(InputError, match="no earlier run of this command made it"):
-            prepare.prepare(params, "../outside/scenes", "../outside/model.pdparams")
+            inputs.prepare(params, "../outside/scenes", "../outside/model.pdparams")
 
     def test_lists_of_ones_own(self, params):
-        shutil.copytree("../outside/scenes", prepare.FOLDER)
-        before = (prepare.FOLDER / "train.txt").read_text()
-        for data in (str(prepare.FOLDER), "../outside/scenes"):
+        shutil.copytree("../outside/scenes", inputs.FOLDER)
+        before = (inputs.FOLDER / "train.txt").read_text()
+        for data in (str(inputs.FOLDER), "../outside/scenes"):
             with pytest.raises(InputError, match="and it is read|no earlier run of this command made it"):
-                prepare.prepare(params, data)
-        assert (prepare.FOLDER / "train.txt").read_text() == before
+                inputs.prepare(params, data)
+        assert (inputs.FOLDER / "train.txt").read_text() == before
 
     def test_configurations_that_were_edited(self, work, params, tmp_path):
         elsewhere = tmp_path / "configs"
         shutil.copytree(params.path.parent, elsewhere)
-        prepare.prepare(Params(elsewhere / CPU, params.mode), "../outside/scenes")
-        mine = prepare.CONFIGS / "bisenetv1_tipc.yml"
+        inputs.prepare(Params(elsewhere / CPU, params.mode), "../outside/scenes")
+        mine = inputs.CONFIGS / "bisenetv1_tipc.yml"
         mine.write_text("mine")
         with pytest.raises(InputError, match="no earlier run of this command made it"):
-            prepare.prepare(Params(elsewhere / CPU, params.mode), "../outside/scenes")
+            inputs.prepare(Params(elsewhere / CPU, params.mode), "../outside/scenes")
         assert mine.read_text() == "mine"
 
     @pytest.mark.parametrize("name", ["cityscapes_20imgs", "scenes"])
     def test_folders_of_ones_own(self, params, name):
         """The first was removed for the download, the second written into."""
-        (prepare.FOLDER.parent / name).mkdir(parents=True)
-        (prepare.FOLDER.parent / name / "notes.txt").write_text("mine")
+        (inputs.FOLDER.parent / name).mkdir(parents=True)
+        (inputs.FOLDER.parent / name / "notes.txt").write_text("mine")
         with pytest.raises(TipcError, match=f"{name} exists, and .*move it away, or name your data"):
-            prepare.prepare(params)
-        assert (prepare.FOLDER.parent / name / "notes.txt").read_text() == "mine"
+            inputs.prepare(params)
+        assert (inputs.FOLDER.parent / name / "notes.txt").read_text() == "mine"
 
     def archive(self, tmp_path, line, monkeypatch):
         """A download whose list has such a line."""
@@ -382,15 +382,15 @@ class TestPrepare:
     def test_a_download_names_its_own_files(self, params, tmp_path, monkeypatch):
         self.archive(tmp_path, "", monkeypatch)
         for _ in range(2):
-            prepare.prepare(params)
-        folder = prepare.FOLDER.parent / "cityscapes_20imgs"
-        assert (folder / "downloaded_from.txt").is_file() and os.listdir(prepare.FOLDER.parent) != []
-        assert str(folder.resolve()) in (prepare.FOLDER / "infer.txt").read_text()
+            inputs.prepare(params)
+        folder = inputs.FOLDER.parent / "cityscapes_20imgs"
+        assert (folder / "downloaded_from.txt").is_file() and os.listdir(inputs.FOLDER.parent) != []
+        assert str(folder.resolve()) in (inputs.FOLDER / "infer.txt").read_text()
         image, label = (Path("../outside/scenes").resolve() / name for name in
                         (Path("../outside/scenes/val.txt").read_text().split()[:2]))  # fmt: skip
         self.archive(tmp_path, f"{image} {label}\n", monkeypatch)
         with pytest.raises(TipcError, match="which is not below"):
-            prepare.prepare(params)
+            inputs.prepare(params)
 
     def test_labels_of_more_than_8_bits(self, params, tmp_path):
         import numpy as np
@@ -401,7 +401,7 @@ class TestPrepare:
         label = data / (data / "val.txt").read_text().split()[1]
         Image.fromarray(np.full((32, 48), 700, "uint16")).save(label)
         with pytest.raises(TipcError, match="700: a class is a number from 0 to 255"):
-            prepare.prepare(params, str(data))
+            inputs.prepare(params, str(data))
 
 
 @pytest.mark.parametrize(
@@ -464,7 +464,7 @@ def test_the_command_ends_in_a_sentence(work, monkeypatch, capsys):
     def full(*_, **__):
         raise OSError(28, "No space left on device", "test_tipc/output")
 
-    monkeypatch.setattr("bisenetv1_plugin.tipc.places.make_room", full)
+    monkeypatch.setattr("bisenetv1_plugin.tipc.own_folders.make_room", full)
     monkeypatch.setattr(sys, "argv", ["tipc", "run", f"test_tipc/configs/bisenetv1/{CPU}", "whole_infer"])
     assert tipc.main() == 2
     assert capsys.readouterr().err.startswith("tipc: test_tipc/output: no space left on the device")

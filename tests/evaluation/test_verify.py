@@ -13,7 +13,7 @@ from PIL import Image
 
 from bisenetv1_plugin import Segmenter
 from bisenetv1_plugin.cli import main
-from bisenetv1_plugin.evaluation import parity
+from bisenetv1_plugin.evaluation import parity, text_table
 from bisenetv1_plugin.training import builder
 
 pytestmark = pytest.mark.slow
@@ -180,6 +180,62 @@ def test_figures_of_a_class(acc, sentence):
 
     fault = parity.figure_fault(scores(0.370499), scores(acc))
     assert fault is None if sentence is None else sentence in fault
+
+
+class Given(parity.Contestant):
+    """Answers that are handed over."""
+
+    def __init__(self, answers, **as_what):
+        super().__init__("a run", 3, **as_what)
+        self._answers = answers
+
+    def answer(self, index, image, trans_info):
+        if self._answers[index] is None:
+            self.missing.append(f"{index}.png")
+        return self._answers[index]
+
+
+LOGITS = np.eye(3, dtype="float32")[np.arange(12).reshape(3, 4) % 3].transpose(2, 0, 1)
+RIGHT = LOGITS.argmax(axis=0)
+
+
+@pytest.mark.parametrize(
+    "answer, as_what, verdict, reason",
+    [
+        (parity.Answer(LOGITS, LOGITS), {}, parity.PARITY, None),
+        (parity.Answer(RIGHT, LOGITS), {}, parity.PARITY, None),
+        (parity.Answer(RIGHT, None), {"needs_logits": False}, parity.PARITY, None),
+        (parity.Answer(RIGHT, None), {}, parity.NOT_SHOWN, "there are no logits to compare."),
+        (parity.Answer(RIGHT, LOGITS + 0.5), {}, parity.NO_PARITY, "their logits differ by up to 5.0e-01."),
+        (parity.Answer(RIGHT, LOGITS + 0.5), {"precision": "bf16"}, parity.PARITY, None),
+        (parity.Answer(RIGHT[::-1], None), {}, parity.NO_PARITY, "agree on 33.3333% of the pixels only"),
+        (None, {}, parity.NO_PARITY, "no usable mask of 1 of 2 images: 0.png ..."),
+    ],
+)
+def test_the_judge_has_three_words(answer, as_what, verdict, reason):
+    run = Given([answer, answer or parity.Answer(RIGHT, LOGITS)], **as_what)
+    dygraph = parity.Tally(3)
+    sample = {"label": RIGHT[np.newaxis], "trans_info": []}
+    for index in range(2):
+        dygraph.add(RIGHT, sample["label"])
+        found = run.answer(index, None, [])
+        if found:
+            run.add(found, "none", LOGITS, sample, RIGHT)
+    judged = run.judge(dygraph, 2)
+    assert judged.verdict == verdict and (judged.reason is None if reason is None else reason in judged.reason)
+    figures = judged.figures()
+    assert (figures["name"], figures["verdict"], figures["reason"]) == ("a run", verdict, judged.reason)
+    if answer is None:
+        assert figures["miou"] is figures["agreement"] is figures["own_size"] is None and figures["class_iou"] == []
+    else:
+        assert figures["miou"] == judged.scores.miou and figures["agreement"] == pytest.approx(figures["own_size"])
+
+
+@pytest.mark.parametrize("names", [["road", "sky"], ["道路", "天空的颜色和云的颜色和云的颜色"]])
+def test_columns_are_straight_where_letters_are_wide(names):
+    rows = text_table.by_class(names, {"IoU": [0.5, 1]}).splitlines()
+    widths = {sum(2 if ord(letter) > 0x2E80 else 1 for letter in row) for row in rows}
+    assert len(rows) == 3 and len(widths) == 1 and rows[1].endswith("0.5000")
 
 
 class TestOwnSize:

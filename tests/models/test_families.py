@@ -10,10 +10,10 @@ from paddleseg.transforms import Normalize
 from bisenetv1_plugin.backbones.resnet import ResNet18_v1b
 from bisenetv1_plugin.datasets.synthetic import SyntheticStreetScenes
 from bisenetv1_plugin.evaluation import parity
+from bisenetv1_plugin.evaluation.verify import verify
 from bisenetv1_plugin.export import quantize
 from bisenetv1_plugin.export.write import write_export
 from bisenetv1_plugin.inference.exported import Export
-from bisenetv1_plugin.inference.runtimes.paddle import PaddleInference
 from bisenetv1_plugin.losses.ohem import BiSeNetV1Loss
 from bisenetv1_plugin.models.bisenetv1 import BiSeNetV1
 from bisenetv1_plugin.models.variants import VARIANTS
@@ -64,15 +64,16 @@ def scenes():
 def test_inference_gives_the_masks_of_prediction(variant, onednn, tmp_path):
     layer = network(variant)
     write_export(layer, str(tmp_path), [{"type": "Normalize"}])
-    runtime = PaddleInference(Export(tmp_path / "deploy.yaml"), enable_mkldnn=onednn)
-    samples = [scenes()[i] for i in range(3)]
-    result = parity.compare(layer, runtime, samples, 19)
+    data = scenes()
+    data.file_list = data.file_list[:3]
+    done = verify(layer, Export(tmp_path / "deploy.yaml"), data, enable_mkldnn=onednn, backends=["paddle"])
+    result = done.verdicts[0]
     # Random weights leave more ties than trained ones do.
     assert result.comparison.agreement >= 0.9998, f"{result.comparison.agreement:.4%} of the pixels"
     assert result.comparison.widest_margin < parity.MARGIN
     # Not to four decimals: the weights are random, and one pixel of a tie moves a class of a hundred pixels.
-    np.testing.assert_allclose(result.inference.class_iou, result.prediction.class_iou, rtol=0, atol=5e-4)
-    assert len(np.unique(result.predicted)) >= 3
+    np.testing.assert_allclose(result.scores.class_iou, done.dygraph.class_iou, rtol=0, atol=5e-4)
+    assert done.classes >= 3
 
 
 @pytest.mark.parametrize(

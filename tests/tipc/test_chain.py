@@ -70,7 +70,7 @@ def test_lite_chain_passes(passed):
     assert log[1].startswith("\033[33m Run successfully with command - ") and log[1].endswith(".log  \033[0m")
     verdict = json.loads((folder / LOGS / "verdict.json").read_text())
     (result,) = verdict["results"]
-    assert verdict["passed"] and verdict["failed"] == []
+    assert verdict["passed"] and verdict["failed"] == [] and result["verdict"] == "parity" and result["reason"] == ""
     assert result["agreement"] >= 0.9999 and result["logits"] <= 1e-3
     assert result["class_iou"] == result["predict_class_iou"] and result["class_acc"] == result["predict_class_acc"]
     assert max(result["class_iou"]) > 0
@@ -199,8 +199,8 @@ def test_too_few_classes(copied):
 
 
 def test_generated_scenes_where_nothing_can_be_downloaded(tmp_path, monkeypatch, capsys):
+    from bisenetv1_plugin.tipc.inputs import FOLDER, prepare
     from bisenetv1_plugin.tipc.params import Params
-    from bisenetv1_plugin.tipc.prepare import FOLDER, prepare
 
     def unreachable(*_, **__):
         raise OSError("no network")
@@ -290,8 +290,8 @@ def test_ptq(copied, scenes):
     assert done.stdout.count("Run successfully") == 2, done.stdout[-3000:] + done.stderr[-3000:]
     assert result["agreement"] < 1 and result["logits"] is None, "8 bits, so not equal"
     # Hardly trained, the network may lose more than the verdict allows; how near it is: tests/inference/test_select.py.
-    assert (done.returncode, result["verdict"]) in ((0, "pass"), (1, "fail"))
-    assert (result["verdict"] == "pass") <= (result["agreement"] >= 0.8)
+    assert (done.returncode, result["verdict"]) in ((0, "parity"), (1, "no parity"))
+    assert (result["verdict"] == "parity") <= (result["agreement"] >= 0.8)
     (copied / config).write_text((copied / config).read_text().replace("--precision int8", "--precision fp16"))
     done = tipc(copied, "ptq", config)
     assert done.returncode == 1 and "no usable mask of 4 of 4 images" in done.stdout
@@ -357,10 +357,10 @@ def test_paddle2onnx(copied):
 
 def test_a_link_in_a_list_keeps_its_own_name(tmp_path):
     """Its mask is called after it, not after the file that it leads to."""
-    from bisenetv1_plugin.tipc import prepare
+    from bisenetv1_plugin.tipc import inputs
 
     for name in ("real.png", "label.png"):
         (tmp_path / name).touch()
     (tmp_path / "street.png").symlink_to("real.png")
     (tmp_path / "list.txt").write_text("street.png label.png\n")
-    assert prepare.listed(tmp_path / "list.txt") == [(tmp_path / "street.png", tmp_path / "label.png")]
+    assert inputs.listed(tmp_path / "list.txt") == [(tmp_path / "street.png", tmp_path / "label.png")]

@@ -1,5 +1,7 @@
 """What a TIPC chain needs before it runs: data, and weights for the mode without training."""
 
+from __future__ import annotations
+
 import hashlib
 import os
 import shutil
@@ -10,12 +12,13 @@ import tempfile
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Iterable, Sequence
 
 import numpy as np
 
 from bisenetv1_plugin import files
-from bisenetv1_plugin.tipc import places
-from bisenetv1_plugin.tipc.params import BENCHMARK, TipcError
+from bisenetv1_plugin.tipc import own_folders
+from bisenetv1_plugin.tipc.params import BENCHMARK, Params, TipcError
 
 FOLDER = Path("test_tipc/data/bisenetv1")
 CONFIGS = Path("test_tipc/configs/bisenetv1")
@@ -32,7 +35,7 @@ _CLASSES = 256  # labels have 8 bits
 _LITE_TRAIN, _LITE_VAL, _LITE_INFER = 40, 10, 5
 
 
-def prepare(params, data=None, weights=None):
+def prepare(params: Params, data: str | None = None, weights: str | None = None) -> None:
     """Write the lists `train.txt`, `val.txt` and `infer.txt`, and `data.yml`, the configurations' `_base_`.
 
     Args:
@@ -44,7 +47,10 @@ def prepare(params, data=None, weights=None):
     Raises:
         TipcError: the data or the weights cannot be used, or something would be lost.
     """
-    source, what, within = (Path(data), f"the data you named, {data}", None) if data else _default_data(params.mode)
+    if data:
+        source, what, within = Path(data), f"the data you named, {data}", None
+    else:
+        source, what, within = _default_data(params.mode)
     train, val = (listed(source / name, within) for name in ("train.txt", "val.txt"))
     _check_places(params, weights)
     lite_train = params.mode.startswith("lite_train") or params.mode in ("whole_infer", BENCHMARK)
@@ -67,25 +73,25 @@ def prepare(params, data=None, weights=None):
         _lay_weights(params, weights)
 
 
-def _check_places(params, weights):
+def _check_places(params: Params, weights: str | None) -> None:
     """Refuse to write anywhere else, or over what is not ours, before anything is written."""
     where = f"{params.path}, line infer_model"
     for place in (FOLDER, CONFIGS):
-        places.check(place, "prepare")
+        own_folders.check(place, "prepare")
     copies = _copies(params.path.parent)
     files.check_outputs(map(str, copies), map(str, copies.values()), is_ours=lambda path: _same(path, copies))
     if params.mode != "whole_infer":
         return
     target = params.value("infer_weights")
-    places.check(target, where)
-    places.check(Path(target).parent / "prepared", where)
+    own_folders.check(target, where)
+    own_folders.check(Path(target).parent / "prepared", where)
     if weights is not None and not os.path.isfile(weights):
         raise TipcError(f"there are no weights {weights}.")
     if not (weights and os.path.exists(target) and _digest(weights) == _digest(target)):
         files.check_outputs([target], is_ours=_laid)
 
 
-def _signed():
+def _signed() -> bool:
     path = FOLDER / "data.yml"
     if not path.is_file():
         return False
@@ -93,7 +99,7 @@ def _signed():
         return file.read(len(_SIGN)) == _SIGN.encode()
 
 
-def _default_data(mode):
+def _default_data(mode: str) -> tuple[Path, str, Path | None]:
     """The folder of the lists, what it is, and the folder that its lists may name files of."""
     url = _WHOLE_URL if mode == "whole_train_whole_infer" else _URL
     folder = FOLDER.parent / Path(url).stem
@@ -101,7 +107,7 @@ def _default_data(mode):
         raise TipcError(
             f"{folder} exists, and no earlier prepare has downloaded it: move it away, or name your data (--data)."
         )
-    places.check(folder, "prepare")
+    own_folders.check(folder, "prepare")
     FOLDER.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(dir=FOLDER.parent, prefix="part-"))
     try:
@@ -117,7 +123,7 @@ def _default_data(mode):
     return _scenes(), "generated street scenes", None
 
 
-def _download(url, folder):
+def _download(url: str, folder: Path) -> None:
     if not hasattr(tarfile, "data_filter"):  # which lets nothing be written outside the folder
         raise OSError("this Python's tarfile has no filter: take the latest of its patch releases")
     with urllib.request.urlopen(url, timeout=20) as answer, tarfile.open(fileobj=answer, mode="r|*") as archive:
@@ -127,14 +133,14 @@ def _download(url, folder):
     files.write(folder / _DOWNLOADED, f"{url}\n".encode())
 
 
-def _scenes():
+def _scenes() -> Path:
     from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
     from bisenetv1_plugin.datasets.synthetic import write_scenes
 
     scenes = FOLDER.parent / "scenes"
     if (scenes / "train.txt").is_file():  # they are the same every time
         return scenes
-    places.check(scenes, "prepare")
+    own_folders.check(scenes, "prepare")
     if os.path.lexists(scenes):
         raise TipcError(f"{scenes} exists, and it has no train.txt: move it away, or name your data (--data).")
     part = Path(tempfile.mkdtemp(dir=FOLDER.parent, prefix="part-"))
@@ -147,7 +153,7 @@ def _scenes():
     return scenes
 
 
-def listed(path, within=None):
+def listed(path: Path, within: Path | None = None) -> list[tuple[Path, Path]]:
     """Absolute paths of the images and labels of a list of `image label` lines, which are relative to its folder.
 
     Args:
@@ -173,13 +179,14 @@ def listed(path, within=None):
         where = f"{path}, line {number}"
         if len(names) != 2:
             raise TipcError(f"{where}: {line[:80]!r} is not `image label`, so that nothing can be scored.")
-        pairs.append(tuple(_listed_file(path.parent, name, where, within) for name in names))
+        image, label = (_listed_file(path.parent, name, where, within) for name in names)
+        pairs.append((image, label))
     if not pairs:
         raise TipcError(f"{path} names no image.")
     return pairs
 
 
-def _listed_file(folder, name, where, within):
+def _listed_file(folder: Path, name: str, where: str, within: Path | None) -> Path:
     found = folder / name
     if not os.path.isfile(found):
         raise TipcError(f"{where} names {name[:200]}, and there is no such file.")
@@ -194,18 +201,18 @@ def _listed_file(folder, name, where, within):
     return found
 
 
-def _is_utf8(path):
+def _is_utf8(path: Path) -> bool:
     try:
         return bool(str(path).encode())
     except UnicodeEncodeError:
         return False
 
 
-def _count_classes(labels):
+def _count_classes(labels: Iterable[Path]) -> int:
     from PIL import Image
     from tqdm import tqdm
 
-    values = set()
+    values: set[int] = set()
     for label in tqdm(sorted(set(labels)), unit="label", desc="classes"):
         try:
             pixels = np.asarray(Image.open(label))
@@ -221,13 +228,13 @@ def _count_classes(labels):
     return int(max(values - {255}) + 1)
 
 
-def _spread(pairs, count):
+def _spread(pairs: Sequence[tuple[Path, Path]], count: int) -> Sequence[tuple[Path, Path]]:
     """At most `count` of them, from the whole length of the list."""
     return pairs[:: max(1, len(pairs) // count)][:count]
 
 
-def _base(classes):
-    def dataset(name, mode):
+def _base(classes: int) -> str:
+    def dataset(name: str, mode: str) -> str:
         return (
             f"{name}:\n  type: Dataset\n  dataset_root: {FOLDER}\n  {mode}_path: {FOLDER}/{mode}.txt\n"
             f"  num_classes: {classes}\n  mode: {mode}\n"
@@ -238,18 +245,18 @@ def _base(classes):
     )
 
 
-def _copies(source):
+def _copies(source: Path) -> dict[Path, Path]:
     """Of a folder's configurations: where each is needed, and where it is; none where that is the same."""
     if source.resolve() == CONFIGS.resolve():
         return {}
     return {CONFIGS / path.name: path for path in sorted(source.glob("*.yml")) if path.is_file()}
 
 
-def _same(target, copies):
+def _same(target: str, copies: dict[Path, Path]) -> bool:
     return Path(target).read_bytes() == copies[Path(target)].read_bytes()
 
 
-def _lay_configs(source):
+def _lay_configs(source: Path) -> None:
     """In a PaddleSeg checkout, whose scripts want everything under its own test_tipc: the YAML beside the TIPC file."""
     copies = _copies(source)
     for target, path in copies.items():
@@ -258,7 +265,7 @@ def _lay_configs(source):
         print(f"Configurations: copied from {source} into {CONFIGS}")
 
 
-def _lay_weights(params, weights):
+def _lay_weights(params: Params, weights: str | None) -> None:
     """The weights that the mode without training exports."""
     from bisenetv1_plugin.tipc.chain import config_of
 
@@ -271,7 +278,7 @@ def _lay_weights(params, weights):
         iters = ["--iters", "40", "--save_interval", "40", "--batch_size", "4", "--seed", "1"]
         if subprocess.run([sys.executable, "-m", "bisenetv1_plugin", *command, *iters]).returncode != 0:
             raise TipcError("the short training that makes weights failed: see above, or name weights of your own.")
-        weights, what = folder / "best_model" / "model.pdparams", "of a short training"
+        weights, what = str(folder / "best_model" / "model.pdparams"), "of a short training"
     else:
         what = f"the ones you named, {weights}"
     if not (target.is_file() and os.path.samefile(weights, target)):
@@ -281,19 +288,19 @@ def _lay_weights(params, weights):
     print(f"Weights: {what}, in {target}")
 
 
-def _note(target):
+def _note(target: str | Path) -> str:
     """Beside the weights, as sha256sum writes it: by it a later run knows them again."""
     return f"{os.fspath(target)}.sha256"
 
 
-def _laid(target):
+def _laid(target: str) -> bool:
     if not os.path.isfile(_note(target)):
         return False
     with open(_note(target), "rb") as file:
         return file.read(64) == _digest(target).encode()
 
 
-def _digest(path):
+def _digest(path: str | Path) -> str:
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         for block in iter(lambda: file.read(1 << 20), b""):

@@ -1,8 +1,12 @@
 """The training benchmark: images per second for every batch size, precision and number of devices of the file."""
 
+from __future__ import annotations
+
 import json
 import os
 import re
+from pathlib import Path
+from typing import Sequence
 
 import numpy as np
 
@@ -12,7 +16,7 @@ from bisenetv1_plugin.tipc.params import BENCHMARK, Params, TipcError, check_cou
 _WARM_UP = 2  # log lines that do not count
 
 
-def run(path, case=None):
+def run(path: str | Path, case: str | None = None) -> bool:
     """Train every case of a file's `train_benchmark_params` block, and write what the logs say of its speed.
 
     A case is called as the standard calls it, `dynamic_bs4_fp32_DP_N1C1`: batch size per device, precision, number of
@@ -57,7 +61,7 @@ def run(path, case=None):
     return all(well)
 
 
-def _train(chain, name, iters, gpus, precision, batch_size):
+def _train(chain: Chain, name: str, iters: str, gpus: str, precision: str, batch_size: str) -> bool:
     """Whether the training ended well and was long enough to say how fast it is."""
     params, folder = chain.params, chain.folder / "train"
     device = "cpu" if gpus == "-1" else params.values("train_device")[0]
@@ -81,7 +85,9 @@ def _train(chain, name, iters, gpus, precision, batch_size):
     return True
 
 
-def _write(path, model_name, case, precision, batch_size, speed, found_losses):
+def _write(
+    path: Path, model_name: str, case: str, precision: str, batch_size: str, speed: float, found_losses: Sequence[float]
+) -> None:
     """In the standard's words."""
     import paddle
 

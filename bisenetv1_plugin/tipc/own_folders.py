@@ -1,14 +1,18 @@
 """Where a TIPC chain may write and remove: below test_tipc/ of the working directory, and there what TIPC has made."""
 
+from __future__ import annotations
+
 import os
 import shutil
+from pathlib import Path
+from typing import Callable, Iterable
 
 from bisenetv1_plugin.tipc.params import TipcError
 
 _ROOT = "test_tipc"
 
 
-def check(path, where):
+def check(path: str | Path, where: str) -> None:
     """Refuse a path that is not below test_tipc/, links followed.
 
     Args:
@@ -23,7 +27,7 @@ def check(path, where):
         )
 
 
-def make_room(folder, reads):
+def make_room(folder: Path, reads: Iterable[str | Path]) -> None:
     """Remove what an earlier run left in its folder.
 
     Args:
@@ -47,7 +51,7 @@ def make_room(folder, reads):
     shutil.rmtree(folder)
 
 
-def check_export(path, folder, where):
+def check_export(path: Path, folder: Path, where: str) -> None:
     """Refuse a folder to export into that is another place, or a file of the export that is not there.
 
     Args:
@@ -60,13 +64,13 @@ def check_export(path, folder, where):
         raise TipcError(f"{where}: {path} is not in {folder}, where the export goes.")
 
 
-def is_new(path):
+def is_new(path: Path) -> Callable[[], bool]:
     """A function that tells whether a step has written the file since: an earlier run's must not stand in."""
     before = _stamp(path)
     return lambda: path.is_file() and _stamp(path) != before
 
 
-def _stamp(path):
+def _stamp(path: Path) -> tuple[int, int, int] | None:
     try:
         state = os.stat(path)
     except OSError:

@@ -1,0 +1,36 @@
+"""Tables of figures for the terminal."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Mapping, Sequence
+
+
+def aligned(rows: Sequence[Sequence[str]], first: int, other: int) -> str:
+    """A line a row: a title, in a column of at least `first` characters, and cells of `other` characters each."""
+    width = max(first, *(_width(title) + 1 for title, *_ in rows))
+    return "\n".join(
+        title + " " * (width - _width(title)) + "".join(f"{cell:>{other}}" for cell in cells) for title, *cells in rows
+    )
+
+
+def by_class(names: Sequence[str], columns: Mapping[str, Sequence[float]]) -> str:
+    """A line a class, its figures to four decimals, under a line of titles.
+
+    Args:
+        names (sequence[str]): of the classes.
+        columns (mapping): a title -> a figure of every class.
+    """
+    rows = [[name, *(f"{value:.4f}" for value in values)] for name, *values in zip(names, *columns.values())]
+    return aligned([["class", *columns], *rows], first=16, other=13)
+
+
+def markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of Markdown."""
+    lines = [f"| {' | '.join(cells)} |" for cells in (titles, *rows)]
+    return "\n".join([lines[0], "|" + "---|" * len(titles), *lines[1:]])
+
+
+def _width(text: str) -> int:
+    """In columns of the terminal, of which a Chinese character takes two."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)

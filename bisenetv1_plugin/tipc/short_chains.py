@@ -1,0 +1,90 @@
+"""The chains of the shorter files, which start from trained weights: paddle2onnx, and PTQ, 8 bits without training."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from bisenetv1_plugin.tipc import own_folders
+from bisenetv1_plugin.tipc.chain import Deployment, Run, config_of, holds_masks
+from bisenetv1_plugin.tipc.params import PADDLE2ONNX, PTQ, ShortParams, check_count, check_name
+from bisenetv1_plugin.tipc.steps import Steps
+
+_ONNX_LINES = (
+    *("model_name", "python", "2onnx", "weights", "model", "params", "save_dir", "opset", "checker"),
+    *("inference", "config", "images"),
+)
+_PTQ_LINES = (
+    *("model_name", "python", "device", "weights", "save_dir", "config", "batch_nums", "batch_size"),
+    *("", "trainer", "quantise", "", "infer_params", "inference", "infer_device", "infer_batch_size"),
+    *("deploy", "images", "benchmark"),
+)
+
+
+def run_onnx(path: str | Path) -> tuple[Steps, list[Deployment], Path]:
+    """Run the chain of a `..._paddle2onnx_python_linux_cpu.txt`: an ONNX model, and ONNX Runtime on the images.
+
+    Returns:
+        tuple[Steps, list[Deployment], Path]: the steps, what they exported, and the folder of the logs.
+
+    Raises:
+        TipcError: the file cannot be used.
+    """
+    params = ShortParams(path, PADDLE2ONNX, _ONNX_LINES)
+    folder = Path("test_tipc/output") / params["model_name"] / "paddle2onnx_infer"
+    model = Path(params["save_dir"]) / "model.onnx"
+    own_folders.check_export(model, model.parent, params.where("save_dir"))
+    steps, deployment = _begin(params, "onnx", config_of(params["2onnx"]), model.parent, folder, "paddle2onnx")
+    options = [params.option(name) for name in ("weights", "opset", "checker", "save_dir")]
+    if steps.run(params["2onnx"], options, folder / "trans_model.log", done=own_folders.is_new(model)):
+        options = [params.option("config"), params.option("images")]
+        _infer(params, steps, deployment, options, Run(folder / "onnxruntime_results", "onnxruntime"), "infer_onnx")
+    return steps, [deployment], folder
+
+
+def run_ptq(path: str | Path) -> tuple[Steps, list[Deployment], Path]:
+    """Run the chain of a `train_ptq_infer_python.txt`: an export in 8 bits, and Paddle Inference on the images.
+
+    Returns:
+        tuple[Steps, list[Deployment], Path]: as `run_onnx`.
+
+    Raises:
+        TipcError: the file cannot be used.
+    """
+    params = ShortParams(path, PTQ, _PTQ_LINES)
+    folder = Path("test_tipc/output") / params["model_name"] / "whole_infer"
+    deploy = Path(params["deploy"])
+    devices, batch_sizes = params["infer_device"].split("|"), params["infer_batch_size"].split("|")
+    for device in devices:
+        check_name(device, params.where("infer_device"))
+    for batch_size in batch_sizes:
+        check_count(batch_size, params.where("infer_batch_size"))
+    own_folders.check_export(deploy, Path(params["save_dir"]), params.where("deploy"))
+    config = config_of(f"{params['quantise']} {params.option('config')}")
+    steps, deployment = _begin(params, "int8", config, deploy.parent, folder, "python")
+    options = [params.option(name) for name in ("device", "weights", "batch_nums", "batch_size", "config", "save_dir")]
+    if steps.run(params["quantise"], options, folder / "export.log", done=own_folders.is_new(deploy)):
+        for device in devices:
+            for batch_size in batch_sizes:
+                name = f"python_infer_{device}_batchsize_{batch_size}"
+                options = [params.option("infer_device", device), params.option("infer_batch_size", batch_size)]
+                options += [params.option(name) for name in ("deploy", "images", "benchmark")]
+                _infer(params, steps, deployment, options, Run(folder / f"{name}_results", precision="int8"), name)
+    return steps, [deployment], folder
+
+
+def _begin(
+    params: ShortParams, name: str, config: str, exported: Path, folder: Path, kind: str
+) -> tuple[Steps, Deployment]:
+    """The steps, in an empty folder for their logs, and what they will deploy."""
+    deployment = Deployment(name, config, Path(params["weights"]), exported, Path(params["images"]))
+    reads: list[str | Path] = [params.path, deployment.config, deployment.weights, deployment.images]
+    return Steps(params["model_name"], params["python"], folder, f"results_{kind}.log", reads), deployment
+
+
+def _infer(params: ShortParams, steps: Steps, deployment: Deployment, options: list[str], run: Run, name: str) -> None:
+    """Infer the images into the run's folder, which the last option names."""
+    deployment.runs.append(run)
+    options = [*options, f"--save_dir={run.results}"]
+    log = run.results.with_name(f"{name}.log")
+    steps.run(params["inference"], options, log, done=functools.partial(holds_masks, run.results))
