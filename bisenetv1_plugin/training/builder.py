@@ -80,7 +80,11 @@ def open_network(
     builder = Builder(cfg)
     for name in datasets:
         getattr(builder, name)
-    return Network(cfg, builder, trained_model(builder, os.fspath(weights)))
+    _check_classes(cfg.model_cfg.get("num_classes", 1))
+    model = builder.model
+    _refusing(f"the weights {os.fspath(weights)} cannot be used", load_trained, model, os.fspath(weights))
+    model.eval()
+    return Network(cfg, builder, model)
 
 
 class Builder:
@@ -99,20 +103,6 @@ class Builder:
         if part == "val_dataset":  # whose class may say it alone
             _check_classes(getattr(built, "num_classes", 1))
         return built
-
-
-def trained_model(build: Builder, path: str) -> paddle.nn.Layer:
-    """The configuration's model in evaluation mode with the weights of `path`.
-
-    Raises:
-        InputError: the weights cannot be read, or do not account for every tensor; or there are more classes than a
-            mask can hold.
-    """
-    _check_classes(build.config.model_cfg.get("num_classes", 1))
-    model = build.model
-    _refusing(f"the weights {path} cannot be used", load_trained, model, path)
-    model.eval()
-    return model
 
 
 def _check_classes(number: Any) -> None:
