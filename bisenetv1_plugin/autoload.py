@@ -1,11 +1,11 @@
 """What happens when Paddle or PaddleSeg is imported; the package's start-up hook has waited for it.
 
 Before `paddle`: the corrections that must come first. After the top-level `paddleseg`: the other corrections, then the
-registration of the components.
+registration of the components; from then on PaddleSeg tells what this package logs.
 """
 
+import logging
 import sys
-import warnings
 
 import bisenetv1_plugin
 
@@ -63,16 +63,16 @@ class _Loader:
         self._loader.exec_module(module)
         _guarded("paddleseg", _correct, "after paddleseg")
         _guarded("paddleseg", _register)
+        _guarded("paddleseg", _log_through_paddleseg)
 
 
 def _guarded(name: str, step: "Callable[..., None]", *arguments: object) -> None:
     try:
         step(*arguments)
     except Exception as error:  # noqa: BLE001 - a broken plugin must never break `import paddleseg` or Python itself
-        warnings.warn(
+        logging.getLogger(__name__).warning(
             f"bisenetv1-plugin could not do its part at `import {name}`: {type(error).__name__}: {error}. "
-            "BISENETV1_PLUGIN=0 switches it off.",
-            stacklevel=2,
+            "BISENETV1_PLUGIN=0 switches it off."
         )
 
 
@@ -86,3 +86,25 @@ def _register() -> None:
     from bisenetv1_plugin import plugin
 
     plugin.register()
+
+
+class _ToPaddleSeg(logging.Handler):
+    """Hands over to PaddleSeg's logger, so that the users of its tools see what they are used to."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from paddleseg.utils import logger
+
+        tell = logger.warning if record.levelno >= logging.WARNING else logger.info
+        tell(record.getMessage())
+
+
+def _log_through_paddleseg() -> None:
+    """Not where somebody has given this package's logger a handler.
+
+    Nobody further up hears it: Paddle gives the root logger a handler of its own, and all would be told twice.
+    """
+    logger = logging.getLogger("bisenetv1_plugin")
+    if not logger.handlers:
+        logger.addHandler(_ToPaddleSeg())
+        logger.setLevel(logging.INFO)
+        logger.propagate = False

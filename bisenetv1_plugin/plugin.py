@@ -11,10 +11,12 @@ point's name is the `type` of the YAML:
 
 from __future__ import annotations
 
-import warnings
+import logging
 from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
+
+logger = logging.getLogger(__name__)
 
 
 def registries() -> dict[str, Any]:
@@ -49,9 +51,8 @@ def register() -> dict[str, object]:
                     _check(entry_point.name, component)
                     registry.add_component(component)
             except Exception as error:  # noqa: BLE001 - one broken component never hurts the others or PaddleSeg
-                warnings.warn(
-                    f"PaddleSeg component {entry_point.name} ({entry_point.value}, group {group}) was skipped: {error}",
-                    stacklevel=2,
+                logger.warning(
+                    f"PaddleSeg component {entry_point.name} ({entry_point.value}, group {group}) was skipped: {error}"
                 )
             else:
                 registered[entry_point.name] = component

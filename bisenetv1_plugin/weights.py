@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import Any, Sequence
 from urllib.parse import urlparse
@@ -12,7 +13,8 @@ import paddle
 from bisenetv1_plugin import pickles
 from bisenetv1_plugin.errors import InputError
 
-# PaddleSeg is imported where it is needed: its import registers the networks, which import this module.
+logger = logging.getLogger(__name__)
+
 _NAMES_SHOWN = 6  # the classifiers' weights and biases, which fine-tuning replaces
 _TRUST = "BISENETV1_PLUGIN_TRUST_WEIGHTS"  # `cli` sets it for --trust_weights
 
@@ -31,8 +33,6 @@ def load_pretrained(layer: paddle.nn.Layer, source: str) -> int:
         FileNotFoundError: there is no such file.
         ValueError: the file is no dictionary of tensors, wants to run code, or has none of the layer's tensors.
     """
-    from paddleseg.utils import logger
-
     matched, missing, misshapen = _match(layer, _local(source))
     own = layer.state_dict()
     if not matched:
@@ -56,8 +56,6 @@ def load_trained(model: paddle.nn.Layer, path: str) -> None:
         FileNotFoundError: there is no such file.
         ValueError: a tensor is missing or of another shape or type, or the file wants to run code; nothing is loaded.
     """
-    from paddleseg.utils import logger
-
     matched, missing, misshapen = _match(model, path)
     if missing or misshapen:
         raise ValueError(
@@ -91,7 +89,7 @@ def check_pretrained(values: Any) -> None:
 
 
 def _local(source: str) -> str:
-    from paddleseg.utils import download_pretrained_model
+    from paddleseg.utils import download_pretrained_model  # its import registers the networks, which import this module
 
     return download_pretrained_model(source) if urlparse(source).netloc else source
 

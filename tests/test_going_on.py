@@ -17,7 +17,7 @@ from paddleseg import core
 
 from bisenetv1_plugin import zoo
 from bisenetv1_plugin.cli.training_view import TrainingView
-from bisenetv1_plugin.compat import core_train, progress_file
+from bisenetv1_plugin.compat import core_train, progress_file, resumed_training
 from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
 from bisenetv1_plugin.datasets.synthetic import write_scenes
 from bisenetv1_plugin.errors import InputError
@@ -156,7 +156,7 @@ class TestAfterAStop:
     def test_a_checkpoint_of_paddleseg_alone(self, stopped, monkeypatch):
         """Goes on as before, but for the order and the average, which it has; and says what begins anew."""
         said = []
-        monkeypatch.setattr(training.logger, "warning", said.append)
+        monkeypatch.setattr(resumed_training.logger, "warning", said.append)
         for path in stopped.rglob(progress_file.NAME):
             path.unlink()
         (stopped / "iter_4" / AVERAGE).unlink()

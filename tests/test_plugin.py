@@ -1,5 +1,6 @@
 """Registration through entry points and the start-up hook, in processes of their own."""
 
+import re
 import subprocess
 import sys
 import textwrap
@@ -242,3 +243,20 @@ def test_upstream_import_errors_are_not_swallowed(tmp_path):
         [sys.executable, "-c", "import paddleseg"], cwd=tmp_path, text=True, capture_output=True, timeout=100
     )
     assert done.returncode != 0 and "RuntimeError: upstream is broken" in done.stderr
+
+
+class TestWhatIsLogged:
+    """Without the command line: in PaddleSeg's own tools, and from Python."""
+
+    SAID = "weights.logger.info('an account'); weights.logger.warning('a doubt')"
+
+    def test_paddleseg_tells_it(self, python):
+        """As it tells its own, whatever the type of its logger; and only once."""
+        done = python("-c", f"import paddleseg; from bisenetv1_plugin import weights; {self.SAID}")
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if "an account" in line or "a doubt" in line]
+        assert [re.sub(r"^[\d: -]+", "", line) for line in lines] == ["[INFO]\tan account", "[WARNING]\ta doubt"], lines
+
+    def test_a_handler_of_the_user_s_own_has_it_alone(self, python):
+        own = "import logging; logging.getLogger('bisenetv1_plugin').addHandler(logging.StreamHandler())"
+        done = python("-c", f"{own}; import paddleseg; from bisenetv1_plugin import weights; {self.SAID}")
+        assert "a doubt" in done.stderr.splitlines() and "a doubt" not in done.stdout, done.stdout + done.stderr

@@ -238,8 +238,8 @@ class TestNewest:
     @pytest.fixture
     def said(self, monkeypatch):
         said = []
-        monkeypatch.setattr(training.logger, "info", said.append)
-        monkeypatch.setattr(training.logger, "warning", said.append)
+        monkeypatch.setattr(checkpoints.logger, "info", said.append)
+        monkeypatch.setattr(checkpoints.logger, "warning", said.append)
         return said
 
     @pytest.fixture

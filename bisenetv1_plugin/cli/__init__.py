@@ -15,11 +15,13 @@ from bisenetv1_plugin.errors import InputError, line
 from bisenetv1_plugin.libraries import needs_paddle
 from bisenetv1_plugin.machine import reuse_memory, use_all_cores, use_amd_vectors
 
-# One module of this folder each, with SUMMARY, add_arguments(parser) and run(args). Only `run` imports Paddle.
-COMMANDS = (
+# One module of this folder each, with SUMMARY, add_arguments(parser) and run(args). Only `run` imports Paddle, and only
+# of the first ones; they hide what it says, unless --verbose is given.
+_WITH_PADDLE = (
     *("demo", "train", "val", "predict", "export", "quantize", "infer", "verify"),
-    *("app", "benchmark", "convert", "data", "configs", "curves", "doctor", "run"),
+    *("app", "benchmark", "convert", "data"),
 )
+COMMANDS = (*_WITH_PADDLE, "configs", "curves", "doctor", "run")
 
 
 def parser() -> Parser:
@@ -31,7 +33,7 @@ def parser() -> Parser:
         module = importlib.import_module(f"{__name__}.{name}")
         command = commands.add_parser(name, help=module.SUMMARY, description=module.__doc__)
         module.add_arguments(command)
-        if name in terminal.COMMANDS:
+        if name in _WITH_PADDLE:
             terminal.add_argument(command)
         command.set_defaults(run=module.run)
     return parser

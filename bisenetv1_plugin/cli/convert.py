@@ -10,17 +10,16 @@ from argparse import ArgumentParser, Namespace
 
 from bisenetv1_plugin import files
 from bisenetv1_plugin.cli import flags, terminal
+from bisenetv1_plugin.convert.families import NAMES
 from bisenetv1_plugin.errors import InputError
 
 SUMMARY = "convert a PyTorch checkpoint of a published BiSeNetV1, or back"
-
-FAMILIES = ("torchseg", "coincheung", "zllrunning", "mmseg", "imagenet")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("src", metavar="SRC", help="the checkpoint; with --to torch, a .pdparams file")
     parser.add_argument("dst", metavar="DST", help="the .pdparams to write; with --to torch, a .pth or .safetensors")
-    parser.add_argument("--from", dest="family", choices=FAMILIES, help="whose it is; default: by its tensors' names")
+    parser.add_argument("--from", dest="family", choices=NAMES, help="whose it is; default: by its tensors' names")
     parser.add_argument("--to", choices=["paddle", "torch"], default="paddle", help="direction, default paddle")
     flags.add_trust_argument(parser)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shlex
 import sys
@@ -9,28 +10,32 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, ContextManager
 
 from bisenetv1_plugin import __version__, files
 from bisenetv1_plugin.errors import InputError
 
 
-class Log:
+class Log(io.TextIOBase):
     """Appends to a file of a folder that somebody else makes; never fails, and says what it could not do in `fault`.
 
     Args:
         path (Path, optional): the file; None for a command that has no folder: the text is kept in memory alone.
 
     Attributes:
-        live (bool): whether it is written as soon as there is something; else at the end, when `close` says so.
+        live (bool): whether it is written as soon as there is something; else at the end, when `finish` says so.
         fault (str, optional): why the file is not complete, a sentence.
     """
 
+    encoding = "utf-8"
+
     def __init__(self, path: Path | None) -> None:
         self.path, self.live = path, False
-        self._file = None
-        self._lock = threading.RLock()
-        self._held: list[str] = []
         self.fault: str | None = None
+        self._file: int | None = None
+        self._held: list[str] = []
+        self._lock: ContextManager[Any] = threading.RLock()  # readers of data have threads
+        self._is_over = False
 
     @property
     def is_written(self) -> bool:
@@ -42,20 +47,27 @@ class Log:
         """What no file has."""
         return "".join(self._held)
 
-    def add(self, text: str) -> None:
-        with self._lock:  # readers of data have threads
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        if self._is_over:  # some keep a stream for good, as a handler of `logging` does
+            return sys.stderr.write(text)
+        with self._lock:
             self._held.append(text)
             if self.live:
-                self._write()
+                self._append()
+        return len(text)
 
-    def close(self, keep: bool) -> None:
+    def finish(self, keep: bool) -> None:
         """End it; with `keep`, what was held until now is written, if the folder is there."""
         if keep:
-            self._write()
+            self._append()
+        self._is_over = True
         if self._file is not None:
             os.close(self._file)
 
-    def _write(self) -> None:
+    def _append(self) -> None:
         if self.path is None or self.fault or not self._held or not self.path.parent.is_dir():
             return
         try:
@@ -63,14 +75,11 @@ class Log:
                 if self._file is None:
                     self._file = _open(self.path)
                     self._held.insert(0, _header())
-                _append(self._file, self.held.encode("utf-8", "backslashreplace"))
+                _write(self._file, self.path, self.held.encode("utf-8", "backslashreplace"))
         except InputError as error:
             self.fault = str(error)
         except OSError as error:
             self.fault = files.refusal(error) or f"{self.path}: {error}."
-            if self._file is not None and os.path.getsize(self.path) == 0:
-                with suppress(OSError):
-                    os.unlink(self.path)
         else:
             self._held.clear()
 
@@ -81,17 +90,16 @@ def _open(path: Path) -> int:
     Raises:
         InputError: there is one.
     """
-    if path.is_symlink() or (path.exists() and (files.is_stream(path) or not _is_log(path))):
+    ours = not path.is_symlink() and not files.is_stream(path)
+    if ours and path.exists():
+        with open(path, "rb") as file:
+            ours = file.read(4) in (b"", b"=== ")
+    if not ours:
         raise InputError(f"{path} exists and is no log of this command: move it away.")
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
 
 
-def _is_log(path: Path) -> bool:
-    with open(path, "rb") as file:
-        return file.read(4) in (b"", b"=== ")
-
-
-def _append(file: int, content: bytes) -> None:
+def _write(file: int, path: Path, content: bytes) -> None:
     """All of it, or nothing. Each call writes to the file itself: processes that are killed leave what they said."""
     before = os.fstat(file).st_size
     try:
@@ -100,6 +108,8 @@ def _append(file: int, content: bytes) -> None:
     except OSError:
         with suppress(OSError):
             os.ftruncate(file, before)
+            if not before:
+                os.unlink(path)
         raise
 
 

@@ -5,13 +5,20 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
-from typing import Any, Iterable, NoReturn
+from typing import Any, Iterable, Mapping, NoReturn
 
 
 class Parser(argparse.ArgumentParser):
+    _commands: Mapping[str, Parser] = {}  # below this one, by name
+
+    def add_subparsers(self, **keywords: Any) -> Any:
+        commands = super().add_subparsers(**keywords)
+        self._commands = commands.choices
+        return commands
+
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         self._words = list(sys.argv[1:] if args is None else args)
-        if not self._words and self._commands():
+        if not self._words and self._commands:
             self.print_help(sys.stderr)
             self.exit(2)  # nothing was done
         return super().parse_known_args(args, namespace)
@@ -30,18 +37,11 @@ class Parser(argparse.ArgumentParser):
                 flag, known = word.partition("=")[0], parser._option_string_actions
                 if not any(option.startswith(flag) for option in known):
                     return parser, _unknown("flag", flag, known)
-            elif not word.startswith("-") and parser._commands():
-                if word not in parser._commands():
-                    return parser, _unknown("command", word, parser._commands())
-                parser = parser._commands()[word]
+            elif not word.startswith("-") and parser._commands:
+                if word not in parser._commands:
+                    return parser, _unknown("command", word, parser._commands)
+                parser = parser._commands[word]
         return parser, None
-
-    def _commands(self) -> dict[str, Parser]:
-        """The parsers of the commands below this one, by name."""
-        for action in self._actions:
-            if isinstance(action, argparse._SubParsersAction):
-                return action.choices
-        return {}
 
 
 def _unknown(kind: str, word: str, known: Iterable[str]) -> str:

@@ -11,9 +11,11 @@ An entry module has
 from __future__ import annotations
 
 import importlib
+import logging
 import os
-import warnings
 from types import ModuleType
+
+logger = logging.getLogger(__name__)
 
 # When each entry acts. An entry that acts before Paddle is imported must not import it.
 ENTRIES = {
@@ -62,6 +64,6 @@ def _apply(name: str) -> str:
             return "not needed"
         entry(name).apply()
     except Exception as error:  # noqa: BLE001 - one broken correction never hurts the others or PaddleSeg
-        warnings.warn(f"bisenetv1-plugin's correction {name} failed: {type(error).__name__}: {error}", stacklevel=2)
+        logger.warning(f"bisenetv1-plugin's correction {name} failed: {type(error).__name__}: {error}")
         return "failed"
     return "active"

@@ -6,13 +6,15 @@ Mended where it is written, so that the exported folder is right on every machin
 from __future__ import annotations
 
 import functools
+import logging
 import os
 from typing import Any, Callable
 
 import paddle
 import yaml
 from paddleseg.deploy.infer import DeployConfig
-from paddleseg.utils import logger
+
+logger = logging.getLogger(__name__)
 
 DEFECT = "PaddleSeg's export names model.pdmodel in deploy.yaml, where Paddle 3 writes model.json: nothing can load it."
 

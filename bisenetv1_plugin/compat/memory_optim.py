@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import logging
 from typing import Any
 
 import paddle
 from paddle.inference import Config
-from paddleseg.utils import logger
+
+logger = logging.getLogger(__name__)
 
 DEFECT = (
     "Paddle Inference 3 cannot load a .json program after enable_memory_optim(), which PaddleSeg's infer.py calls "

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import logging
 import os
 import tempfile
 from typing import Any, Callable, Iterator
@@ -18,7 +19,8 @@ from typing import Any, Callable, Iterator
 import numpy as np
 import paddle
 from paddle.inference import Config, create_predictor
-from paddleseg.utils import logger
+
+logger = logging.getLogger(__name__)
 
 DEFECT = "Paddle Inference 3 on the CPU resizes wrongly, or raises, where oneDNN is on (Paddle#77340)."
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import logging
 import math
 import os
 import random
@@ -24,11 +25,12 @@ from typing import Any, Callable, Iterable, Iterator
 import numpy as np
 import paddle
 import paddleseg.core
-from paddleseg.utils import logger
 
 from bisenetv1_plugin import files
 from bisenetv1_plugin.compat import core_train, progress_file
 from bisenetv1_plugin.compat.core_train import ModuleView
+
+logger = logging.getLogger(__name__)
 
 DEFECT = (
     "PaddleSeg's train, going on from a checkpoint, overwrites the best model with a worse one, and begins the average "

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import functools
+import logging
 
 import paddle
-from paddleseg.utils import logger, metrics
+from paddleseg.utils import metrics
+
+logger = logging.getLogger(__name__)
 
 DEFECT = (
     "PaddleSeg 2.8.0's utils.metrics.calculate_area concatenates 0-D tensors, so no model can be evaluated "

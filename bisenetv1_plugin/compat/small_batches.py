@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import os
 from typing import Any
 
 import paddle
 import paddleseg.core
 from paddle import nn
-from paddleseg.utils import logger
 
 from bisenetv1_plugin.compat import core_train
 from bisenetv1_plugin.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 DEFECT = (
     "PaddleSeg's train waits for ever when it has fewer images than one step takes; and with batch_size 1 Paddle's "

@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import logging
 import sys
 from types import FunctionType
 from typing import Any
 
 import paddleseg.core
-from paddleseg.utils import logger
+
+logger = logging.getLogger(__name__)
 
 DEFECT = (
     "PaddleSeg 2.9.1's train.py without --do_eval fails at its first checkpoint, for every model "

@@ -9,20 +9,9 @@ import numpy as np
 from paddleseg.cvlibs import manager
 
 from bisenetv1_plugin import plugin
-from bisenetv1_plugin.convert import coincheung, imagenet, mmseg, torchseg, zllrunning
+from bisenetv1_plugin.convert.families import FAMILIES, NAMES
 from bisenetv1_plugin.convert.family import Family, backbone_type
 from bisenetv1_plugin.models.bisenetv1 import BiSeNetV1
-
-# In the order in which they are tried: a mark must not fit a family further down.
-_FAMILIES = [
-    mmseg.FAMILY,
-    torchseg.FAMILY,
-    coincheung.FAMILY,
-    zllrunning.FAMILY,
-    imagenet.OPENMMLAB_FAMILY,
-    imagenet.FAMILY,
-]
-NAMES = tuple(dict.fromkeys(family.name for family in _FAMILIES))
 
 # PyTorch's BatchNorm counts its steps, and uses the count only where the momentum is None, which no family has.
 _COUNTER = ".num_batches_tracked"
@@ -57,7 +46,7 @@ def to_paddle(tensors: Mapping[str, np.ndarray], family: str | None = None) -> C
 
     Args:
         tensors (dict[str, numpy.ndarray]): as `checkpoint.read` gives them.
-        family (str, optional): one of `NAMES`. Default: the one whose names these are.
+        family (str, optional): one of `families.NAMES`. Default: the one whose names these are.
 
     Returns:
         Converted
@@ -89,7 +78,7 @@ def to_torch(state: Mapping[str, np.ndarray], family: str | None = None) -> dict
 
     Args:
         state (dict[str, numpy.ndarray]): a BiSeNetV1's state, by our names.
-        family (str, optional): one of `NAMES`. Default: the one whose network this is.
+        family (str, optional): one of `families.NAMES`. Default: the one whose network this is.
 
     Returns:
         dict[str, numpy.ndarray]: what that family's code loads, BatchNorm's counters as 0.
@@ -115,7 +104,7 @@ def to_torch(state: Mapping[str, np.ndarray], family: str | None = None) -> dict
 
 
 def _recognise(names: Collection[str], wanted: str | None) -> Family:
-    for family in _FAMILIES:
+    for family in FAMILIES:
         if family.name == (wanted or family.name) and any(name.startswith(family.mark) for name in names):
             return family
     if wanted:
@@ -140,7 +129,7 @@ def _family_of_ours(names: Collection[str], wanted: str | None) -> Family:
         raise ValueError(f"This is a network of {' or '.join(fits)}, not of {wanted}.")
     if wanted is None and len(fits) > 1:
         raise ValueError(f"The tensors fit {' and '.join(fits)} alike: say with --from which one was trained.")
-    return next(family for family in _FAMILIES if family.name == (wanted or fits[0]))
+    return next(family for family in FAMILIES if family.name == (wanted or fits[0]))
 
 
 def _variant(family: Family, backbone: str, shapes: Mapping[str, tuple[int, ...]]) -> str:

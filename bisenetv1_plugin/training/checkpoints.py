@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -9,7 +10,6 @@ from typing import Any, Iterator
 
 import numpy as np
 import paddle
-from paddleseg.utils import logger
 
 from bisenetv1_plugin import files
 from bisenetv1_plugin.compat import progress_file
@@ -20,6 +20,8 @@ try:
     import fcntl
 except ImportError:  # Windows: two trainings in one folder are not noticed there
     fcntl = None  # type: ignore[assignment]
+
+logger = logging.getLogger(__name__)
 
 LATEST = "latest"  # in place of a checkpoint's name
 CHECKPOINT = ("model.pdparams", "model.pdopt")

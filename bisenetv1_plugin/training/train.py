@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import logging
 import traceback
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ import numpy as np
 import paddle
 from paddleseg import core
 from paddleseg.cvlibs import Config
-from paddleseg.utils import logger, train_profiler, utils
+from paddleseg.utils import train_profiler, utils
 
 from bisenetv1_plugin import files
 from bisenetv1_plugin.compat import progress_file, small_batches
@@ -27,6 +28,8 @@ from bisenetv1_plugin.datasets.check import before_training
 from bisenetv1_plugin.errors import InputError, brief
 from bisenetv1_plugin.training import builder, checkpoints, watch
 from bisenetv1_plugin.weights import load_state
+
+logger = logging.getLogger(__name__)
 
 _EVALUATION = set(EVALUATION) - {"auc_roc"}  # which `train` has no use for
 _HEADS = 3  # outputs of BiSeNetV1 in training

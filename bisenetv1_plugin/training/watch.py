@@ -7,8 +7,8 @@ other objects stand there while a call lasts. The same in PaddleSeg 2.8, 2.9 and
 from __future__ import annotations
 
 import importlib.util
+import logging
 import sys
-import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -22,6 +22,8 @@ from bisenetv1_plugin import files
 from bisenetv1_plugin.compat import core_train
 from bisenetv1_plugin.compat.core_train import patch
 from bisenetv1_plugin.errors import InputError, brief
+
+logger = logging.getLogger(__name__)
 
 
 class Watcher:
@@ -203,7 +205,7 @@ class _Metrics:
         except (RuntimeError, ValueError) as error:  # of scikit-learn, which needs pixels of every class
             area, why = float("nan"), brief(error)
         if np.isnan(area):
-            warnings.warn(f"there is no area under the ROC curve: {why}", stacklevel=2)
+            logger.warning(f"there is no area under the ROC curve: {why}")
         self.found["auc_roc"] = area
         return area
 

@@ -32,28 +32,28 @@ def live(path):
 class TestLog:
     def test_waits_for_the_folder(self, tmp_path):
         log = live(tmp_path / "out" / "train.log")
-        log.add("before\n")
+        log.write("before\n")
         assert not (tmp_path / "out").exists()
         (tmp_path / "out").mkdir()
-        log.add("after\n")
+        log.write("after\n")
         lines = text(log.path).splitlines()
         assert lines[0].startswith("=== ") and lines[1:] == ["before", "after"], "there before the command ends"
-        log.close(keep=False)
+        log.finish(keep=False)
         assert log.is_written
 
     def test_a_later_run_is_appended(self, tmp_path):
         for word in ("first\n", "second\n"):
             log = live(tmp_path / "train.log")
-            log.add(word)
-            log.close(keep=True)
+            log.write(word)
+            log.finish(keep=True)
         assert [line for line in text(tmp_path / "train.log").splitlines() if line[:3] != "==="] == ["first", "second"]
 
     @pytest.mark.parametrize("keep", [True, False])
     def test_of_a_short_command_is_written_at_its_end_unless_it_was_refused(self, tmp_path, keep):
         log = Log(tmp_path / "export.log")
-        log.add("a line\n")
+        log.write("a line\n")
         assert not log.path.exists()
-        log.close(keep)
+        log.finish(keep)
         assert log.path.exists() == log.is_written == keep
 
     @pytest.mark.parametrize("before", ["", "=== an earlier run\n"])
@@ -71,11 +71,11 @@ class TestLog:
 
         monkeypatch.setattr(os, "write", full)
         log = live(path)
-        log.add("a line that is longer than what fits\n")
+        log.write("a line that is longer than what fits\n")
         assert f"{path}: no space left on the device; make room there" in log.fault and not log.is_written
         assert (text(path) if before else path.exists()) == (before or False)
-        log.add("never\n")
-        log.close(keep=True)
+        log.write("never\n")
+        log.finish(keep=True)
 
     def test_in_a_folder_of_somebody_else(self, tmp_path, monkeypatch):
         def refuse(path, *_):
@@ -83,7 +83,7 @@ class TestLog:
 
         monkeypatch.setattr(os, "open", refuse)
         log = live(tmp_path / "train.log")
-        log.add("a line\n")
+        log.write("a line\n")
         assert "permission denied" in log.fault and log.held.endswith("a line\n")
 
 
@@ -101,14 +101,15 @@ class TestSession:
             terminal.load_paddle()
             from paddleseg.utils import logger
 
-            from bisenetv1_plugin.training import checkpoints, train
+            from bisenetv1_plugin import plugin
+            from bisenetv1_plugin.training import checkpoints
 
             logger.info("config to build model")
             logger.warning("no weights are loaded")
             logger.warning("Add the `in_channels` ... We suggest you manually set `in_channels` in model config.")
             checkpoints.newest(str(tmp_path / "none"))
             warnings.warn("deprecated", UserWarning, stacklevel=1)
-            warnings.warn_explicit("a component was skipped", UserWarning, train.__file__, 1)
+            plugin.logger.warning("a component was skipped")
             with terminal.quiet():
                 print("library")
                 print("library's error stream", file=sys.stderr)
@@ -237,13 +238,13 @@ class TestSession:
         logger.addHandler(own)
         logger.setLevel(logging.DEBUG)
         session = terminal._Session(Log(None))
-        terminal._take_over(session, SimpleNamespace(logger_initialized={name: True}))
+        terminal._listen_to(SimpleNamespace(logger_initialized={name: True}), session)
         logger.info("config")
         logger.warning("mind this")
         out, err = capfd.readouterr()
         assert (out, err) == ("", "bisenetv1: mind this\n")
         assert "[INFO]\tconfig\n" in session.log.held and "[WARNING]\tmind this\n" in session.log.held
-        session.undo.pop()()
+        session.close()
         assert logger.handlers == [own]
 
 

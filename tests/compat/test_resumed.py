@@ -9,7 +9,6 @@ import shutil
 import numpy as np
 import paddle
 import pytest
-from paddleseg.utils import logger
 
 from bisenetv1_plugin.backbones.resnet import ResNet18_v1b
 from bisenetv1_plugin.compat import core_train, progress_file, resumed_training, small_batches
@@ -267,7 +266,7 @@ class TestOneValue:
 
     def test_is_refused_with_trained_weights(self, tmp_path, monkeypatch):
         said, network = [], BiSeNetV1(3, ResNet18_v1b())
-        monkeypatch.setattr(logger, "warning", said.append)
+        monkeypatch.setattr(small_batches.logger, "warning", said.append)
         small_batches.check_batch_norms(network, 2)
         assert not said
         small_batches.check_batch_norms(network, 1)

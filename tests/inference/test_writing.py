@@ -218,8 +218,8 @@ def test_a_log_of_another_is_left_alone(kind, tmp_path):
     else:
         path.write_text("mine")
     log = Log(path)
-    log.add("said")
-    log.close(keep=True)
+    log.write("said")
+    log.finish(keep=True)
     assert log.fault == f"{path} exists and is no log of this command: move it away." and not log.is_written
     assert path.read_text() == "mine" and (tmp_path / "notes").read_text() == "mine"
 

@@ -1,0 +1,10 @@
+"""The families of checkpoints; the command line reads their names from here without Paddle."""
+
+from bisenetv1_plugin.convert import coincheung, imagenet, mmseg, torchseg, zllrunning
+
+# In the order in which they are tried: a mark must not fit a family further down.
+FAMILIES = (
+    *(torchseg.FAMILY, coincheung.FAMILY, zllrunning.FAMILY, mmseg.FAMILY),
+    *(imagenet.OPENMMLAB_FAMILY, imagenet.FAMILY),
+)
+NAMES = tuple(dict.fromkeys(family.name for family in FAMILIES))
