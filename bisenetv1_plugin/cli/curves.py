@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from bisenetv1_plugin.drawing import plots
-
 SUMMARY = "draw the curves of a training recorded with --use_vdl"
 
 
@@ -14,4 +12,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
+    from bisenetv1_plugin.drawing import plots  # not above: NumPy and Pillow may be missing for --help
+
     print(f"The curves are in {plots.draw_curves(args.save_dir)}")

@@ -10,7 +10,6 @@ from argparse import ArgumentParser
 from typing import TYPE_CHECKING, Any, Iterable, Sequence
 
 from bisenetv1_plugin import files
-from bisenetv1_plugin.drawing import plots
 from bisenetv1_plugin.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,6 +25,8 @@ def check_picture(path: str | None, reads: Sequence[str] = ()) -> None:
     if path is not None and os.path.splitext(path)[1].lower() not in ("", ".png"):
         raise InputError(f"--picture {path}: it is a PNG; end its name with .png.")
     check_place(path, "--picture")
+    from bisenetv1_plugin.drawing import plots
+
     files.check_outputs([path] if path else [], reads, files.made_by(plots.MADE_BY))
 
 
