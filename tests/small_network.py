@@ -41,9 +41,9 @@ def small(tmp_path_factory):
 def export(small):
     """Exports the network on the CPU into a folder of its own; returns the folder."""
 
-    def run(name, *arguments, weights=small.weights):
+    def run(name, *arguments, weights=small.weights, config=small.config):
         out = small.folder / name
-        command = ["export", "--config", small.config, "--model_path", weights, "--save_dir", out, "--device", "cpu"]
+        command = ["export", "--config", config, "--model_path", weights, "--save_dir", out, "--device", "cpu"]
         assert main([str(argument) for argument in (*command, *arguments)]) == 0
         return out
 

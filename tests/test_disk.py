@@ -19,7 +19,6 @@ from bisenetv1_plugin import files, zoo
 from bisenetv1_plugin.cli import main
 from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
 from bisenetv1_plugin.datasets.synthetic import write_scenes
-from bisenetv1_plugin.export import folder as export_folder
 from bisenetv1_plugin.training import builder
 
 # In a process of its own: fills the disk up to what a command may write, runs it, and says what became of the files.
@@ -281,46 +280,3 @@ class TestOtherRefusals:
         (tmp_path / "script.py").write_text("raise PermissionError(13, 'Permission denied', 'its own')")
         with pytest.raises(PermissionError):
             main(["run", str(tmp_path / "script.py")])
-
-
-class TestMove:
-    """Of a finished export: all of it, or none."""
-
-    def folders(self, tmp_path):
-        for folder, content in (("new", "2"), ("ex", "1")):
-            (tmp_path / folder).mkdir()
-            for name in ("deploy.yaml", "model.json", "model.pdiparams"):
-                (tmp_path / folder / name).write_text(content)
-        return tmp_path / "new", tmp_path / "ex"
-
-    def contents(self, folder):
-        return {path.name: path.read_text() for path in folder.iterdir() if path.is_file()}
-
-    def test_all(self, tmp_path):
-        new, ex = self.folders(tmp_path)
-        export_folder.move_files(str(new), str(ex))
-        assert set(self.contents(ex).values()) == {"2"} and len(self.contents(ex)) == 3
-
-    @pytest.mark.parametrize("fails_at", range(6))
-    def test_none(self, tmp_path, monkeypatch, fails_at):
-        new, ex = self.folders(tmp_path)
-        rename, calls = os.rename, []
-
-        def limited(source, target):
-            calls.append(target)
-            if len(calls) == fails_at + 1:
-                raise PermissionError(13, "Permission denied", target)
-            rename(source, target)
-
-        monkeypatch.setattr(os, "rename", limited)
-        with pytest.raises(PermissionError):
-            export_folder.move_files(str(new), str(ex))
-        assert set(self.contents(ex).values()) == {"1"} and len(self.contents(ex)) == 3
-
-    def test_a_folder_in_the_way_stays(self, tmp_path):
-        new, ex = self.folders(tmp_path)
-        (ex / "model.json").unlink()
-        (ex / "model.json").mkdir()
-        with pytest.raises(IsADirectoryError):
-            export_folder.move_files(str(new), str(ex))
-        assert set(self.contents(ex).values()) == {"1"} and (ex / "model.json").is_dir()

@@ -41,11 +41,11 @@ def convert(program: str, params: str) -> bytes:
         version = paddle2onnx.__version__
         raise InputError(f"paddle2onnx {version} cannot convert this network, it says why above. {cure}.")
     model = optional_library("onnx").load_from_string(converted)
-    _remove_unused(model.graph)
+    remove_unused(model.graph)
     return model.SerializeToString()
 
 
-def _remove_unused(graph: Any) -> None:
+def remove_unused(graph: Any) -> None:
     """Remove the nodes and initializers of an ONNX graph that none of its outputs needs."""
     used = {output.name for output in graph.output}
     for node in reversed(list(graph.node)):  # a node comes after those whose results it takes

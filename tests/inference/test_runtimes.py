@@ -1,7 +1,5 @@
 """One export in Paddle Inference, ONNX Runtime and OpenVINO: the same masks, and sentences for what is not there."""
 
-import json
-import re
 import shutil
 import subprocess
 import sys
@@ -77,52 +75,6 @@ def test_bf16_is_near_and_not_equal(small, logits, backend):
     assert 1e-4 < difference / np.abs(expected).max() < 0.1
 
 
-def bisenetv1(*arguments):
-    command = [sys.executable, "-m", "bisenetv1_plugin", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
-
-
-def quantize(small, save_dir, *arguments):
-    """In a process of its own: Paddle reads at its import which kind of program to write."""
-    flags = ["--config", small.config, "--model_path", small.weights, "--save_dir", save_dir]
-    return bisenetv1("quantize", *flags, "--to", "paddle", "--batch_nums", 1, *arguments)
-
-
-@pytest.mark.very_slow
-def test_int8_is_near_and_a_quarter_of_the_size(small, dynamic, tmp_path):
-    done = quantize(small, tmp_path / "int8")
-    if paddle.__version__ >= "3.2":  # writes no program that its quantiser reads
-        assert done.returncode == 2 and "Quantise with Paddle 2.6.2" in done.stderr
-        assert not list((tmp_path / "int8").iterdir())
-        return
-    assert done.returncode == 0, done.stderr[-2000:]
-    written = {"deploy.yaml", "model.pdmodel", "model.pdiparams", "quantize.log"}
-    assert {path.name for path in (tmp_path / "int8").iterdir()} == written
-    sizes = [(folder / "model.pdiparams").stat().st_size for folder in (tmp_path / "int8", dynamic)]
-    assert sizes[0] < 0.3 * sizes[1]
-    flags = ["--config", tmp_path / "int8/deploy.yaml", "--image_path", small.images, "--save_dir", tmp_path / "masks"]
-    done = bisenetv1("infer", *flags, "--device", "cpu", "--precision", "int8", "--verbose")
-    assert done.returncode == 0, done.stderr[-2000:]
-    # Such a sum is wrong: of a trained network's pixels 46 % were right with it, 87 % without. This one shows little.
-    summed = re.findall(r"quantized (\d+) fused_conv2d ops with residual connection", done.stderr)
-    assert summed == ["0"], "Paddle's log counts the convolutions that add their block's residual"
-    assert infer(dynamic, small.images, tmp_path / "exact") == 0
-    found, exact = masks(tmp_path / "masks"), masks(tmp_path / "exact")
-    agreement = np.mean([found[name] == exact[name] for name in exact])
-    assert len(exact) == 3 and 0.9 < agreement < 1, "8 bits, so near and not equal"
-    flags = ["--precision", "int8", "--device", "cpu", "--json", tmp_path / "verify.json"]
-    main([str(word) for word in ("verify", small.config, small.weights, tmp_path / "int8", *flags)])
-    (verified,) = json.loads((tmp_path / "verify.json").read_text())["runtimes"]
-    assert verified["name"] == "paddle int8" and verified["verdict"] != "parity not shown"
-    assert verified["agreement"] == pytest.approx(agreement)
-
-
-@pytest.mark.slow
-def test_calibration_wants_images(small, tmp_path):
-    done = quantize(small, tmp_path / "int8", "--batch_size", 2)
-    assert done.returncode == 2 and "ask for 2 images; the train_dataset has 1" in done.stderr
-
-
 @pytest.mark.parametrize("backend", RUNTIMES)
 def test_logits_are_the_network_s(small, logits, backend):
     path = sorted(small.images.iterdir())[0]
@@ -130,42 +82,6 @@ def test_logits_are_the_network_s(small, logits, backend):
     image = export.preprocess(decode(str(path))).image[np.newaxis]
     expected = dygraph(small.model, path)
     assert np.abs(RUNTIMES[backend](export).run(image)[0] - expected).max() < 1e-4 * np.abs(expected).max()
-
-
-def test_the_onnx_model_lies_beside_deploy_yaml(dynamic):
-    import onnxruntime
-
-    deploy = yaml.safe_load((dynamic / "deploy.yaml").read_text())["Deploy"]
-    assert deploy["onnx"] == "model.onnx" and (dynamic / deploy["model"]).is_file()
-    session = onnxruntime.InferenceSession(str(dynamic / "model.onnx"), providers=["CPUExecutionProvider"])
-    channels = session.get_inputs()[0].shape[1]
-    sizes = [size for i, size in enumerate(session.get_inputs()[0].shape) if i != 1]
-    assert channels == 3 and not [size for size in sizes if isinstance(size, int) and size > 0]
-    assert not [path for path in dynamic.iterdir() if path.name.startswith(".")]
-
-
-def refuse(*_, **__):
-    raise SystemExit(-1)  # as paddle2onnx 2.1.0 does
-
-
-@pytest.mark.parametrize("fault", [refuse, lambda *_, **__: b""])
-@pytest.mark.slow
-def test_nothing_is_written_where_the_converter_fails(small, tmp_path, capsys, monkeypatch, fault):
-    import paddle2onnx
-
-    monkeypatch.setattr(paddle2onnx, "export", fault)
-    flags = ["--config", small.config, "--model_path", small.weights, "--save_dir", tmp_path / "ex", "--device", "cpu"]
-    assert main([str(argument) for argument in ("export", *flags, "--to", "onnx")]) == 2
-    assert "cannot convert this network" in capsys.readouterr().err
-    assert not (tmp_path / "ex").exists() or not list((tmp_path / "ex").iterdir())
-
-
-@pytest.mark.slow
-def test_a_missing_converter_is_named(small, tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "paddle2onnx", None)
-    flags = ["--config", small.config, "--model_path", small.weights, "--save_dir", tmp_path, "--device", "cpu"]
-    assert main([str(argument) for argument in ("export", *flags, "--to", "onnx")]) == 2
-    assert f"For Paddle {paddle.__version__}: pip install" in capsys.readouterr().err
 
 
 def test_colours_and_overlays(small, dynamic, tmp_path):

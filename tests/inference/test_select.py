@@ -5,7 +5,6 @@ import shutil
 
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
 
 from bisenetv1_plugin.cli import main
@@ -96,53 +95,6 @@ def test_precision_auto_is_verified(small, dynamic, tmp_path, capsys, monkeypatc
     monkeypatch.setattr(select, "AGREEMENT", 1.01)  # nothing is good enough
     assert infer(dynamic, small, tmp_path / "b", "--device", "cpu", "--precision", "auto") == 0
     assert " fp32, " in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    "to, backends",
-    [
-        ("openvino", ["openvino"]),
-        pytest.param("onnx", ["onnxruntime", "openvino"], marks=pytest.mark.very_slow),
-    ],
-)
-@pytest.mark.slow
-def test_int8(small, dynamic, tmp_path, to, backends):
-    pytest.importorskip("nncf")
-    flags = ["--config", small.config, "--model_path", small.weights, "--save_dir", tmp_path / "int8", "--to", to]
-    assert run("quantize", *flags) == 0
-    deploy = yaml.safe_load((tmp_path / "int8" / "deploy.yaml").read_text())["Deploy"]
-    assert deploy["precision"] == "int8" and not {"model", "params"} & deploy.keys()
-    assert deploy["classes"] == ["flat", "construction", "nature", "sky", "vehicle"]
-    sizes = [
-        sum(path.stat().st_size for path in folder.iterdir() if path.suffix in (".bin", ".onnx"))
-        for folder in (tmp_path / "int8", dynamic)
-    ]
-    assert sizes[0] < 0.3 * sizes[1]
-    assert infer(dynamic, small, tmp_path / "exact", "--device", "cpu") == 0
-    exact = masks(tmp_path / "exact")
-    for backend in backends:
-        out = tmp_path / backend
-        assert infer(tmp_path / "int8", small, out, "--device", "cpu", "--backend", backend) == 0
-        agreement = np.mean([masks(out)[name] == exact[name] for name in exact])
-        assert 0.9 < agreement < 1, "8 bits, so near and not equal"
-    run(
-        *("verify", small.config, small.weights, tmp_path / "int8", "--precision", "int8", "--device", "cpu"),
-        *("--json", tmp_path / "verify.json"),
-    )
-    verified = json.loads((tmp_path / "verify.json").read_text())["runtimes"]
-    assert {entry["name"] for entry in verified} == {f"{backend} int8" for backend in backends}
-    assert all(entry["agreement"] > 0.9 for entry in verified)
-
-
-@pytest.mark.slow
-def test_an_export_in_int8_says_what_runs_it(small, dynamic, tmp_path, capsys):
-    pytest.importorskip("nncf")
-    flags = ["--config", small.config, "--model_path", small.weights, "--save_dir", tmp_path / "int8"]
-    assert run("quantize", *flags, "--to", "openvino") == 0
-    assert infer(tmp_path / "int8", small, tmp_path / "m", "--device", "cpu", "--backend", "paddle") == 2
-    assert "is for another runtime" in capsys.readouterr().err
-    assert infer(tmp_path / "int8", small, tmp_path / "m", "--device", "cpu", "--precision", "fp32") == 2
-    assert "OpenVINO runs" in capsys.readouterr().err
 
 
 @pytest.mark.very_slow

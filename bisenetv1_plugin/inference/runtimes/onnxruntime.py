@@ -99,7 +99,7 @@ def _session(onnxruntime: Any, model: str, providers: list[tuple[str, dict[str, 
     options.intra_op_num_threads = cpu_threads
     # Threads that spin while they wait for work take the cores from those that read and write the pictures.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3  # errors; the converter leaves constants nobody uses, a warning each
+    options.log_severity_level = 3  # errors; exports of earlier versions hold constants nobody uses, a warning each
     session = onnxruntime.InferenceSession(model, options, providers=providers)
     if session.get_providers()[0] != providers[0][0]:  # it warns, and takes the CPU
         raise InputError(f"device gpu: ONNX Runtime cannot load its {providers[0][0]} here: choose device cpu.")

@@ -1,0 +1,173 @@
+"""The ONNX models of an export."""
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import paddle
+import pytest
+import yaml
+from paddleseg.deploy.infer import DeployConfig
+from PIL import Image
+
+from bisenetv1_plugin.cli import main
+from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.export import onnx_model
+
+
+def test_the_onnx_model_lies_beside_deploy_yaml(dynamic):
+    import onnxruntime
+
+    deploy = yaml.safe_load((dynamic / "deploy.yaml").read_text())["Deploy"]
+    assert deploy["onnx"] == "model.onnx" and (dynamic / deploy["model"]).is_file()
+    session = onnxruntime.InferenceSession(str(dynamic / "model.onnx"), providers=["CPUExecutionProvider"])
+    channels = session.get_inputs()[0].shape[1]
+    sizes = [size for i, size in enumerate(session.get_inputs()[0].shape) if i != 1]
+    assert channels == 3 and not [size for size in sizes if isinstance(size, int) and size > 0]
+    assert not [path for path in dynamic.iterdir() if path.name.startswith(".")]
+
+
+def refuse(*_, **__):
+    raise SystemExit(-1)  # as paddle2onnx 2.1.0 does
+
+
+@pytest.mark.parametrize("fault", [refuse, lambda *_, **__: b""])
+@pytest.mark.slow
+def test_nothing_is_written_where_the_converter_fails(small, tmp_path, capsys, monkeypatch, fault):
+    import paddle2onnx
+
+    monkeypatch.setattr(paddle2onnx, "export", fault)
+    flags = ["--config", small.config, "--model_path", small.weights, "--save_dir", tmp_path / "ex", "--device", "cpu"]
+    assert main([str(argument) for argument in ("export", *flags, "--to", "onnx")]) == 2
+    assert "cannot convert this network" in capsys.readouterr().err
+    assert not (tmp_path / "ex").exists() or not list((tmp_path / "ex").iterdir())
+
+
+@pytest.mark.slow
+def test_a_missing_converter_is_named(small, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "paddle2onnx", None)
+    flags = ["--config", small.config, "--model_path", small.weights, "--save_dir", tmp_path, "--device", "cpu"]
+    assert main([str(argument) for argument in ("export", *flags, "--to", "onnx")]) == 2
+    assert f"For Paddle {paddle.__version__}: pip install" in capsys.readouterr().err
+
+
+_SESSION = """
+import sys, onnxruntime
+onnxruntime.set_default_logger_severity(2)  # warnings
+onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+"""
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "picture.onnx"])
+def test_onnx_runtime_does_not_warn(pictures_too, python, name):
+    done = python("-c", _SESSION, pictures_too / name)
+    assert done.returncode == 0 and done.stderr == "" and done.stdout == ""
+
+
+def test_what_no_output_needs_is_removed():
+    pytest.importorskip("onnx")
+    from onnx import TensorProto, helper
+
+    sizes = {"used": 3, "unused": 2, "of_unused": 1}
+    constants = [helper.make_tensor(name, TensorProto.FLOAT, [size], [1.0] * size) for name, size in sizes.items()]
+    nodes = [
+        helper.make_node("Relu", ["of_unused"], ["a"]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Split", ["x"], ["left", "right"], axis=0),
+        helper.make_node("Add", ["right", "used"], ["y"]),
+    ]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [size]) for name, size in (("x", 6), ("y", 3))]
+    graph = helper.make_graph(nodes, "graph", values[:1], values[1:], constants)
+    onnx_model.remove_unused(graph)
+    assert [node.op_type for node in graph.node] == ["Split", "Add"]
+    assert [constant.name for constant in graph.initializer] == ["used"]
+
+
+# Values of ImageNet's, where float32 and float64 do not give the same, and others for each channel.
+MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+
+
+@pytest.fixture(scope="module")
+def pictures_too(export):
+    return export("pictures_too", "--picture_onnx")
+
+
+@pytest.fixture(scope="module")
+def imagenet(small, export):
+    """An export of other values, for BGR, of one size, with the logits as its output."""
+    config = small.folder / "imagenet.yml"
+    values = yaml.safe_load(small.config.read_text())
+    values["val_dataset"]["transforms"] = [{"type": "Normalize", "mean": MEAN, "std": STD}]
+    config.write_text(yaml.safe_dump(values))
+    flags = ["--picture_onnx", "bgr", "--output_op", "none", "--input_shape", -1, 3, 64, 96]
+    return export("imagenet", *flags, config=config)
+
+
+def onnxruntime_of(path):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return lambda array: session.run(None, {session.get_inputs()[0].name: array})[0]
+
+
+def openvino_of(path):
+    compiled = (
+        pytest.importorskip("openvino").Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    )
+    return lambda array: compiled(array)[0].copy()
+
+
+@pytest.mark.parametrize("runtime", [onnxruntime_of, openvino_of])
+@pytest.mark.parametrize("kind", ["pictures_too", "imagenet"])
+def test_a_picture_as_it_is_gives_the_same(small, request, kind, runtime):
+    """As the model does of what PaddleSeg's transforms make of it, bit for bit."""
+    folder = request.getfixturevalue(kind)
+    deploy = yaml.safe_load((folder / "deploy.yaml").read_text())["Deploy"]
+    color = "BGR" if kind == "imagenet" else "RGB"
+    assert deploy["picture"] == {"onnx": "picture.onnx", "dtype": "uint8", "layout": "NHWC", "color": color}
+    pictures = np.stack([cv2.imread(str(path)) for path in sorted(small.images.iterdir())[:2]])
+    pictures[0, :8, :96] = np.arange(256).repeat(9).reshape(8, 96, 3)  # every value
+    prepare = DeployConfig(str(folder / "deploy.yaml")).transforms
+    prepared = np.stack([prepare({"img": picture.astype("float32")})["img"] for picture in pictures])
+    given = pictures if color == "BGR" else np.ascontiguousarray(pictures[..., ::-1])
+    found, expected = runtime(folder / "picture.onnx")(given), runtime(folder / "model.onnx")(prepared)
+    assert len(np.unique(expected)) > 2 and found.dtype == expected.dtype and np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("transforms", "flags", "sentence"),
+    [
+        ([{"type": "Resize"}, {"type": "Normalize"}], [], "the val_dataset has Resize as well"),
+        ([{"type": "Normalize"}], ["--to", "paddle"], "--to paddle asks for none"),
+    ],
+)
+def test_pictures_that_need_more_than_normalization_are_refused(small, tmp_path, capsys, transforms, flags, sentence):
+    values = yaml.safe_load(small.config.read_text())
+    values["val_dataset"]["transforms"] = transforms
+    (tmp_path / "config.yml").write_text(yaml.safe_dump(values))
+    argv = ["export", "--config", tmp_path / "config.yml", "--model_path", small.weights, "--save_dir", tmp_path / "ex"]
+    assert main([*map(str, argv), "--device", "cpu", "--picture_onnx", *flags]) == 2
+    assert sentence in capsys.readouterr().err and not (tmp_path / "ex" / "deploy.yaml").exists()
+
+
+def test_another_number_of_channels_is_refused():
+    with pytest.raises(InputError, match="the network takes 4 channels"):
+        onnx_model.check_takes_pictures([{"type": "Normalize"}], 4)
+
+
+def test_the_program_in_the_documentation(small, pictures_too, tmp_path, monkeypatch):
+    """Word for word, on an export called `exported` and a picture called `street.png`."""
+    text = (Path(__file__).parents[2] / "docs/deployment.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "exported").symlink_to(pictures_too)
+    path = sorted(small.images.iterdir())[0]
+    shutil.copy(path, tmp_path / "street.png")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(code, names)
+    argv = ["infer", "--config", "exported/deploy.yaml", "--image_path", "street.png", "--backend", "onnxruntime"]
+    assert main([*argv, "--save_dir", "masks", "--device", "cpu"]) == 0
+    assert (names["mask"] == np.asarray(Image.open("masks/street.png"))).all() and names["mask"].dtype == "int32"
