@@ -36,7 +36,7 @@ class Segmenters:
         self._faults: list[str] = []
         devices = [device] if device else ["gpu", "cpu"] if select.default_device() == "gpu" else ["cpu"]
         for where in devices:
-            for backend in select.ORDER if where == "cpu" else ("paddle",):
+            for backend in select.ORDER[where]:
                 if where == "gpu" or backend != "paddle":
                     self._try(backend, where)
         # Paddle takes seconds and hundreds of megabytes to load, so that it waits until somebody chooses it.
