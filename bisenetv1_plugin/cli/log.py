@@ -59,6 +59,9 @@ class Log(io.TextIOBase):
                 self._append()
         return len(text)
 
+    def close(self) -> None:
+        """Not for others, who have it as their `sys.stdout` for a while: `finish` ends it."""
+
     def finish(self, keep: bool) -> None:
         """End it; with `keep`, what was held until now is written, if the folder is there."""
         if keep:
