@@ -64,7 +64,7 @@ def test_registered_without_an_import_by_the_user(python):
             pytest.param(module, marks=pytest.mark.very_slow)
             for module in (
                 *("backbones.resnet", "losses.ohem", "datasets.synthetic", "optimizers.warmup"),
-                *("plugin", "project"),
+                *("plugin", "training.builder"),
             )
         ),
     ],
