@@ -175,20 +175,20 @@ class VideoReader:
 
     def __iter__(self) -> Iterator[tuple[float, np.ndarray]]:
         self.fault = None
-        done, first, seconds = 0, None, 0.0
+        done, first, turn = 0, None, None
         # Shared by all frames: a converter of its own for each would be set up each time.
         converter = self._av.video.reformatter.VideoReformatter()
         with self._opened() as (container, stream):
             stream.thread_type = "AUTO"
             tick = stream.time_base
             for frame in self._decoded(container, stream):
-                if frame.pts is None:
-                    seconds = done / self.rate
-                else:
-                    first = frame.pts if first is None else first
-                    seconds = float((frame.pts - first) * tick)
+                if not done:
+                    first, turn = frame.pts, _turn(frame)
+                known = None not in (first, frame.pts)
+                seconds = float((frame.pts - first) * tick) if known else done / self.rate
+                pixels = converter.reformat(frame, format="bgr24").to_ndarray()
                 done += 1
-                yield seconds, _upright(frame, converter.reformat(frame, format="bgr24").to_ndarray())
+                yield seconds, pixels if turn is None else cv2.rotate(pixels, turn)
         if done < (self.total or 1) and (not done or self._is_cut()):
             whole = f" of {self.total}" if self.total else ""
             self.fault = f"{self.path} ends after frame {done}{whole}: the rest cannot be read."
@@ -207,14 +207,16 @@ class VideoReader:
             return end is None or end > os.path.getsize(self.path)
 
 
-def _upright(frame: Any, pixels: np.ndarray) -> np.ndarray:
-    """A frame's pixels, turned by a multiple of 90 degrees as the matrix says that phones write."""
+def _turn(frame: Any) -> int | None:
+    """How to turn the frames of a file, by the matrix that phones write, for `cv2.rotate`.
+
+    Of one frame: to ask for a frame's side data takes as long as its pixels, and keeps it in memory for a while.
+    """
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
-        return pixels
+        return None
     across, down = struct.unpack("=2i", bytes(matrix)[:8])
-    turn = _TURNS[round(math.atan2(down, across) / (math.pi / 2)) % 4]
-    return pixels if turn is None else cv2.rotate(pixels, turn)
+    return _TURNS[round(math.atan2(down, across) / (math.pi / 2)) % 4]
 
 
 def _is_video(head: bytes) -> bool:
