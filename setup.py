@@ -131,7 +131,7 @@ setup(
         "deploy": [
             "onnxruntime",
             "openvino",
-            # H.264 for `infer --save_video`, and every frame's own time.
+            # Reads and writes videos.
             "av",
             # Cuts the argmax off for `Segmenter`'s scores.
             "onnx",

@@ -26,11 +26,29 @@ def optional_library(name: str, extra: str = "deploy") -> ModuleType:
         InputError: it is not installed, or cannot be imported.
     """
     try:
-        return importlib.import_module(name)
+        with _hidden("openvino_telemetry"):
+            return importlib.import_module(name)
     except ImportError as error:
         raise InputError(
             f"This needs the package {name}: pip install 'bisenetv1-plugin[{extra}]' ({error})."
         ) from error
+
+
+@contextmanager
+def _hidden(name: str) -> Iterator[None]:
+    """A block that does not find a module, unless it is loaded already.
+
+    OpenVINO without its telemetry runs as well. With it, every import is reported to Intel, by a process of its own; on
+    Python 3.14 that process runs the user's script from its beginning, unless it is guarded by `__name__`.
+    """
+    hide = name not in sys.modules
+    if hide:
+        sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if hide:
+            del sys.modules[name]
 
 
 @contextmanager

@@ -54,7 +54,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    terminal.load_paddle()
+    if args.export in (None, "loss"):  # an export may be measured where Paddle is not
+        terminal.load_paddle()
     reads = _files(args.export)
     results.check(args.json, "what" if args.export == "loss" else "milliseconds", reads)
     results.check_picture(args.picture, reads)

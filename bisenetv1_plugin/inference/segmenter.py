@@ -22,6 +22,7 @@ from bisenetv1_plugin.inference.pixels import pictures_of
 from bisenetv1_plugin.inference.runtimes.select import select
 from bisenetv1_plugin.inference.scores import scoring_engine
 from bisenetv1_plugin.inference.sources import VIDEOS, Picture, Source
+from bisenetv1_plugin.libraries import needs_paddle
 
 # A mask of 8 bits holds no more; an export that names no classes does not say how many it has.
 _MOST = 256
@@ -151,9 +152,10 @@ class Segmenter:
             device (str, optional): 'cpu' or 'gpu', for all of Paddle in this process; default: the GPU if there is one.
 
         Raises:
-            InputError: one of them cannot be used, or they do not fit one another.
+            InputError: one of them cannot be used, or they do not fit one another; Paddle or PaddleSeg is missing.
         """
-        from bisenetv1_plugin.training.dygraph import trained_engine
+        with needs_paddle():
+            from bisenetv1_plugin.training.dygraph import trained_engine
 
         segmenter = cls.__new__(cls)
         engine, classes, colors = trained_engine(os.fspath(config), os.fspath(weights), device)
