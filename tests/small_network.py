@@ -2,9 +2,11 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import paddle
 import pytest
 import yaml
+from PIL import Image
 
 from bisenetv1_plugin import zoo
 from bisenetv1_plugin.cli import main
@@ -60,3 +62,17 @@ def dynamic(export):
 def logits(export):
     """An export without argmax for 96x64, with ONNX."""
     return export("logits", "--to", "onnx", "--output_op", "none", "--input_shape", 1, 3, 64, 96)
+
+
+def run(*words):
+    """The exit code of a command."""
+    return main([str(word) for word in words])
+
+
+def infer(export, small, out, *flags):
+    return run("infer", "--config", export / "deploy.yaml", "--image_path", small.images, "--save_dir", out, *flags)
+
+
+def masks(folder):
+    """What `infer` has written into a folder, by name."""
+    return {path.stem: np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))}

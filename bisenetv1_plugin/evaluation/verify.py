@@ -110,19 +110,19 @@ def verify(
         left_out = [*filter(None, [no_logits]), *left_out]
         if not contestants:
             raise InputError(" ".join([*left_out, "There is no runtime to compare with."]))
-        dygraph = Dygraph(model, dataset, export.output_op, test_config or {})
-        shown = compare(dygraph, dataset, contestants, progress)
-    verdicts = [contestant.judge(dygraph.as_infer, len(dataset)) for contestant in contestants]
-    otherwise = dygraph.otherwise()
+        reference = Reference(model, dataset, export.output_op, test_config or {})
+        shown = compare(reference, dataset, contestants, progress)
+    verdicts = [contestant.judge(reference.as_infer, len(dataset)) for contestant in contestants]
+    otherwise = reference.otherwise()
     if otherwise:
         least = min(verdict.own_size or 0.0 for verdict in verdicts)
         otherwise = f"{otherwise} {1 - least:.4%} of the pixels differ."
-    scores = dygraph.as_val.scores()
-    return Verification(len(dataset), dygraph.as_val.classes, scores, otherwise, verdicts, shown, left_out)
+    scores = reference.as_val.scores()
+    return Verification(len(dataset), reference.as_val.classes, scores, otherwise, verdicts, shown, left_out)
 
 
 def compare(
-    dygraph: Dygraph,
+    reference: Reference,
     dataset: Any,
     contestants: Sequence[parity.Contestant],
     progress: Progress = silent,
@@ -138,11 +138,11 @@ def compare(
         sample = dataset[index]
         image = np.asarray(sample["img"], dtype="float32")[np.newaxis]
         answers = [contestant.answer(index, image, sample["trans_info"]) for contestant in contestants]
-        logits = dygraph.logits(image)
-        mask = dygraph.add(image, logits, sample)
+        logits = reference.logits(image)
+        mask = reference.add(image, logits, sample)
         for contestant, answer in zip(contestants, answers):
             if answer:
-                contestant.add(answer, dygraph.output_op, logits, sample, mask)
+                contestant.add(answer, reference.output_op, logits, sample, mask)
         given = [answer.output for answer in answers if answer]
         if index % step == 0 and len(shown) < _SHOWN and len(given) == len(contestants):
             masks = [of_output(output, []) for output in (logits, *given)]
@@ -150,7 +150,7 @@ def compare(
     return shown
 
 
-class Dygraph:
+class Reference:
     """The network in dygraph: its logits, and its masks in the pictures' own size, as `val` and as `infer` have them.
 
     Args:

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import paddle
-from paddleseg.deploy.infer import DeployConfig
 
 from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.inference.preprocess import Preprocess
 from bisenetv1_plugin.libraries import optional_library
 
 _OPSET = 13  # has all that the network needs; every ONNX Runtime and OpenVINO of the last years reads it
@@ -88,9 +88,8 @@ def take_pictures(model: bytes, transforms: list[dict[str, Any]], color: str) ->
     onnx = optional_library("onnx")
     from onnx import TensorProto, helper, numpy_helper
 
-    ramp = np.arange(256, dtype="float32").reshape(256, 1, 1).repeat(3, axis=2)
-    prepare = DeployConfig.load_transforms([dict(transform) for transform in transforms])
-    table = prepare({"img": ramp})["img"].astype("float32")  # [3, 256, 1], of red, green and blue
+    ramp = np.arange(256, dtype="uint8").reshape(256, 1, 1).repeat(3, axis=2)
+    table = Preprocess(transforms)(ramp).image  # [3, 256, 1], of red, green and blue
     changed = onnx.load_from_string(model)
     graph = changed.graph
     (prepared,) = graph.input

@@ -68,7 +68,7 @@ def judge(deployment: Deployment, picture: Path) -> list[Result]:
     dataset = build.val_dataset
     dataset.file_list = [[str(image), str(label)] for image, label in pairs]
     classes = named_classes(cfg, dataset.num_classes)
-    dygraph = verify.Dygraph(model, dataset, "argmax", {})
+    dygraph = verify.Reference(model, dataset, "argmax", {})
     with tempfile.TemporaryDirectory() as folder:
         logits = _logits(cfg, deployment, folder)
         runs = [_OfRun(run, deployment, dataset, logits.get(_runtime(run))) for run in deployment.runs]

@@ -441,17 +441,22 @@ class TestBrowser:
         give(page, tmp_path / "large.jpg")
         wait(lambda: "maximum allowed size" in shown(page, ".toast-body"), 60)
 
-    def test_a_video_and_its_end(self, server, browser, scene, tmp_path):
+    @staticmethod
+    def with_video(page, scene, tmp_path, frames):
+        """The page while it segments a video of one scene."""
         video = cv2.VideoWriter(str(tmp_path / "drive.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (96, 64))
-        for _ in range(300):
+        for _ in range(frames):
             video.write(cv2.imread(str(scene)))
         video.release()
-        page = browser(server.url, "en")
         next(tab for tab in page.find_elements("css selector", "button") if "Video" in tab.text).click()
         wait(lambda: len(page.find_elements("css selector", "input[type=file]")) > 1, 60)
         page.find_elements("css selector", "input[type=file]")[-1].send_keys(str(tmp_path / "drive.avi"))
         time.sleep(2)
         click(page, "Segment the video")
+        return page
+
+    def test_a_video_and_its_end(self, server, browser, scene, tmp_path):
+        page = self.with_video(browser(server.url, "en"), scene, tmp_path, frames=300)
         wait(lambda: "/ 300" in shown(page, "body"), 60)
         click(page, "Stop")
         wait(lambda: "processing" not in page.page_source, 60)
@@ -461,16 +466,7 @@ class TestBrowser:
         assert before and shown(page, ".shares") == before and "Traceback" not in server.said()
 
     def test_a_video_plays(self, server, browser, scene, tmp_path):
-        video = cv2.VideoWriter(str(tmp_path / "drive.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (96, 64))
-        for _ in range(20):
-            video.write(cv2.imread(str(scene)))
-        video.release()
-        page = browser(server.url, "en")
-        next(tab for tab in page.find_elements("css selector", "button") if "Video" in tab.text).click()
-        wait(lambda: len(page.find_elements("css selector", "input[type=file]")) > 1, 60)
-        page.find_elements("css selector", "input[type=file]")[-1].send_keys(str(tmp_path / "drive.avi"))
-        time.sleep(2)
-        click(page, "Segment the video")
+        page = self.with_video(browser(server.url, "en"), scene, tmp_path, frames=20)
         found = "[...document.querySelectorAll('video')].find(each => each.src.includes('segmented'))"
         wait(lambda: page.execute_script(f"return Boolean({found})"), 60)
         page.execute_script(f"let film = {found}; film.muted = true; film.play()")

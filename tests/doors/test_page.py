@@ -674,6 +674,7 @@ def test_uploads_whose_progress_is_asked_for(routes):
 
 def test_a_film_without_room(tmp_path, monkeypatch):
     """A short video can name its frames many times over."""
+    pytest.importorskip("gradio", reason="pip install '.[app]'")
     from bisenetv1_plugin.app import page
 
     monkeypatch.setattr(page, "_SIGN_SECONDS", 0)

@@ -9,21 +9,9 @@ import numpy as np
 import paddle
 import pytest
 import yaml
-from PIL import Image
+from small_network import infer, masks, run
 
 from bisenetv1_plugin.cli import main
-
-
-def run(*words):
-    return main([str(word) for word in words])
-
-
-def infer(export, small, out, *flags):
-    return run("infer", "--config", export / "deploy.yaml", "--image_path", small.images, "--save_dir", out, *flags)
-
-
-def masks(folder):
-    return {path.stem: np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))}
 
 
 def bisenetv1(*arguments):

@@ -6,24 +6,12 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
+from small_network import infer, masks, run
 
-from bisenetv1_plugin.cli import main
 from bisenetv1_plugin.inference import probe
 from bisenetv1_plugin.inference.exported import Export
 from bisenetv1_plugin.inference.runtimes import RUNTIMES, select
 from bisenetv1_plugin.machine import cores
-
-
-def run(*words):
-    return main([str(word) for word in words])
-
-
-def infer(export, small, out, *flags):
-    return run("infer", "--config", export / "deploy.yaml", "--image_path", small.images, "--save_dir", out, *flags)
-
-
-def masks(folder):
-    return {path.stem: np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))}
 
 
 class Wrong:
