@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from typing import Any, Iterable, Iterator, Sized, TextIO
 
-from tqdm import tqdm
-
 from bisenetv1_plugin.cli import terminal
 from bisenetv1_plugin.progress import Progress
 
@@ -34,6 +32,8 @@ def bar(
     """
     file = terminal.stderr()
     if is_live():
+        from tqdm import tqdm  # its import takes as long as the network of a small picture
+
         shown: dict[str, Any] = {"delay": delay, "leave": leave, "dynamic_ncols": True, "file": file}
         return tqdm(items, desc=desc, unit=unit, total=total, initial=initial, **shown)
     if total is None and isinstance(items, Sized):
@@ -82,6 +82,8 @@ class _Lines:
             self._file.flush()
 
     def _line(self, elapsed: float) -> str:
+        from tqdm import tqdm
+
         return tqdm.format_meter(
             *(self.n, self.total, elapsed),
             initial=self._first,
