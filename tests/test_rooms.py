@@ -140,6 +140,17 @@ def test_what_is_public_is_said():
         assert sorted(public) == sorted(re.findall(r"`(\w+)`", names)), module
 
 
+@pytest.mark.parametrize("page", ["docs/design.md", "docs/zh/design.md"])
+def test_the_page_of_the_rooms_names_what_is_there(page):
+    text = (PACKAGE.parent / page).read_text(encoding="utf-8")
+    there = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*")}
+    tables = "\n".join(line for line in text.splitlines() if line.startswith("| "))
+    for name in re.findall(r"`([\w/]+(?:\.py|/))`", tables):
+        assert any(f"/{path}".endswith("/" + name.rstrip("/")) for path in there), name
+    for path in (PACKAGE / "inference").rglob("*.py"):
+        assert path.name == "__init__.py" or path.name in text, path.name
+
+
 @pytest.mark.parametrize("module", [module for module in MODULES if room(module) not in ("cli", "tipc", "__main__")])
 def test_only_the_commands_talk_to_the_terminal(module):
     tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Pictures people look at: colored masks and sheets of them, and the curves of a training."""
+"""Pictures of figures: sheets of masks side by side, the curves of a training, bars."""
 
 from __future__ import annotations
 
