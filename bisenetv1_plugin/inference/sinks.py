@@ -35,9 +35,8 @@ class MaskFiles:
             OSError: a file cannot be written; it is not there then.
         """
         paths = {kind: os.path.join(folder, f"{name}.png") for kind, folder in self._folders.items()}
-        png = _encoded(".png", mask)
-        write(paths[""], png, MADE_BY)
-        write(paths["color"], self._painter.indexed(png), MADE_BY)
+        write_picture(paths[""], mask, MADE_BY)
+        write(paths["color"], self._painter.indexed(mask), MADE_BY)
         if "overlay" in paths:
             picture = self._painter.with_legend(self._painter.overlay(mask, pixels), mask)
             write_picture(paths["overlay"], picture, MADE_BY)
@@ -56,8 +55,4 @@ def write_picture(path: str, picture: np.ndarray, kind: str) -> None:
     Raises:
         OSError: the file cannot be written; it is not there then.
     """
-    write(path, _encoded(os.path.splitext(path)[1], picture), kind)
-
-
-def _encoded(ending: str, picture: np.ndarray) -> bytes:
-    return cv2.imencode(ending, picture)[1].tobytes()
+    write(path, cv2.imencode(os.path.splitext(path)[1], picture)[1].tobytes(), kind)
