@@ -34,8 +34,8 @@ def examine() -> dict[str, Any]:
 
     Returns:
         dict: `versions` (package -> version), `runtimes` (runtime -> its devices), `paddleseg` (its folder), `device`,
-        `components` (YAML type -> where its code is), `corrections` (name -> state and defect), `notes` (defects that
-        no correction reaches, with the cure) and `faults` (what has to be mended here; empty in a healthy
+        `components` (YAML type -> where its code is), `corrections` and `guards` (name -> state and defect), `notes`
+        (defects that no correction reaches, with the cure) and `faults` (what has to be mended here; empty in a healthy
         environment). Without Paddle and PaddleSeg the two in the middle are None and what follows them empty.
 
     Raises:
@@ -85,6 +85,7 @@ def _without_paddle(missing: str, versions: dict[str, str], runtimes: dict[str, 
         "device": None,
         "components": {},
         "corrections": {},
+        "guards": {},
         "notes": notes,
         "faults": faults,
     }
@@ -108,13 +109,14 @@ def findings() -> dict[str, Any]:
     import paddle
     import paddleseg
 
-    corrections, faults = _corrections()
+    entries, faults = _entries()
     components, missing = _components()
     return {
         "paddleseg": os.path.dirname(paddleseg.__file__),
         "device": paddle.device.get_device(),
         "components": components,
-        "corrections": corrections,
+        "corrections": {name: entries[name] for name in compat.CORRECTIONS},
+        "guards": {name: entries[name] for name in compat.GUARDS},
         "notes": _notes(paddle),
         "faults": missing + faults,
     }
@@ -152,18 +154,27 @@ def _components() -> tuple[dict[str, str], list[str]]:
     return components, [f"PaddleSeg does not know {', '.join(missing)}: {cure}."]
 
 
-def _corrections() -> tuple[dict[str, dict[str, str]], list[str]]:
-    """The state and the defect of each correction, and what is wrong where the defect is here and uncorrected."""
-    corrections, faults = {}, []
+def _entries() -> tuple[dict[str, dict[str, str]], list[str]]:
+    """The state and the defect of each correction and guard, and what is wrong where a defect is left unanswered."""
+    compat.apply(compat.WITH_THE_NETWORK)
+    entries, faults = {}, []
     for name in compat.ENTRIES:
-        state, defect = compat.STATES.get(name, "not reached"), compat.entry(name).DEFECT
-        corrections[name] = {"state": state, "defect": defect}
+        entry, state = compat.entry(name), compat.STATES.get(name, "not reached")
+        if state == "active" and compat.ENTRIES[name] == compat.WITH_THE_NETWORK:
+            state = "waiting"  # as in a process in which no network is built
+        entries[name] = {"state": state, "defect": entry.DEFECT}
+        who = f"{entry.DEFECT} The {compat.kind(name)} {name}"
         if state == "failed":
-            faults.append(f"{defect} The correction {name} failed: see its warning below.")
-        elif state in ("switched off", "not reached") and compat.entry(name).needed():
-            cure = "unset BISENETV1_PLUGIN_COMPAT" if state == "switched off" else "let the plugin's hook run"
-            faults.append(f"{defect} The correction {name} is {state}: {cure}.")
-    return corrections, faults
+            faults.append(f"{who} failed: see its warning below.")
+        elif state in ("switched off", "not reached") and entry.needed():
+            faults.append(f"{who} is {state}: {_cure(state)}.")
+    return entries, faults
+
+
+def _cure(state: str) -> str:
+    if state == "not reached":
+        return "let the plugin's hook run"
+    return "unset BISENETV1_PLUGIN" + "_COMPAT" * (os.environ.get("BISENETV1_PLUGIN") != "0")
 
 
 def _notes(paddle: ModuleType) -> list[str]:

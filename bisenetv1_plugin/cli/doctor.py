@@ -6,7 +6,12 @@ import json
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
-SUMMARY = "versions, runtimes, components and corrections in this environment, and what is left to mind"
+SUMMARY = "versions, runtimes, components, corrections and guards in this environment, and what is left to mind"
+
+_KINDS = {
+    "corrections": "corrections of what would stop this network here",
+    "guards": "guards of a training, which wait until a BiSeNetV1 or a BiSeNetV1Loss is built",
+}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -30,9 +35,9 @@ def _text(report: dict[str, Any]) -> str:
     lines += [f"  {name:<18}{', '.join(devices)}" for name, devices in report["runtimes"].items()] or ["  none"]
     if report["components"]:
         lines += ["", "components", *(f"  {name:<22}{where}" for name, where in report["components"].items())]
-    if report["corrections"]:
-        lines += ["", "corrections"]
-        lines += [f"  {name:<20}{found['state']:<14}{found['defect']}" for name, found in report["corrections"].items()]
+    for kind, what in _KINDS.items():
+        lines += ["", what] if report[kind] else []
+        lines += [f"  {name:<20}{found['state']:<14}{found['defect']}" for name, found in report[kind].items()]
     lines += ["", "to mind", *(f"  - {note}" for note in report["notes"])] if report["notes"] else []
     lines += ["", "to mend", *(f"  - {fault}" for fault in report["faults"])] if report["faults"] else []
     return "\n".join(lines if report["faults"] else [*lines, "", "Nothing to mend."])

@@ -1,11 +1,16 @@
-"""Run-time corrections of known upstream defects, one small module each.
+"""Answers to known upstream defects, one small module each.
+
+A correction mends what would stop this network on a stack, and touches only the calls that would have failed. A guard
+watches over a training. It waits until a network or a loss of this package is built in the process, or a command of
+this package builds something: whoever trains another network has Paddle and PaddleSeg as they are.
 
 An entry module has
     DEFECT      one sentence: what is broken, and where;
     needed()    the probe: does this environment have the defect?
-    apply()     the correction. It touches only the calls that would have failed.
+    apply()     the correction or the guard.
 
-`BISENETV1_PLUGIN_COMPAT=0` switches all off, `BISENETV1_PLUGIN_COMPAT=-NAME[,-NAME]` some by name.
+`BISENETV1_PLUGIN_COMPAT=0` switches all off, `-guards` or `-corrections` one kind, and `-NAME` one entry; several with
+commas.
 """
 
 from __future__ import annotations
@@ -17,22 +22,24 @@ from types import ModuleType
 
 logger = logging.getLogger(__name__)
 
-# When each entry acts. An entry that acts before Paddle is imported must not import it.
-ENTRIES = {
+WITH_THE_NETWORK = "with the network"
+
+# When each entry acts. One that acts before Paddle is imported must not import it.
+CORRECTIONS = {
     "zlib_first": "before paddle",
     "scalar_areas": "after paddleseg",
-    "train_without_eval": "after paddleseg",
-    "reader_failure": "after paddleseg",
-    "orphan_workers": "after paddleseg",
-    "whole_checkpoints": "after paddleseg",
-    "nan_checkpoints": "after paddleseg",
-    "resumed_training": "after paddleseg",
-    "small_batches": "after paddleseg",
     "protobuf_label": "after paddleseg",
     "deploy_yaml": "after paddleseg",
     "memory_optim": "after paddleseg",
     "onednn_resize": "after paddleseg",
+    "train_without_eval": WITH_THE_NETWORK,  # a correction of `train`, which is others' as well
 }
+# From the outside in: each one comes around a training inside of those before it.
+GUARDS = (
+    *("reader_failure", "orphan_workers"),
+    *("small_batches", "whole_checkpoints", "resumed_training", "nan_checkpoints"),
+)
+ENTRIES = {**CORRECTIONS, **dict.fromkeys(GUARDS, WITH_THE_NETWORK)}
 
 # What became of each entry in this process: 'active', 'not needed', 'switched off' or 'failed'; none before its moment.
 STATES: dict[str, str] = {}
@@ -42,6 +49,7 @@ def apply(moment: str) -> None:
     """Apply the entries of this moment that are needed here and not switched off, and note it in `STATES`."""
     for name in ENTRIES:
         if ENTRIES[name] == moment and name not in STATES:
+            STATES[name] = "active"  # until it is known; two threads may build a network at a time
             STATES[name] = _apply(name)
 
 
@@ -50,10 +58,15 @@ def entry(name: str) -> ModuleType:
     return importlib.import_module(f"{__name__}.{name}")
 
 
+def kind(name: str) -> str:
+    """'correction' or 'guard'."""
+    return "guard" if name in GUARDS else "correction"
+
+
 def is_on(name: str) -> bool:
     """Whether the environment leaves this entry on."""
     switches = os.environ.get("BISENETV1_PLUGIN_COMPAT", "").split(",")
-    return "0" not in switches and f"-{name}" not in switches
+    return os.environ.get("BISENETV1_PLUGIN") != "0" and not {"0", f"-{kind(name)}s", f"-{name}"} & set(switches)
 
 
 def _apply(name: str) -> str:
@@ -63,7 +76,7 @@ def _apply(name: str) -> str:
         if not entry(name).needed():
             return "not needed"
         entry(name).apply()
-    except Exception as error:  # noqa: BLE001 - one broken correction never hurts the others or PaddleSeg
-        logger.warning(f"bisenetv1-plugin's correction {name} failed: {type(error).__name__}: {error}")
+    except Exception as error:  # noqa: BLE001 - a broken entry never hurts the others or PaddleSeg
+        logger.warning(f"bisenetv1-plugin's {kind(name)} {name} failed: {type(error).__name__}: {error}")
         return "failed"
     return "active"

@@ -1,16 +1,39 @@
-"""What the corrections of PaddleSeg's `train` share; no correction itself."""
+"""How guards come around PaddleSeg's `train`, and what they share; no guard itself.
+
+A tool has imported the name `train` before it builds a network: another function under that name would come too late.
+So the function stays, and its code is replaced by an entrance to `guarded`; PaddleSeg's own code moves into a copy.
+"""
 
 from __future__ import annotations
 
+import ast
 import inspect
 import sys
-from contextlib import contextmanager
-from types import FunctionType, ModuleType
-from typing import Any, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from types import CodeType, FunctionType, ModuleType
+from typing import Any, Callable, ContextManager, Iterator, Sequence
 
 import paddleseg.core
 
 _PACKAGE = __name__.partition(".")[0]
+
+
+@dataclass
+class Call:
+    """One call of PaddleSeg's `train`, which a guard may change before it begins.
+
+    Attributes:
+        arguments: all of them by name, defaults included.
+        first_statements: Python that runs inside `train`, before its loop.
+    """
+
+    arguments: dict[str, Any]
+    first_statements: list[str] = field(default_factory=list)
+
+
+Guard = Callable[[Call], ContextManager[None]]
+_guards: list[Guard] = []
 
 
 def module() -> ModuleType:
@@ -19,7 +42,7 @@ def module() -> ModuleType:
 
 
 def function() -> FunctionType:
-    """PaddleSeg's own `train`, below all corrections."""
+    """PaddleSeg's own `train`, below all guards."""
     return inspect.unwrap(paddleseg.core.train)
 
 
@@ -28,14 +51,52 @@ def names() -> set[str]:
     return set(function().__code__.co_names)
 
 
-def replace(train: Callable[..., None]) -> None:
-    """Put another `train` where PaddleSeg's tools and modules take it from."""
-    paddleseg.core.train = vars(module())["train"] = train
+def add(guard: Guard) -> None:
+    """From now on a training enters this context too, after those that were added before."""
+    if not _guards:
+        _open_entrance(function())
+    _guards.append(guard)
 
 
-def is_ours(model: object) -> bool:
-    """Whether a network is of this package: guards of a training leave all others alone."""
-    return any(kind.__module__.partition(".")[0] == _PACKAGE for kind in type(model).__mro__)
+def guarded(*args: Any, **kwargs: Any) -> None:
+    """PaddleSeg's `train` with all guards, whatever network it trains."""
+    own = function()
+    bound = inspect.signature(own).bind(*args, **kwargs)
+    bound.apply_defaults()
+    call = Call(bound.arguments)
+    with ExitStack() as stack:
+        for guard in _guards:
+            stack.enter_context(guard(call))
+        if call.first_statements:
+            stack.enter_context(statements_before_loop(call.first_statements))
+        own(*bound.args, **bound.kwargs)
+
+
+def _open_entrance(own: FunctionType) -> None:
+    copy = FunctionType(own.__code__, own.__globals__, own.__name__, own.__defaults__)
+    copy.__kwdefaults__, copy.__module__, copy.__doc__ = own.__kwdefaults__, own.__module__, own.__doc__
+    own.__code__, own.__defaults__, own.__kwdefaults__ = _entrance.__code__, None, None
+    vars(own)["__wrapped__"] = copy  # where `inspect` looks for the signature and the source
+
+
+def _entrance(*args: Any, **kwargs: Any) -> None:
+    # Runs with the names of PaddleSeg's module.
+    from bisenetv1_plugin.compat import core_train
+
+    core_train.enter(*args, **kwargs)
+
+
+def enter(*args: Any, **kwargs: Any) -> None:
+    """PaddleSeg's `train`, with the guards where the network or a loss is of this package."""
+    own = function()
+    arguments = inspect.signature(own).bind(*args, **kwargs).arguments
+    losses = (arguments.get("losses") or {}).get("types", ())
+    is_ours = any(_is_ours(part) for part in (arguments["model"], *losses))
+    (guarded if is_ours else own)(*args, **kwargs)
+
+
+def _is_ours(layer: object) -> bool:
+    return any(kind.__module__.partition(".")[0] == _PACKAGE for kind in type(layer).__mro__)
 
 
 class ModuleView:
@@ -62,3 +123,32 @@ def patch(namespace: dict[str, Any], name: str, value: object) -> Iterator[None]
             del namespace[name]
         else:
             namespace[name] = before
+
+
+def definition() -> ast.FunctionDef:
+    """The source of PaddleSeg's own `train`, parsed."""
+    lines, first = inspect.getsourcelines(function())
+    (found,) = ast.increment_lineno(ast.parse("".join(lines)), first - 1).body
+    assert isinstance(found, ast.FunctionDef)
+    return found
+
+
+@contextmanager
+def statements_before_loop(statements: Sequence[str]) -> Iterator[None]:
+    """PaddleSeg's `train` with these statements before its loop, as long as the block lasts."""
+    own, tree = function(), definition()
+    code = own.__code__
+    loop = next(number for number, statement in enumerate(tree.body) if isinstance(statement, ast.While))
+    added = ast.parse("\n".join(statements)).body
+    for statement in added:
+        for node in ast.walk(statement):
+            ast.copy_location(node, tree.body[loop])
+    tree.body[loop:loop] = added
+    constants = compile(ast.Module([tree], []), code.co_filename, "exec").co_consts
+    own.__code__ = next(
+        constant for constant in constants if isinstance(constant, CodeType) and constant.co_name == own.__name__
+    )
+    try:
+        yield
+    finally:
+        own.__code__ = code

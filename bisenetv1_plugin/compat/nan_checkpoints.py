@@ -1,23 +1,20 @@
 """NaN and PaddleSeg's checkpoints: `train` goes on with it, and saves it among the good ones and as the best model.
 
-Only for the networks of this package: what other networks' users make of such files is not known here. A state with a
-tensor that is not finite is refused when it is about to be saved, and the training ends with a sentence that names the
-iteration; so it does when `BiSeNetV1Loss` has noticed. A loss that overflows now and then under mixed precision, whose
-step GradScaler leaves out, is no reason: it leaves no trace in the state.
+A state with a tensor that is not finite is refused when it is about to be saved, and the training ends with a sentence
+that names the iteration; so it does when `BiSeNetV1Loss` has noticed. A loss that overflows now and then under mixed
+precision, whose step GradScaler leaves out, is no reason: it leaves no trace in the state.
 """
 
 from __future__ import annotations
 
 import functools
-import inspect
 import os
 import re
 import traceback
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, Callable, Iterator, Sequence
 
 import paddle
-import paddleseg.core
 
 from bisenetv1_plugin.compat import core_train
 from bisenetv1_plugin.errors import InputError
@@ -37,28 +34,24 @@ def needed() -> bool:
 
 
 def apply() -> None:
-    original = paddleseg.core.train
-    signature = inspect.signature(original)
+    core_train.add(_finite)
 
-    @functools.wraps(original)
-    def train(*args: Any, **kwargs: Any) -> None:
-        arguments = signature.bind(*args, **kwargs).arguments
-        if not core_train.is_ours(arguments["model"]):
-            return original(*args, **kwargs)
-        losses = (arguments.get("losses") or {}).get("types", ())
-        paddle_ = core_train.module().paddle
-        finite = core_train.ModuleView(paddle_, save=_wrap_save(paddle_.save, losses))
-        try:
-            with core_train.patch(vars(core_train.module()), "paddle", finite):
-                return original(*args, **kwargs)
-        except FloatingPointError as error:
-            iteration, calls = _iteration(error), _calls_not_finite(losses)
-            if not (iteration and calls):
-                raise
-            # A loss raises at the beginning of its call: the calls that it has counted ended with the iteration before.
-            raise InputError(_sentence(iteration, f"the loss is NaN since iteration {iteration - calls}")) from error
 
-    core_train.replace(train)
+@contextmanager
+def _finite(call: core_train.Call) -> Iterator[None]:
+    losses = (call.arguments["losses"] or {}).get("types", ())
+    names = vars(core_train.module())
+    paddle_ = names["paddle"]
+    finite = core_train.ModuleView(paddle_, save=_wrap_save(paddle_.save, losses))
+    try:
+        with core_train.patch(names, "paddle", finite):
+            yield
+    except FloatingPointError as error:
+        iteration, calls = _iteration(error), _calls_not_finite(losses)
+        if not (iteration and calls):
+            raise
+        # A loss raises at the beginning of its call: the calls that it has counted ended with the iteration before.
+        raise InputError(_sentence(iteration, f"the loss is NaN since iteration {iteration - calls}")) from error
 
 
 def _wrap_save(save: Callable[..., Any], losses: Sequence[Any]) -> Callable[..., Any]:

@@ -2,7 +2,8 @@
 
 A worker asks for its next task with `indices_queue.get(MP_STATUS_CHECK_INTERVAL)` and means to look every five seconds
 whether the training is still there; but the first argument of `get` is `block`, so that it waits for ever. Each killed
-training (SIGKILL, the out-of-memory killer) leaves its workers and their memory behind.
+training (SIGKILL, the out-of-memory killer) leaves its workers and their memory behind. Here a thread of each worker
+looks.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ import functools
 import inspect
 import os
 import textwrap
-from typing import Any
+import threading
+import time
+from typing import Any, Callable
 
-from paddle.io.dataloader import dataloader_iter
+from paddle.io import reader
+from paddle.io.dataloader import worker
 from paddle.io.multiprocess_utils import MP_STATUS_CHECK_INTERVAL, _cleanup_mmap
 
 DEFECT = "The worker processes of Paddle's DataLoader never end when the process they work for is killed."
@@ -24,7 +28,7 @@ _QUEUE = "indices_queue"
 
 def needed() -> bool:
     """Whether the interval stands where `get` takes `block`."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(dataloader_iter._worker_loop)))
+    tree = ast.parse(textwrap.dedent(inspect.getsource(worker._worker_loop)))
     return any(
         isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
@@ -37,28 +41,28 @@ def needed() -> bool:
 
 
 def apply() -> None:
-    original = dataloader_iter._worker_loop
-    signature = inspect.signature(original)
-
-    @functools.wraps(original)
-    def _worker_loop(*args: Any, **kwargs: Any) -> None:
-        arguments = signature.bind(*args, **kwargs)
-        arguments.arguments[_QUEUE] = _QueueWithTimeout(arguments.arguments[_QUEUE])
-        parent = os.getppid()
-        original(*arguments.args, **arguments.kwargs)
-        if os.getppid() != parent:
-            # An orderly end would wait until somebody has taken the last batches.
-            _cleanup_mmap()
-            os._exit(1)
-
-    dataloader_iter._worker_loop = _worker_loop
+    reader._DataLoaderIterMultiProcess = _with_watched_workers(reader._DataLoaderIterMultiProcess)  # type: ignore[misc]
 
 
-class _QueueWithTimeout:
-    """A queue whose `get` returns to its caller every few seconds, with `queue.Empty`."""
+def _with_watched_workers(base: Any) -> Any:
+    class Iterator(base):
+        def _init_workers(self) -> None:
+            self._worker_init_fn: Any = functools.partial(_start_worker, self._worker_init_fn)
+            super()._init_workers()
 
-    def __init__(self, queue: Any) -> None:
-        self._queue = queue
+    return Iterator
 
-    def get(self, _: object) -> Any:
-        return self._queue.get(timeout=MP_STATUS_CHECK_INTERVAL)
+
+def _start_worker(then: Callable[[int], None] | None, worker_id: int) -> None:
+    """In a worker, forked or spawned, before its first task."""
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    if then is not None:
+        then(worker_id)
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(MP_STATUS_CHECK_INTERVAL)
+    # An orderly end would wait until somebody has taken the last batches.
+    _cleanup_mmap()
+    os._exit(1)

@@ -4,11 +4,13 @@ Without worker processes a thread reads, and nothing catches what a dataset rais
 training waits for it for ever. With worker processes the training ends with "Blocking queue is killed because the data
 reader raises an exception", and which file it was is not said.
 
-With this correction both end with `InputError`, a sentence that names the files. Nothing is done before a failure; then
+With this guard both end with `InputError`, a sentence that names the files. Nothing is done before a failure; then
 the samples of the batch are read once more, one by one, to find which of them it was.
 
 The process must come to its end as well: a loader that is left to Python's last clean-up tries to start a thread there,
 to send a word to a worker that had no task yet, and waits for that for ever. So workers are ended before.
+
+A DataLoader gets its iterators from two names, which are replaced by subclasses.
 """
 
 from __future__ import annotations
@@ -20,13 +22,17 @@ import inspect
 import re
 import signal
 import textwrap
+import threading
 import weakref
 from collections import Counter
 from types import FrameType
 from typing import Any, Callable, Dict, Iterable, Sequence, Tuple
 
 import numpy as np
-from paddle.io.dataloader import dataloader_iter, fetcher
+from paddle.io import reader
+from paddle.io.dataloader import dataloader_iter
+from paddle.io.dataloader import worker as worker_module
+from paddle.io.dataloader.fetcher import _MapDatasetFetcher
 
 from bisenetv1_plugin.errors import InputError
 
@@ -36,7 +42,6 @@ DEFECT = (
 )
 
 _SINGLE = dataloader_iter._DataLoaderIterSingleProcess
-_MULTIPLE = dataloader_iter._DataLoaderIterMultiProcess
 _EVERYTHING = {"Exception", "BaseException"}
 _NAMED = 3  # samples that a sentence names
 _THREAD_ENDS = 10  # seconds in which the reading thread, whose queue is dead already, has to come to its end
@@ -54,14 +59,9 @@ def needed() -> bool:
 
 
 def apply() -> None:
-    fetcher._MapDatasetFetcher.fetch = _wrap_fetch(fetcher._MapDatasetFetcher.fetch)  # type: ignore[method-assign]
-    kind: Any
-    for kind in (_SINGLE, _MULTIPLE):
-        kind._thread_loop = _wrap_thread_loop(kind._thread_loop)
-        kind.__next__ = _wrap_next(kind.__next__)
-    _MULTIPLE._init_workers = _wrap_init_workers(_MULTIPLE._init_workers)  # type: ignore[method-assign]
+    reader._DataLoaderIterSingleProcess = _without_workers(reader._DataLoaderIterSingleProcess)  # type: ignore[misc]
+    reader._DataLoaderIterMultiProcess = _with_workers(reader._DataLoaderIterMultiProcess)  # type: ignore[misc]
     atexit.register(_end_all_workers)
-    dataloader_iter._set_SIGCHLD_handler = _wrap_set_handler(dataloader_iter._set_SIGCHLD_handler)
 
 
 def _fetches(statement: ast.AST) -> bool:
@@ -74,65 +74,76 @@ def _catches_everything(statement: ast.Try) -> bool:
     return None in caught or bool(names & _EVERYTHING)
 
 
-def _wrap_fetch(original: Callable[..., Any]) -> Callable[..., Any]:
-    """`fetch`, in the thread or in a worker process: what it raises says which sample it was."""
+class _Fetcher(_MapDatasetFetcher):
+    """Reads a batch, in the thread or in a worker process: what it raises says which sample it was."""
 
-    @functools.wraps(original)
-    def fetch(self: Any, batch_indices: Any, *arguments: Any, **keywords: Any) -> Any:
+    def fetch(self, batch_indices: Any, *arguments: Any) -> Any:
         try:
-            return original(self, batch_indices, *arguments, **keywords)
+            return super().fetch(batch_indices, *arguments)
         except StopIteration:  # which Paddle takes for the end of the data
             raise
         except Exception as error:
             indices = batch_indices if isinstance(batch_indices, (list, tuple)) else [batch_indices]
             raise InputError(explanation(self.dataset, indices, error)) from error
 
-    return fetch
 
+def _with_reasons(base: Any) -> Any:
+    class Iterator(base):
+        _failure: BaseException | None = None
 
-def _wrap_thread_loop(original: Callable[..., Any]) -> Callable[..., None]:
-    """The reading thread: at its end by an exception, it keeps that and wakes who waits for it."""
+        def _thread_loop(self, *arguments: Any) -> None:
+            """The reading thread: at its end by an exception, it keeps that and wakes who waits for it."""
+            try:
+                super()._thread_loop(*arguments)
+            except BaseException as error:  # noqa: BLE001 - whatever it was, somebody waits
+                self._failure = error
+                self._exit_thread_unexpectedly()
 
-    @functools.wraps(original)
-    def _thread_loop(self: Any, *arguments: Any, **keywords: Any) -> None:
-        try:
-            original(self, *arguments, **keywords)
-        except BaseException as error:  # noqa: BLE001 - whatever it was, somebody waits
-            self._failure = error
-            self._exit_thread_unexpectedly()
-
-    return _thread_loop
-
-
-def _wrap_next(original: Callable[..., Any]) -> Callable[..., Any]:
-    """The next batch; where there is none because the reading thread failed, the reason."""
-
-    @functools.wraps(original)
-    def __next__(self: Any) -> Any:
-        try:
-            return original(self)
-        except StopIteration:
-            raise
-        except Exception:
-            if self._thread is not None:  # as it is once the loader was shut down
-                self._thread.join(_THREAD_ENDS)
-            reason = _reason(self)
-            if self in _WITH_WORKERS:
-                _end_workers(self)
-            if reason is None:
+        def __next__(self) -> Any:
+            """The next batch; where there is none because the reading thread failed, the reason."""
+            try:
+                return super().__next__()
+            except StopIteration:
                 raise
-            raise InputError(reason) from getattr(self, "_failure", None)
+            except Exception:
+                if self._thread is not None:  # as it is once the loader was shut down
+                    self._thread.join(_THREAD_ENDS)
+                reason = _reason(self)
+                if self in _WITH_WORKERS:
+                    _end_workers(self)
+                if reason is None:
+                    raise
+                raise InputError(reason) from self._failure
 
-    return __next__
+    return Iterator
 
 
-def _wrap_init_workers(original: Callable[..., Any]) -> Callable[..., None]:
-    @functools.wraps(original)
-    def _init_workers(self: Any) -> None:
-        original(self)
-        _WITH_WORKERS.add(self)
+def _without_workers(base: Any) -> Any:
+    class Iterator(_with_reasons(base)):  # type: ignore[misc]
+        def _init_thread(self) -> None:
+            if type(self._dataset_fetcher) is _MapDatasetFetcher:
+                self._dataset_fetcher.__class__ = _Fetcher
+            super()._init_thread()
 
-    return _init_workers
+    return Iterator
+
+
+def _with_workers(base: Any) -> Any:
+    class Iterator(_with_reasons(base)):  # type: ignore[misc]
+        def _init_workers(self) -> None:
+            self._worker_init_fn: Any = functools.partial(_start_worker, self._worker_init_fn)
+            super()._init_workers()
+            _WITH_WORKERS.add(self)
+            _handle_deaths()
+
+    return Iterator
+
+
+def _start_worker(then: Callable[[int], None] | None, worker_id: int) -> None:
+    """In a worker, forked or spawned, before its first task."""
+    worker_module._MapDatasetFetcher = _Fetcher  # type: ignore[misc]
+    if then is not None:
+        then(worker_id)
 
 
 def _end_all_workers() -> None:
@@ -149,7 +160,7 @@ def _end_workers(iterator: Any) -> None:
 
 def _reason(iterator: Any) -> str | None:
     """Why a reading thread has failed, a sentence; None if it did not."""
-    failure = getattr(iterator, "_failure", None)
+    failure = iterator._failure
     if failure is not None:
         text = _short(failure)
         if "DataLoader worker(" in text:  # a worker's exception comes as its traceback; the last line says what it was
@@ -161,27 +172,25 @@ def _reason(iterator: Any) -> str | None:
     return None
 
 
-def _wrap_set_handler(original: Callable[..., Any]) -> Callable[[], None]:
-    """Paddle's handler of SIGCHLD, which raises in whatever the training does when a worker process dies."""
+class _DeathHandler:
+    """Around Paddle's handler of SIGCHLD, which raises in whatever the training does when a worker process dies."""
 
-    @functools.wraps(original)
-    def set_handler() -> None:
-        before = signal.getsignal(signal.SIGCHLD)
-        original()
-        handler = signal.getsignal(signal.SIGCHLD)
-        if handler is before or not callable(handler):  # Paddle sets it once
-            return
+    def __init__(self, handler: Callable[..., Any]) -> None:
+        self._handler = handler
 
-        def handle(signum: int, frame: FrameType | None) -> None:
-            try:
-                handler(signum, frame)
-            except SystemError as error:
-                killed = re.search(r"killed by signal: ([\w ]+)", str(error))
-                raise InputError(_death(killed and killed[1])) from error
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        try:
+            self._handler(signum, frame)
+        except SystemError as error:
+            killed = re.search(r"killed by signal: ([\w ]+)", str(error))
+            raise InputError(_death(killed and killed[1])) from error
 
-        signal.signal(signal.SIGCHLD, handle)
 
-    return set_handler
+def _handle_deaths() -> None:
+    handler = signal.getsignal(signal.SIGCHLD)
+    is_main = threading.current_thread() is threading.main_thread()  # who alone may set a handler
+    if is_main and callable(handler) and not isinstance(handler, _DeathHandler):
+        signal.signal(signal.SIGCHLD, _DeathHandler(handler))
 
 
 def _death(killed_by: str | None) -> str:

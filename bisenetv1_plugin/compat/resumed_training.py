@@ -1,30 +1,26 @@
 """Going on from a checkpoint: PaddleSeg's `train` takes weights, optimizer and learning rate from it, and no more.
 
-Only for the networks of this package. What else a training is made of goes on as well: the figures of its best models,
-the average of --use_ema, the order of the data, the random numbers of data and network, the count of the early stop,
-the loss scaling and the checkpoints to keep. Most of that is in `progress.json`, see `progress_file`; the order follows
-from the iteration. All random numbers are drawn from the training's seed and the place at which they are used, not from
-one stream, whose place nobody knows: processes that load data run ahead.
+What else a training is made of goes on as well: the figures of its best models, the average of --use_ema, the order of
+the data, the random numbers of data and network, the count of the early stop, the loss scaling and the checkpoints to
+keep. Most of that is in `progress.json`, see `progress_file`; the order follows from the iteration. All random numbers
+are drawn from the training's seed and the place at which they are used, not from one stream, whose place nobody knows:
+processes that load data run ahead.
 """
 
 from __future__ import annotations
 
-import ast
 import functools
-import inspect
 import logging
 import math
 import os
 import random
 import shutil
 import time
-import types
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Callable, Iterable, Iterator
 
 import numpy as np
 import paddle
-import paddleseg.core
 
 from bisenetv1_plugin import files
 from bisenetv1_plugin.compat import core_train, progress_file
@@ -51,23 +47,17 @@ def needed() -> bool:
 
 
 def apply() -> None:
-    original = paddleseg.core.train
-    signature = inspect.signature(original)
+    core_train.add(_going_on)
 
-    @functools.wraps(original)
-    def train(*args: Any, **kwargs: Any) -> None:
-        call = signature.bind(*args, **kwargs)
-        call.apply_defaults()
-        arguments = call.arguments
-        if not core_train.is_ours(arguments["model"]):
-            return original(*args, **kwargs)
-        names = ("save_dir", "resume_model", "val_dataset", "use_ema", "keep_checkpoint_max")
-        training = _Training(*(arguments[name] for name in names))
-        arguments["train_dataset"] = _SeededDataset(arguments["train_dataset"], training.seed)
-        with training.patches():
-            return original(*call.args, **call.kwargs)
 
-    core_train.replace(train)
+@contextmanager
+def _going_on(call: core_train.Call) -> Iterator[None]:
+    names = ("save_dir", "resume_model", "val_dataset", "use_ema", "keep_checkpoint_max")
+    training = _Training(*(call.arguments[name] for name in names))
+    call.arguments["train_dataset"] = _SeededDataset(call.arguments["train_dataset"], training.seed)
+    call.first_statements += training.first_statements()
+    with training.patches():
+        yield
 
 
 class _Training:
@@ -140,12 +130,12 @@ class _Training:
         with ExitStack() as stack:
             for name, value in others.items():
                 stack.enter_context(core_train.patch(vars(module), name, value))
-            if self._before and self._rank == 0:  # who writes checkpoints, and decides about the early stop
-                stack.enter_context(_statements_before_loop(self._first_statements()))
             yield
 
-    def _first_statements(self) -> list[str]:
+    def first_statements(self) -> list[str]:
         """Python for what `train` knew when it was stopped."""
+        if self._before is None or self._rank != 0:  # who writes checkpoints, and decides about the early stop
+            return []
         lines = [f"stop_count = {self._stop_count}"]
         for kind, variables in _VARIABLES.items():
             best = self._checkpoint and progress_file.best(self._save_dir, self._checkpoint, kind)
@@ -242,34 +232,6 @@ def _remove(folder: str, names: Iterable[str]) -> None:
     for name in names:
         with suppress(FileNotFoundError):
             os.unlink(os.path.join(folder, name))
-
-
-@contextmanager
-def _statements_before_loop(statements: Iterable[str]) -> Iterator[None]:
-    """PaddleSeg's `train` with these statements before its loop, as long as the block lasts."""
-    function = core_train.function()
-    code = function.__code__
-    lines, first = inspect.getsourcelines(function)
-    tree = ast.increment_lineno(ast.parse("".join(lines)), first - 1)
-    (definition,) = tree.body
-    assert isinstance(definition, ast.FunctionDef)
-    body = definition.body
-    loop = next(number for number, statement in enumerate(body) if isinstance(statement, ast.While))
-    added = ast.parse("\n".join(statements)).body
-    for statement in added:
-        for node in ast.walk(statement):
-            ast.copy_location(node, body[loop])
-    body[loop:loop] = added
-    constants = compile(tree, code.co_filename, "exec").co_consts
-    function.__code__ = next(
-        constant
-        for constant in constants
-        if isinstance(constant, types.CodeType) and constant.co_name == function.__name__
-    )
-    try:
-        yield
-    finally:
-        function.__code__ = code
 
 
 class _Index(int):

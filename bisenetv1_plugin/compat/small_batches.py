@@ -1,21 +1,19 @@
 """Batches that a training cannot be right with, and PaddleSeg's `train` runs all the same.
 
-Only for the networks of this package. With fewer images than one step takes it waits for ever. With one image a step
-the BatchNorms behind a global average have one value for each channel. Paddle leaves them out in training and applies
-them in evaluation. Trained weights, whose BatchNorms have statistics, so become something else; from the beginning on
-such a BatchNorm keeps its first statistics, and does nothing in evaluation either.
+With fewer images than one step takes it waits for ever. With one image a step the BatchNorms behind a global average
+have one value for each channel. Paddle leaves them out in training and applies them in evaluation. Trained weights,
+whose BatchNorms have statistics, so become something else; from the beginning on such a BatchNorm keeps its first
+statistics, and does nothing in evaluation either.
 """
 
 from __future__ import annotations
 
-import functools
-import inspect
 import logging
 import os
-from typing import Any
+from contextlib import contextmanager
+from typing import Iterator
 
 import paddle
-import paddleseg.core
 from paddle import nn
 
 from bisenetv1_plugin.compat import core_train
@@ -37,20 +35,14 @@ def needed() -> bool:
 
 
 def apply() -> None:
-    original = paddleseg.core.train
-    signature = inspect.signature(original)
+    core_train.add(_checked)
 
-    @functools.wraps(original)
-    def train(*args: Any, **kwargs: Any) -> None:
-        call = signature.bind(*args, **kwargs)
-        call.apply_defaults()
-        arguments = call.arguments
-        if core_train.is_ours(arguments["model"]):
-            check_images(len(arguments["train_dataset"]), arguments["batch_size"])
-            check_batch_norms(arguments["model"], arguments["batch_size"], arguments["resume_model"])
-        return original(*args, **kwargs)
 
-    core_train.replace(train)
+@contextmanager
+def _checked(call: core_train.Call) -> Iterator[None]:
+    check_images(len(call.arguments["train_dataset"]), call.arguments["batch_size"])
+    check_batch_norms(*(call.arguments[name] for name in ("model", "batch_size", "resume_model")))
+    yield
 
 
 def check_images(images: int, batch_size: int) -> None:

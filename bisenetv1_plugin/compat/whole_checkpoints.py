@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import functools
 import os
-from typing import Any, Callable
+from contextlib import contextmanager
+from typing import Any, Callable, Iterator
 
 from bisenetv1_plugin.compat import core_train
 from bisenetv1_plugin.files import whole_file
@@ -25,10 +26,16 @@ def needed() -> bool:
 
 
 def apply() -> None:
+    core_train.add(_whole)
+
+
+@contextmanager
+def _whole(_: core_train.Call) -> Iterator[None]:
     # Nothing to log: the files are the same.
-    module = core_train.module()
-    paddle = vars(module)["paddle"]
-    vars(module)["paddle"] = core_train.ModuleView(paddle, save=_wrap_save(paddle.save))
+    names = vars(core_train.module())
+    paddle = names["paddle"]
+    with core_train.patch(names, "paddle", core_train.ModuleView(paddle, save=_wrap_save(paddle.save))):
+        yield
 
 
 def _wrap_save(save: Callable[..., Any]) -> Callable[..., Any]:

@@ -10,6 +10,7 @@ import paddle
 import paddle.nn as nn
 import paddle.nn.functional as F
 
+from bisenetv1_plugin import compat
 from bisenetv1_plugin.errors import InputError
 
 __all__ = ["BiSeNetV1Loss"]
@@ -98,6 +99,7 @@ class BiSeNetV1Loss(nn.Layer):
         self._calls = 0
         self._label_range: paddle.Tensor | None = None
         self._not_finite: paddle.Tensor | None = None
+        compat.apply(compat.WITH_THE_NETWORK)
 
     def forward(self, logit: paddle.Tensor, label: paddle.Tensor) -> paddle.Tensor:
         """

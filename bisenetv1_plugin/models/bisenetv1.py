@@ -14,6 +14,7 @@ import paddle.nn as nn
 import paddle.nn.functional as F
 from paddleseg.models.layers import ConvBN, ConvBNReLU
 
+from bisenetv1_plugin import compat
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.models.features import feature_channels
 from bisenetv1_plugin.models.initialization import initialize
@@ -91,6 +92,7 @@ class BiSeNetV1(nn.Layer):
         initialize(self, knobs.initialization)
         if pretrained is not None:
             load_pretrained(self, pretrained)
+        compat.apply(compat.WITH_THE_NETWORK)
 
     def forward(self, image: paddle.Tensor) -> list[paddle.Tensor]:
         feature8, feature16, feature32 = self.backbone(image)[-3:]

@@ -10,7 +10,7 @@ import paddleseg  # noqa: F401 - the start-up hook registers the plugin at this 
 from paddleseg.cvlibs import SegBuilder
 from paddleseg.utils import utils
 
-from bisenetv1_plugin import configuration, plugin
+from bisenetv1_plugin import compat, configuration, plugin
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.weights import check_pretrained, load_trained
 
@@ -88,9 +88,13 @@ def open_network(
 
 
 class Builder:
-    """PaddleSeg's `SegBuilder`; a part that cannot be built raises `InputError`."""
+    """PaddleSeg's `SegBuilder`; a part that cannot be built raises `InputError`.
+
+    Whatever network it is, the guards of `compat` begin: this package reads its data.
+    """
 
     def __init__(self, cfg: configuration.Configuration) -> None:
+        compat.apply(compat.WITH_THE_NETWORK)
         self.config = cfg
         self._builder = SegBuilder(cfg)
 

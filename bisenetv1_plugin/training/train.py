@@ -1,6 +1,6 @@
 """Training a configuration, as PaddleSeg's tools/train.py does, and going on with one that was stopped.
 
-Upstream's `train` does the work, with the corrections of `compat`: a sample that cannot be read, a network of NaN and a
+Upstream's `train` does the work, with the guards of `compat`: a sample that cannot be read, a network of NaN and a
 disk that is full end it with an `InputError`, and every file of a checkpoint is whole or not there.
 """
 
@@ -22,7 +22,7 @@ from paddleseg.cvlibs import Config
 from paddleseg.utils import train_profiler, utils
 
 from bisenetv1_plugin import files
-from bisenetv1_plugin.compat import progress_file, small_batches
+from bisenetv1_plugin.compat import core_train, progress_file, small_batches
 from bisenetv1_plugin.configuration import EVALUATION
 from bisenetv1_plugin.datasets.check import before_training
 from bisenetv1_plugin.errors import InputError, brief
@@ -136,7 +136,7 @@ def train(cfg: Config, save_dir: str, watcher: watch.Watcher | None = None, **op
             watcher.started(start, cfg.iters, (best.mIoU, best.iteration) if best else None)
         recording = watch.training(watcher, wanted.use_vdl, wanted.tensorboard and is_first)
         with _in_sentences(), recording as records:
-            core.train(
+            core_train.guarded(  # whatever network it is
                 **parts,
                 **later_options,
                 **{name: getattr(wanted, name) for name in _PASSED_ON},

@@ -25,17 +25,23 @@ def test_healthy(doctor):
     assert (code, report["faults"]) == (0, [])
     assert report["versions"]["paddlepaddle"] == paddle.__version__
     assert report["components"]["BiSeNetV1"] == "bisenetv1_plugin.models.bisenetv1"
-    states = {name: found["state"] for name, found in report["corrections"].items()}
-    assert list(states) == list(compat.ENTRIES) and set(states.values()) <= {"active", "not needed"}
+    states, guards = (
+        {name: found["state"] for name, found in report[kind].items()} for kind in ("corrections", "guards")
+    )
+    assert list(states) == list(compat.CORRECTIONS) and list(guards) == list(compat.GUARDS)
+    assert set(guards.values()) == {"waiting"}
+    assert states.pop("train_without_eval") in ("waiting", "not needed")
+    assert set(states.values()) <= {"active", "not needed"}
     assert states["deploy_yaml"] == ("not needed" if paddle.__version__.startswith("2.") else "active")
 
 
 @pytest.mark.slow
 def test_a_defect_without_its_correction_is_a_fault(doctor):
-    code, report = doctor(BISENETV1_PLUGIN_COMPAT="-scalar_areas")
+    code, report = doctor(BISENETV1_PLUGIN_COMPAT="-scalar_areas,-nan_checkpoints")
     needed = report["corrections"]["scalar_areas"]["state"] == "switched off"
-    assert (code, needed, len(report["faults"])) == (1, True, 1)
+    assert (code, needed, len(report["faults"])) == (1, True, 2)
     assert "calculate_area" in report["faults"][0] and "unset BISENETV1_PLUGIN_COMPAT" in report["faults"][0]
+    assert "The guard nan_checkpoints is switched off" in report["faults"][1]
 
 
 def test_without_the_plugin(python):

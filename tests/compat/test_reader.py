@@ -1,4 +1,4 @@
-"""A DataLoader whose samples cannot be read, and one whose training is killed, with the corrections on and off."""
+"""A DataLoader whose samples cannot be read, and one whose training is killed, with the guards on and off."""
 
 import os
 import signal
@@ -12,10 +12,11 @@ import pytest
 from bisenetv1_plugin.compat import orphan_workers, reader_failure
 
 LOADER = """
-import os, sys
+import multiprocessing, os, sys
 import numpy as np, paddle, paddleseg
+from bisenetv1_plugin.losses.ohem import BiSeNetV1Loss
 
-what, num_workers = sys.argv[1], int(sys.argv[2])
+what, num_workers, start = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 
 class Images(paddle.io.Dataset):
     file_list = [[f"image{i}.png", f"label{i}.png"] for i in range(40)]
@@ -37,11 +38,14 @@ if what == "nameless":
     del Images.file_list
     Images.__len__ = lambda self: 40
     Images.__getitem__ = lambda self, i: [1 / (i - 13)]
-# One thread: a slow machine is not to be taken for one that waits for ever.
-print("loading", flush=True)
-for batch in paddle.io.DataLoader(Images(), batch_size=4, num_workers=num_workers):
-    pass
-print("all read")
+if __name__ == "__main__":
+    multiprocessing.set_start_method(start)
+    BiSeNetV1Loss()
+    # One thread: a slow machine is not to be taken for one that waits for ever.
+    print("loading", flush=True)
+    for batch in paddle.io.DataLoader(Images(), batch_size=4, num_workers=num_workers):
+        pass
+    print("all read")
 """
 WAITS_AFTER = 15
 
@@ -55,9 +59,10 @@ SENTENCES = {
 
 
 @pytest.fixture
-def load(python):
-    def run(what, num_workers, switches="", timeout=120):
-        return python("-c", LOADER, what, num_workers, BISENETV1_PLUGIN_COMPAT=switches, timeout=timeout)
+def load(python, tmp_path):
+    def run(what, num_workers, switches="", timeout=120, start="fork"):
+        (tmp_path / "load.py").write_text(LOADER)
+        return python("load.py", what, num_workers, start, BISENETV1_PLUGIN_COMPAT=switches, timeout=timeout)
 
     return run
 
@@ -78,6 +83,14 @@ def test_a_failure_ends_with_its_reason(load, what, num_workers):
 
 
 @pytest.mark.slow
+def test_a_failure_in_a_worker_that_was_spawned(load):
+    """Which has built no network, and imports the guards when it is told so."""
+    done = load("broken", 1, start="spawn")
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("bisenetv1_plugin.errors.InputError: ") and SENTENCES["broken"] in last
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [pytest.param(0, marks=pytest.mark.very_slow), 2])
 def test_what_works_is_left_alone(load, num_workers):
     for switches in ("", "-reader_failure,-orphan_workers"):
@@ -87,7 +100,7 @@ def test_what_works_is_left_alone(load, num_workers):
 
 @pytest.mark.very_slow
 @pytest.mark.parametrize("what", ["broken", "shapes"])
-def test_waits_for_ever_without_the_correction(load, what):
+def test_waits_for_ever_without_the_guard(load, what):
     with pytest.raises(subprocess.TimeoutExpired) as waited:
         load(what, 0, "-reader_failure", timeout=WAITS_AFTER)
     assert b"loading" in waited.value.stdout and b"all read" not in waited.value.stdout
@@ -95,18 +108,18 @@ def test_waits_for_ever_without_the_correction(load, what):
 
 @pytest.mark.very_slow
 @pytest.mark.parametrize("what", ["broken", "killed"])
-def test_the_reason_is_unknown_without_the_correction(load, what):
+def test_the_reason_is_unknown_without_the_guard(load, what):
     done = load(what, 2, "-reader_failure")
     assert done.returncode == 1 and "Blocking queue is killed" in done.stderr and SENTENCES[what] not in done.stderr
 
 
 def test_probe(monkeypatch):
-    """An upstream that catches what a dataset raises needs no correction."""
+    """An upstream that catches what a dataset raises needs no guard."""
     assert reader_failure.needed() and orphan_workers.needed()
     for guarded in (_guarded_by_exception, _guarded_by_all):
         monkeypatch.setattr(reader_failure._SINGLE, "_thread_loop", guarded)
         assert not reader_failure.needed()
-    monkeypatch.setattr(orphan_workers.dataloader_iter, "_worker_loop", _with_timeout)
+    monkeypatch.setattr(orphan_workers.worker, "_worker_loop", _with_timeout)
     assert not orphan_workers.needed()
 
 
@@ -158,6 +171,7 @@ class TestExplanation:
 TRAINING = """
 import time
 import numpy as np, paddle, paddleseg
+from bisenetv1_plugin.losses.ohem import BiSeNetV1Loss
 
 class Images(paddle.io.Dataset):
     def __len__(self):
@@ -167,6 +181,7 @@ class Images(paddle.io.Dataset):
         return np.zeros((3, 256, 256), "float32")
 
 if __name__ == "__main__":
+    BiSeNetV1Loss()
     for batch in paddle.io.DataLoader(Images(), batch_size=4, num_workers=2):
         time.sleep(5)  # until the workers have nothing to do: who is at work sees by himself that he is alone
         print("a batch", flush=True)

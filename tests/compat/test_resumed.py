@@ -106,7 +106,7 @@ class TestFirstStatements:
     def test_stand_before_the_loop_and_only_for_a_call(self):
         function = core_train.function()
         code = function.__code__
-        with resumed_training._statements_before_loop(["best_mean_iou = 0.0681", "save_models.extend(['out/iter_2'])"]):
+        with core_train.statements_before_loop(["best_mean_iou = 0.0681", "save_models.extend(['out/iter_2'])"]):
             assert 0.0681 in function.__code__.co_consts and -1.0 in function.__code__.co_consts
             assert function.__code__.co_filename == code.co_filename
             assert function.__code__.co_firstlineno == code.co_firstlineno
@@ -219,7 +219,7 @@ def test_checkpoints_to_keep_are_the_trainings_own(tmp_path, keep, kept, removed
     (tmp_path / "iter_1").mkdir()
     training = resumed_training._Training(str(tmp_path), str(tmp_path / "iter_10"), None, False, keep)
     folders = [str(tmp_path / f"iter_{number}") for number in (4, 6, 8, 10)[-kept:]]
-    assert f"save_models.extend({folders})" in training._first_statements()
+    assert f"save_models.extend({folders})" in training.first_statements()
     there = {path.name for path in tmp_path.iterdir()}
     assert there == {f"iter_{number}" for number in (1, 3, *numbers) if number not in removed}
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from bisenetv1_plugin.compat import progress_file, resumed_training
+from bisenetv1_plugin.compat import core_train, progress_file, resumed_training
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.training import checkpoints
 
@@ -72,7 +72,7 @@ def use(out):
     checkpoints.refuse_broken(str(out / "iter_4"))
     assert newest == str(out / "iter_4")
     going_on = resumed_training._Training(str(out), newest, [], True, 5)
-    with resumed_training._statements_before_loop(going_on._first_statements()):
+    with core_train.statements_before_loop(going_on.first_statements()):
         pass
     progress = progress_file.read(newest)
     if progress and progress.loss_scaling:
