@@ -24,12 +24,12 @@ _WITH_PADDLE = (
 COMMANDS = (*_WITH_PADDLE, "configs", "curves", "doctor", "run")
 
 
-def parser() -> Parser:
-    """The parser of all commands; what it parses has `run`, the function to call with it."""
+def parser(names: Sequence[str] = COMMANDS) -> Parser:
+    """The parser of these commands; what it parses has `run`, the function to call with it."""
     parser = Parser(prog="bisenetv1", description=__doc__)
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
-    for name in COMMANDS:
+    for name in names:
         module = importlib.import_module(f"{__name__}.{name}")
         command = commands.add_parser(name, help=module.SUMMARY, description=module.__doc__)
         module.add_arguments(command)
@@ -44,7 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a name that it cannot write is no reason to end
             stream.reconfigure(errors="backslashreplace")
-    args = parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    # Where a command is named, it alone is imported: all of them take as long as the network of a small picture.
+    args = parser(words[:1] if words and words[0] in COMMANDS else COMMANDS).parse_args(words)
     use_all_cores()
     use_amd_vectors()
     reuse_memory()
