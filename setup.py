@@ -71,12 +71,14 @@ ENTRY_POINTS = {
     "paddleseg.optimizers": ["MomentumExpWarmup = bisenetv1_plugin.optimizers.warmup:MomentumExpWarmup"],
 }
 
-# The half that trains, for the extras `cpu` and `gpu`. Markers: NumPy 1, and all that needs it, has no wheel for 3.13.
+# The half that trains, for the extras `cpu` and `gpu`. On Python 3.14 pip refuses both: Paddle has no wheel there.
 TRAINING = [
-    # The toolkit this is a plugin for.
+    # The toolkit this is a plugin for. 2.8.0, PyPI's newest, pins opencv-python<=4.6.0, which is built against NumPy 1
+    # and does not import with NumPy 2. NumPy 1 has no wheel for 3.13, and nothing in a wheel can lift another's pin:
+    # there `pip install --no-deps paddleseg==2.8.0` is a command of its own, and what PaddleSeg imports stands here.
     'paddleseg>=2.8.0; python_version < "3.13"',
-    # paddleseg 2.8.0 pins opencv-python<=4.6.0, which is built against NumPy 1 and does not import with NumPy 2.
     'numpy<2; python_version < "3.13"',
+    *(f'{name}; python_version >= "3.13"' for name in ("visualdl>=2.2.0", "scipy", "scikit-learn", "requests", "six")),
     # protobuf 7 dropped FieldDescriptor.label, without which paddle.distributed.fleet of Paddle 2.6 cannot start.
     "protobuf<7",
     # Writes ONNX. No upper bound, because Paddle 2.6 needs 1.3.1 and Paddle 3 needs 2.1.0, and no marker tells them
@@ -106,8 +108,8 @@ setup(
     package_data={"bisenetv1_plugin": ["py.typed", "datasets/own/recipe.yml"]},
     # No upper bound: what a newer Python lacks are wheels of Paddle and PaddleSeg, which only training needs.
     python_requires=">=3.8",
-    # What running an exported network needs. Neither Paddle nor PaddleSeg: with them come NumPy 1, a Python below
-    # 3.13 and 800 MB; a machine that only segments needs none of it, and whoever has a PaddleSeg keeps it.
+    # What running an exported network needs. Neither Paddle nor PaddleSeg: with them come 800 MB and, below Python
+    # 3.13, NumPy 1; a machine that only segments needs none of it, and whoever has a PaddleSeg keeps it.
     install_requires=[
         # ONNX Runtime's oldest wheel for Python 3.9 that is tried needs no less; NumPy 1 and 2 both do.
         "numpy>=1.21",

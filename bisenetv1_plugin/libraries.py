@@ -14,9 +14,10 @@ from bisenetv1_plugin.errors import InputError
 # ONNX Runtime's wheel brings telemetry, and leaves a file of it among the temporary ones, unless told otherwise.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-GET_PADDLE = "pip install 'bisenetv1-plugin[cpu]', or [gpu]."
-if sys.version_info >= (3, 13):
-    GET_PADDLE = f"PaddleSeg needs Python 3.8 to 3.12; there, {GET_PADDLE}"
+# The second line is for Python 3.13, and changes nothing on others: setup.py says why.
+GET_PADDLE = "pip install 'bisenetv1-plugin[cpu]' (or [gpu]), then pip install --no-deps paddleseg==2.8.0."
+if sys.version_info >= (3, 14):
+    GET_PADDLE = f"Paddle has no wheel for this Python; with Python 3.8 to 3.13, {GET_PADDLE}"
 
 
 def optional_library(name: str, extra: str = "deploy") -> ModuleType:

@@ -137,8 +137,9 @@ def test_training_asks_for_what_its_python_can_have(requirements, python, extra,
     if PYTHONS.index(python) < PYTHONS.index("3.13"):
         assert "2.8.0" in asked["paddleseg"] and "2.0.0" not in asked["numpy"]
         assert list(asked["paddle2onnx"].filter(["0.9.2", "1.3.1", "2.1.0"])) == ["1.3.1", "2.1.0"]
-    else:  # NumPy 1, which the three need, has no wheel
+    else:  # NumPy 1, which paddleseg's opencv-python needs, has no wheel, and paddle2onnx neither
         assert not {"paddleseg", "paddle2onnx"} & set(asked) and "2.5.5" in asked["numpy"]
+        assert {"visualdl", "scipy", "scikit-learn", "requests", "six"} <= set(asked)  # that paddleseg imports
 
 
 def test_no_python_is_too_new(dist):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,11 @@ def convert(program: str, params: str) -> bytes:
     try:
         import paddle2onnx
     except (ImportError, ValueError) as error:  # ValueError: it was built for another Paddle
+        if sys.version_info >= (3, 13):
+            cure = (
+                f"It has no wheel for Python {sys.version_info[0]}.{sys.version_info[1]}: export the same weights with "
+                "Python 3.8 to 3.12, and the ONNX model of that export runs here"
+            )
         raise InputError(f"An ONNX model needs the converter paddle2onnx ({error}). {cure}.") from error
     try:
         # As bytes: to write the file itself, 2.1.0 lets Polygraphy pip-install what it lacks, and NumPy 2 with it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import Any, Sequence
 
@@ -9,6 +10,7 @@ import numpy as np
 import paddle
 import paddle.nn as nn
 import paddle.nn.functional as F
+import paddleseg.core
 
 from bisenetv1_plugin import compat
 from bisenetv1_plugin.errors import InputError
@@ -109,8 +111,8 @@ class BiSeNetV1Loss(nn.Layer):
                 `resize_label`.
 
         Returns:
-            Tensor: the loss, shape `[1]`, float32 (float64 for float64 logits); 0 if every pixel is ignored.
-                Shape `[1]`, not 0-D, is what every PaddleSeg from 2.8.0 on can average and log.
+            Tensor: the loss, 0-D, with PaddleSeg 2.8.0 of shape `[1]`; float32 (float64 for float64 logits); 0 if
+                every pixel is ignored.
         """
         label = label.squeeze(1) if label.ndim == logit.ndim else label
         if self.resize_label:
@@ -136,11 +138,11 @@ class BiSeNetV1Loss(nn.Layer):
             loss = (pixel_loss * kept).sum() / paddle.where(total > 0, total, paddle.ones_like(total))
             if paddle.in_dynamic_mode():
                 self._remember(loss.detach())
-            return loss.reshape([1])
+            return loss.reshape([1]) if _is_indexed() else loss
 
     def calls_not_finite(self) -> int:
         """How many of the last calls, without a break, gave NaN or infinity. Reads from the device."""
-        return 0 if self._not_finite is None else int(self._not_finite)
+        return 0 if self._not_finite is None else int(self._not_finite.item())
 
     def _target(self, label: paddle.Tensor, num_classes: int) -> paddle.Tensor:
         """The classes, int32, and `_UNLABELLED` for pixels that do not count.
@@ -208,6 +210,14 @@ class BiSeNetV1Loss(nn.Layer):
                 f"The loss has been NaN or infinite {calls} times in a row. Try a lower learning rate, look for wrong "
                 "labels, and under mixed precision try float32."
             )
+
+
+def _is_indexed() -> bool:
+    """Whether PaddleSeg's `train` averages `loss.numpy()[0]`, as that of 2.8.0; later ones take `float(loss)`.
+
+    No shape serves both: from 2.5 on, NumPy makes no number of an array of shape `[1]`.
+    """
+    return "numpy" in inspect.unwrap(paddleseg.core.train).__code__.co_names
 
 
 def _largest(values: paddle.Tensor, count: int | paddle.Tensor, most: float) -> paddle.Tensor:

@@ -12,7 +12,7 @@ import yaml
 from paddleseg.utils import metrics
 
 from bisenetv1_plugin import compat
-from bisenetv1_plugin.compat import deploy_yaml, onednn_resize, scalar_areas, train_without_eval
+from bisenetv1_plugin.compat import deploy_yaml, numbers_of_tensors, onednn_resize, scalar_areas, train_without_eval
 
 pytestmark = pytest.mark.slow
 
@@ -69,6 +69,37 @@ class TestScalarAreas:
     def test_leaves_a_right_one_alone(self):
         assert not scalar_areas.needed()
         assert metrics.calculate_area.__code__ is not scalar_areas.calculate_area.__code__
+
+
+class TestNumbersOfTensors:
+    CODE = """
+import zlib, paddle, paddleseg
+print(float(paddle.ones([])), float(paddle.full([1], 2.5)), int(paddle.full([1, 1], 3)), paddle.full([1], 4).__index__())
+net = paddle.nn.Sequential(paddle.nn.Linear(4, 5))
+print(paddle.flops(net, [1, 4]))
+"""
+    refuses = np.lib.NumpyVersion(np.__version__) >= "2.5.0"
+
+    @pytest.mark.skipif(not refuses, reason="this NumPy makes a number of an array of shape [1]")
+    def test_fails_without_the_correction(self, python):
+        on = python("-c", self.CODE)
+        assert "1.0 2.5 3 4" in on.stdout and on.returncode == 0, on.stderr
+        assert on.stdout.count("bisenetv1-plugin corrects float() and int()") == 1
+        off = python("-c", self.CODE, BISENETV1_PLUGIN_COMPAT="-numbers_of_tensors")
+        assert off.returncode != 0 and "only 0-dimensional arrays can be converted" in off.stderr
+
+    @pytest.mark.skipif(refuses, reason="this NumPy makes no number of an array of shape [1]")
+    def test_is_not_applied_where_nothing_fails(self):
+        assert not numbers_of_tensors.needed()
+        assert compat.STATES["numbers_of_tensors"] == "not needed"
+        assert not hasattr(paddle.Tensor.__float__, "__wrapped__")
+
+    def test_touches_tensors_of_one_element_and_dimensions_only(self):
+        shapes = []
+        convert = numbers_of_tensors.without_dimensions(lambda tensor: shapes.append(tensor.shape))
+        for shape in ([], [1], [1, 1], [2], [0]):
+            convert(paddle.ones(shape))
+        assert shapes == [[], [], [], [2], [0]]
 
 
 class TestZlibFirst:

@@ -1,9 +1,11 @@
 """The loss against a float64 NumPy reference written from the definition, and upstream's where that is right."""
 
 import math
+import warnings
 
 import numpy as np
 import paddle
+import paddleseg.core
 import pytest
 
 from bisenetv1_plugin.losses import ohem
@@ -107,6 +109,30 @@ def test_average_over_all_pixels(name, thresh):
     actual, gradient = run(BiSeNetV1Loss(thresh=thresh, average_over="all"), logit, label)
     np.testing.assert_allclose(actual[0], mean * kept / label.size, rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(gradient, mean_gradient * kept / label.size, rtol=1e-4, atol=1e-7)
+
+
+def average_first_elements(losses):
+    """As `train` of PaddleSeg 2.8.0."""
+    total = 0.0
+    for loss in losses:
+        total += loss.numpy()[0]
+    return total / len(losses)
+
+
+def average_numbers(losses):
+    """As `train` of PaddleSeg 2.9.1 and develop. NumPy warns of shape [1] from 1.25 on, and refuses it from 2.5 on."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return sum(float(loss) for loss in losses) / len(losses)
+
+
+@pytest.mark.parametrize("train", [average_first_elements, average_numbers])
+def test_the_train_at_hand_can_average_it(train, monkeypatch):
+    monkeypatch.setattr(paddleseg.core, "train", train)
+    logits, labels = zip(*(map(paddle.to_tensor, case("random", seed)) for seed in range(3)))
+    losses = [BiSeNetV1Loss()(logit, label) for logit, label in zip(logits, labels)]
+    expected = [reference(logit.numpy(), label.numpy())[0] for logit, label in zip(logits, labels)]
+    assert train(losses) == pytest.approx(np.mean(expected), rel=1e-5)
 
 
 def test_the_cases_are_what_they_say():

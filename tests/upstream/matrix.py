@@ -41,6 +41,7 @@ STEPS = ("train", "train --do_eval", "val", "predict", "export", "infer", "infer
 
 # What a log or a wrong result shows: letter, pattern. docs/stacks.md says what each letter is, and whose.
 CAUSES = {
+    "n": r"only 0-dimensional arrays can be converted",
     "a": r"IndexError: .*0-D|too many indices|invalid index to scalar|0-dim",
     "b": r"Type promotion only support",
     "c": r"UnboundLocalError: .*mean_iou",
@@ -143,6 +144,8 @@ def train_with_evaluation(project):
 
 
 def val(project):
+    if project.miou is None:
+        raise Failed("not reached: no evaluation in training")
     output = project.tool(
         *(project.checkout / "tools/val.py", "--config", "config.yml", "--model_path", project.weights),
         *("--device", "cpu"),

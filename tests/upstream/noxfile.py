@@ -19,6 +19,7 @@ RESULTS = HERE / "matrix.json"
 
 PADDLES = ("2.6.2", "3.0.0", "3.2.2", "3.3.1")
 # Revisions of the clone. The package of 2.8.0 comes from PyPI, as its users have it; the others run from the checkout.
+# scikit-image, below: PaddleSeg from 2.9 on imports it, and its wheel on PyPI (2.8.0) does not ask for it.
 PADDLESEGS = {"2.8.0": "v2.8.0", "2.9.1": "v2.9.1", "develop": "develop"}
 
 nox.options.default_venv_backend = "venv"
@@ -28,15 +29,27 @@ nox.options.default_venv_backend = "venv"
 @nox.parametrize("paddle", PADDLES)
 def stack(session, paddle):
     """One Paddle with every PaddleSeg."""
-    clone, camvid = _folder(session, "PADDLESEG_DIR"), _folder(session, "CAMVID_DIR")
-    # scikit-image: PaddleSeg from 2.9 on imports it, and its wheel on PyPI (2.8.0) does not ask for it.
     session.install(f"paddlepaddle=={paddle}", "paddleseg==2.8.0", "scikit-image", str(REPOSITORY))
+    _run(session, f"Paddle {paddle}, PaddleSeg {{}}")
+
+
+@nox.session(python="3.13")
+def newest(session):
+    """The newest Paddle, Python, NumPy and OpenCV, installed as the README says, with every PaddleSeg."""
+    session.install(f"paddlepaddle=={PADDLES[-1]}", "scikit-image", f"{REPOSITORY}[cpu]")
+    session.install("--no-deps", "paddleseg==2.8.0")
+    _run(session, f"Paddle {PADDLES[-1]}, PaddleSeg {{}}, Python 3.13")
+
+
+def _run(session, stack):
+    """Every PaddleSeg in this session's environment; `stack` has a place for its name."""
+    clone, camvid = _folder(session, "PADDLESEG_DIR"), _folder(session, "CAMVID_DIR")
     for name, revision in PADDLESEGS.items():
         checkout = Path(session.create_tmp()).resolve() / name
         _unpack(session, clone, revision, checkout)
         session.run(
             *("python", str(HERE / "matrix.py"), "run", "--paddleseg", str(checkout), "--camvid", str(camvid)),
-            *("--stack", f"Paddle {paddle}, PaddleSeg {name}", "--results", str(RESULTS)),
+            *("--stack", stack.format(name), "--results", str(RESULTS)),
             env={"PYTHONPATH": "" if name == "2.8.0" else str(checkout), "OMP_NUM_THREADS": "1"},
         )
 
