@@ -4,31 +4,40 @@ from __future__ import annotations
 
 import functools
 import logging
+import warnings
 from typing import Any, Callable
 
+import numpy as np
 import paddle
 
 logger = logging.getLogger(__name__)
 
 DEFECT = (
-    "Paddle's float() and int() of a tensor of shape [1] raise with NumPy 2.5 (TypeError: only 0-dimensional arrays can "
-    "be converted): in train.py of PaddleSeg 2.8.0 that of the loss, and in every version paddle.flops after training."
+    "Paddle's float() and int() of a tensor of shape [1] raise with NumPy 2.5 (TypeError: only 0-dimensional arrays "
+    "can be converted): that of the loss in PaddleSeg 2.8.0's train, and in every version paddle.flops after training."
 )
 
 _CONVERSIONS = ("__float__", "__int__", "__index__")
 
 
 def needed() -> bool:
-    try:
-        float(paddle.ones([1]))
-    except TypeError:
-        return True
-    return False
+    # NumPy first: an older one answers without a tensor.
+    return not (_converts(np.ones([1])) or _converts(paddle.to_tensor([1.0], place=paddle.CPUPlace())))
 
 
 def apply() -> None:
     for name in _CONVERSIONS:
         setattr(paddle.Tensor, name, without_dimensions(getattr(paddle.Tensor, name)))
+
+
+def _converts(array: Any) -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # NumPy warns from 1.25 on
+        try:
+            float(array)
+        except TypeError:
+            return False
+    return True
 
 
 def without_dimensions(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:

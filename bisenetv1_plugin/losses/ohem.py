@@ -142,7 +142,7 @@ class BiSeNetV1Loss(nn.Layer):
 
     def calls_not_finite(self) -> int:
         """How many of the last calls, without a break, gave NaN or infinity. Reads from the device."""
-        return 0 if self._not_finite is None else int(self._not_finite.item())
+        return 0 if self._not_finite is None else int(self._not_finite)
 
     def _target(self, label: paddle.Tensor, num_classes: int) -> paddle.Tensor:
         """The classes, int32, and `_UNLABELLED` for pixels that do not count.
