@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from typing import Any, Sequence
 
@@ -10,9 +9,9 @@ import numpy as np
 import paddle
 import paddle.nn as nn
 import paddle.nn.functional as F
-import paddleseg.core
 
 from bisenetv1_plugin import compat
+from bisenetv1_plugin.compat import core_train
 from bisenetv1_plugin.errors import InputError
 
 __all__ = ["BiSeNetV1Loss"]
@@ -217,7 +216,7 @@ def _is_indexed() -> bool:
 
     No shape serves both: from 2.5 on, NumPy makes no number of an array of shape `[1]`.
     """
-    return "numpy" in inspect.unwrap(paddleseg.core.train).__code__.co_names
+    return "numpy" in core_train.names()
 
 
 def _largest(values: paddle.Tensor, count: int | paddle.Tensor, most: float) -> paddle.Tensor:
