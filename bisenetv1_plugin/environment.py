@@ -13,7 +13,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from bisenetv1_plugin import __version__, compat
+from bisenetv1_plugin import __version__, compat, gpu
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.libraries import GET_PADDLE, optional_library
 
@@ -194,7 +194,10 @@ def _notes(paddle: ModuleType) -> list[str]:
             "resizes wrongly or raises while oneDNN is on, which is the default: call config.disable_mkldnn(), or "
             "config.delete_pass('onednn_placement_pass') and keep most of its speed."
         )
-    if not paddle.is_compiled_with_cuda():
+    sentence = gpu.obstacle(paddle)
+    if sentence:
+        notes.append(f"{sentence} The CPU is used meanwhile.")
+    if not gpu.can_run(paddle):
         notes.append(
             "On the CPU train with SGD: after the first step of Paddle's Adam all else is several times slower."
         )

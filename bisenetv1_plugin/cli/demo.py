@@ -36,7 +36,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    terminal.load_paddle()
+    args.device = terminal.load_paddle(args.device)
     from bisenetv1_plugin.cli import progress
     from bisenetv1_plugin.cli.training_view import train
     from bisenetv1_plugin.datasets.classes import named_classes

@@ -39,7 +39,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> None:
     if args.picture_onnx and args.to == "paddle":
         raise InputError("--picture_onnx is for an ONNX model, and --to paddle asks for none: leave one of them out.")
-    terminal.load_paddle()
+    args.device = terminal.load_paddle(args.device)
     from bisenetv1_plugin.export.folder import check_folder
     from bisenetv1_plugin.export.write import write_export
     from bisenetv1_plugin.training import builder

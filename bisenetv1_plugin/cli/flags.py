@@ -115,7 +115,6 @@ def trusting(args: Namespace) -> Iterator[None]:
 def add_device_argument(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--device",
-        default="gpu",
         choices=["gpu", "cpu", "xpu", "npu", "mlu"],
         help="where to run, default gpu; the CPU where there is none",
     )

@@ -232,7 +232,9 @@ def _runtime(args: Namespace, export: Export, source: Source) -> tuple[Any, str]
             tensorrt=functools.partial(_with_tensorrt, args, export, source) if args.use_trt else None,
         )
     if "paddleseg" in sys.modules:
-        terminal.load_paddle()
+        terminal.load_paddle(args.device)
+    elif "paddle" in sys.modules:  # which was only asked for a GPU
+        terminal.check_device(args.device)
     for sentence in chosen.passed_over:
         print(f"not {sentence}")
     return chosen.runtime, chosen.name

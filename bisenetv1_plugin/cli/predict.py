@@ -25,7 +25,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    terminal.load_paddle()
+    args.device = terminal.load_paddle(args.device)
     from bisenetv1_plugin.cli import progress
     from bisenetv1_plugin.inference.engine import infer
     from bisenetv1_plugin.inference.sources import Source

@@ -20,7 +20,7 @@ from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdo
 from pathlib import Path
 from typing import Any, Iterator, TextIO
 
-from bisenetv1_plugin import files
+from bisenetv1_plugin import files, gpu
 from bisenetv1_plugin.cli.log import Log
 from bisenetv1_plugin.errors import InputError, line
 from bisenetv1_plugin.libraries import needs_paddle
@@ -103,17 +103,45 @@ def session(args: Namespace) -> Iterator[None]:
             _session = None
 
 
-def load_paddle() -> None:
+def load_paddle(device: str | None = None) -> str:
     """Import Paddle and PaddleSeg without their greetings; not before what they read from the environment is there.
 
+    Args:
+        device: that of --device; None where nobody named one.
+
+    Returns:
+        str: the device to run on, see `check_device`.
+
     Raises:
-        InputError: one of them is not installed.
+        InputError: one of them is not installed, or a GPU was named that this Paddle cannot run on.
     """
     with quiet(), needs_paddle():
         import paddleseg.core  # noqa: F401
         from paddleseg.utils import logger
     if _session is not None:
         _listen_to(logger, _session)
+    return check_device(device)
+
+
+def check_device(device: str | None) -> str:
+    """The device to run on: the CPU, with a sentence, where nobody named one and a Paddle for GPUs cannot run on one.
+
+    Raises:
+        InputError: it cannot, and 'gpu' was named.
+    """
+    import paddle
+
+    if device and device != "gpu":
+        return device
+    with quiet():
+        sentence = gpu.obstacle(paddle)
+        if sentence is None:
+            return "gpu"
+        if device:
+            raise InputError(f"device gpu: {sentence} Choose device cpu.")
+        paddle.set_device("cpu")
+    warn(f"{sentence} The CPU is used meanwhile.")
+    return "cpu"
 
 
 def log_at_once() -> None:

@@ -59,7 +59,7 @@ _rate.__name__, _seed.__name__ = "number above 0", "whole number from 0 to 42949
 
 
 def run(args: Namespace) -> None:
-    terminal.load_paddle()
+    args.device = terminal.load_paddle(args.device)
     from bisenetv1_plugin.cli.training_view import train
     from bisenetv1_plugin.drawing import plots
     from bisenetv1_plugin.training import builder

@@ -23,7 +23,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
-    terminal.load_paddle()
+    args.device = terminal.load_paddle(args.device)
     from paddleseg.utils import utils
 
     from bisenetv1_plugin.cli.training_view import EvaluationView

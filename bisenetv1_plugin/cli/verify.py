@@ -46,7 +46,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    terminal.load_paddle()
+    args.device = terminal.load_paddle(args.device)
     from bisenetv1_plugin.cli import progress
     from bisenetv1_plugin.datasets.classes import named_classes
     from bisenetv1_plugin.evaluation.sheet import draw_sheet

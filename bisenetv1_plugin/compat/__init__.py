@@ -27,14 +27,16 @@ WITH_THE_NETWORK = "with the network"
 # When each entry acts. One that acts before Paddle is imported must not import it.
 CORRECTIONS = {
     "zlib_first": "before paddle",
+    "cudnn_version": "after paddleseg",
     "scalar_areas": "after paddleseg",
     "protobuf_label": "after paddleseg",
     "deploy_yaml": "after paddleseg",
     "memory_optim": "after paddleseg",
     "onednn_resize": "after paddleseg",
-    # These two reach further than this network's calls.
+    # These reach further than this network's calls.
     "numbers_of_tensors": WITH_THE_NETWORK,
     "train_without_eval": WITH_THE_NETWORK,
+    "gpu_memory": WITH_THE_NETWORK,
 }
 # From the outside in: each one comes around a training inside of those before it.
 GUARDS = (

@@ -19,7 +19,7 @@ import paddle
 from paddleseg.core import infer
 from paddleseg.utils import visualize
 
-from bisenetv1_plugin import files, machine
+from bisenetv1_plugin import files, gpu, machine
 from bisenetv1_plugin.datasets.classes import named_classes
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.inference.engine import Engine
@@ -105,12 +105,12 @@ def trained_engine(config: str, weights: str, device: str | None = None) -> tupl
     Raises:
         InputError: the configuration or the weights cannot be used, or the device is not here.
     """
-    gpus = paddle.device.cuda.device_count()
-    if device not in (None, *DEVICES) or (device == "gpu" and not gpus):
-        raise InputError(f"device is {device!r}; there is {'cpu and gpu' if gpus else 'cpu'} here.")
+    has_gpu = gpu.can_run(paddle)
+    if device not in (None, *DEVICES) or (device == "gpu" and not has_gpu):
+        raise InputError(f"device is {device!r}; there is {'cpu and gpu' if has_gpu else 'cpu'} here.")
     cfg = builder.load_config(config, needs=["val_dataset"])
     options = {key: value for key, value in cfg.test_config.items() if key in _OF_PREDICT}
-    model = builder.open_network(cfg, weights, device or "gpu").model
+    model = builder.open_network(cfg, weights, device or ("gpu" if has_gpu else "cpu")).model
     return (engine_of(model, cfg.val_dataset_cfg.get("transforms") or [], options), *named_classes(cfg))
 
 

@@ -12,7 +12,15 @@ import yaml
 from paddleseg.utils import metrics
 
 from bisenetv1_plugin import compat
-from bisenetv1_plugin.compat import deploy_yaml, numbers_of_tensors, onednn_resize, scalar_areas, train_without_eval
+from bisenetv1_plugin.compat import (
+    core_train,
+    deploy_yaml,
+    gpu_memory,
+    numbers_of_tensors,
+    onednn_resize,
+    scalar_areas,
+    train_without_eval,
+)
 from bisenetv1_plugin.losses.ohem import BiSeNetV1Loss
 
 pytestmark = pytest.mark.slow
@@ -103,6 +111,86 @@ print(paddle.flops(net, [1, 4]))
         for shape in ([], [1], [1, 1], [2], [0]):
             convert(paddle.ones(shape))
         assert shapes == [[], [], [], [2], [0]]
+
+
+# A Paddle for GPUs where neither a driver nor cuDNN is: it answers all other questions as one for the CPU.
+CUDNN = """
+import zlib  # the other defect has its own test
+import paddle
+core = paddle.base.core
+paddle.is_compiled_with_cuda = core.is_compiled_with_cuda = lambda: True
+core.cudnn_version = lambda: {version}
+core.get_cuda_device_count = lambda: 0
+def raise_error():
+    raise OSError("(External) CUDA error(35)")
+core.get_cuda_current_device_id = raise_error
+import paddleseg
+from paddleseg.utils import get_sys_env, utils
+from bisenetv1_plugin import compat, gpu
+print(compat.STATES.get("cudnn_version"))
+print([env["cudnn"] for env in (get_sys_env(), utils.get_sys_env())])
+utils.set_device("gpu")
+print(paddle.get_device(), paddle.get_cudnn_version(), paddleseg.utils.env.sys_env.paddle is paddle)
+"""
+# The same, asked as PaddleSeg 2.9's train asks.
+MEMORY = """
+from contextlib import ExitStack
+from bisenetv1_plugin.compat import core_train, gpu_memory
+compat.apply(compat.WITH_THE_NETWORK)
+with ExitStack() as training:
+    for guard in core_train._guards:
+        if guard.__module__ == gpu_memory.__name__:
+            training.enter_context(guard(None))
+    asked = vars(core_train.module())["paddle"].device
+    state = compat.STATES["gpu_memory"]
+    print(state, asked.is_compiled_with_cuda() and asked.cuda.max_memory_reserved() // (1024 ** 2))
+try:
+    paddle.device.cuda.max_memory_reserved()
+except OSError as error:
+    print("Paddle:", error)
+"""
+
+
+class TestCudnnVersion:
+    def test_a_paddle_that_finds_none(self, python):
+        on = python("-c", CUDNN.format(version=-1))
+        assert on.returncode == 0, on.stderr
+        assert "active\n" in on.stdout and "['0.0', '0.0']" in on.stdout
+        assert on.stdout.count("version of cuDNN is 0.0") == 1
+        assert "cpu -1 False" in on.stdout  # Paddle's own answer stays
+
+    @pytest.mark.very_slow
+    def test_fails_without_the_correction(self, python):
+        for switch in ("0", "-cudnn_version"):
+            off = python("-c", CUDNN.format(version=-1), BISENETV1_PLUGIN_COMPAT=switch)
+            assert off.returncode != 0 and "unsupported operand type(s) for //: 'NoneType' and 'int'" in off.stderr
+
+    def test_leaves_a_right_one_alone(self, python):
+        """It is found, and asked for its version where PaddleSeg asks, not before."""
+        preload = "import bisenetv1_plugin.gpu as gpu; gpu.opens = lambda name: True\n"
+        done = python("-c", preload + CUDNN.format(version=8600))
+        assert "not needed\n" in done.stdout and "['8.6', '8.6']" in done.stdout, done.stderr
+        assert "cpu 8600 True" in done.stdout
+
+    def test_not_for_a_paddle_for_the_cpu(self):
+        assert compat.STATES["cudnn_version"] == "not needed" and not gpu_memory.needed()
+
+
+@pytest.mark.skipif("max_memory_reserved" not in core_train.names(), reason="this PaddleSeg asks for no memory")
+class TestGpuMemory:
+    def test_a_paddle_that_finds_no_gpu(self, python):
+        on = python("-c", CUDNN.format(version=-1) + MEMORY)
+        assert "active 0\n" in on.stdout and "Paddle: (External) CUDA error(35)" in on.stdout, on.stderr
+        assert on.stdout.count("no memory of a GPU is in use") == 1
+
+    @pytest.mark.very_slow
+    def test_fails_without_the_correction(self, python):
+        off = python("-c", CUDNN.format(version=-1) + MEMORY, BISENETV1_PLUGIN_COMPAT="-gpu_memory")
+        assert off.returncode != 0 and "OSError: (External) CUDA error(35)" in off.stderr
+
+    def test_leaves_one_with_a_gpu_alone(self, python):
+        code = (CUDNN.format(version=-1) + MEMORY).replace("device_count = lambda: 0", "device_count = lambda: 1")
+        assert "OSError: (External) CUDA error(35)" in python("-c", code.replace('utils.set_device("gpu")', "")).stderr
 
 
 class TestZlibFirst:

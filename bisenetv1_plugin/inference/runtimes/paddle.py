@@ -10,6 +10,7 @@ from typing import Any, Callable, Iterable, Iterator
 
 import numpy as np
 
+from bisenetv1_plugin import gpu
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.inference.exported import Export
 from bisenetv1_plugin.libraries import optional_library
@@ -122,8 +123,9 @@ def _set_cpu_precision(config: Any, precision: str, export: Export) -> None:
 def _check_gpu() -> None:
     if not paddle.is_compiled_with_cuda():
         raise InputError("device gpu needs paddlepaddle-gpu; this Paddle is built for the CPU: choose device cpu.")
-    if not paddle.device.cuda.device_count():
-        raise InputError("device gpu: Paddle finds no GPU on this machine: choose device cpu.")
+    sentence = gpu.obstacle(paddle)
+    if sentence:
+        raise InputError(f"device gpu: {sentence} Choose device cpu.")
 
 
 def use_tensorrt(precision: str, min_subgraph_size: int = 3, shapes_file: str | None = None) -> Callable[[Any], None]:

@@ -9,6 +9,7 @@ from typing import Any, Callable, Sequence
 
 import numpy as np
 
+from bisenetv1_plugin import gpu
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.inference import probe
 from bisenetv1_plugin.inference.exported import Export
@@ -193,7 +194,7 @@ def default_device(backend: str = "auto") -> str:
 
 
 def _has_paddle_gpu() -> bool:
-    return _installed("paddlepaddle-gpu") and bool(optional_library("paddle", "gpu").device.cuda.device_count())
+    return _installed("paddlepaddle-gpu") and gpu.can_run(optional_library("paddle", "gpu"))
 
 
 def _installed(distribution: str) -> bool:

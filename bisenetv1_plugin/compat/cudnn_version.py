@@ -1,0 +1,41 @@
+"""PaddleSeg's table of the environment: it divides the version of cuDNN, which is None where Paddle finds none."""
+
+from __future__ import annotations
+
+import functools
+import logging
+
+import paddle
+from paddleseg.utils.env import sys_env
+
+from bisenetv1_plugin import gpu
+from bisenetv1_plugin.compat.core_train import ModuleView
+
+logger = logging.getLogger(__name__)
+
+DEFECT = (
+    "PaddleSeg's get_sys_env divides paddle.get_cudnn_version(), which is None where a Paddle for GPUs finds no cuDNN: "
+    "nothing trains, predicts or exports there, on the CPU either."
+)
+
+
+def needed() -> bool:
+    return paddle.is_compiled_with_cuda() and not gpu.opens("libcudnn.so")
+
+
+def apply() -> None:
+    sys_env.paddle = ModuleView(paddle, get_cudnn_version=_cudnn_version)  # type: ignore[attr-defined]
+
+
+def _cudnn_version() -> int:
+    """Paddle's answer, and 0 for None, and for the -1 that it gives from its second answer on."""
+    version = paddle.get_cudnn_version()
+    if version is not None and version >= 0:
+        return version
+    _log_once()
+    return 0
+
+
+@functools.lru_cache(maxsize=None)
+def _log_once() -> None:
+    logger.info("bisenetv1-plugin tells get_sys_env of this PaddleSeg that the version of cuDNN is 0.0: there is none.")

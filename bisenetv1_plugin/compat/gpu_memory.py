@@ -1,0 +1,49 @@
+"""PaddleSeg's `train` since 2.9: a Paddle for GPUs is asked for a GPU's memory where it runs on the CPU as well."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from contextlib import contextmanager
+from typing import Iterator
+
+import paddle
+
+from bisenetv1_plugin.compat import core_train
+
+logger = logging.getLogger(__name__)
+
+DEFECT = (
+    "PaddleSeg's train.py since 2.9 asks a Paddle for GPUs for the memory in use, which raises where there is no "
+    "driver: the training ends at its first line of the log."
+)
+
+_ASKED = ("max_memory_reserved", "max_memory_allocated")
+
+
+def needed() -> bool:
+    in_use = set(_ASKED) <= core_train.names()
+    return in_use and paddle.is_compiled_with_cuda() and not paddle.device.cuda.device_count()
+
+
+def apply() -> None:
+    core_train.add(_no_memory_in_use)
+
+
+@contextmanager
+def _no_memory_in_use(_: core_train.Call) -> Iterator[None]:
+    names = vars(core_train.module())
+    view, outer = core_train.ModuleView, names["paddle"]
+    cuda = view(outer.device.cuda, **dict.fromkeys(_ASKED, _nothing))
+    with core_train.patch(names, "paddle", view(outer, device=view(outer.device, cuda=cuda))):
+        yield
+
+
+def _nothing() -> int:
+    _log_once()
+    return 0
+
+
+@functools.lru_cache(maxsize=None)
+def _log_once() -> None:
+    logger.info("bisenetv1-plugin tells train() of this PaddleSeg that no memory of a GPU is in use: there is none.")
