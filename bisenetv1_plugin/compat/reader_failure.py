@@ -88,6 +88,8 @@ class _Fetcher(_MapDatasetFetcher):
 
 
 def _with_reasons(base: Any) -> Any:
+    """A DataLoader's iterator, of either kind, that ends with a sentence when its reading thread fails."""
+
     class Iterator(base):
         _failure: BaseException | None = None
 
@@ -119,6 +121,8 @@ def _with_reasons(base: Any) -> Any:
 
 
 def _without_workers(base: Any) -> Any:
+    """Paddle's `_DataLoaderIterSingleProcess`, guarded."""
+
     class Iterator(_with_reasons(base)):  # type: ignore[misc]
         def _init_thread(self) -> None:
             if type(self._dataset_fetcher) is _MapDatasetFetcher:
@@ -129,6 +133,8 @@ def _without_workers(base: Any) -> Any:
 
 
 def _with_workers(base: Any) -> Any:
+    """Paddle's `_DataLoaderIterMultiProcess`, guarded."""
+
     class Iterator(_with_reasons(base)):  # type: ignore[misc]
         def _init_workers(self) -> None:
             self._worker_init_fn: Any = functools.partial(_start_worker, self._worker_init_fn)

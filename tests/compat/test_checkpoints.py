@@ -36,7 +36,7 @@ class Loss(paddle.nn.Layer):
         return (logit ** 2).mean().reshape([1])
 
 BiSeNetV1Loss()
-Net.__module__ = sys.argv[1]
+Net.__module__, _, Loss.__module__ = sys.argv[1].partition("+")
 net = Net()
 if sys.argv[2] == "nan":
     net.conv.bias.set_value(np.array([1, np.nan], "float32"))
@@ -66,6 +66,19 @@ class TestNaN:
         assert len(saves(done, tmp_path)) == 4
         state = paddle.load(str(tmp_path / "out/iter_2/model.pdparams"), return_numpy=True)
         assert np.isnan(state["conv.bias"]).any()
+
+    @pytest.mark.very_slow
+    @pytest.mark.parametrize(
+        "package, train",
+        [
+            ("somebody.elses+bisenetv1_plugin.losses.any", "from paddleseg.core import train"),
+            ("somebody.elses", "from bisenetv1_plugin.compat.core_train import guarded as train"),
+        ],
+    )
+    def test_of_another_network(self, python, tmp_path, package, train):
+        """With a loss of this package, or trained by `bisenetv1 train`."""
+        done = python("-c", TRAIN.replace("from paddleseg.core import train", train), package, "nan")
+        assert done.returncode == 1 and saves(done, tmp_path) == [] and "stopped at iteration 1" in done.stderr
 
     @pytest.mark.parametrize("package, what", [("somebody.elses", "nan"), ("bisenetv1_plugin.models.any", "good")])
     @pytest.mark.very_slow
