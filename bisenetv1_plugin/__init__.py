@@ -9,7 +9,7 @@ here because a start can afford one small module; what follows an import of Padd
 import os
 import sys
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 __all__ = ["Segmenter", "__version__", "install"]
 
 TYPE_CHECKING = False  # as in `typing`, which a start cannot afford to import
