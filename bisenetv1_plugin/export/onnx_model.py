@@ -33,10 +33,8 @@ def convert(program: str, params: str) -> bytes:
         import paddle2onnx
     except (ImportError, ValueError) as error:  # ValueError: it was built for another Paddle
         if sys.version_info >= (3, 13):
-            cure = (
-                f"It has no wheel for Python {sys.version_info[0]}.{sys.version_info[1]}: export the same weights with "
-                "Python 3.8 to 3.12, and the ONNX model of that export runs here"
-            )
+            python = "{}.{}".format(*sys.version_info)
+            cure = f"Python {python} has no wheel of it: run this with Python 3.8 to 3.12; what it writes runs here"
         raise InputError(f"An ONNX model needs the converter paddle2onnx ({error}). {cure}.") from error
     try:
         # As bytes: to write the file itself, 2.1.0 lets Polygraphy pip-install what it lacks, and NumPy 2 with it.

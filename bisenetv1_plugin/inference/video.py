@@ -159,9 +159,11 @@ class VideoReader:
                 raise self._refused("it is no MP4, MOV, MKV, WebM or AVI, whatever its name says: convert it")
             file.seek(0)
             container = None
+            # Metadata in another encoding than UTF-8 is no reason to refuse a video. From 19 on PyAV takes it as it is.
+            options = {} if int(self._av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "ignore"}
             # PyAV's errors have several parents; a file without a video has no first stream
             with suppress(self._av.FFmpegError, OSError, ValueError):
-                container = self._av.open(file, container_options=_ONLY, metadata_errors="ignore")
+                container = self._av.open(file, container_options=_ONLY, **options)
             if container is None:
                 raise self._refused("cut off or damaged: copy or download it again" if head else "it is empty")
             with container:

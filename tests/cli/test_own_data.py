@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import yaml
@@ -99,6 +100,8 @@ WRONG = {
 def test_one_sentence(folder, what, command, capfd):
     spoil, words = WRONG[what]
     spoil(folder)
+    if what == "GIF" and cv2.haveImageReader(str(folder / "images/4.gif")):
+        pytest.skip("this OpenCV reads GIF")
     if command == "demo":
         code = cli.main(["demo", "--data", "mine", "--save_dir", "out", "--device", "cpu"])
     else:
