@@ -12,7 +12,6 @@ from typing import NamedTuple
 _PLACES = {
     "libcuda.so.1": ("", ""),
     "libcublas.so": ("FLAGS_cuda_dir", ""),
-    "libnvrtc.so": ("FLAGS_cuda_dir", ""),
     "libcudnn.so": ("FLAGS_cudnn_dir", "/usr/local/cuda/lib64"),
 }
 # The compute capabilities that PyPI's newest wheel has kernels for, by the versions of Paddle and CUDA: so its fat
@@ -60,8 +59,8 @@ def probe(paddle: ModuleType) -> Found | None:
 def opens(name: str) -> bool:
     """Whether the library of this name is where Paddle 2 looks for it.
 
-    Paddle itself is not asked: `paddle.get_cudnn_version()` ends the process where cuDNN 8 is found and libnvrtc.so is
-    not.
+    Paddle itself is not asked: `paddle.get_cudnn_version()` ends the process where cuDNN 8.6 is found and libnvrtc.so,
+    which later ones do without, is not.
     """
     variable, folder = _PLACES[name]
     for place in ("", os.environ.get(variable, ""), folder):
@@ -104,13 +103,13 @@ def _packages(found: Found) -> str:
     """What is missing, by the names of its files and of the packages in NVIDIA's repositories for Debian and Ubuntu."""
     cudnn = found.cudnn.split(".")[0]
     packages = {
-        "NVIDIA's driver": (("libcuda.so.1",), "cuda-drivers"),
-        f"CUDA {found.cuda}": (("libcublas.so", "libnvrtc.so"), f"cuda-libraries-dev-{found.cuda.replace('.', '-')}"),
-        f"cuDNN {cudnn}": (("libcudnn.so",), f"libcudnn{cudnn}-dev"),
+        "libcuda.so.1": ("NVIDIA's driver", "cuda-drivers"),
+        "libcublas.so": (f"CUDA {found.cuda}", f"cuda-libraries-dev-{found.cuda.replace('.', '-')}"),
+        "libcudnn.so": (f"cuDNN {cudnn}", f"libcudnn{cudnn}-dev"),
     }
-    parts = []
-    for what, (names, package) in packages.items():
-        files = [name for name in names if name in found.missing]
-        if files:
-            parts.append(f"{what} ({' and '.join(files)}, of the package {package})")
+    parts = [
+        f"{what} ({name}, of the package {package})"
+        for name, (what, package) in packages.items()
+        if name in found.missing
+    ]
     return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))

@@ -12,7 +12,7 @@ from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.inference.runtimes import select
 
 WHEEL = gpu.Found("2.6.2", "11.8", "8.6.0")
-ALL = ("libcuda.so.1", "libcublas.so", "libnvrtc.so", "libcudnn.so")
+ALL = ("libcuda.so.1", "libcublas.so", "libcudnn.so")
 ADA = WHEEL._replace(gpu="NVIDIA GeForce RTX 4090", capability=89, kernels=(61, 70, 75, 80, 86))
 HOPPER = ADA._replace(gpu="NVIDIA H100", capability=90)
 
@@ -80,11 +80,11 @@ def test_probe_gpu(version, more, kernels, monkeypatch):
     [
         (
             WHEEL._replace(missing=ALL),
-            "does not find NVIDIA's driver (libcuda.so.1, of the package cuda-drivers), CUDA 11.8 (libcublas.so and "
-            "libnvrtc.so, of the package cuda-libraries-dev-11-8) and cuDNN 8 (libcudnn.so, of the package "
+            "does not find NVIDIA's driver (libcuda.so.1, of the package cuda-drivers), CUDA 11.8 (libcublas.so, "
+            "of the package cuda-libraries-dev-11-8) and cuDNN 8 (libcudnn.so, of the package "
             "libcudnn8-dev).",
         ),
-        (WHEEL._replace(missing=ALL[3:]), "does not find cuDNN 8 (libcudnn.so, of the package libcudnn8-dev)."),
+        (WHEEL._replace(missing=ALL[2:]), "does not find cuDNN 8 (libcudnn.so, of the package libcudnn8-dev)."),
         (WHEEL, "finds no GPU: there is none, CUDA_VISIBLE_DEVICES hides it, or the driver is older than CUDA 11.8"),
         (HOPPER, "none for this NVIDIA H100 (sm_90), which is newer: Paddle's installation page"),
         (ADA._replace(gpu="Quadro K620", capability=50), "sm_80, sm_86, and none for this Quadro K620 (sm_50)."),
