@@ -14,9 +14,15 @@ def main(argv: list[str] | None = None) -> int:
     if argv is None and sys.getfilesystemencoding().lower() not in ("utf-8", "utf8"):
         arguments = [sys.executable, "-X", "utf8", "-m", "bisenetv1_plugin", *sys.argv[1:]]
         os.execv(sys.executable, arguments)
-    from bisenetv1_plugin import cli
+    try:
+        from bisenetv1_plugin import cli
 
-    return cli.main(argv)
+        return cli.main(argv)
+    except KeyboardInterrupt:  # while it imports; later `cli.main` has it
+        if "run" in sys.argv[1:2]:  # the script's own
+            raise
+        sys.stderr.write("bisenetv1: stopped.\n")
+        return 130
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ work. What is refused is a ValueError with a sentence that names the key; `proje
 from __future__ import annotations
 
 import datetime
-import itertools
 import math
 import os
 from typing import Any, Sequence
@@ -15,6 +14,8 @@ from typing import Any, Sequence
 import yaml
 from paddleseg.cvlibs import Config
 from paddleseg.cvlibs.config import merge_config_dicts
+
+from bisenetv1_plugin import plain_yaml
 
 # Keys of `test_config`, by what takes them: PaddleSeg's `evaluate`, and its `predict` beside.
 EVALUATION = (
@@ -25,7 +26,7 @@ PREDICTION = ("aug_pred", "custom_color")
 
 CLASSES = 256  # at most: masks have 8 bits, and the labels that PaddleSeg's `Dataset` reads
 _CLASSES_ELSEWHERE = 1 << 16  # of a type that reads its labels itself, such as upstream's PSSLDataset
-_BYTES, _FILES, _VALUES = 1 << 16, 100, 100_000  # of a file; `_base_` in all; with its aliases spelt out
+_BYTES, _FILES = 1 << 16, 100  # of a file; `_base_` in all
 _CHANNELS = 4096
 _SHOWN = 80  # characters of a value
 
@@ -92,36 +93,11 @@ def _parse(path: str) -> Any:
     if len(content) > _BYTES:
         raise ValueError(f"{path} is larger than {_BYTES} bytes, which no configuration is.")
     try:
-        loader = _Loader(content.decode("utf-8"))
-        node = loader.get_single_node()
-        if node is None:
-            return None
-        _count(node, {})
-        return loader.construct_document(node)
+        return plain_yaml.parse(content.decode("utf-8"), _Loader)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 from byte {error.start} on: save it as UTF-8.") from error
-    except yaml.YAMLError as error:
+    except plain_yaml.NotPlain as error:
         raise ValueError(f"{path} is no YAML of plain values: {error}.") from error
-    except RecursionError as error:
-        raise ValueError(f"{path} nests its values too deeply.") from error
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no YAML of plain values: {error}.") from error
-
-
-def _count(node: yaml.Node, counts: dict[int, int | None]) -> int:
-    """How many values a node of YAML is once every alias is spelt out, as PaddleSeg does when it prints them."""
-    if id(node) in counts:
-        known = counts[id(node)]
-        if known is None:
-            raise ValueError("an alias stands inside of what it names")
-        return known
-    counts[id(node)] = None
-    inner = {yaml.SequenceNode: node.value, yaml.MappingNode: itertools.chain.from_iterable(node.value)}
-    total = 1 + sum(_count(child, counts) for child in inner.get(type(node), ()))
-    if total > _VALUES:
-        raise ValueError(f"its aliases make more than {_VALUES} values")
-    counts[id(node)] = total
-    return total
 
 
 # The values

@@ -150,13 +150,14 @@ def below(folder: str | os.PathLike[str], name: str) -> str:
     return path
 
 
-def made_by(kind: str) -> Callable[[str], bool]:
-    """For `check_outputs`: whether `whole_file` made a file, for this kind of run."""
+def made_by(kind: str | None = None) -> Callable[[str], bool]:
+    """For `check_outputs`: whether `whole_file` made a file, for this kind of run; None: for any."""
+    mark = _MARK if kind is None else _mark(kind)
 
     def is_ours(path: str) -> bool:
         with open(path, "rb") as file:
             file.seek(max(0, os.path.getsize(path) - _TAIL))
-            return _mark(kind) in file.read()
+            return mark in file.read()
 
     return is_ours
 
@@ -215,11 +216,12 @@ def write(path: str | os.PathLike[str], content: bytes, kind: str | None = None)
 
 
 _TAIL = 256  # bytes, in which the mark of a kind is
+_MARK = b"[bisenetv1-plugin "  # how that of every kind begins
 _IEND = struct.pack(">I", 0) + b"IEND" + struct.pack(">I", zlib.crc32(b"IEND"))
 
 
 def _mark(kind: str) -> bytes:
-    return f"[bisenetv1-plugin {kind}]".encode("ascii")
+    return _MARK + f"{kind}]".encode("ascii")
 
 
 def _sign(path: str, kind: str) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Iterator
 
-from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.errors import InputError, brief
 
 # ONNX Runtime's wheel brings telemetry, and leaves a file of it among the temporary ones, unless told otherwise.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -32,6 +32,11 @@ def optional_library(name: str, extra: str = "deploy") -> ModuleType:
     except ImportError as error:
         raise InputError(
             f"This needs the package {name}: pip install 'bisenetv1-plugin[{extra}]' ({error})."
+        ) from error
+    except Exception as error:  # of a library that does not fit the others, or this machine: an OSError, for one
+        raise InputError(
+            f"The package {name} is here, and its import fails ({brief(error)}): install it anew, in a version that "
+            "fits the other packages."
         ) from error
 
 

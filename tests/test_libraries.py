@@ -2,6 +2,9 @@
 
 import pytest
 
+from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.libraries import optional_library
+
 pytest.importorskip("openvino")
 
 
@@ -31,3 +34,11 @@ def test_what_is_loaded_already_stays(python):
     )
     done = python("-c", code)
     assert done.stdout == "True\n", done.stderr
+
+
+@pytest.mark.parametrize("error", ["OSError", "AttributeError", "RuntimeError"])
+def test_one_that_breaks_when_it_is_imported_is_named(tmp_path, monkeypatch, error):
+    (tmp_path / "broken_runtime.py").write_text(f"raise {error}('libfoo.so: cannot open')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match=r"broken_runtime is here, and its import fails \(libfoo.so: cannot open\)"):
+        optional_library("broken_runtime")

@@ -13,7 +13,7 @@ MODULES = {
 }
 
 # What each room may import from the others; every room may also import from itself and from `EVERYWHERE`.
-EVERYWHERE = {"errors", "files", "gpu", "image_files", "libraries", "machine", "progress"}
+EVERYWHERE = {"errors", "files", "gpu", "image_files", "libraries", "machine", "plain_yaml", "progress"}
 ARROWS = {
     "__init__": {"autoload", "inference"},
     "__main__": {"cli"},

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 import sys
 from argparse import Namespace
-from contextlib import nullcontext
-from typing import Sequence
+from contextlib import nullcontext, suppress
+from typing import Sequence, TextIO
 
 from bisenetv1_plugin import __version__, files
 from bisenetv1_plugin.cli import flags, terminal
@@ -40,7 +42,10 @@ def parser(names: Sequence[str] = COMMANDS) -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0 done, 1 done with faults that were named, 2 refused, 130 stopped."""
+    """Run one command; returns the exit code.
+
+    0 done, 1 done with faults that were named, 2 refused, 130 stopped, 141 stopped because nobody reads its output.
+    """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a name that it cannot write is no reason to end
             stream.reconfigure(errors="backslashreplace")
@@ -55,10 +60,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         # `run`'s errors are the script's own.
         missing = nullcontext() if args.command == "run" else needs_paddle()
         with flags.trusting(args), terminal.session(args), missing:
-            return args.run(args) or 0
+            code = args.run(args) or 0
+        if sys.stdout:  # None where it is closed from the start
+            sys.stdout.flush()
+        return code
     except InputError as error:
         sentence = str(error)
     except OSError as error:  # the disk is full, the folder is another user's, ...
+        if args.command != "run" and error.filename is None and error.errno in (errno.EPIPE, errno.ENOSPC):
+            _drop(sys.stdout)  # a file would have a name: it is what is printed
+            if error.errno == errno.EPIPE:  # as of `| head -1`
+                try:
+                    print("bisenetv1: stopped, for nobody reads its output any more.", file=sys.stderr, flush=True)
+                except OSError:  # of `2>&1 | head -1`
+                    _drop(sys.stderr)
+                return 141
+            error.filename = "the output"
         refusal = files.refusal(error)
         if refusal is None or args.command == "run":
             raise
@@ -71,6 +88,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     print(f"bisenetv1: {line(sentence)}", file=sys.stderr)
     return 2
+
+
+def _drop(stream: TextIO) -> None:
+    """Let what is still to be printed go nowhere: at the end Python would fail at it once more."""
+    with suppress(AttributeError, OSError, ValueError):  # of a stream that is no file, as in a notebook
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def _refuse_nothing(args: Namespace) -> None:

@@ -71,11 +71,13 @@ def run(args: Namespace) -> int:
             for batch in args.batch_sizes:
                 for threads in args.cpu_threads:
                     measured += _measure(exports, (batch, 3, height, width), threads, args.turns)
-    print(_table(measured))
     if args.json:
         results.write(args.json, [_figures(one) for one in measured])
+    bars = [(_label(one), one.median) for one in measured if not one.fault]
+    if not bars:  # why, was said of each
+        return 1
+    print(_table(measured))
     if args.picture:
-        bars = [(_label(one), one.median) for one in measured if not one.fault]
         plots.bars(args.picture, bars, "milliseconds a run, median")
     return 0
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, Callable
 
-import yaml
-
-from bisenetv1_plugin import files
+from bisenetv1_plugin import files, plain_yaml
 from bisenetv1_plugin.errors import InputError, brief
 from bisenetv1_plugin.inference.preprocess import Preprocess
 
@@ -60,7 +58,7 @@ class Export:
         self.transform_list: list[dict[str, Any]] = values["transforms"]
         self.quantised = values.get("precision") == "int8"
         self.precision = "int8" if self.quantised else "fp32"
-        self.output_op: str = values.get("output_op", "argmax")
+        self.output_op: str = values.get("output_op") or "argmax"
         self.input_shape = [size if size and size > 0 else None for size in values.get("input_shape") or [None] * 4]
         self.classes: tuple[str, ...] = tuple(map(str, values.get("classes") or ()))
         self.colors: tuple[tuple[int, ...], ...] = tuple(map(tuple, values.get("colors") or ()))
@@ -96,6 +94,7 @@ class Export:
 
 
 _MOST = 256  # classes: a mask has 8 bits
+_LONGEST = 1000  # characters of a class's name, which a legend shows
 _INPUT = {"dtype": "float32", "layout": "NCHW", "color": "RGB"}  # what every runtime here is given
 # What stands behind the keys of `Deploy`, where they are there: what it is in words, and whether a value is that.
 _KEYS: dict[str, tuple[str, Callable[[Any], bool]]] = {
@@ -118,7 +117,7 @@ _KEYS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "output_op": ("argmax, softmax or none", lambda value: value in ("argmax", "softmax", "none")),
     "precision": ("fp32 or int8", lambda value: value in ("fp32", "int8")),
     "classes": (
-        f"a list of at most {_MOST} names",
+        f"a list of at most {_MOST} names, of at most {_LONGEST} characters each",
         lambda value: isinstance(value, list) and len(value) <= _MOST and all(map(_is_text, value)),
     ),
     "colors": (
@@ -136,8 +135,8 @@ def _checked(path: str) -> dict[str, Any]:
     files.for_libraries(path)
     try:
         with open(path, "rb") as file:
-            content = yaml.safe_load(file.read(_LARGEST))
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
+            content = plain_yaml.parse(file.read(_LARGEST))
+    except plain_yaml.NotPlain as error:
         why = f"it is no YAML ({brief(error)})"
         raise InputError(f"{path} is not the deploy.yaml of an export: {why}.") from error
     values = content.get("Deploy") if isinstance(content, dict) else None
@@ -174,7 +173,11 @@ def _is_transform(value: Any) -> bool:
 def _is_plain(value: Any, depth: int = 0) -> bool:
     if isinstance(value, list):
         return depth < 3 and len(value) <= _MOST and all(_is_plain(item, depth + 1) for item in value)
-    return value is None or isinstance(value, (bool, int, float, str))
+    return value is None or isinstance(value, (bool, float, str)) or _is_whole(value)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and -(1 << 63) <= value < 1 << 63  # Python does not even print much larger ones
 
 
 def _is_size(value: Any) -> bool:
@@ -182,7 +185,9 @@ def _is_size(value: Any) -> bool:
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, (str, int, float)) and not isinstance(value, bool)
+    if isinstance(value, str):
+        return len(value) <= _LONGEST
+    return isinstance(value, float) or (_is_whole(value) and not isinstance(value, bool))
 
 
 def _is_color(value: Any) -> bool:
@@ -190,5 +195,8 @@ def _is_color(value: Any) -> bool:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # a number of thousands of digits
+        text = "a number too large to be shown"
     return text if len(text) <= 80 else f"{text[:80]} ..."

@@ -136,7 +136,8 @@ class Segmenter:
         cpu_threads: int | None = None,
     ) -> None:
         export = load_export(exported)
-        choice = select(export, backend, device, precision, cpu_threads or machine.cores())
+        threads = machine.cores() if cpu_threads is None else cpu_threads
+        choice = select(export, backend, device, precision, threads)
         scoring = functools.partial(scoring_engine, export, choice)
         self._set(choice.name, Engine(export, choice.runtime), scoring, export.classes, export.colors)
 
@@ -199,6 +200,9 @@ class Segmenter:
         several = image if isinstance(image, (list, tuple)) else [image]
         results = list(self._results(pictures_of(several, order), scores, len(several) > FEW))
         return results if several is image else results[0]
+
+    def __reduce__(self) -> str:
+        raise TypeError("a Segmenter cannot be pickled or copied: make one in each process.")
 
     def video(self, path: str | os.PathLike[str], scores: bool = False) -> Iterator[Segmentation]:
         """Segment the frames of a video, one after the other as they are asked for.

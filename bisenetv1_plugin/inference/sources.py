@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from bisenetv1_plugin.errors import InputError, brief
-from bisenetv1_plugin.files import is_stream
+from bisenetv1_plugin.files import is_stream, made_by
 from bisenetv1_plugin.image_files import READ_ERRORS, decode_file, has_reader, is_regular
 from bisenetv1_plugin.inference.video import VIDEOS, Frames, is_camera
 
@@ -45,7 +45,8 @@ def listed(image_path: str, skip: Sequence[str] = ()) -> list[str]:
     else:
         paths = _of_list(image_path)
     if not paths:
-        raise InputError(f"{image_path} names no image; an image ends with {', '.join(_IMAGES)}.")
+        but = " and is no result of these commands" * os.path.isdir(image_path)
+        raise InputError(f"{image_path} names no image; an image ends with {', '.join(_IMAGES)}{but}.")
     return sorted(set(paths))
 
 
@@ -214,8 +215,14 @@ def _of_folder(folder: str, skip: Sequence[str]) -> list[str]:
             folders[:] = [name for name in folders if not os.path.samefile(os.path.join(inner, name), left_out)]
         if ".ipynb_checkpoints" not in inner:
             images = (name for name in names if name.lower().endswith(_IMAGES) and not name.startswith("."))
-            found.extend(os.path.join(inner, name) for name in images)
+            paths = (os.path.join(inner, name) for name in images)
+            found.extend(path for path in paths if not _is_result(path))
     return found
+
+
+def _is_result(path: str) -> bool:
+    """Whether a command of this package has made a picture: beside those that it was made of, it is none of them."""
+    return is_regular(path) and os.access(path, os.R_OK) and made_by()(path)
 
 
 def _of_list(path: str) -> list[str]:

@@ -18,7 +18,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from bisenetv1_plugin import machine, zoo
+from bisenetv1_plugin import __main__, machine, zoo
 from bisenetv1_plugin.cli import main
 from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
 from bisenetv1_plugin.datasets.synthetic import write_scenes
@@ -447,6 +447,32 @@ def test_refusals_are_sentences(tmp_path, arguments, sentence):
     done = bisenetv1(tmp_path, *arguments)
     assert done.returncode == 2 and sentence in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.slow
+def test_output_that_nobody_takes(tmp_path, unbuffered):
+    """`| head -1`, and a file on a full disk."""
+    command = [sys.executable, "-m", "bisenetv1_plugin", "configs"]
+    env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, env=env)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "bisenetv1: stopped, for nobody reads its output any more.\n")
+    if os.path.exists("/dev/full"):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=env)
+        assert done.returncode == 2 and "the output: no space left on the device" in done.stderr
+        assert "Traceback" not in done.stderr and "ignored" not in done.stderr
+
+
+def test_ctrl_c_while_it_imports(monkeypatch, capsys):
+    def interrupted(argv):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bisenetv1_plugin.cli.main", interrupted)
+    assert __main__.main(["configs"]) == 130 and capsys.readouterr().err == "bisenetv1: stopped.\n"
 
 
 def test_threads(python):

@@ -122,6 +122,34 @@ def test_deploy_yaml(door, folder, original, mutation):
     assert door.contents(folder) == before
 
 
+BOMB = "".join(f"k{n}: &k{n} [{', '.join([f'*k{n - 1}' if n else 'l'] * 9)}]\n" for n in range(9))
+
+
+@pytest.mark.parametrize(
+    "head, key, value, sentence",
+    [
+        (BOMB, "output_op", "*k8", "its aliases make more than 100000 values"),
+        (BOMB, "classes", "*k8", "its aliases make more than 100000 values"),
+        ("", "output_op", "!!int ''", "it is no YAML"),
+        ("", "output_op", "!!bool maybe", "it is no YAML"),
+        ("", "output_op", "!!timestamp never", "it is no YAML"),
+        ("", "output_op", "0x" + "f" * 6000, "output_op is a number too large to be shown"),
+        ("", "classes", f"[0x{'f' * 6000}]", "classes is a number too large"),
+        ("", "classes", f"[{'x' * 2000}]", "of at most 1000 characters each"),
+        ("", "transforms", f"[{{type: ResizeByLong, long_size: 0x{'f' * 6000}}}]", "transforms is a number too large"),
+    ],
+)
+def test_a_deploy_yaml_that_swells(door, folder, original, head, key, value, sentence):
+    (folder / "deploy.yaml").write_bytes(head.encode() + original + f"\n  {key}: {value}\n".encode())
+    with door.in_seconds(SECONDS), pytest.raises(InputError, match=sentence):
+        Export(folder / "deploy.yaml")
+
+
+def test_a_key_without_a_value_is_as_none(folder, original):
+    (folder / "deploy.yaml").write_bytes(original + b"\n  output_op: null\n")
+    assert Export(folder / "deploy.yaml").output_op == "argmax"
+
+
 class Runtime:
     """Gives class 0 everywhere."""
 

@@ -4,6 +4,7 @@ import importlib
 import importlib.metadata
 import io
 import json
+import pickle
 import re
 import shutil
 import sys
@@ -131,6 +132,15 @@ class TestPictures:
     def test_what_is_refused(self, segmenter, image, order, sentence):
         with pytest.raises(InputError, match=sentence):
             segmenter(image, order=order)
+
+    def test_a_copy_is_refused_in_a_sentence(self, segmenter):
+        with pytest.raises(TypeError, match="make one in each process"):
+            pickle.dumps(segmenter)
+
+    @pytest.mark.parametrize("threads", [0, -1, 1.5, "2", True, 10**6, float("nan")])
+    def test_numbers_of_threads_that_are_none(self, dynamic, threads):
+        with pytest.raises(InputError, match=r"cpu_threads is .*; it must be a whole number from 1 to 1024"):
+            Segmenter(dynamic, cpu_threads=threads)
 
     def test_a_cut_off_file_is_named(self, segmenter, scenes, tmp_path):
         Image.open(scenes[0]).save(tmp_path / "cut.jpg", quality=95)

@@ -101,6 +101,18 @@ def test_the_benchmark_measures_what_runs_here(dynamic, tmp_path, capfd):
     assert Image.open(tmp_path / "b.png").width > 500
 
 
+@pytest.mark.slow
+def test_a_benchmark_of_nothing_is_no_success(dynamic, tmp_path, capfd):
+    shutil.copytree(dynamic, tmp_path / "spoilt")
+    for name in ("model.onnx", "model.json", "model.pdmodel"):
+        if (tmp_path / "spoilt" / name).exists():
+            (tmp_path / "spoilt" / name).write_bytes(b"spoilt")
+    picture = tmp_path / "b.png"
+    assert run("benchmark", tmp_path / "spoilt", "--sizes", "96x64", "--turns", "1", "--picture", picture) == 1
+    said = capfd.readouterr()
+    assert "openvino is not measured" in said.err and "| what |" not in said.out and not picture.exists()
+
+
 @pytest.mark.parametrize(
     ("asked_for", "precision", "backend"),
     [

@@ -115,6 +115,23 @@ def test_results_that_were_corrected_by_hand_stay(place, dynamic, capsys):
     assert corrected.read_bytes() == content
 
 
+def test_results_beside_the_pictures_are_none(place, dynamic, capsys):
+    """Neither in the folder of the pictures itself, nor in one of another run below it."""
+    photos = place / "photos"
+    for path in photos.glob("*.png"):
+        with Image.open(path) as picture:
+            picture.convert("RGB").save(path.with_suffix(".jpg"))
+        path.unlink()
+    argv = ["infer", "--config", str(dynamic / "deploy.yaml"), "--image_path", str(photos), "--device", "cpu"]
+    count = len(list(photos.iterdir()))
+    for folder in (photos, photos, photos / "again", photos / "once_more"):
+        assert main([*argv, "--overlay", "--save_dir", str(folder)]) == 0, capsys.readouterr().err
+        assert len(list(folder.glob("*.png"))) == count
+    argv[4] = str(photos / "again")
+    assert main([*argv, "--save_dir", str(place / "out")]) == 2
+    assert "and is no result of these commands" in capsys.readouterr().err
+
+
 class TestVideo:
     @pytest.fixture
     def video(self, place):

@@ -9,7 +9,7 @@ from typing import Any, Iterable, Iterator
 
 import numpy as np
 
-from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.errors import InputError, brief
 from bisenetv1_plugin.inference.exported import Export
 from bisenetv1_plugin.libraries import optional_library
 
@@ -51,7 +51,9 @@ class OpenVINO:
         try:
             self._model = self._compile({**self._options, "PERFORMANCE_HINT": "LATENCY"})
         except Exception as error:
-            raise InputError(f"OpenVINO cannot load {model}: {error}") from error
+            raise InputError(
+                f"OpenVINO cannot load {model} ({brief(error)}): copy the export again, or export again."
+            ) from error
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """`[N, C, H, W]` float32 -> what the export's `output_op` gives."""

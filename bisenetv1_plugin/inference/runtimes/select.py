@@ -20,6 +20,7 @@ from bisenetv1_plugin.libraries import optional_library
 ORDER = {"cpu": ("openvino", "onnxruntime", "paddle"), "gpu": ("paddle", "onnxruntime", "openvino")}
 # Of `precision='auto'`: the least share of pixels equal to fp32's.
 AGREEMENT = 0.99
+THREADS = 1024  # at most: with many more a runtime does not end
 
 
 @dataclass
@@ -68,6 +69,8 @@ def select(
     _check_among("backend", backend, ("auto", *RUNTIMES))
     _check_among("device", device, (None, *DEVICES))
     _check_among("precision", precision, (None, "auto", *PRECISIONS))
+    if type(cpu_threads) is not int or not 1 <= cpu_threads <= THREADS:
+        raise InputError(f"cpu_threads is {cpu_threads!r}; it must be a whole number from 1 to {THREADS}.")
     precision = precision or export.precision
     if backend == "auto" and tensorrt:
         backend = "onnxruntime" if _installed("onnxruntime-gpu") and not _has_paddle_gpu() else "paddle"
