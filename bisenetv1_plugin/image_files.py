@@ -69,7 +69,9 @@ def header(path: str | os.PathLike[str]) -> Header:
     with open_image(path) as image:
         orientation = 1
         # A PNG's EXIF may stand behind its pixels, and getexif() would decode them to get there.
-        if image.format in JPEG_FORMATS or (image.format == "PNG" and "exif" in image.info):
+        if image.format in JPEG_FORMATS or (
+            image.format in ("PNG", "WEBP") and "exif" in image.info and opencv_turns(image.format)
+        ):
             orientation = image.getexif().get(_ORIENTATION, 1)
         orientation = orientation if orientation in range(1, 9) else 1
         width, height = image.size
@@ -150,6 +152,19 @@ def _opencv_reads(format: str) -> bool:
     except (KeyError, OSError, ValueError):  # Pillow writes none, so that decoding will tell
         return True
     return cv2.imdecode(np.frombuffer(picture.getvalue(), np.uint8), cv2.IMREAD_COLOR) is not None
+
+
+@functools.lru_cache(maxsize=None)
+def opencv_turns(format: str) -> bool:
+    """Whether this OpenCV turns a format, by Pillow's name of it, upright by its EXIF; of WebP, version 5 does."""
+    picture, exif = io.BytesIO(), Image.Exif()
+    exif[_ORIENTATION] = 6
+    try:
+        Image.new("RGB", (32, 16)).save(picture, format, exif=exif)
+    except (KeyError, OSError, ValueError):  # Pillow writes none
+        return False
+    pixels = cv2.imdecode(np.frombuffer(picture.getvalue(), np.uint8), cv2.IMREAD_COLOR)
+    return pixels is not None and pixels.shape[:2] == (32, 16)
 
 
 def name_fault(path: str | os.PathLike[str]) -> str | None:

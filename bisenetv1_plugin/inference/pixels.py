@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from bisenetv1_plugin.errors import InputError, brief
+from bisenetv1_plugin.image_files import opencv_turns
 from bisenetv1_plugin.inference import sources
 from bisenetv1_plugin.inference.sources import Picture
 
@@ -68,7 +69,7 @@ def _of_pillow(image: Image.Image) -> np.ndarray:
     if 0 in image.size:
         raise InputError(f"the PIL image has the size {image.size}: it has no pixels.")
     try:
-        if image.format != "WEBP":  # whose orientation OpenCV, and so PaddleSeg, does not look at
+        if not image.format or opencv_turns(image.format):  # as OpenCV, and so PaddleSeg, has the file
             image = ImageOps.exif_transpose(image)
         if image.mode.startswith("I"):
             gray = np.asarray(image).clip(0, 65535) >> 8

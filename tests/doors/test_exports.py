@@ -10,9 +10,10 @@ import pytest
 import yaml
 from hypothesis import event, given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, features
 
 from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.image_files import _opencv_reads
 from bisenetv1_plugin.inference import pixels as pictures
 from bisenetv1_plugin.inference import probe, sources
 from bisenetv1_plugin.inference.exported import Export
@@ -242,15 +243,17 @@ def test_pictures(door, tmp_path_factory, content, edits, ending):
             one_sentence(error)
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "MPO"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "MPO", "AVIF"])
 @pytest.mark.parametrize("orientation", [1, 3, 6])
 def test_a_picture_is_turned_alike_however_it_is_given(kind, orientation, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = orientation
+    if kind == "AVIF" and not (features.check("avif") and _opencv_reads(kind)):
+        pytest.skip("this Pillow or this OpenCV knows no AVIF")
     path = tmp_path / f"picture.{kind.lower()}"
     Image.fromarray(PICTURE).save(path, kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {}))
     with Image.open(path) as image:
         of_pillow = pictures.pixels_of(image)
     of_path = pictures.pixels_of(path)
     assert of_pillow.shape == of_path.shape == cv2.imread(str(path)).shape
-    assert np.abs(of_pillow.astype(int) - of_path).max() <= (8 if kind in ("JPEG", "MPO") else 0)
+    assert np.abs(of_pillow.astype(int) - of_path).max() <= (8 if kind in ("JPEG", "MPO", "AVIF") else 0)
