@@ -222,7 +222,10 @@ def _of_folder(folder: str, skip: Sequence[str]) -> list[str]:
 
 def _is_result(path: str) -> bool:
     """Whether a command of this package has made a picture: beside those that it was made of, it is none of them."""
-    return is_regular(path) and os.access(path, os.R_OK) and made_by()(path)
+    try:
+        return is_regular(path) and made_by()(path)
+    except OSError:  # why it cannot be read is said when it is its turn
+        return False
 
 
 def _of_list(path: str) -> list[str]:
