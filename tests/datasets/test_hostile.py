@@ -251,13 +251,13 @@ class TestDeepLabels:
 
     @pytest.mark.parametrize("value", [2**31 - 1, 2**16, -1, -(2**31)])
     def test_of_32_bits(self, root, value):
-        make(root, np.where(STRIPES == 1, value, STRIPES).astype(np.int32), ending="tif")
+        make(root, np.where(STRIPES == 1, value, STRIPES.astype(np.int64)).astype(np.int32), ending="tif")
         assert f"of {value}, and classes are 0..254" in refused(root, keep_rare=True)
         assert "classes are 0..254" in refused(root, classes=["a", "b", "c"])
 
     def test_without_a_sign(self, root):
         """Pillow reads 32 bits without a sign as numbers with one."""
-        make(root, np.where(STRIPES == 1, -1, STRIPES).astype(np.int32), ending="tif")
+        make(root, np.where(STRIPES == 1, -1, STRIPES.astype(np.int32)), ending="tif")
         for path in root.glob("labels/*"):
             assert path.read_bytes().count(struct.pack("<HHIHH", 339, 3, 1, 2, 0)) == 1
             path.write_bytes(
@@ -415,4 +415,6 @@ def test_decoding_is_that_of_imread(tmp_path):
         assert image_files.has_reader(path) == cv2.haveImageReader(str(path)), format
         for flags in (cv2.IMREAD_COLOR, cv2.IMREAD_UNCHANGED, cv2.IMREAD_REDUCED_COLOR_4):
             ours, theirs = image_files.decode_file(path, flags), cv2.imread(str(path), flags)
+            if theirs is None and format == "TIFF" and cv2.__version__.startswith("5."):
+                continue  # 5.0.0 gives no picture of a turned TIFF's path, though it does of its bytes
             assert (ours is None and theirs is None) or (ours == theirs).all(), format

@@ -33,7 +33,7 @@ HASH = "0123456789abcdef" * 4
 def video(path, count=4, size=(96, 64), fourcc="MJPG"):
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*fourcc), 10, size)
     for i in range(count):
-        writer.write(np.full((size[1], size[0], 3), 40 * i, "uint8"))
+        writer.write(np.full((size[1], size[0], 3), 40 * i % 256, "uint8"))
     writer.release()
     return path
 
