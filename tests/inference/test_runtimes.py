@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -15,7 +16,7 @@ from bisenetv1_plugin.cli import main
 from bisenetv1_plugin.drawing import painter
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.inference.exported import Export
-from bisenetv1_plugin.inference.runtimes import RUNTIMES
+from bisenetv1_plugin.inference.runtimes import RUNTIMES, onnxruntime
 from bisenetv1_plugin.inference.sources import decode
 
 
@@ -228,7 +229,7 @@ import resource, sys
 import numpy as np
 from bisenetv1_plugin.inference.exported import Export
 from bisenetv1_plugin.inference.engine import naming_memory
-from bisenetv1_plugin.inference.runtimes import RUNTIMES
+from bisenetv1_plugin.inference.runtimes import RUNTIMES, onnxruntime
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.machine import memory
 
@@ -256,3 +257,16 @@ def test_too_little_memory_is_said(dynamic, backend):
     )
     sentence = "it needs more memory than there is; make it smaller, or cut it into tiles."
     assert [line for line in done.stdout.splitlines() if sentence in line] == [f"one {sentence}", f"many {sentence}"]
+
+
+@pytest.mark.parametrize("shape", [(1,), (1, 4, 6), (2, 8, 12), (1, 5, 4, 6)])
+def test_an_onnx_model_whose_output_is_no_mask_is_refused(shape):
+    class Session:
+        def get_inputs(self):
+            return [SimpleNamespace(name="x")]
+
+        def run(self, names, inputs):
+            return [np.zeros(shape, "int32")]
+
+    with pytest.raises(RuntimeError, match=r"for \[1, 3, 8, 12\]: export again"):
+        onnxruntime._run(Session(), np.zeros((1, 3, 8, 12), "float32"))

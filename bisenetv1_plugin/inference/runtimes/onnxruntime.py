@@ -111,8 +111,11 @@ def _session(onnxruntime: Any, model: str, providers: list[tuple[str, dict[str, 
 def _run(session: Any, images: np.ndarray) -> np.ndarray:
     inputs = {session.get_inputs()[0].name: np.ascontiguousarray(images, dtype="float32")}
     try:
-        return session.run(None, inputs)[0]
+        output = session.run(None, inputs)[0]
     except Exception as error:
         if "Failed to allocate memory" in str(error):  # a class of its own, which says no more than that a run failed
             raise MemoryError(str(error)) from error
         raise RuntimeError(f"ONNX Runtime cannot run it: {error}") from error
+    if output.ndim < 3 or len(output) != len(images) or output.shape[-2:] != images.shape[-2:]:
+        raise RuntimeError(f"the ONNX model gives {list(output.shape)} for {list(images.shape)}: export again")
+    return output
