@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import threading
+from typing import Any
 
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.inference.exported import Export
@@ -31,7 +32,7 @@ class Segmenters:
 
     def __init__(self, exported: str, device: str | None, cpu_threads: int) -> None:
         self._exported, self._export, self._cpu_threads = exported, Export(exported), cpu_threads
-        self._options: dict[str, dict[str, str]] = {}
+        self._options: dict[str, dict[str, Any]] = {}
         self._untried: set[str] = set()
         self._faults: list[str] = []
         devices = [device] if device else ["gpu", "cpu"] if select.default_device() == "gpu" else ["cpu"]

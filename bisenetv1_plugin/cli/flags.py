@@ -131,16 +131,31 @@ def add_test_arguments(parser: ArgumentParser, augmented: str) -> None:
     parser.add_argument("--scales", nargs="+", type=scale, default=1.0, help="scales to average over")
     parser.add_argument("--flip_horizontal", action="store_true", help="average with the mirrored image")
     parser.add_argument("--flip_vertical", action="store_true", help="average with the image upside down")
+    add_window_arguments(parser)
+
+
+def add_window_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--is_slide", action="store_true", help="slide a window over the image")
     parser.add_argument("--crop_size", nargs=2, type=side, metavar=("W", "H"), help="size of the window")
     parser.add_argument("--stride", nargs=2, type=side, metavar=("W", "H"), help="step of the window")
+
+
+def check_window(args: Namespace) -> None:
+    """
+    Raises:
+        InputError: --is_slide without a window, or a window without it.
+    """
+    if args.is_slide and not (args.crop_size and args.stride):
+        raise InputError("--is_slide needs --crop_size W H and --stride W H.")
+    if not args.is_slide and (args.crop_size or args.stride):
+        raise InputError("--crop_size and --stride need --is_slide.")
 
 
 def test_config(cfg: Config, args: Namespace, augmented: str) -> dict[str, Any]:
     """The configuration's `test_config` with the flags of `add_test_arguments` over it.
 
     Raises:
-        InputError: --is_slide without a window, or augmentation flags without the flag that switches it on.
+        InputError: see `check_window`; or augmentation flags are there without the flag that switches it on.
     """
     others = ("aug_pred", "custom_color") if augmented == "aug_eval" else ("aug_eval", "print_detail", "auc_roc")
     merged = {key: value for key, value in cfg.test_config.items() if key not in others}
@@ -149,9 +164,8 @@ def test_config(cfg: Config, args: Namespace, augmented: str) -> dict[str, Any]:
         merged.update(flip_horizontal=args.flip_horizontal, flip_vertical=args.flip_vertical)
     elif args.scales != 1.0 or args.flip_horizontal or args.flip_vertical:
         raise InputError(f"--scales and --flip_* need --{augmented}.")
+    check_window(args)
     if args.is_slide:
-        if not (args.crop_size and args.stride):
-            raise InputError("--is_slide needs --crop_size W H and --stride W H.")
         merged.update(is_slide=True, crop_size=args.crop_size, stride=args.stride)
     return merged
 

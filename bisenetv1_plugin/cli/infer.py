@@ -23,6 +23,7 @@ from bisenetv1_plugin.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
 
+    from bisenetv1_plugin.inference.engine import Engine
     from bisenetv1_plugin.inference.exported import Export
     from bisenetv1_plugin.inference.sources import Source
     from bisenetv1_plugin.inference.video import Frames
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from bisenetv1_plugin.inference.window import Window
 
 SUMMARY = "run an exported model on images"
+
+_MOST_PIXELS = 1 << 30  # of a picture under a sliding window: OpenCV reads no more
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -49,6 +52,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="BOOL",
         help="write the masks, NAME.png; default: True, with --save_video, --show or a camera only with --overlay",
     )
+    flags.add_window_arguments(parser)
     parser.add_argument("--batch_size", type=flags.positive, default=1, help="images at a time (of the same size)")
     parser.add_argument("--with_argmax", action="store_true", help="take the argmax of an export without one")
     parser.add_argument(
@@ -78,8 +82,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
+    from PIL import Image
+
     from bisenetv1_plugin.cli import progress
-    from bisenetv1_plugin.inference.engine import Engine, infer
+    from bisenetv1_plugin.inference.engine import infer
     from bisenetv1_plugin.inference.exported import load_export
     from bisenetv1_plugin.inference.sources import Source
 
@@ -95,7 +101,10 @@ def run(args: Namespace) -> int:
         )
     if export.output_op != "argmax" and not args.with_argmax:
         raise InputError(f"this model was exported with --output_op {export.output_op}: give --with_argmax.")
-    runtime, name = _runtime(args, export, source)
+    flags.check_window(args)
+    if args.is_slide:
+        Image.MAX_IMAGE_PIXELS = _MOST_PIXELS // 2  # Pillow refuses twice as many
+    engine, name = _engine(args, export, source)
     print(f"{name}, {args.cpu_threads} threads" if "GPU" not in name else name)
     writers, clip, window = _outputs(args, source, export)
     noted = results.Noting(args.json)
@@ -111,7 +120,7 @@ def run(args: Namespace) -> int:
                     source.frames.stop()
 
             with _ending(source.frames), clip or nullcontext():
-                infer(Engine(export, runtime), source, writers, args.batch_size, step)
+                infer(engine, source, writers, args.batch_size, step)
     except KeyboardInterrupt:
         kept = f"; the masks so far are in {args.save_dir}" * _saves_masks(args, source)
         print(f"bisenetv1: stopped at {source.done}{kept}{'; no video was written' * bool(clip)}.", file=sys.stderr)
@@ -220,9 +229,15 @@ def _speed(done: int, frames: Frames, wall: float) -> str:
     return f"{rate}, {shown / wall:.2f} times as fast as the video ({shown:.1f} s) plays"
 
 
-def _runtime(args: Namespace, export: Export, source: Source) -> tuple[Any, str]:
-    """The runtime that the flags ask for, and its name."""
+def _engine(args: Namespace, export: Export, source: Source) -> tuple[Engine, str]:
+    """What the flags ask for, and the runtime's name."""
+    from bisenetv1_plugin.cli import progress
+    from bisenetv1_plugin.inference.engine import Engine
     from bisenetv1_plugin.inference.runtimes import select
+    from bisenetv1_plugin.inference.scores import with_logits
+    from bisenetv1_plugin.inference.windows import SlidingEngine, windows_of
+
+    windows = windows_of(args.crop_size, args.stride)
 
     with terminal.quiet():  # Paddle, if it is asked for, is imported here
         chosen = select.select(
@@ -237,7 +252,10 @@ def _runtime(args: Namespace, export: Export, source: Source) -> tuple[Any, str]
         terminal.check_device(args.device)
     for sentence in chosen.passed_over:
         print(f"not {sentence}")
-    return chosen.runtime, chosen.name
+    if windows is None:
+        return Engine(export, chosen.runtime), chosen.name
+    bar = functools.partial(progress.bar, delay=2, leave=False)
+    return SlidingEngine(*with_logits(export, chosen), windows, progress=bar), chosen.name
 
 
 def _with_tensorrt(args: Namespace, export: Export, source: Source, make: Any, precision: str) -> Any:

@@ -198,7 +198,7 @@ class Reference:
         if self._augmented:
             return "val averages over scales and flips (test_config: aug_eval), and predict and infer do not."
         if self._slides:
-            return "val and predict slide a window (test_config: is_slide), and infer takes the whole picture."
+            return "val and predict slide a window (test_config: is_slide), and infer does so with --is_slide alone."
         if self._resizes and self.output_op == "argmax":
             return (
                 "val and predict enlarge the logits to the picture's size. This export ends in argmax, so infer "

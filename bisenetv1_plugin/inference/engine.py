@@ -94,22 +94,34 @@ class Engine:
                 (ready,), output = done
                 yield self.finish(ready, output[0], scores)
 
+    def prepare(self, picture: Picture) -> Prepared:
+        """What the network takes of a picture."""
+        return self._network.preprocess(picture.pixels)
+
+    def shape(self, prepared: Prepared) -> tuple[int, ...]:
+        """`(C, H, W)` of what is run at a time."""
+        return prepared.image.shape
+
+    def logits(self, output: np.ndarray) -> np.ndarray:
+        """What the runtime gave for a picture, as logits `[classes, h, w]`, unless it is a mask."""
+        return logits_of(output, self._network.output_op)
+
     def batches(self, pictures: Iterable[Picture], batch_size: int) -> Iterator[list[Ready] | Fault]:
         """Up to `batch_size` pictures that have the same size when they are prepared, at a time."""
         batch: list[Ready] = []
         for picture in pictures:
             try:
                 with naming_memory():
-                    prepared = self._network.preprocess(picture.pixels)
+                    prepared = self.prepare(picture)
             except InputError as error:
                 yield Fault(picture.name, str(error))
                 continue
-            shape = prepared.image.shape
+            shape = self.shape(prepared)
             misfit = self._network.misfit((self._network.input_shape[0] or batch_size, *shape))
             if misfit:
                 yield Fault(picture.name, f"{misfit}.")
                 continue
-            if batch and (len(batch) == batch_size or batch[0].prepared.image.shape != shape):
+            if batch and (len(batch) == batch_size or self.shape(batch[0].prepared) != shape):
                 yield batch
                 batch = []
             batch.append(Ready(picture, prepared))
@@ -182,7 +194,7 @@ class Engine:
         """
         sizes = ready.prepared.trans_info
         with naming_memory():
-            logits = logits_of(output, self._network.output_op)
+            logits = self.logits(output)
             if scores:
                 logits, sizes = self._enlarge(logits, sizes), []
             mask = of_output(logits, sizes, self._enlarge)
@@ -245,7 +257,10 @@ def naming_memory() -> Iterator[None]:
         yield
     except (MemoryError, RuntimeError, cv2.error) as error:
         if isinstance(error, MemoryError) or re.search(_NO_MEMORY, str(error)):
-            raise InputError("it needs more memory than there is; make it smaller, or cut it into tiles.") from error
+            raise InputError(
+                "it needs more memory than there is; make it smaller, or slide a window over it: `infer --is_slide`, "
+                "`Segmenter(crop_size=, stride=)`."
+            ) from error
         if not isinstance(error, RuntimeError):
             raise
         raise InputError(f"the runtime cannot run it ({brief(error)}).") from error

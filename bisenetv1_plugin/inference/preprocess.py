@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
-from typing import Any, Callable, List, NamedTuple, Sequence, Tuple
+from typing import Any, Callable, List, NamedTuple, Sequence, Tuple, cast
 
 import cv2
 import numpy as np
@@ -76,6 +76,28 @@ class Preprocess:
         for plane, table, channel in zip(image, self._tables, (2, 1, 0)):
             cv2.LUT(cv2.extractChannel(pixels, channel), table, plane)
         return Prepared(image, [])
+
+    def lazily(self, pixels: np.ndarray) -> Prepared:
+        """The same, whose pieces `image[:, rows, columns]` are prepared one by one where the transforms allow it.
+
+        Raises:
+            InputError: a transform refuses them.
+        """
+        if self._tables is None:
+            return self(pixels)
+        return Prepared(cast(np.ndarray, _Pieces(self, pixels)), [])
+
+
+class _Pieces:
+    """A picture that is prepared piece by piece: in float32 it is four times as large."""
+
+    def __init__(self, preprocess: Preprocess, pixels: np.ndarray) -> None:
+        self._preprocess, self._pixels = preprocess, pixels
+        self.shape = (3, *pixels.shape[:2])
+
+    def __getitem__(self, key: tuple[slice, slice, slice]) -> np.ndarray:
+        _, rows, columns = key
+        return self._preprocess(np.ascontiguousarray(self._pixels[rows, columns])).image
 
 
 def _transform(values: dict[str, Any]) -> _Transform:

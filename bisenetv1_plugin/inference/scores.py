@@ -1,41 +1,50 @@
-"""The probabilities behind an export that ends in argmax, by its ONNX model without its end."""
+"""The logits behind an export that ends in argmax, by its ONNX model without its end."""
 
 from __future__ import annotations
 
-import copy
 import os
+import tempfile
 
 from bisenetv1_plugin.errors import InputError
-from bisenetv1_plugin.inference.engine import Engine
 from bisenetv1_plugin.inference.exported import Export
+from bisenetv1_plugin.inference.runtimes import Runtime
 from bisenetv1_plugin.inference.runtimes.select import Choice
 from bisenetv1_plugin.libraries import optional_library
 
 
-def scoring_engine(export: Export, choice: Choice, folder: str) -> Engine:
-    """An engine that can tell the probabilities.
+def with_logits(export: Export, choice: Choice) -> tuple[Export, Runtime]:
+    """An export that gives logits or probabilities, and a runtime of the chosen kind for it.
+
+    Of an export that ends in argmax, a model without that end is written, and lies there as long as it is used.
 
     Args:
         export (Export): what is run.
         choice (Choice): the runtime that runs it.
-        folder (str): a model is written there, and must stay there as long as the engine is used.
 
     Raises:
         InputError: this runtime cannot; the message says what can.
     """
     if export.output_op != "argmax":
-        return Engine(export, choice.runtime)
+        return export, choice.runtime
     if choice.name.startswith("paddle") or not export.onnx:
         other = ", or run its ONNX model with backend='openvino'" if export.onnx else ""
         raise InputError(
-            f"{export.path} ends in argmax, and {choice.name} cannot tell the scores before it: export with "
+            f"{export.path} ends in argmax, and {choice.name} cannot tell the logits before it: export with "
             f"`bisenetv1 export --output_op softmax`{other}."
         )
-    twin = copy.copy(export)
-    twin.onnx = os.path.join(folder, "model.onnx")
-    twin.output_op = "none"
-    _cut_argmax(export.onnx, twin.onnx)
-    return Engine(twin, choice.make(twin))
+    twin = _WithoutArgmax(export)
+    return twin, choice.make(twin)
+
+
+class _WithoutArgmax(Export):
+    """The same export without its end, in a folder that goes with this object."""
+
+    def __init__(self, export: Export) -> None:
+        vars(self).update(vars(export))
+        self._written = tempfile.TemporaryDirectory()
+        self.onnx = os.path.join(self._written.name, "model.onnx")
+        self.output_op = "none"
+        _cut_argmax(export.onnx_model(), self.onnx)
 
 
 def _cut_argmax(source: str, target: str) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import functools
 import io
 import os
-import tempfile
 import threading
 from dataclasses import dataclass
-from typing import Any, Callable, Iterable, Iterator, overload
+from typing import Any, Callable, Iterable, Iterator, Sequence, overload
 
 import numpy as np
 from PIL import Image
@@ -20,8 +19,9 @@ from bisenetv1_plugin.inference.engine import FEW, Engine, Fault, Segmented
 from bisenetv1_plugin.inference.exported import load_export
 from bisenetv1_plugin.inference.pixels import pictures_of
 from bisenetv1_plugin.inference.runtimes.select import select
-from bisenetv1_plugin.inference.scores import scoring_engine
+from bisenetv1_plugin.inference.scores import with_logits
 from bisenetv1_plugin.inference.sources import VIDEOS, Picture, Source
+from bisenetv1_plugin.inference.windows import SlidingEngine, windows_of
 from bisenetv1_plugin.libraries import needs_paddle
 
 # A mask of 8 bits holds no more; an export that names no classes does not say how many it has.
@@ -116,6 +116,9 @@ class Segmenter:
         device (str, optional): 'cpu' or 'gpu'; default: the GPU where a runtime that may be chosen finds one.
         precision (str, optional): 'fp32', 'bf16' or 'int8'; default: int8 for a quantised export, else fp32.
         cpu_threads (int, optional): threads on the CPU; default: as many as this process may use cores.
+        crop_size, stride (sequence[int], optional): width and height of a sliding window and of its step, in pixels of
+            the prepared picture; default: the whole picture at once. Where windows overlap, the mean of their logits
+            counts, as in `bisenetv1 predict --is_slide`. For pictures that are larger than the memory.
 
     Attributes:
         classes (list[str]): the names of the classes, by number: '0', '1', ... where the export names none (up to
@@ -134,12 +137,21 @@ class Segmenter:
         device: str | None = None,
         precision: str | None = None,
         cpu_threads: int | None = None,
+        crop_size: Sequence[int] | None = None,
+        stride: Sequence[int] | None = None,
     ) -> None:
         export = load_export(exported)
+        windows = windows_of(crop_size, stride)
         threads = machine.cores() if cpu_threads is None else cpu_threads
         choice = select(export, backend, device, precision, threads)
-        scoring = functools.partial(scoring_engine, export, choice)
-        self._set(choice.name, Engine(export, choice.runtime), scoring, export.classes, export.colors)
+        logits = functools.lru_cache(1)(lambda: with_logits(export, choice))
+
+        def make(scores: bool) -> Engine:
+            if windows:
+                return SlidingEngine(*logits(), windows, keeps_logits=scores)
+            return Engine(*logits()) if scores else Engine(export, choice.runtime)
+
+        self._set(choice.name, make, export.classes, export.colors)
 
     @classmethod
     def from_weights(
@@ -160,11 +172,12 @@ class Segmenter:
 
         segmenter = cls.__new__(cls)
         engine, classes, colors = trained_engine(os.fspath(config), os.fspath(weights), device)
-        segmenter._set("dygraph fp32", engine, lambda folder: engine, classes, colors)
+        segmenter._set("dygraph fp32", lambda scores: engine, classes, colors)
         return segmenter
 
-    def _set(self, name: str, engine: Engine, scoring: Callable[[str], Engine], classes: Any, colors: Any) -> None:
-        self._engine, self._make_scoring = engine, scoring
+    def _set(self, name: str, make: Callable[[bool], Engine], classes: Any, colors: Any) -> None:
+        """`make` makes an engine, that gives scores or not."""
+        self._engine, self._make = make(False), make
         self._scoring: Engine | None = None
         self._lock = threading.Lock()
         self.name = name
@@ -233,8 +246,7 @@ class Segmenter:
     def _engine_with_scores(self) -> Engine:
         with self._lock:
             if self._scoring is None:
-                self._folder = tempfile.TemporaryDirectory()
-                self._scoring = self._make_scoring(self._folder.name)
+                self._scoring = self._make(True)
             return self._scoring
 
     def _result(self, done: Segmented) -> Segmentation:

@@ -188,7 +188,9 @@ def _damage(file: str | bytes) -> str:
             image.draft("L", (1, 1))  # a JPEG is read to its end all the same, in half the time
             image.load()
     except Image.DecompressionBombError:
-        return f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels: cut it into tiles"
+        return (
+            f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels: cut it into tiles, or see infer --is_slide"
+        )
     except UnidentifiedImageError:
         return "it is no image, whatever its name says"
     except PermissionError:

@@ -115,7 +115,7 @@ def test_what_cannot_be_read_is_named_and_the_others_run(small, run, tmp_path, c
     assert code == 1 and "good" in masks
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("bisenetv1: ")]
     sentences = {
-        "bomb.png": "it has more than 178956970 pixels: cut it into tiles",
+        "bomb.png": "it has more than 178956970 pixels: cut it into tiles, or see infer --is_slide",
         "cut.jpg": "image file is truncated",
         "empty.png": "it is empty: copy or download it again",
         "text.jpg": "it is no image, whatever its name says",

@@ -1,0 +1,208 @@
+"""Sliding windows: a picture piece by piece, as PaddleSeg's `slide_inference`, in memory that goes with its width."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+
+from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.inference.engine import Engine, Fault, Network, Ready, naming_memory
+from bisenetv1_plugin.inference.postprocess import check_classes, logits_of, restore_logits
+from bisenetv1_plugin.inference.preprocess import Prepared, Sizes
+from bisenetv1_plugin.inference.runtimes import Runtime
+from bisenetv1_plugin.inference.sources import Picture
+from bisenetv1_plugin.progress import Progress, silent
+
+# Pixels of a window up to which a runtime may work on several at a time. A larger one keeps all cores busy alone, and
+# takes hundreds of megabytes.
+_SMALL = 512 * 512
+_ROWS = 64  # whose best classes are found at a time: NumPy copies what it compares
+
+
+EXPORT_LOGITS = "export with `bisenetv1 export --output_op none`"
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The size of a sliding window and its step, each width and height, in pixels.
+
+    Raises:
+        InputError: a step is longer than the window, which would leave pixels out, or one is no whole number above 0.
+    """
+
+    crop_size: tuple[int, int]
+    stride: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        for size, step in zip(self.crop_size, self.stride):
+            if type(size) is not int or type(step) is not int or not 0 < step <= size:
+                raise InputError(
+                    f"crop_size is {self.crop_size}, stride {self.stride}: give whole numbers above 0, a width and a "
+                    "height each, and no stride longer than the window, which would leave pixels out."
+                )
+
+    def rows(self, height: int) -> list[tuple[int, int]]:
+        """Where the windows begin and end from top to bottom; the last one ends where the picture does."""
+        return _places(height, self.crop_size[1], self.stride[1])
+
+    def columns(self, width: int) -> list[tuple[int, int]]:
+        """The same from left to right."""
+        return _places(width, self.crop_size[0], self.stride[0])
+
+
+def windows_of(crop_size: Sequence[int] | None, stride: Sequence[int] | None) -> Windows | None:
+    """The windows of these, a width and a height each; None where both are None.
+
+    Raises:
+        InputError: one of them is None, or see `Windows`.
+    """
+    if crop_size is None and stride is None:
+        return None
+    for name, sizes in (("crop_size", crop_size), ("stride", stride)):
+        if not isinstance(sizes, (list, tuple)) or len(sizes) != 2:
+            raise InputError(f"{name} is {sizes!r}: give crop_size and stride, a width and a height each.")
+    return Windows((crop_size[0], crop_size[1]), (stride[0], stride[1]))  # type: ignore[index]
+
+
+def _places(length: int, window: int, stride: int) -> list[tuple[int, int]]:
+    last = max(length - window, 0)
+    return [(begin, begin + min(window, length)) for begin in (*range(0, last, stride), last)]
+
+
+class SlidingEngine(Engine):
+    """Segments pictures window by window; where windows overlap, the mean of their logits counts.
+
+    Args:
+        network (Network): what `runtime` runs; it has to give logits or probabilities.
+        runtime (Runtime): one of `runtimes`.
+        windows (Windows): their size and step.
+        keeps_logits (bool): also give scores; then all logits are in memory.
+        progress (Progress): goes through the windows of a picture.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        runtime: Runtime,
+        windows: Windows,
+        keeps_logits: bool = False,
+        enlarge: Callable[[np.ndarray, Sizes], np.ndarray] = restore_logits,
+        progress: Progress = silent,
+    ) -> None:
+        super().__init__(network, runtime, enlarge)
+        self._windows, self._keeps_logits, self._progress = windows, keeps_logits, progress
+
+    def prepare(self, picture: Picture) -> Prepared:
+        return self._network.preprocess.lazily(picture.pixels)
+
+    def shape(self, prepared: Prepared) -> tuple[int, ...]:
+        channels, height, width = prepared.image.shape
+        return (channels, min(height, self._windows.crop_size[1]), min(width, self._windows.crop_size[0]))
+
+    def batches(self, pictures: Iterable[Picture], batch_size: int) -> Iterator[list[Ready] | Fault]:
+        """One picture at a time: its windows are the batch."""
+        return super().batches(pictures, 1)
+
+    def outputs(
+        self, batches: Iterable[list[Ready] | Fault], many: bool
+    ) -> Iterator[tuple[list[Ready], np.ndarray] | Fault]:
+        """The mask of every picture, integer `[1, h, w]`, or its logits, `[1, classes, h, w]`."""
+        for batch in batches:
+            if isinstance(batch, Fault):
+                yield batch
+                continue
+            (ready,) = batch
+            try:
+                with naming_memory():
+                    output = self._slide(ready)
+            except InputError as error:
+                yield Fault(ready.picture.name, str(error))
+            else:
+                yield batch, output[np.newaxis]
+
+    def logits(self, output: np.ndarray) -> np.ndarray:
+        return output
+
+    def _slide(self, ready: Ready) -> np.ndarray:
+        image, sizes = ready.prepared
+        _, height, width = image.shape
+        rows, columns = self._windows.rows(height), self._windows.columns(width)
+        places = [(row, column) for row in rows for column in columns]
+        windows = (self._alike(image[:, slice(*row), slice(*column)]) for row, column in places)
+        is_small = self._windows.crop_size[0] * self._windows.crop_size[1] <= _SMALL
+        runs = self._runtime.stream(windows) if is_small else map(self._runtime.run, windows)
+        # Logits are enlarged where the transforms have resized, and the best class is found after that.
+        mean = _Mean(rows, columns, self._keeps_logits or bool(sizes))
+        named = self._progress(places, desc=ready.picture.name, unit="window")
+        for (row, column), output in zip(named, runs):
+            mean.add(row, column, self._checked(output))
+        return mean.finish()
+
+    def _alike(self, window: np.ndarray) -> np.ndarray:
+        """`[C, h, w]` as often as a fixed N says."""
+        return np.repeat(window[np.newaxis], self._network.input_shape[0] or 1, axis=0)
+
+    def _checked(self, output: np.ndarray) -> np.ndarray:
+        if output.ndim != 4:
+            raise InputError(f"a sliding window needs logits, and the network gives masks: {EXPORT_LOGITS}.")
+        return logits_of(output[0], self._network.output_op)
+
+
+class _Mean:
+    """The mean of windows' logits. Only the rows that windows still touch are held, unless all logits are wanted.
+
+    Args:
+        rows, columns (list[tuple[int, int]]): where the windows begin and end.
+        keeps_logits (bool): gives logits instead of a mask.
+    """
+
+    def __init__(self, rows: list[tuple[int, int]], columns: list[tuple[int, int]], keeps_logits: bool) -> None:
+        self._height, self._width = rows[-1][1], columns[-1][1]
+        self._rows, self._columns = _counts(rows), _counts(columns)
+        self._band_height = rows[0][1]
+        self._keeps_logits = keeps_logits
+        self._top = 0  # the row of the picture that the band begins with
+
+    def add(self, row: tuple[int, int], column: tuple[int, int], logits: np.ndarray) -> None:
+        """A window's, `[classes, h, w]`; rows from top to bottom."""
+        if not self._top and not row[0] and not column[0]:
+            self._begin(len(logits))
+        if row[0] > self._top:
+            self._give(row[0])
+        self._band[:, :, slice(*column)] += logits
+
+    def finish(self) -> np.ndarray:
+        """The mask, uint8 `[H, W]`, or the logits, float32 `[classes, H, W]`."""
+        self._give(self._height)
+        return self._whole
+
+    def _begin(self, classes: int) -> None:
+        self._band = np.zeros((classes, self._band_height, self._width), "float32")
+        if self._keeps_logits:
+            self._whole = np.empty((classes, self._height, self._width), "float32")
+        else:
+            check_classes(classes)
+            self._whole = np.empty((self._height, self._width), "uint8")
+
+    def _give(self, bottom: int) -> None:
+        """Rows above `bottom` are seen by no further window."""
+        for top in range(self._top, bottom, _ROWS):
+            rows = slice(top, min(top + _ROWS, bottom))
+            windows = np.outer(self._rows[rows], self._columns)  # that see a pixel
+            mean = self._band[:, rows.start - self._top : rows.stop - self._top] / windows
+            self._whole[..., rows, :] = mean if self._keeps_logits else mean.argmax(axis=0)
+        done, held = bottom - self._top, self._band_height - (bottom - self._top)
+        for plane in self._band:  # one at a time: NumPy copies what it moves
+            plane[:held] = plane[done:]
+            plane[held:] = 0
+        self._top = bottom
+
+
+def _counts(places: list[tuple[int, int]]) -> np.ndarray:
+    """How many windows see each pixel of a line."""
+    counts = np.zeros(places[-1][1], "float32")
+    for begin, end in places:
+        counts[begin:end] += 1
+    return counts
