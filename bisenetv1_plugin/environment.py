@@ -168,7 +168,14 @@ def _entries() -> tuple[dict[str, dict[str, str]], list[str]]:
             faults.append(f"{who} failed: see its warning below.")
         elif state in ("switched off", "not reached") and entry.needed():
             faults.append(f"{who} is {state}: {_cure(state)}.")
-    return entries, faults
+    return entries, faults + [_unknown(switch) for switch in compat.unknown_switches()]
+
+
+def _unknown(switch: str) -> str:
+    return (
+        f"BISENETV1_PLUGIN_COMPAT has {switch!r}, which switches nothing off: give 0, -guards, -corrections, or - and "
+        "a name from the lists here; several with commas."
+    )
 
 
 def _cure(state: str) -> str:

@@ -6,6 +6,7 @@ import errno
 import importlib
 import os
 import sys
+import warnings
 from argparse import Namespace
 from contextlib import nullcontext, suppress
 from typing import Sequence, TextIO
@@ -55,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     use_all_cores()
     use_amd_vectors()
     reuse_memory()
+    # Pillow's, of an image that it thinks large: it runs all the same, and one of twice as many pixels is refused.
+    warnings.filterwarnings("ignore", "Image size .* exceeds limit", RuntimeWarning)
     try:
         _refuse_nothing(args)
         # `run`'s errors are the script's own.

@@ -1,10 +1,4 @@
-"""Prepare, check or generate data.
-
-config DIR                          look at a folder of your own and write a configuration for it
-prepare camvid|cityscapes SRC DST   lay out a downloaded data set: lists and class numbers
-check CONFIG                        walk a configuration's data: missing files, sizes, label values, class shares
-scenes DST                          write synthetic street scenes with their labels
-"""
+"""Configure, prepare, check or generate data."""
 
 from __future__ import annotations
 
@@ -39,15 +33,17 @@ def add_arguments(parser: ArgumentParser) -> None:
     config.add_argument("--out", default="my.yml", help="the configuration to write, default my.yml")
     add_choice_arguments(config)
     config.set_defaults(action=_config)
-    prepare = actions.add_parser("prepare", help="lay out a downloaded data set")
+    prepare = actions.add_parser("prepare", help="lay out a downloaded data set: lists and class numbers")
     prepare.add_argument("dataset", choices=["camvid", "cityscapes"])
     prepare.add_argument("src", help="the folder of the download")
     prepare.add_argument("dst", help="the folder to write; for cityscapes it may be SRC itself")
     prepare.set_defaults(action=_prepare)
-    check = actions.add_parser("check", help="check a configuration's data")
+    check = actions.add_parser(
+        "check", help="walk a configuration's data: missing files, sizes, label values, class shares"
+    )
     check.add_argument("config", help="the YAML configuration")
     check.set_defaults(action=_check)
-    scenes = actions.add_parser("scenes", help="write synthetic street scenes")
+    scenes = actions.add_parser("scenes", help="write synthetic street scenes with their labels")
     scenes.add_argument("dst", help="the folder to write")
     scenes.add_argument("--train", type=flags.positive, default=200, help="number of training scenes")
     scenes.add_argument("--val", type=flags.positive, default=40, help="number of validation scenes")

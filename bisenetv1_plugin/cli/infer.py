@@ -131,7 +131,7 @@ def run(args: Namespace) -> int:
         print(_speed(source.done, source.frames, time.monotonic() - begin))
     if clip and clip.frames:
         print(f"The video is {_video_path(args, source)}")
-    if _saves_masks(args, source):
+    if _saves_masks(args, source) and (source.frames or source.done > len(source.faults)):
         print(f"The masks are in {args.save_dir}")
     return flags.report(source.faults)
 

@@ -47,7 +47,8 @@ def run(args: Namespace) -> int:
     sink = PredictionFiles(args.save_dir, source.frames is not None, colors)
     with progress.bar(total=source.total, unit="image", desc="predict") as bar:
         infer(engine, source, [sink], step=lambda: bar.update(source.done - bar.n))
-    print(f"The masks are in {args.save_dir}")
+    if source.frames or source.done > len(source.faults):
+        print(f"The masks are in {args.save_dir}")
     return flags.report(source.faults)
 
 

@@ -69,8 +69,18 @@ def kind(name: str) -> str:
 
 def is_on(name: str) -> bool:
     """Whether the environment leaves this entry on."""
+    return os.environ.get("BISENETV1_PLUGIN") != "0" and not {"0", f"-{kind(name)}s", f"-{name}"} & set(_switches())
+
+
+def unknown_switches() -> list[str]:
+    """What `BISENETV1_PLUGIN_COMPAT` has that switches nothing off."""
+    known = {"0", "-corrections", "-guards", *(f"-{name}" for name in ENTRIES)}
+    return [switch for switch in _switches() if switch not in known]
+
+
+def _switches() -> list[str]:
     switches = os.environ.get("BISENETV1_PLUGIN_COMPAT", "").split(",")
-    return os.environ.get("BISENETV1_PLUGIN") != "0" and not {"0", f"-{kind(name)}s", f"-{name}"} & set(switches)
+    return [switch.strip() for switch in switches if switch.strip()]
 
 
 def _apply(name: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import re
-import warnings
 from typing import Iterator, NamedTuple, Sequence
 
 import cv2
@@ -20,9 +19,6 @@ from bisenetv1_plugin.inference.video import VIDEOS, Frames, is_camera
 _IMAGES = (".jpeg", ".jpg", ".bmp", ".png")  # upstream's
 _CUT_OFF = "copy or download it again"
 _NO_READER = "OpenCV does not read this kind: save it as PNG or JPEG"
-
-# Images of more pixels than Pillow thinks wise run all the same; those of twice as many are left out with a sentence.
-warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
 def listed(image_path: str, skip: Sequence[str] = ()) -> list[str]:

@@ -38,11 +38,12 @@ def test_healthy(doctor):
 
 @pytest.mark.slow
 def test_a_defect_without_its_correction_is_a_fault(doctor):
-    code, report = doctor(BISENETV1_PLUGIN_COMPAT="-scalar_areas,-nan_checkpoints")
+    code, report = doctor(BISENETV1_PLUGIN_COMPAT="-scalar_areas, -nan_checkpoints, -guard")
     needed = report["corrections"]["scalar_areas"]["state"] == "switched off"
-    assert (code, needed, len(report["faults"])) == (1, True, 2)
+    assert (code, needed, len(report["faults"])) == (1, True, 3)
     assert "calculate_area" in report["faults"][0] and "unset BISENETV1_PLUGIN_COMPAT" in report["faults"][0]
     assert "The guard nan_checkpoints is switched off" in report["faults"][1]
+    assert "has '-guard', which switches nothing off" in report["faults"][2]
 
 
 def test_without_the_plugin(python):

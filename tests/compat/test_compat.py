@@ -453,6 +453,7 @@ print(*warned)
     "switches, off",
     [
         ("-zlib_first,-nan_checkpoints,-other", {"zlib_first", "nan_checkpoints"}),
+        ("-zlib_first, -guards ,", {"zlib_first", *compat.GUARDS}),
         ("-guards", set(compat.GUARDS)),
         ("-corrections", set(compat.CORRECTIONS)),
         ("0", set(compat.ENTRIES)),
@@ -464,6 +465,13 @@ def test_switches(monkeypatch, switches, off):
     assert {name for name in compat.ENTRIES if not compat.is_on(name)} == off
     monkeypatch.setenv("BISENETV1_PLUGIN", "0")
     assert not any(map(compat.is_on, compat.ENTRIES))
+
+
+def test_unknown_switches(monkeypatch):
+    monkeypatch.setenv("BISENETV1_PLUGIN_COMPAT", "-guards, -guard,0,off,-,-Zlib_first,-zlib_first,")
+    assert compat.unknown_switches() == ["-guard", "off", "-", "-Zlib_first"]
+    monkeypatch.delenv("BISENETV1_PLUGIN_COMPAT")
+    assert compat.unknown_switches() == []
 
 
 BUILD = """

@@ -128,16 +128,39 @@ def test_what_cannot_be_read_is_named_and_the_others_run(small, run, tmp_path, c
         assert any(f"{folder / name} cannot be read and was left out" in line and sentence in line for line in told)
 
 
-def test_a_large_image_makes_no_noise(small, tmp_path):
+def test_a_large_image_makes_no_noise(small, dynamic, tmp_path):
     """Pillow warns above 89 million pixels; this one is damaged as well, and that is what is said."""
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "large.png").write_bytes(png(12000, 10000))
     scene(small).save(tmp_path / "images" / "small.png")
-    code = f"from bisenetv1_plugin.inference.sources import Source; s = Source({str(tmp_path / 'images')!r}); "
+    words = ["infer", "--config", dynamic / "deploy.yaml", "--image_path", tmp_path / "images", "--verbose"]
     done = subprocess.run(
-        [sys.executable, "-c", code + "print(len(list(s)), s.faults)"], capture_output=True, text=True
+        [sys.executable, "-m", "bisenetv1_plugin", *map(str, words), "--save_dir", str(tmp_path / "masks")],
+        capture_output=True,
+        text=True,
     )
-    assert done.stdout.startswith("1 [") and "DecompressionBombWarning" not in done.stderr, done.stderr
+    assert done.returncode == 1 and "large.png cannot be read and was left out (image file is trunc" in done.stderr
+    assert "DecompressionBombWarning" not in done.stdout + done.stderr, done.stderr
+
+
+def test_a_program_keeps_its_warnings():
+    """Whoever imports `Segmenter` hears of large images of his own as before."""
+    code = "from bisenetv1_plugin import Segmenter; import warnings; print([entry[2] for entry in warnings.filters])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and "DecompressionBombWarning" not in done.stdout, done.stdout + done.stderr
+
+
+@COMMANDS
+def test_where_none_is_left(small, run, tmp_path, capsys, command):
+    """No folder of masks is named that has none."""
+    (tmp_path / "images").mkdir()
+    shutil.copyfile(sorted(small.images.iterdir())[0], tmp_path / "images" / "whole.png")
+    data = (tmp_path / "images" / "whole.png").read_bytes()
+    (tmp_path / "images" / "whole.png").write_bytes(data[: len(data) // 2])
+    code, masks = run(command, tmp_path / "images")
+    told = capsys.readouterr()
+    assert (code, masks) == (1, {}) and "whole.png cannot be read" in told.err
+    assert "The masks are in" not in told.out
 
 
 @pytest.mark.skipif(not hasattr(os, "seteuid") or os.geteuid() != 0, reason="needs another user to be refused")
