@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable, Iterable, Iterator, Sequence
+from typing import Any, Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -63,7 +63,9 @@ def windows_of(crop_size: Sequence[int] | None, stride: Sequence[int] | None) ->
     for name, sizes in (("crop_size", crop_size), ("stride", stride)):
         if not isinstance(sizes, (list, tuple)) or len(sizes) != 2:
             raise InputError(f"{name} is {sizes!r}: give crop_size and stride, a width and a height each.")
-    return Windows((crop_size[0], crop_size[1]), (stride[0], stride[1]))  # type: ignore[index]
+    given: list[Any] = [*crop_size, *stride]  # type: ignore[misc]
+    width, height, right, down = (int(size) if isinstance(size, np.integer) else size for size in given)
+    return Windows((width, height), (right, down))
 
 
 def _places(length: int, window: int, stride: int) -> list[tuple[int, int]]:

@@ -11,7 +11,7 @@ from bisenetv1_plugin import Segmenter
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.inference.preprocess import Prepared
 from bisenetv1_plugin.inference.sources import Picture
-from bisenetv1_plugin.inference.windows import SlidingEngine, Windows
+from bisenetv1_plugin.inference.windows import SlidingEngine, Windows, windows_of
 
 WINDOW = ("--is_slide", "--crop_size", 48, 40, "--stride", 32, 24)
 ONNX_RUNTIMES = ("onnxruntime", "openvino")
@@ -146,3 +146,9 @@ def test_what_cannot_be_is_said(small, dynamic, words, says, tmp_path, capsys):
 def test_segmenter_refuses(dynamic, window):
     with pytest.raises(InputError, match="crop_size|stride"):
         Segmenter(dynamic, crop_size=window[0], stride=window[1])
+
+
+def test_numpy_s_integers_are_whole_numbers():
+    assert windows_of((np.int64(48), 40), [32, np.int32(24)]) == Windows((48, 40), (32, 24))
+    with pytest.raises(InputError, match="whole numbers"):
+        windows_of((np.float64(48), 40), (32, 24))
