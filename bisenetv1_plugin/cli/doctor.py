@@ -34,7 +34,7 @@ def _text(report: dict[str, Any]) -> str:
     lines += ["", "runtimes beside Paddle, and the devices that they find"]
     lines += [f"  {name:<18}{', '.join(devices)}" for name, devices in report["runtimes"].items()] or ["  none"]
     if report["components"]:
-        lines += ["", "components", *(f"  {name:<22}{where}" for name, where in report["components"].items())]
+        lines += ["", "components", *(f"  {name:<27} {where}" for name, where in report["components"].items())]
     for kind, what in _KINDS.items():
         lines += ["", what] if report[kind] else []
         lines += [f"  {name:<20}{found['state']:<14}{found['defect']}" for name, found in report[kind].items()]

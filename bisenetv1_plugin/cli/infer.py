@@ -127,7 +127,7 @@ def run(args: Namespace) -> int:
         return 130
     if args.json:
         noted.write_json(name, args.cpu_threads, time.monotonic() - begin, source.faults)
-    if source.frames and source.done:
+    if source.frames and source.done > len(source.faults):
         print(_speed(source.done, source.frames, time.monotonic() - begin))
     if clip and clip.frames:
         print(f"The video is {_video_path(args, source)}")

@@ -1,6 +1,8 @@
 """`bisenetv1 doctor`: what it says of a healthy environment and of spoilt ones."""
 
+import importlib.metadata
 import json
+import re
 
 import paddle
 import pytest
@@ -99,3 +101,6 @@ def test_text(python):
     assert done.returncode == 0 and done.stdout.strip().endswith("Nothing to mend.")
     for name in compat.ENTRIES:
         assert name in done.stdout
+    for entry_point in importlib.metadata.distribution("bisenetv1-plugin").entry_points:
+        if entry_point.group.startswith("paddleseg."):
+            assert re.search(rf"^  {entry_point.name} +bisenetv1_plugin\.", done.stdout, re.M), entry_point.name

@@ -126,6 +126,24 @@ def test_a_window_of_the_export_s_own_size(small, logits, tmp_path):
     assert run(*command, "--crop_size", 64, 64, "--stride", 48, 32) == 1
 
 
+def test_a_video_of_which_nothing_was_segmented(small, logits, tmp_path, capsys):
+    """It has no speed."""
+    pytest.importorskip("onnxruntime")
+    av = pytest.importorskip("av")
+    with av.open(str(tmp_path / "drive.mp4"), "w") as clip:
+        stream = clip.add_stream("mpeg4", rate=5)
+        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
+        for _ in range(3):
+            clip.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((96, 160, 3), "uint8"), "rgb24")))
+        clip.mux(stream.encode(None))
+    words = ("--image_path", tmp_path / "drive.mp4", "--save_dir", tmp_path / "out", "--with_argmax", "--save_video")
+    command = ("infer", "--config", logits / "deploy.yaml", *words, "--backend", "onnxruntime", "--is_slide")
+    assert run(*command, "--crop_size", 64, 64, "--stride", 48, 32) == 1
+    assert "a second" not in capsys.readouterr().out
+    assert run(*command, "--crop_size", 96, 64, "--stride", 48, 32) == 0
+    assert "3 frames in" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
