@@ -64,7 +64,7 @@ ENTRY_POINTS = {
             for name in ("CenterPadding", "MMSegRandomCrop", "RandomMirrorSwap")
         ),
         *(
-            f"{name} = bisenetv1_plugin.transforms.colour:{name}"
+            f"{name} = bisenetv1_plugin.transforms.color:{name}"
             for name in ("CoinCheungColorJitter", "MMSegPhotoMetricDistortion")
         ),
     ],
@@ -140,7 +140,7 @@ setup(
         ],
         # The name that version 0.2.0 had for it.
         "video": ["av"],
-        # Quantisers to 8 bits for those runtimes: NNCF for OpenVINO; ONNX Runtime brings its own, which imports
+        # Quantizers to 8 bits for those runtimes: NNCF for OpenVINO; ONNX Runtime brings its own, which imports
         # ml_dtypes without saying so.
         "quantize": ["nncf", "openvino", "onnx", "onnxruntime", "ml_dtypes"],
         # The page of `bisenetv1 app`; it needs Python 3.10. Gradio 6 moved half of its options, and 6.31 is the first

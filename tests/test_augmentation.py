@@ -28,7 +28,7 @@ from bisenetv1_plugin import zoo
 
 DRAWS = 1000
 IMAGENET = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-COLOURS = np.array([[200, 150, 90], [30, 20, 70]])  # of the two kinds of squares, RGB
+COLORS = np.array([[200, 150, 90], [30, 20, 70]])  # of the two kinds of squares, RGB
 PADDING = 255  # of maps
 
 pytestmark = pytest.mark.slow
@@ -44,7 +44,7 @@ class Probe:
         rows, columns = np.mgrid[:height, :width]
         self.width = width
         self.label = ((rows // 16 + columns // 16) % 2).astype("uint8")
-        self.image = COLOURS[self.label].astype("uint8")
+        self.image = COLORS[self.label].astype("uint8")
         self.where = (1000 + rows * width + columns).astype("float32")
 
     def sample(self):
@@ -53,7 +53,7 @@ class Probe:
         return {"img": image, "label": self.label, "where": self.where, "gt_fields": ["label", "where"]}
 
     def read(self, image, where, mean, std):
-        """The numbers of a sample: `image` is `[3, H, W]`, normalised."""
+        """The numbers of a sample: `image` is `[3, H, W]`, normalized."""
         image = np.round((np.asarray(image).transpose(1, 2, 0) * std + mean) * 255)
         row, column = np.divmod(np.asarray(where).astype(int) - 1000, self.width)
         inside = where != PADDING
@@ -74,7 +74,7 @@ class Probe:
         for kind in (0, 1):
             of_this_kind = inside.copy()
             of_this_kind[inside] = self.label[row[inside], column[inside]] == kind
-            numbers.update(_colours(kind, np.median(image[of_this_kind], axis=0)))
+            numbers.update(_colors(kind, np.median(image[of_this_kind], axis=0)))
         return numbers
 
 
@@ -90,7 +90,7 @@ def _is_padded(numbers):
     return numbers["rows padded"] > 0 or numbers["columns padded"] > 0
 
 
-def _colours(kind, rgb):
+def _colors(kind, rgb):
     hue = round(36 * colorsys.rgb_to_hsv(*map(float, rgb))[0])  # in steps of 10 degrees: the rest is rounding
     return {f"hue {kind}": hue, **{f"{channel} {kind}": value for channel, value in zip("RGB", rgb)}}
 
@@ -140,10 +140,10 @@ def _whole(values):
 
 def torchseg(rng, size, crop, scales):
     """TorchSeg, furnace/utils/img_utils.py and model/bisenet/*/dataloader.py: mirrored half of the times, one of a list
-    of scales, then normalised, cropped anywhere, padded on all sides with 0, the mean colour. No change of colour."""
+    of scales, then normalized, cropped anywhere, padded on all sides with 0, the mean color. No change of color."""
     numbers = _geometry(rng, size, crop, rng.choice(scales), ahead=0.5, mirrored_first=True)
     numbers["padding"] = np.round(np.median(IMAGENET[0]) * 255) if _is_padded(numbers) else -1
-    return {**numbers, **_colours(0, COLOURS[0]), **_colours(1, COLOURS[1])}
+    return {**numbers, **_colors(0, COLORS[0]), **_colors(1, COLORS[1])}
 
 
 def coincheung(rng, size, crop, scales):
@@ -152,22 +152,22 @@ def coincheung(rng, size, crop, scales):
     numbers = _geometry(rng, size, crop, rng.uniform(*scales), ahead=0.5)
     brightness, contrast, saturation = rng.uniform(0.6, 1.4, 3)
 
-    def changed(colour):
-        stretched = _whole(74 + (_whole(colour * brightness) - 74) * contrast)
+    def changed(color):
+        stretched = _whole(74 + (_whole(color * brightness) - 74) * contrast)
         return _whole(stretched * saturation + stretched.mean() * (1 - saturation))
 
     numbers["padding"] = changed(np.zeros(3))[0] if _is_padded(numbers) else -1
-    return {**numbers, **_colours(0, changed(COLOURS[0])), **_colours(1, changed(COLOURS[1]))}
+    return {**numbers, **_colors(0, changed(COLORS[0])), **_colors(1, changed(COLORS[1]))}
 
 
 def mmseg(rng, size, crop, scales, short=None):
     """MMSegmentation: any scale between two (of the size at which the shorter side is `short`), cropped, mirrored half
-    of the times; brightness, contrast, saturation, hue half of the times each; normalised; padded at the right and
-    below with 0, the mean colour."""
+    of the times; brightness, contrast, saturation, hue half of the times each; normalized; padded at the right and
+    below with 0, the mean color."""
     base = short / min(size) if short else 1
     numbers = _geometry(rng, size, crop, base * rng.uniform(*scales), ahead=0)
     numbers["padding"] = np.round(np.median(IMAGENET[0]) * 255) if _is_padded(numbers) else -1
-    pixels = COLOURS[None].astype("uint8")
+    pixels = COLORS[None].astype("uint8")
 
     def sometimes(change):
         return change if rng.random() < 0.5 else lambda pixels: pixels
@@ -186,24 +186,24 @@ def mmseg(rng, size, crop, scales, short=None):
     changes.insert(rng.choice([0, 2]), contrast)
     for change in [sometimes(lambda pixels: _whole(pixels + added).astype("uint8")), *changes]:
         pixels = change(pixels)
-    return {**numbers, **_colours(0, pixels[0, 0]), **_colours(1, pixels[0, 1])}
+    return {**numbers, **_colors(0, pixels[0, 0]), **_colors(1, pixels[0, 1])}
 
 
 def zllrunning(rng, size, crop, scales):
-    """face-parsing.PyTorch, transform.py: always Pillow's brightness, contrast around the mean grey of the whole image,
-    saturation around each pixel's grey; mirrored half of the times; one of a list of scales; what is smaller than the
+    """face-parsing.PyTorch, transform.py: always Pillow's brightness, contrast around the mean gray of the whole image,
+    saturation around each pixel's gray; mirrored half of the times; one of a list of scales; what is smaller than the
     crop is enlarged to one pixel more than it; cropped. Never padded."""
     scale = rng.choice(scales)
     enlarged = crop[0] / (size[0] * scale)
     scale = (crop[0] + 1) / size[0] if enlarged > 1 else scale
     numbers = _geometry(rng, size, crop, scale, ahead=0, mirrored_first=True)
     brightness, contrast, saturation = rng.uniform(0.5, 1.5, 3)
-    pixels = _whole(COLOURS * brightness)
-    grey = np.round((pixels @ [0.299, 0.587, 0.114]).mean())
-    pixels = _whole(grey + (pixels - grey) * contrast)
-    greys = np.round(pixels @ [[0.299], [0.587], [0.114]])
-    pixels = _whole(greys + (pixels - greys) * saturation)
-    return {**numbers, "padding": -1, **_colours(0, pixels[0]), **_colours(1, pixels[1])}
+    pixels = _whole(COLORS * brightness)
+    gray = np.round((pixels @ [0.299, 0.587, 0.114]).mean())
+    pixels = _whole(gray + (pixels - gray) * contrast)
+    grays = np.round(pixels @ [[0.299], [0.587], [0.114]])
+    pixels = _whole(grays + (pixels - grays) * saturation)
+    return {**numbers, "padding": -1, **_colors(0, pixels[0]), **_colors(1, pixels[1])}
 
 
 STEPS = [0.75, 1, 1.25, 1.5, 1.75, 2]
@@ -530,18 +530,18 @@ def test_a_slip_is_noticed(name, change, noticed):
     assert noticed in apart(drawn(name, draws=400, change=change), stated(name))
 
 
-def test_colours_in_the_wrong_order_are_noticed(monkeypatch):
+def test_colors_in_the_wrong_order_are_noticed(monkeypatch):
     """CoinCheung's contrast before the brightness."""
-    from bisenetv1_plugin.transforms import colour
+    from bisenetv1_plugin.transforms import color
 
     name = "bisenetv1_coincheung_cityscapes_1024x1024_80k"
 
-    class Swapped(colour.CoinCheungColorJitter):
+    class Swapped(color.CoinCheungColorJitter):
         def __call__(self, data):
             img = np.clip(74 + (data["img"] - 74) * np.random.uniform(0.6, 1.4), 0, 255)
             img = np.clip(img * np.random.uniform(0.6, 1.4), 0, 255)
-            grey, factor = img.mean(axis=2, keepdims=True), np.random.uniform(0.6, 1.4)
-            data["img"] = np.clip(img * factor + grey * (1 - factor), 0, 255).astype("float32")
+            gray, factor = img.mean(axis=2, keepdims=True), np.random.uniform(0.6, 1.4)
+            data["img"] = np.clip(img * factor + gray * (1 - factor), 0, 255).astype("float32")
             return data
 
     monkeypatch.setitem(manager.TRANSFORMS.components_dict, "CoinCheungColorJitter", Swapped)

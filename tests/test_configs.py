@@ -70,7 +70,7 @@ def ffm_and_heads(parameter):
         ("bisenetv1_zllrunning_faces_448x448_80k", ffm_and_heads),
     ],
 )
-def test_optimiser_groups(name, tenfold):
+def test_optimizer_groups(name, tenfold):
     """Some x10, the rest x1; no weight decay on BatchNorms and biases. Every parameter is looked at."""
     build = without_download(config(name))
     group_of = {p.name: group for group in build.optimizer._param_groups for p in group["params"]}

@@ -25,7 +25,7 @@ def optimizer_of(name):
 
 
 def rates(name, iterations):
-    """The rates that PaddleSeg's loop takes its steps with, by iteration from 0: optimiser, then schedule."""
+    """The rates that PaddleSeg's loop takes its steps with, by iteration from 0: optimizer, then schedule."""
     optimizer = optimizer_of(name)
     found = {}
     for iteration in range(1005):
@@ -198,7 +198,7 @@ def test_as_the_face_parsers_own():
 
 
 def test_warmup_goes_on_after_a_stop():
-    """The state of the schedule is in the optimiser's, as PaddleSeg's `--resume_model` wants it."""
+    """The state of the schedule is in the optimizer's, as PaddleSeg's `--resume_model` wants it."""
     name = "bisenetv1_coincheung_cityscapes_1024x1024_80k"
     for stop in (300, 1500):
         optimizer, later = (optimizer_of(name) for _ in range(2))

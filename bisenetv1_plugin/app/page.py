@@ -251,7 +251,7 @@ def _counts(result: Segmentation) -> np.ndarray:
 
 
 def _table(facts: str, segmenter: Segmenter, counts: np.ndarray) -> str:
-    """HTML: the facts, and the classes that are there with their colours and shares, the largest first."""
+    """HTML: the facts, and the classes that are there with their colors and shares, the largest first."""
     rows = []
     for number in np.argsort(-counts, kind="stable"):
         if counts[number]:

@@ -43,7 +43,7 @@ class Segmenters:
         # Paddle takes seconds and hundreds of megabytes to load, so that it waits until somebody chooses it.
         if "cpu" in devices and not self._options:
             self._try("paddle", "cpu")
-        elif "cpu" in devices and not self._export.quantised and importlib.util.find_spec("paddle"):
+        elif "cpu" in devices and not self._export.quantized and importlib.util.find_spec("paddle"):
             self._untried.add("paddle fp32")
             self._options["paddle fp32"] = {"backend": "paddle", "device": "cpu", "precision": "fp32"}
         if not self._options:

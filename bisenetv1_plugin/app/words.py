@@ -8,7 +8,7 @@ _ENGLISH = {
     "intro": "Drop a picture or a video, or use the camera. The files stay on this server and are removed after "
     "{minutes} minutes. At most {megabytes} MB a file, {megapixels} million pixels, and {seconds} seconds of video.",
     "runtime": "Runtime and precision",
-    "opacity": "Opacity of the colours",
+    "opacity": "Opacity of the colors",
     "picture": "Picture",
     "video": "Video",
     "result": "Result",

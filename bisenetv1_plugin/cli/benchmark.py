@@ -92,7 +92,7 @@ def _given(exported: str) -> dict[tuple[str, str], str]:
     from bisenetv1_plugin.inference.exported import load_export
 
     export = load_export(exported)
-    return {(exported, column): export.path for column in (_GIVEN_INT8 if export.quantised else _RUNTIMES)}
+    return {(exported, column): export.path for column in (_GIVEN_INT8 if export.quantized else _RUNTIMES)}
 
 
 def _fresh(folder: str, int8: bool) -> dict[tuple[str, str], str]:
@@ -112,9 +112,9 @@ def _fresh(folder: str, int8: bool) -> dict[tuple[str, str], str]:
         path = _export(build(), os.path.join(folder, str(number)), name)
         exports.update({(name, column): path for column in _RUNTIMES})
         for column, to in _INT8.items() if int8 else ():
-            quantised = _quantised(build(), os.path.join(folder, f"{number}-{to}"), to, f"{name}, {column}")
-            if quantised:
-                exports[name, column] = quantised
+            quantized = _quantized(build(), os.path.join(folder, f"{number}-{to}"), to, f"{name}, {column}")
+            if quantized:
+                exports[name, column] = quantized
     return exports
 
 
@@ -127,7 +127,7 @@ def _export(model: Any, folder: str, name: str) -> str:
     return os.path.join(folder, "deploy.yaml")
 
 
-def _quantised(model: Any, folder: str, to: str, name: str) -> str | None:
+def _quantized(model: Any, folder: str, to: str, name: str) -> str | None:
     import numpy as np
 
     from bisenetv1_plugin.export.quantize import write_quantized

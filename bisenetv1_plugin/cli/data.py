@@ -27,7 +27,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="write a configuration for a folder of your own",
         description="Look at a folder of images and labels and write what training on it needs: a configuration, and "
         "beside it a folder NAME_data with lists, class names, labels of class numbers where yours are something else "
-        "(colours, 0/255, 16 bits, COCO's annotations), and preview.png. Your files are never touched.",
+        "(colors, 0/255, 16 bits, COCO's annotations), and preview.png. Your files are never touched.",
     )
     config.add_argument("dir", help="the folder: images/ and labels/, train.txt and val.txt, VOC, Cityscapes or COCO")
     config.add_argument("--out", default="my.yml", help="the configuration to write, default my.yml")
@@ -56,7 +56,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def add_choice_arguments(parser: ArgumentParser) -> None:
     """What may be said about data of one's own; `choices` reads it."""
     parser.add_argument("--classes", nargs="+", metavar="NAME", help="names of the classes, from number 0 on")
-    parser.add_argument("--colors", metavar="FILE", help="lines `name r g b`, for labels of colours")
+    parser.add_argument("--colors", metavar="FILE", help="lines `name r g b`, for labels of colors")
     parser.add_argument("--class_weights", action="store_true", help="weigh rare classes more in the loss")
     doubt = parser.add_mutually_exclusive_group()
     doubt.add_argument("--keep_rare", action="store_true", help="values that nobody listed are classes")
@@ -103,7 +103,7 @@ def configure(source: Path, config: Path, folder: Path | None, chosen: Options) 
         print(note)
     if summary.converted:
         print(f"{summary.converted} labels were converted to class numbers, in {summary.folder / 'labels'}.")
-    print(f"Class names are in {summary.folder / 'classes.txt'}, some labels in their colours in {picture}.")
+    print(f"Class names are in {summary.folder / 'classes.txt'}, some labels in their colors in {picture}.")
     return summary
 
 

@@ -71,7 +71,7 @@ def add_classes_argument(parser: ArgumentParser) -> None:
 
 
 def classes_of(args: Namespace, cfg: Config) -> NamedClasses:
-    """The names and colours of --classes or of the configuration's dataset, for an export.
+    """The names and colors of --classes or of the configuration's dataset, for an export.
 
     Raises:
         InputError: --classes names no file, or as many classes as the network does not have.

@@ -64,7 +64,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--precision",
         choices=["auto", "fp32", "bf16", "fp16", "int8"],
-        help="default: fp32, or int8 for a quantised export; bf16: paddle and openvino on the CPU; fp16: TensorRT; "
+        help="default: fp32, or int8 for a quantized export; bf16: paddle and openvino on the CPU; fp16: TensorRT; "
         "auto: bf16 where it keeps the masks of the first images",
     )
     parser.add_argument("--device", choices=["gpu", "cpu"], help="where to run; default: gpu where there is one")

@@ -1,6 +1,6 @@
-"""Export trained weights in 8 bits: post-training quantisation of the convolutions, calibrated on training images.
+"""Export trained weights in 8 bits: post-training quantization of the convolutions, calibrated on training images.
 
-The result is for `bisenetv1 infer` on the CPU. Paddle's quantiser (--to paddle) reads programs of the kind that Paddle
+The result is for `bisenetv1 infer` on the CPU. Paddle's quantizer (--to paddle) reads programs of the kind that Paddle
 2.6 and 3.0 write and later ones do not; what it made runs with those as well.
 """
 
@@ -59,4 +59,4 @@ def run(args: Namespace) -> None:
     print(f"Calibrating with {batch_nums * args.batch_size} images, for {_RUNTIMES[to]}", flush=True)
     with terminal.quiet():
         write_quantized(model, args.save_dir, transforms, images, batch_nums, args.batch_size, to, classes)
-    print(f"The quantised model is in {args.save_dir}, for {_RUNTIMES[to]}")
+    print(f"The quantized model is in {args.save_dir}, for {_RUNTIMES[to]}")

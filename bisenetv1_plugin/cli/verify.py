@@ -3,7 +3,7 @@
 The exit code is 0 where parity is shown for every runtime that ran, 1 where it is not. fp32: at least 99.99 % of
 the pixels equal, any other with its two best classes less than 1e-3 apart, logits less than 1e-3 apart, and in Paddle
 Inference IoU and Acc of every class equal to four decimals (less than 5e-5 apart). bf16: at least 95 % of the pixels
-equal, mIoU within 0.3 points; int8 (of a quantised export): 80 %, 1 point. At least three classes must be predicted.
+equal, mIoU within 0.3 points; int8 (of a quantized export): 80 %, 1 point. At least three classes must be predicted.
 
 An export with argmax or softmax has no logits: those come from another that is made for it, the masks from itself.
 For int8 there are none.

@@ -31,7 +31,7 @@ def apply() -> None:
         if self.prog_file().endswith(".json"):
             self.enable_new_executor()
             logger.info(
-                "bisenetv1-plugin switches the new executor on, which memory optimisation of a .json program needs."
+                "bisenetv1-plugin switches the new executor on, which memory optimization of a .json program needs."
             )
 
     Config.enable_memory_optim = enable_memory_optim  # type: ignore[method-assign]

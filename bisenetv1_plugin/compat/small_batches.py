@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 DEFECT = (
     "PaddleSeg's train waits for ever when it has fewer images than one step takes; and with batch_size 1 Paddle's "
-    "BatchNorm over one value does nothing in training, and normalises in evaluation."
+    "BatchNorm over one value does nothing in training, and normalizes in evaluation."
 )
 
 _BATCH_NORMS = (nn.BatchNorm, nn.BatchNorm1D, nn.BatchNorm2D, nn.SyncBatchNorm)

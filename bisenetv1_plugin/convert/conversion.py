@@ -55,7 +55,7 @@ def to_paddle(tensors: Mapping[str, np.ndarray], family: str | None = None) -> C
         ValueError: the family is not recognized, or a tensor is missing, left over or of another shape.
     """
     plugin.register()  # for interpreters that run no start-up files; where they ran, it does nothing
-    found = _recognise(tensors, family)
+    found = _recognize(tensors, family)
     shapes = {name: values.shape for name, values in tensors.items()}
     backbone = backbone_type(shapes, found.backbone)
     if backbone not in manager.BACKBONES.components_dict:
@@ -103,7 +103,7 @@ def to_torch(state: Mapping[str, np.ndarray], family: str | None = None) -> dict
     return tensors
 
 
-def _recognise(names: Collection[str], wanted: str | None) -> Family:
+def _recognize(names: Collection[str], wanted: str | None) -> Family:
     for family in FAMILIES:
         if family.name == (wanted or family.name) and any(name.startswith(family.mark) for name in names):
             return family

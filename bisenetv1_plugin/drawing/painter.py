@@ -37,7 +37,7 @@ def palette(num_classes: int, colors: Any = ()) -> np.ndarray:
     if len(colors) == 0:
         colors = voc_colors(257)[1:][:num_classes]
     taken = {tuple(map(int, color)) for color in colors}
-    other = next((grey for grey in ((0, 0, 0), (224, 224, 224)) if grey not in taken), (255, 255, 255))
+    other = next((gray for gray in ((0, 0, 0), (224, 224, 224)) if gray not in taken), (255, 255, 255))
     table = np.tile(np.array(other, "uint8"), (256, 1))
     table[:num_classes] = colors
     return table

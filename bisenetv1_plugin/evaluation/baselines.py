@@ -31,7 +31,7 @@ def baselines(train_dataset: Any, val_dataset: Any, num_classes: int) -> dict[st
     votes = None
     shapes = set()
     random = np.random.RandomState(0)
-    colours, classes = [], []
+    colors, classes = [], []
     for image, label in _pixels(train_dataset):
         shapes.add(label.shape)
         if len(shapes) == 1 and label.size * num_classes <= _VOTES:
@@ -39,7 +39,7 @@ def baselines(train_dataset: Any, val_dataset: Any, num_classes: int) -> dict[st
             for number in range(num_classes):
                 votes[number] += label == number
         picks = random.randint(0, label.size, 200)
-        colours.append(image.reshape(-1, 3)[picks])
+        colors.append(image.reshape(-1, 3)[picks])
         classes.append(label.reshape(-1)[picks])
     shapes |= {label.shape for _, label in _pixels(val_dataset)}
 
@@ -48,14 +48,14 @@ def baselines(train_dataset: Any, val_dataset: Any, num_classes: int) -> dict[st
         majority = votes.argmax(axis=0)
         masks, truth = (majority for _ in val_dataset.file_list), (label for _, label in _pixels(val_dataset))
         results["commonest class of every place"] = parity.scores(masks, truth, num_classes).miou
-    colours, classes = np.concatenate(colours) / 255.0, np.concatenate(classes)
+    colors, classes = np.concatenate(colors) / 255.0, np.concatenate(classes)
     if len(np.unique(classes[classes != 255])) > 1:
-        linear = LogisticRegression(max_iter=300).fit(colours[classes != 255], classes[classes != 255])
+        linear = LogisticRegression(max_iter=300).fit(colors[classes != 255], classes[classes != 255])
         masks = (
             linear.predict(image.reshape(-1, 3) / 255.0).reshape(label.shape) for image, label in _pixels(val_dataset)
         )
         truth = (label for _, label in _pixels(val_dataset))
-        results["linear classifier of colour"] = parity.scores(masks, truth, num_classes).miou
+        results["linear classifier of color"] = parity.scores(masks, truth, num_classes).miou
     return results
 
 

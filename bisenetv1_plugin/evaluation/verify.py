@@ -81,7 +81,7 @@ def verify(
     """Run an export on the images of a validation dataset, in every runtime at hand, and compare.
 
     An export with argmax or softmax has no logits: those come from another that is made for it, the masks from itself.
-    A quantised export has none.
+    A quantized export has none.
 
     Args:
         model (paddle.nn.Layer): the trained network, in evaluation mode.
@@ -260,7 +260,7 @@ def _contestants(
         logits = None
         if twin is export:
             logits = masks
-        elif twin and precision != "int8" and (twin.onnx or backend == "paddle"):  # the twin is not quantised
+        elif twin and precision != "int8" and (twin.onnx or backend == "paddle"):  # the twin is not quantized
             logits = RUNTIMES[backend](twin, **options)
         contestants.append(
             _OfRuntime(

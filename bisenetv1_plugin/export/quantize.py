@@ -25,7 +25,7 @@ from bisenetv1_plugin.libraries import optional_library
 
 _EXTRA = "quantize"
 _WRONG_PADDLE = (
-    "Paddle {} writes no program of the kind that its quantiser reads. Quantise with Paddle 2.6.2 or 3.0.0; "
+    "Paddle {} writes no program of the kind that its quantizer reads. Quantize with Paddle 2.6.2 or 3.0.0; "
     "what they make runs with this Paddle as well."
 )
 

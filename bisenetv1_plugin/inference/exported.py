@@ -26,17 +26,17 @@ class Export:
     Attributes:
         path (str): the `deploy.yaml` itself.
         folder (str): where it lies.
-        program, params (str, optional): Paddle's files; None for what another runtime's quantiser has made.
+        program, params (str, optional): Paddle's files; None for what another runtime's quantizer has made.
         onnx (str, optional): the ONNX model; None if it was exported without one.
         openvino (str, optional): OpenVINO's model in 8 bits; None if it is none.
         preprocess (Preprocess): pixels to what the network takes.
         transform_list (list[dict]): its transforms, as in the configuration.
         output_op (str): 'argmax', 'softmax' or 'none'.
-        quantised (bool): in 8 bits: `bisenetv1 quantize` has made it.
-        precision (str): what it is computed in unless asked otherwise: 'int8' if it is quantised, else 'fp32'.
+        quantized (bool): in 8 bits: `bisenetv1 quantize` has made it.
+        precision (str): what it is computed in unless asked otherwise: 'int8' if it is quantized, else 'fp32'.
         input_shape (list[int]): `[N, C, H, W]`; None where any number will do.
         classes (tuple[str]): the names of the classes, by number; empty where the export names none, as upstream's.
-        colors (tuple): their colours, RGB 0..255; empty for PaddleSeg's.
+        colors (tuple): their colors, RGB 0..255; empty for PaddleSeg's.
 
     Raises:
         InputError: it is not there, is of another form, or names files that are not in its folder.
@@ -56,8 +56,8 @@ class Export:
         except InputError as error:
             raise InputError(f"{path}: {error} Export again.") from error
         self.transform_list: list[dict[str, Any]] = values["transforms"]
-        self.quantised = values.get("precision") == "int8"
-        self.precision = "int8" if self.quantised else "fp32"
+        self.quantized = values.get("precision") == "int8"
+        self.precision = "int8" if self.quantized else "fp32"
         self.output_op: str = values.get("output_op") or "argmax"
         self.input_shape = [size if size and size > 0 else None for size in values.get("input_shape") or [None] * 4]
         self.classes: tuple[str, ...] = tuple(map(str, values.get("classes") or ()))

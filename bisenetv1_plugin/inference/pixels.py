@@ -92,5 +92,5 @@ def _of_array(array: np.ndarray, order: str | None) -> np.ndarray:
     if array.ndim == 2:
         return np.repeat(array[..., np.newaxis], 3, axis=2)
     if order is None:
-        raise InputError("an array does not say in which order its colours are: give order='RGB' or order='BGR'.")
+        raise InputError("an array does not say in which order its colors are: give order='RGB' or order='BGR'.")
     return np.ascontiguousarray(array[..., ::-1] if order == "RGB" else array)

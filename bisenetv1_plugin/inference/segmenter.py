@@ -35,7 +35,7 @@ class Segmentation:
     Attributes:
         mask (numpy.ndarray): uint8 `[H, W]`, the number of the class of every pixel, in the picture's own size.
         classes (list[str]): the names of the classes, by number.
-        colors (numpy.ndarray): their colours, uint8 RGB `[classes, 3]`.
+        colors (numpy.ndarray): their colors, uint8 RGB `[classes, 3]`.
         image (numpy.ndarray): the picture, uint8 RGB `[H, W, 3]`, upright where EXIF turns it.
         scores (numpy.ndarray, optional): float32 `[classes, H, W]`, the probability of every class, 0..1; only where
             `scores=True` was said.
@@ -56,13 +56,13 @@ class Segmentation:
         return shares
 
     def overlay(self, opacity: float = 0.5, legend: bool = True) -> np.ndarray:
-        """The picture with the classes' colours over it.
+        """The picture with the classes' colors over it.
 
         To save it: `PIL.Image.fromarray(result.overlay()).save("overlay.png")`.
 
         Args:
-            opacity (float): of the colours, 0 (the picture alone) to 1 (the colours alone).
-            legend (bool): the names and colours of the classes that are in the picture, on a white strip below it.
+            opacity (float): of the colors, 0 (the picture alone) to 1 (the colors alone).
+            legend (bool): the names and colors of the classes that are in the picture, on a white strip below it.
 
         Returns:
             numpy.ndarray: uint8 RGB `[H, W, 3]`; with the legend it is higher than the picture.
@@ -114,7 +114,7 @@ class Segmenter:
         exported (str or path): the folder of `bisenetv1 export` or PaddleSeg's tools/export.py, or its deploy.yaml.
         backend (str): 'paddle', 'onnxruntime' or 'openvino'; 'auto': the quickest at hand that runs the export rightly.
         device (str, optional): 'cpu' or 'gpu'; default: the GPU where a runtime that may be chosen finds one.
-        precision (str, optional): 'fp32', 'bf16' or 'int8'; default: int8 for a quantised export, else fp32.
+        precision (str, optional): 'fp32', 'bf16' or 'int8'; default: int8 for a quantized export, else fp32.
         cpu_threads (int, optional): threads on the CPU; default: as many as this process may use cores.
         crop_size, stride (sequence[int], optional): width and height of a sliding window and of its step, in pixels of
             the prepared picture; default: the whole picture at once. Where windows overlap, the mean of their logits
@@ -123,7 +123,7 @@ class Segmenter:
     Attributes:
         classes (list[str]): the names of the classes, by number: '0', '1', ... where the export names none (up to
             '255', for it does not say how many they are either).
-        colors (numpy.ndarray): their colours, uint8 RGB `[classes, 3]`.
+        colors (numpy.ndarray): their colors, uint8 RGB `[classes, 3]`.
         name (str): the runtime and its precision, such as 'openvino fp32'.
 
     Raises:

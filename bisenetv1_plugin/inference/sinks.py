@@ -19,7 +19,7 @@ class MaskFiles:
     Args:
         save_dir (str): where.
         overlay (bool): the third as well, with a legend below the picture where the classes have names.
-        painter (Painter, optional): the classes' colours and names; default: PaddleSeg's colours.
+        painter (Painter, optional): the classes' colors and names; default: PaddleSeg's colors.
     """
 
     def __init__(self, save_dir: str, overlay: bool = False, painter: Painter | None = None) -> None:

@@ -104,7 +104,7 @@ class OverlayVideo:
     Args:
         path (str): where, ending with .mp4.
         rate (float): frames per second.
-        painter (Painter, optional): the classes' colours and names, for a legend below; default: PaddleSeg's colours.
+        painter (Painter, optional): the classes' colors and names, for a legend below; default: PaddleSeg's colors.
 
     Attributes:
         frames (int): how many came so far.

@@ -19,7 +19,7 @@ class Window:
 
     Args:
         title (str): of the window.
-        painter (Painter, optional): the classes' colours and names, for a legend below; default: PaddleSeg's colours.
+        painter (Painter, optional): the classes' colors and names, for a legend below; default: PaddleSeg's colors.
 
     Raises:
         InputError: there is no screen, or this OpenCV knows no windows.

@@ -88,7 +88,7 @@ class Chain:
             exports = [self._trainer(name)[1] for name in params.values("trainers")]
         else:
             exports = params.values("infer_export")
-            if len({len(params.values(name)) for name in ("infer_weights", "infer_export", "infer_quantised")}) > 1:
+            if len({len(params.values(name)) for name in ("infer_weights", "infer_export", "infer_quantized")}) > 1:
                 raise TipcError(
                     f"{params.path}: infer_model, infer_export and infer_quant must name as many alternatives."
                 )
@@ -108,10 +108,10 @@ class Chain:
     def _export_given(self) -> None:
         """Modes without training: the weights that prepare.sh has laid."""
         params, images = self.params, Path(self.params.value("infer_images"))
-        lines = [params.values(name) for name in ("infer_weights", "infer_export", "infer_quantised")]
-        for number, (weights, export, quantised) in enumerate(zip(*lines)):
+        lines = [params.values(name) for name in ("infer_weights", "infer_export", "infer_quantized")]
+        for number, (weights, export, quantized) in enumerate(zip(*lines)):
             folder = self.folder / f"exported_{number}"
-            self._export_and_infer(folder.name, export, Path(weights), folder, images, quantised == "True")
+            self._export_and_infer(folder.name, export, Path(weights), folder, images, quantized == "True")
 
     def _train_all(self) -> None:
         params, pretrained = self.params, None
@@ -137,9 +137,9 @@ class Chain:
                         pretrained = weights
                     self._evaluate(weights, device, folder)
                     if export != "null":
-                        quantised = trainer == params.key("pact_train")
+                        quantized = trainer == params.key("pact_train")
                         images = Path(params.value("train_images"))
-                        self._export_and_infer(folder.name, export, weights, folder, images, quantised)
+                        self._export_and_infer(folder.name, export, weights, folder, images, quantized)
         for (trainer, *rest), log in logs.items():
             dygraph = logs.get((params.key("norm_train"), *rest))
             if trainer == STATIC:
@@ -224,16 +224,16 @@ class Chain:
             )
 
     def _export_and_infer(
-        self, name: str, command: str, weights: Path, folder: Path, images: Path, quantised: bool
+        self, name: str, command: str, weights: Path, folder: Path, images: Path, quantized: bool
     ) -> None:
         options = [self.params.option("export_weights", str(weights)), self.params.option("export_dir", str(folder))]
         deploy = folder / "deploy.yaml"
         if self.steps.run(command, options, self.folder / f"{name}_export.log", done=deploy.is_file):
-            self._infer(Deployment(name, config_of(command), weights, folder, images), quantised)
+            self._infer(Deployment(name, config_of(command), weights, folder, images), quantized)
 
-    def _infer(self, deployment: Deployment, quantised: bool) -> None:
+    def _infer(self, deployment: Deployment, quantized: bool) -> None:
         self.deployments.append(deployment)
-        for name, precision, ours, options in self._inference_options(quantised):
+        for name, precision, ours, options in self._inference_options(quantized):
             results = self.folder / f"{deployment.name}_{name}_results"
             log = self.folder / f"{deployment.name}_{name}.log"
             options = [
@@ -247,7 +247,7 @@ class Chain:
             deployment.runs.append(Run(results, options=ours, precision=precision))
             self.steps.run(self.params.value("inference"), options, log, done=functools.partial(holds_masks, results))
 
-    def _inference_options(self, quantised: bool) -> Iterator[tuple[str, str, dict[str, Any] | None, list[str]]]:
+    def _inference_options(self, quantized: bool) -> Iterator[tuple[str, str, dict[str, Any] | None, list[str]]]:
         """Of every combination that the standard runs: name, precision, options of our own predictor, arguments."""
         params = self.params
         for device in params.values("infer_device"):
@@ -255,7 +255,7 @@ class Chain:
             for first in params.values("mkldnn" if on_cpu else "tensorrt"):
                 for threads in params.values("threads") if on_cpu else [""]:
                     for precision in params.values("infer_precision"):
-                        if not _standard(on_cpu, first == "True", precision, quantised):
+                        if not _standard(on_cpu, first == "True", precision, quantized):
                             continue
                         for batch in params.values("infer_batch_size"):
                             how = f"cpu_usemkldnn_{first}_threads_{threads}" if on_cpu else f"gpu_usetrt_{first}"
@@ -279,9 +279,9 @@ class Chain:
                             )
 
 
-def _standard(on_cpu: bool, accelerated: bool, precision: str, quantised: bool) -> bool:
+def _standard(on_cpu: bool, accelerated: bool, precision: str, quantized: bool) -> bool:
     """Whether the standard runs this combination: oneDNN on the CPU and TensorRT on the GPU are what accelerates."""
-    if (precision == "int8") != quantised:
+    if (precision == "int8") != quantized:
         return False
     return precision == "fp32" or (accelerated and not (on_cpu and precision == "fp16"))
 

@@ -219,7 +219,7 @@ def _count_classes(labels: Iterable[Path]) -> int:
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise TipcError(f"the label {label} is no image ({error}).") from error
         if pixels.ndim != 2:
-            raise TipcError(f"the label {label} has colours; a label has one channel, the number of the class.")
+            raise TipcError(f"the label {label} has colors; a label has one channel, the number of the class.")
         values.update(np.unique(pixels).tolist())
     if not values - {255}:
         raise TipcError("the labels hold no class, only 255.")

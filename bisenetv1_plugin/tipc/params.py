@@ -47,7 +47,7 @@ LINES = {
     "export2": 34,
     "infer_weights": 36,
     "infer_export": 37,
-    "infer_quantised": 38,
+    "infer_quantized": 38,
     "inference": 39,
     "infer_device": 40,
     "mkldnn": 41,

@@ -16,7 +16,7 @@ _ONNX_LINES = (
 )
 _PTQ_LINES = (
     *("model_name", "python", "device", "weights", "save_dir", "config", "batch_nums", "batch_size"),
-    *("", "trainer", "quantise", "", "infer_params", "inference", "infer_device", "infer_batch_size"),
+    *("", "trainer", "quantize", "", "infer_params", "inference", "infer_device", "infer_batch_size"),
     *("deploy", "images", "benchmark"),
 )
 
@@ -60,10 +60,10 @@ def run_ptq(path: str | Path) -> tuple[Steps, list[Deployment], Path]:
     for batch_size in batch_sizes:
         check_count(batch_size, params.where("infer_batch_size"))
     own_folders.check_export(deploy, Path(params["save_dir"]), params.where("deploy"))
-    config = config_of(f"{params['quantise']} {params.option('config')}")
+    config = config_of(f"{params['quantize']} {params.option('config')}")
     steps, deployment = _begin(params, "int8", config, deploy.parent, folder, "python")
     options = [params.option(name) for name in ("device", "weights", "batch_nums", "batch_size", "config", "save_dir")]
-    if steps.run(params["quantise"], options, folder / "export.log", done=own_folders.is_new(deploy)):
+    if steps.run(params["quantize"], options, folder / "export.log", done=own_folders.is_new(deploy)):
         for device in devices:
             for batch_size in batch_sizes:
                 name = f"python_infer_{device}_batchsize_{batch_size}"

@@ -51,7 +51,7 @@ def measure(export, folder, name, turns):
         for turn in range(turns):
             for kind in reversed(kinds) if turn % 2 else kinds:
                 rates[kind].append(len(inputs) / seconds(kinds[kind]))
-        assert len(os.listdir(masks)) == len(inputs) + 1  # and the folder of the colours
+        assert len(os.listdir(masks)) == len(inputs) + 1  # and the folder of the colors
     ratios = [whole / bare for bare, whole in zip(rates["bare"], rates["whole"])]
     bare, whole = (statistics.median(values) for values in rates.values())
     print(

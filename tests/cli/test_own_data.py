@@ -143,7 +143,7 @@ def binary(folder):
 
 
 def formats(folder):
-    """RGBA, grey and 16-bit images among the others."""
+    """RGBA, gray and 16-bit images among the others."""
     pixels = np.asarray(Image.open(folder / "images/0.jpg"))
     alpha = np.full((*pixels.shape[:2], 1), 7, np.uint8)
     for i, array in enumerate((np.dstack([pixels, alpha]), pixels[..., 0], pixels[..., 0].astype(np.uint16) * 256)):
@@ -159,7 +159,7 @@ def sizes(folder):
 # What is done to the folder, the number of classes, and what is said of it.
 RIGHT = {
     "as it is": (lambda f: None, 3, ["Nothing says which images validate"]),
-    "colours": (recolor, 3, ["rgb_128_64_128", "3 colours have no name", "7 labels were converted"]),
+    "colors": (recolor, 3, ["rgb_128_64_128", "3 colors have no name", "7 labels were converted"]),
     "binary": (binary, 2, ["255 is class 1 here", "7 labels were converted"]),
     "names": (rename, 3, []),
     "EXIF": (exif, 3, ["7 labels lie as their images do before EXIF turns them"]),
@@ -244,7 +244,7 @@ def bisenetv1(folder, *arguments):
 
 @pytest.mark.slow
 def test_the_two_commands(folder):
-    """From a folder of colours and names with spaces to a deployed network, by what was printed."""
+    """From a folder of colors and names with spaces to a deployed network, by what was printed."""
     recolor(folder)
     rename(folder)
     done = bisenetv1(folder.parent, "data", "config", "mine")
@@ -257,7 +257,7 @@ def test_the_two_commands(folder):
 
 @pytest.mark.very_slow
 def test_demo_with_colors_sizes_and_a_limit(folder):
-    """Everything that differs from scenes at once: colours, several sizes, a resize, names that are long."""
+    """Everything that differs from scenes at once: colors, several sizes, a resize, names that are long."""
     sizes(folder)
     recolor(folder)
     flags = ["--max_size", "56", "--classes", "a road", "a car of any kind", "the sky"]
@@ -265,7 +265,7 @@ def test_demo_with_colors_sizes_and_a_limit(folder):
     assert done.returncode in (0, 1), done.stderr[-3000:]
     if done.returncode == 1:  # after two iterations the network may predict a single class everywhere
         assert "parity is not shown" in done.stderr
-    assert "a car of any kind " in done.stdout and "linear classifier of colour" in done.stdout
+    assert "a car of any kind " in done.stdout and "linear classifier of color" in done.stdout
     out = folder.parent / "output" / "demo"
     for name in ("sheet.png", "data/preview.png", "exported/deploy.yaml", "best_model/model.pdparams"):
         assert (out / name).is_file(), name

@@ -39,7 +39,7 @@ def image_of(path):
 
 @pytest.fixture(scope="module")
 def network(camvid, tmp_path_factory):
-    """Random weights whose classifier is centred on these images, so that every class is predicted but the last."""
+    """Random weights whose classifier is centered on these images, so that every class is predicted but the last."""
     paddle.seed(0)
     model = BiSeNetV1(CLASSES, ResNet18_v1b())
     model.eval()
@@ -84,7 +84,7 @@ def val(network, camvid, tmp_path):
 
 
 def resized(image, size):
-    """`[C, H, W]` float32 to another (height, width): bilinear between pixels' centres, held at the edges."""
+    """`[C, H, W]` float32 to another (height, width): bilinear between pixels' centers, held at the edges."""
     for axis, length in zip((1, 2), size):
         ratio = np.float32(image.shape[axis]) / np.float32(length)
         place = ratio * (np.arange(length, dtype="float32") + np.float32(0.5)) - np.float32(0.5)

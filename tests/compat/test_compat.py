@@ -239,12 +239,12 @@ from paddle.inference import Config as PredictConfig
 import numpy as np
 import zlib
 from paddleseg.deploy.infer import DeployConfig
-name, optimise = sys.argv[1:]
+name, optimize = sys.argv[1:]
 deploy = DeployConfig(f"{name}/deploy.yaml")
 print("program", deploy.model)
 config = PredictConfig(deploy.model, deploy.params)
 config.disable_glog_info()
-if optimise == "optimise":
+if optimize == "optimize":
     config.enable_memory_optim()
 config.disable_gpu()
 predictor = create_predictor(config)
@@ -319,12 +319,12 @@ class TestMemoryOptim:
     @pytest.mark.very_slow
     def test_fails_without_the_correction(self, exported, python):
         expected = exported()
-        on = python("-c", INFER, "plain", "optimise")
+        on = python("-c", INFER, "plain", "optimize")
         assert sums(on.stdout)["plain"] == pytest.approx(expected["plain"], rel=1e-4), on.stderr
-        off = python("-c", INFER, "plain", "optimise", BISENETV1_PLUGIN_COMPAT="-memory_optim")
+        off = python("-c", INFER, "plain", "optimize", BISENETV1_PLUGIN_COMPAT="-memory_optim")
         assert off.returncode != 0 and "memory_optimize_pass" in off.stderr
 
-    def test_a_model_without_memory_optimisation_is_left_alone(self, exported, python):
+    def test_a_model_without_memory_optimization_is_left_alone(self, exported, python):
         expected = exported()
         done = python("-c", INFER, "plain", "as_is")
         assert sums(done.stdout)["plain"] == pytest.approx(expected["plain"], rel=1e-5), done.stderr
@@ -336,10 +336,10 @@ class TestOneDNNResize:
     @pytest.mark.very_slow
     def test_fails_without_the_correction(self, exported, python):
         expected = exported()["resizing"]
-        on = python("-c", INFER, "resizing", "optimise")
+        on = python("-c", INFER, "resizing", "optimize")
         assert sums(on.stdout)["resizing"] == pytest.approx(expected, rel=1e-5), on.stderr
         assert on.stdout.count("onednn_placement_pass") == 1
-        off = python("-c", INFER, "resizing", "optimise", BISENETV1_PLUGIN_COMPAT="-onednn_resize")
+        off = python("-c", INFER, "resizing", "optimize", BISENETV1_PLUGIN_COMPAT="-onednn_resize")
         raised = "ConvertPirAttribute2RuntimeAttribute" in off.stderr
         assert raised or sums(off.stdout)["resizing"] != pytest.approx(expected, rel=1e-3)
 

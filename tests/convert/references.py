@@ -42,7 +42,7 @@ def build(name):
 
 
 def images(batch, size, seed=0):
-    """`[batch, 3, *size]` float32: noise over blots of colour; no two images have the same average."""
+    """`[batch, 3, *size]` float32: noise over blots of color; no two images have the same average."""
     random = np.random.RandomState(seed)
     blots = random.normal(size=(batch, 3, 4, 4)) + random.normal(size=(batch, 3, 1, 1))
     blots = np.kron(blots, np.ones((size[0] // 4, size[1] // 4)))

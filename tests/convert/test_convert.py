@@ -112,7 +112,7 @@ class TestTables:
 
 class TestFiles:
     def test_weights_and_configuration(self, coincheung, tmp_path):
-        """What it writes evaluates with the tools, and holds that family's normalisation."""
+        """What it writes evaluates with the tools, and holds that family's normalization."""
         done = convert(tmp_path, coincheung, "net.pdparams")
         assert done.returncode == 0, done.stderr
         assert "coincheung, ResNet18_v1b" in done.stdout and "171 classes" in done.stdout

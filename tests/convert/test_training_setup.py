@@ -1,4 +1,4 @@
-"""Where a training starts, and what its optimiser does with each parameter in each iteration, against PyTorch."""
+"""Where a training starts, and what its optimizer does with each parameter in each iteration, against PyTorch."""
 
 import importlib.util
 from pathlib import Path
@@ -23,11 +23,11 @@ CLASSES = references.CLASSES
 FROM_THE_WARMUP_ON = (0, 1, 999, 20000, 39000, 78999)  # of 80000, shares of what is left in longer ones
 
 
-# The optimiser
+# The optimizer
 
 
-def optimiser_of_ours(name):
-    """Of each parameter: (rate as a multiple of the schedule's, decay); the schedule, and the optimiser."""
+def optimizer_of_ours(name):
+    """Of each parameter: (rate as a multiple of the schedule's, decay); the schedule, and the optimizer."""
     ours = steps.Ours(name)
     decay_of = {}
     for group in ours.optimizer._param_groups:
@@ -57,7 +57,7 @@ def test_rates_and_decays_of_the_original(name):
 def check_rates_and_decays(config, make):
     """Every parameter, from the end of the warm-up to the last iteration."""
     training = make()
-    found, schedule, optimizer = optimiser_of_ours(config)
+    found, schedule, optimizer = optimizer_of_ours(config)
     dic = steps.Config(str(steps.zoo.path_of(config))).dic
     warmup = dic["lr_scheduler"].get("warmup_iters", 0)
     theirs, set_rates = steps.groups_of(training)

@@ -1,7 +1,7 @@
 """Training, step by step, against PyTorch: the shipped configurations, as PaddleSeg builds them, in float64.
 
 What is compared is the loss of each head in every step and, after the last, how far every tensor has moved: weights by
-group of the optimiser, and BatchNorm's statistics. How near is near is measured as well: the same PyTorch training, its
+group of the optimizer, and BatchNorm's statistics. How near is near is measured as well: the same PyTorch training, its
 weights disturbed by a billionth, goes as far from itself.
 """
 
@@ -253,7 +253,7 @@ def train_pytorch(training, batch, first, start, disturbance=0.0):
         for parameter in training.module.parameters():
             noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
             parameter *= 1 + disturbance * noise
-    optimizer, set_rates = training.optimise()
+    optimizer, set_rates = training.optimize()
     for group in optimizer.param_groups:
         group.update(momentum=single(group["momentum"]), weight_decay=single(group["weight_decay"]))
     steps = Steps(to_ours(numbers(training.module)))
@@ -273,7 +273,7 @@ def numbers(module):
 
 
 class Ours:
-    """A shipped configuration's network, optimiser, schedule and loss, in float64."""
+    """A shipped configuration's network, optimizer, schedule and loss, in float64."""
 
     def __init__(self, name, start=None):
         cfg = Config(str(zoo.path_of(name)))
@@ -312,8 +312,8 @@ class Ours:
 
 
 def groups_of(training):
-    """Our name -> the group of PyTorch's optimiser that a parameter is in; and what sets their rates."""
-    optimizer, set_rates = training.optimise()
+    """Our name -> the group of PyTorch's optimizer that a parameter is in; and what sets their rates."""
+    optimizer, set_rates = training.optimize()
     group_of = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
     names = [name for name, _ in training.module.named_parameters()]
     # The names are told apart by what is in the tensors.

@@ -30,13 +30,13 @@ class Training:
     Attributes:
         module: the network. In training it returns the logits auxiliary 1/16, auxiliary 1/8, principal.
         losses: `(image, label)` -> the losses of these three, in this order.
-        optimise: `()` -> a new optimiser, and the function that gives it the rates of iteration n (counted from 0).
+        optimize: `()` -> a new optimizer, and the function that gives it the rates of iteration n (counted from 0).
             It is called where no gradient is left.
     """
 
     module: nn.Module
     losses: Callable
-    optimise: Callable
+    optimize: Callable
 
 
 # In words of our own: by kind of layer, where our configurations go by name.
@@ -75,7 +75,7 @@ def restated(module, is_tenfold, rate, decay, iterations, warmup=0, least=None, 
         label = label[:, ::coarse, ::coarse]
         return [hard_cross_entropy(logit, label, least(label)) for logit in module(image)]
 
-    def optimise():
+    def optimize():
         optimizer = torch.optim.SGD(groups(module, decay, is_tenfold), lr=rate, momentum=0.9)
 
         def set_rates(iteration):
@@ -85,14 +85,14 @@ def restated(module, is_tenfold, rate, decay, iterations, warmup=0, least=None, 
 
         return optimizer, set_rates
 
-    return Training(module, losses, optimise)
+    return Training(module, losses, optimize)
 
 
 # The authors' own files
 
 
 def mmsegmentation(module, folder, name):
-    """By the configuration `name` of that package, and its library's optimiser and schedulers."""
+    """By the configuration `name` of that package, and its library's optimizer and schedulers."""
     from mmengine.config import Config
     from mmengine.optim import build_optim_wrapper
     from mmengine.registry import PARAM_SCHEDULERS
@@ -109,7 +109,7 @@ def mmsegmentation(module, folder, name):
         found = module.loss(image, samples)
         return [found[f"{head}.loss_ce"] for head in ("aux_1", "aux_0", "decode")]
 
-    def optimise():
+    def optimize():
         optimizer = build_optim_wrapper(module, config.optim_wrapper).optimizer
         schedulers = [PARAM_SCHEDULERS.build({**part, "optimizer": optimizer}) for part in config.param_scheduler]
         done = [0]
@@ -122,11 +122,11 @@ def mmsegmentation(module, folder, name):
 
         return optimizer, set_rates
 
-    return Training(module, losses, optimise)
+    return Training(module, losses, optimize)
 
 
 def torchseg(module, kind, crop, batch):
-    """By the statements of train.py that make the loss, the groups and the optimiser and set its rates."""
+    """By the statements of train.py that make the loss, the groups and the optimizer and set its rates."""
     folder = references.checkout("TORCHSEG_DIR")
     place = folder / f"model/bisenet/cityscapes.bisenet.{kind}"
     logger = types.ModuleType("engine.logger")
@@ -164,7 +164,7 @@ def torchseg(module, kind, crop, batch):
         label = label[:, ::coarse, ::coarse].contiguous()
         return [criterion(logit, label) for logit in module(image)]
 
-    def optimise():
+    def optimize():
         names = dict(known)
         _run(_assignments(script, "base_lr", "params_list", "optimizer", "total_iteration", "lr_policy"), names)
 
@@ -177,7 +177,7 @@ def torchseg(module, kind, crop, batch):
     def initialize():
         _run([node for node in ast.walk(script) if _is_call(node, "init_weight")], known)
 
-    training = Training(module, losses, optimise)
+    training = Training(module, losses, optimize)
     training.initialize = initialize
     return training
 
@@ -201,7 +201,7 @@ def coincheung(module, dataset):
     def losses(image, label):
         return [criterion(logit, label) for logit in module(image)]
 
-    def optimise():
+    def optimize():
         optimizer = known["set_optimizer"](module)
         options = {key.arg: eval(compile(ast.Expression(key.value), "train_amp.py", "eval"), known) for key in keywords}
         scheduler = WarmupPolyLrScheduler(optimizer, **options)
@@ -213,7 +213,7 @@ def coincheung(module, dataset):
 
         return optimizer, set_rates
 
-    return Training(module, losses, optimise)
+    return Training(module, losses, optimize)
 
 
 def zllrunning(crop, batch):
@@ -241,7 +241,7 @@ def zllrunning(crop, batch):
         label = label.where(label != IGNORED, numbers["ignore_idx"])
         return [criterion(logit, label) for logit in module(image)]
 
-    def optimise():
+    def optimize():
         theirs = Optimizer(
             model=module,
             lr0=numbers["lr_start"],
@@ -255,7 +255,7 @@ def zllrunning(crop, batch):
 
         return theirs.optim, set_rates
 
-    return Training(module, losses, optimise)
+    return Training(module, losses, optimize)
 
 
 def _constants(path, name):

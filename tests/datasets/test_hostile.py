@@ -247,7 +247,7 @@ class TestPipes:
 
 
 class TestDeepLabels:
-    """Numbers of 16 and 32 bits, and colours of 16: none becomes class 0 without a word."""
+    """Numbers of 16 and 32 bits, and colors of 16: none becomes class 0 without a word."""
 
     @pytest.mark.parametrize("value", [2**31 - 1, 2**16, -1, -(2**31)])
     def test_of_32_bits(self, root, value):
@@ -282,7 +282,7 @@ class TestDeepLabels:
 def test_photographs_as_labels_do_not_fill_the_memory(root, kind):
     random = np.random.default_rng(0).integers(0, 2**31, (300, 300), np.int32)
     make(root, random if kind == "numbers" else random.view(np.uint8).reshape(300, 300, 4)[..., :3], ending="tif")
-    assert "has more than 65536 values or colours" in refused(root)
+    assert "has more than 65536 values or colors" in refused(root)
 
 
 class TestTexts:

@@ -560,7 +560,7 @@ class TestLabels:
         assert any("The value 2 has the color (224, 224, 192), which is void" in note for note in made(root).notes)
 
     def test_palettes_that_contradict_one_another(self, root):
-        """As of pictures that were saved with as few colours as each has: the number of a colour is another one."""
+        """As of pictures that were saved with as few colors as each has: the number of a color is another one."""
         make(root)
         for i, path in enumerate(sorted(root.glob("labels/*"))):
             order = [(0, 0, 0), (128, 0, 0), (0, 128, 0)]
@@ -613,7 +613,7 @@ class TestLabels:
         make(root, labels)
         (root / "colors.txt").write_text("house 128 0 0\nsky 0 0 0\ntree 0 128 0\n")
         assert re.search(
-            r"label .*\.png has 1 pixel of the colour \(1, 2, 3\), which .*colors.txt does not", refused(root)
+            r"label .*\.png has 1 pixel of the color \(1, 2, 3\), which .*colors.txt does not", refused(root)
         )
         (root / "colors.txt").write_text("house 128 0 0\nsky 0 0 0\ntree 0 128 0\npole 1 2 3\n")
         assert made(root).report.classes[3] == "pole"
@@ -733,11 +733,11 @@ class TestLabels:
         assert "and 3 more" in sentence
 
     def test_numbers_and_colors(self, root):
-        assert "b.png has colours and" in refused(make(root, [STRIPES, self.colored()] * 3))
+        assert "b.png has colors and" in refused(make(root, [STRIPES, self.colored()] * 3))
 
     def test_photographs(self, root):
         sentence = refused(make(root, picture(0)), keep_rare=True)
-        assert "more than 255 colours" in sentence
+        assert "more than 255 colors" in sentence
 
 
 class TestImages:
@@ -1036,7 +1036,7 @@ def test_palette_of_voc():
 
 @pytest.mark.slow
 def test_real_camvid(camvid, root):
-    """Thirty scenes with colours, as the data set's own labels have them."""
+    """Thirty scenes with colors, as the data set's own labels have them."""
     from bisenetv1_plugin.datasets.prepare import CAMVID_COLORS
 
     colors = np.zeros((256, 3), np.uint8)

@@ -136,7 +136,7 @@ def test_camvid_faults_are_told_together_and_leave_nothing(tmp_path):
         "label {}/trainannot/0006R0_f00930.png is 4x2, its image 4x3",
         "label {}/trainannot/0016E5_08640.png has values 42, expected 0..10, 11 or 255",
         "image {}/val/0016E5_07959.png cannot be read",
-        "label {}/valannot/0016E5_08159.png has colours that are not CamVid's",
+        "label {}/valannot/0016E5_08159.png has colors that are not CamVid's",
         "0016E5_08159 is in val and in test",
     ):
         assert part.format(src) in str(error.value)

@@ -143,8 +143,8 @@ def linear_fit(features, label, count, steps=300):
     return weights
 
 
-def test_neither_colour_nor_position_gives_the_class_away(sample):
-    """A linear classifier of pixel colours and a map of the most frequent class stay far from what a network learns."""
+def test_neither_color_nor_position_gives_the_class_away(sample):
+    """A linear classifier of pixel colors and a map of the most frequent class stay far from what a network learns."""
     images, labels = sample
     count = len(DEMO_CLASSES)
     labels = remap(labels, DEMO_CLASSES)
@@ -163,8 +163,8 @@ def test_neither_colour_nor_position_gives_the_class_away(sample):
     assert mean_iou(prediction, labels[val], count) < 0.35
 
 
-def test_the_colour_check_can_fail():
-    """The same classifier finds classes that do have a colour of their own."""
+def test_the_color_check_can_fail():
+    """The same classifier finds classes that do have a color of their own."""
     label = np.random.RandomState(0).randint(0, 3, 3000)
     colors = np.eye(3)[label] + 0.05
     weights = linear_fit(np.hstack([colors, np.ones((3000, 1))]), label, 3)

@@ -28,8 +28,8 @@ def quantize(small, save_dir, *arguments):
 @pytest.mark.very_slow
 def test_int8_is_near_and_a_quarter_of_the_size(small, dynamic, tmp_path):
     done = quantize(small, tmp_path / "int8")
-    if paddle.__version__ >= "3.2":  # writes no program that its quantiser reads
-        assert done.returncode == 2 and "Quantise with Paddle 2.6.2" in done.stderr
+    if paddle.__version__ >= "3.2":  # writes no program that its quantizer reads
+        assert done.returncode == 2 and "Quantize with Paddle 2.6.2" in done.stderr
         assert not list((tmp_path / "int8").iterdir())
         return
     assert done.returncode == 0, done.stderr[-2000:]

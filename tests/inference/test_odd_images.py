@@ -321,7 +321,7 @@ def test_a_video_that_does_not_say_how_long_it_is(small, run, tmp_path, capsys):
     assert code == 0 and sorted(masks) == [f"stream_{index:06d}" for index in (1, 2, 3)]
 
 
-def test_predict_does_not_write_colours_into_a_format_of_grey(small, run, tmp_path):
+def test_predict_does_not_write_colors_into_a_format_of_gray(small, run, tmp_path):
     (tmp_path / "in").mkdir()
     Image.fromarray(np.asarray(Image.open(sorted(small.images.iterdir())[0]).convert("L"))).save(tmp_path / "in/a.pgm")
     (tmp_path / "list.txt").write_text("in/a.pgm\n")

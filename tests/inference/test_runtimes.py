@@ -85,7 +85,7 @@ def test_logits_are_the_network_s(small, logits, backend):
     assert np.abs(RUNTIMES[backend](export).run(image)[0] - expected).max() < 1e-4 * np.abs(expected).max()
 
 
-def test_colours_and_overlays(small, dynamic, tmp_path):
+def test_colors_and_overlays(small, dynamic, tmp_path):
     assert infer(dynamic, small.images, tmp_path, "--overlay") == 0
     for name, mask in masks(tmp_path).items():
         indexed = Image.open(tmp_path / "color" / f"{name}.png")
@@ -173,7 +173,7 @@ def test_no_video(dynamic, tmp_path, capsys):
     [
         (["--backend", "onnxruntime", "--precision", "bf16"], "ONNX Runtime computes this model in fp32 only"),
         (["--precision", "fp16"], "precision fp16 is TensorRT's"),
-        (["--precision", "int8"], "is no quantised export; make one with `bisenetv1 quantize`"),
+        (["--precision", "int8"], "is no quantized export; make one with `bisenetv1 quantize`"),
         (["--use_trt", "True"], "(--use_trt) is for backend paddle or onnxruntime on device gpu"),
         (["--backend", "openvino", "--device", "gpu"], "OpenVINO finds none of those that it runs on"),
     ],

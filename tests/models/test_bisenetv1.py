@@ -130,7 +130,7 @@ class TestEveryVariant:
                 assert parameter.grad is not None, name
                 assert np.isfinite(parameter.grad.numpy()).all(), name
 
-    def test_initialisation(self, variant):
+    def test_initialization(self, variant):
         """Outside the backbone: convolutions as the originals say, BatchNorm 1 and 0."""
         gain, fan_out = {"coincheung": (1, False), "zllrunning": (1, False), "mmseg": (2, True)}.get(
             variant, (2, False)

@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = REPOSITORY / "test_tipc/configs/bisenetv1"
 CPU = "train_linux_cpu_normal_normal_infer_python_linux_cpu.txt"
 
-# Later ones write no program that Paddle's quantiser reads.
+# Later ones write no program that Paddle's quantizer reads.
 PADDLE_QUANTISES = paddle.__version__ < "3.2"
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CONFIGS.is_dir(), reason="not in a checkout")]
@@ -284,7 +284,7 @@ def test_ptq(copied, scenes):
     done = tipc(copied, "ptq", config)
     folder = copied / "test_tipc/output/bisenetv1_ptq/whole_infer"
     if not (PADDLE_QUANTISES or importlib.util.find_spec("nncf")):
-        assert done.returncode == 1 and "Quantise with Paddle 2.6.2" in done.stderr
+        assert done.returncode == 1 and "Quantize with Paddle 2.6.2" in done.stderr
         return
     (result,) = json.loads((folder / "verdict.json").read_text())["results"]
     assert done.stdout.count("Run successfully") == 2, done.stdout[-3000:] + done.stderr[-3000:]

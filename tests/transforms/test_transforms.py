@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from paddleseg.transforms import RandomPaddingCrop
 
-from bisenetv1_plugin.transforms.colour import CoinCheungColorJitter, MMSegPhotoMetricDistortion
+from bisenetv1_plugin.transforms.color import CoinCheungColorJitter, MMSegPhotoMetricDistortion
 from bisenetv1_plugin.transforms.geometry import CenterPadding, MMSegRandomCrop, RandomMirrorSwap
 
 
@@ -23,8 +23,8 @@ def test_padding_is_shared_between_the_sides():
 def test_padding_leaves_what_is_large_enough():
     data = CenterPadding([3, 6])(sample(5, 4))
     assert data["img"].shape == (6, 4, 3) and data["label"].shape == (6, 4)
-    grey = {"img": np.ones((2, 2), "float32"), "label": np.ones((2, 2), "uint8"), "gt_fields": ["label"]}
-    assert CenterPadding([4, 4])(grey)["img"].shape == (4, 4)
+    gray = {"img": np.ones((2, 2), "float32"), "label": np.ones((2, 2), "uint8"), "gt_fields": ["label"]}
+    assert CenterPadding([4, 4])(gray)["img"].shape == (4, 4)
     assert CenterPadding([4, 4])({"img": np.ones((2, 2, 3), "float32")})["img"].shape == (4, 4, 3)
 
 
@@ -59,14 +59,14 @@ def test_mirrored_classes_are_swapped():
 
 
 @pytest.mark.parametrize("transform", [MMSegPhotoMetricDistortion, CoinCheungColorJitter])
-def test_colours_stay_in_range_and_type(transform):
+def test_colors_stay_in_range_and_type(transform):
     np.random.seed(0)
     img = np.random.uniform(0, 255, (8, 8, 3)).astype("float32")
     for _ in range(50):
         changed = transform()({"img": img})["img"]
         assert changed.dtype == "float32" and changed.shape == img.shape
         assert changed.min() >= 0 and changed.max() <= 255 and (changed == np.rint(changed)).all()
-    with pytest.raises(ValueError, match=r"the image has shape \[8, 8\]: colours"):
+    with pytest.raises(ValueError, match=r"the image has shape \[8, 8\]: colors"):
         transform()({"img": img[..., 0]})
 
 

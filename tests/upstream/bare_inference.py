@@ -1,6 +1,6 @@
 """Paddle Inference on a machine without the plugin: python bare_inference.py EXPORTED IMAGES.txt SAVE_DIR
 
-Reads deploy.yaml as it stands, and runs with oneDNN and memory optimisation off: whether the exported folder is right.
+Reads deploy.yaml as it stands, and runs with oneDNN and memory optimization off: whether the exported folder is right.
 """
 
 import os

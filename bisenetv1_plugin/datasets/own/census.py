@@ -26,7 +26,7 @@ _MOST_VALUES = 1 << 16  # or colors of a label: a photograph has millions
 _LOSSY = {
     **dict.fromkeys(image_files.JPEG_FORMATS, "JPEG is lossy: it invents class numbers at every edge"),
     "WEBP": "WebP may be lossy, and then invents class numbers at every edge",
-    "GIF": "GIF may have several frames and an order of colours of its own",
+    "GIF": "GIF may have several frames and an order of colors of its own",
 }
 
 
@@ -144,7 +144,7 @@ def _values(path: Path) -> Values | Problem:
         return unreadable("label", str(path), error)
     if label is None:
         deep = " of 16 bits a channel" if head.mode in ("RGB", "RGBA", "LA") else ""
-        cure = "save class numbers as 8-bit PNG, or colours as RGB of 8 bits"
+        cure = "save class numbers as 8-bit PNG, or colors as RGB of 8 bits"
         return Problem("label format", str(path), f"label {path} has Pillow's mode {head.mode}{deep}: {cure}")
     if label.ndim == 3:
         counts = _count_colors(label)
@@ -157,7 +157,7 @@ def _values(path: Path) -> Values | Problem:
         counts = Counter(dict(zip(values, times)))
     if len(counts) > _MOST_VALUES:
         sentence = (
-            f"label {path} has more than {_MOST_VALUES} values or colours, as a photograph: export labels of classes"
+            f"label {path} has more than {_MOST_VALUES} values or colors, as a photograph: export labels of classes"
         )
         return Problem("label format", str(path), sentence)
     kind = "color" if label.ndim == 3 else "index" if colors is None else "palette"

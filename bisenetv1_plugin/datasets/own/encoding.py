@@ -91,14 +91,14 @@ def decide(
     """
     palette, agree = _palette_of(seen)
     if not agree:
-        note = "The palettes of the labels contradict one another, so their colours count, not numbers."
+        note = "The palettes of the labels contradict one another, so their colors count, not numbers."
         return _of_colors(seen, options, table, [note])
     kinds = {one.kind for one in seen}
     if kinds == {"color", "palette"}:
         return _of_colors(seen, options, table, [])
     if "color" in kinds and len(kinds) > 1:
         color, number = (next(s.pair.label for s in seen if s.kind in k) for k in (("color",), ("index", "palette")))
-        raise InputError(f"{color} has colours and {number} numbers: make all labels of one kind.")
+        raise InputError(f"{color} has colors and {number} numbers: make all labels of one kind.")
     notes = []
     if "color" in kinds:
         gray = table is None and all(value % 0x010101 == 0 for one in seen for value in one.values)
@@ -246,10 +246,10 @@ def _of_colors(seen: Sequence[Seen], options: Options, table: Table | None, note
         colors.append(tables.rgb(value))
         if len(names) > _MOST:
             path, _ = _most(seen, value)
-            raise InputError(f"the labels have more than {_MOST} colours, for example {path}: are these photographs?")
+            raise InputError(f"the labels have more than {_MOST} colors, for example {path}: are these photographs?")
     mapping.update(dict.fromkeys(ignored, IGNORE_INDEX))
     if table:
-        notes.append(f"The colours were turned into the classes of {table.path}.")
+        notes.append(f"The colors were turned into the classes of {table.path}.")
         void = [tables.rgb(number) for number, index in known.items() if index is None and number in values]
         if void:
             notes.append(f"{first_few(void, _SHOWN)} is called void there and became 255 (ignored).")
@@ -257,7 +257,7 @@ def _of_colors(seen: Sequence[Seen], options: Options, table: Table | None, note
         names = list(options.classes)
     elif fresh:
         notes.append(
-            f"{len(fresh)} colours have no name: they are classes in the order of red, green, blue, called "
+            f"{len(fresh)} colors have no name: they are classes in the order of red, green, blue, called "
             "rgb_R_G_B. Name them in classes.txt, or in colors.txt and give that as --colors: `void` is ignored."
         )
     notes += _note_on_ignored(values, ignored)
@@ -277,12 +277,12 @@ def _refuse_color(seen: Sequence[Seen], value: int, doubtful: int, rare: list[in
     """Says that a color may be none of a class. `doubtful`: how many such colors there are."""
     path, count = _most(seen, value)
     why = f"which {table.path} does not have" if table else "less than 0.01 % of all"
-    more = f" ({doubtful} such colours)" if doubtful > 1 else ""
+    more = f" ({doubtful} such colors)" if doubtful > 1 else ""
     more += "; edges smoothed by an editor, a resize or JPEG do this" if doubtful > 8 else ""
     raise InputError(
-        f"label {path} has {_pixels(count)} of the colour {tables.rgb(value)}, {why}{more}. Is it a class? "
-        f"--keep_rare makes it one, --ignore_rare makes {'it' if value in rare else 'rare colours'} 255 in "
-        "converted labels" + (", or add it to the table." if table else ", --colors FILE says what each colour is.")
+        f"label {path} has {_pixels(count)} of the color {tables.rgb(value)}, {why}{more}. Is it a class? "
+        f"--keep_rare makes it one, --ignore_rare makes {'it' if value in rare else 'rare colors'} 255 in "
+        "converted labels" + (", or add it to the table." if table else ", --colors FILE says what each color is.")
     )
 
 

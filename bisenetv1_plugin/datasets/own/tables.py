@@ -11,8 +11,8 @@ from bisenetv1_plugin.drawing.painter import RGB, voc_colors
 from bisenetv1_plugin.errors import InputError
 
 _COLOR_FILES = (
-    *("label_colors.txt", "label_colours.txt", "labelmap.txt", "class_dict.csv", "class_dict.txt"),
-    *("colors.txt", "colours.txt", "colormap.txt", "color_map.txt"),
+    *("label_colors.txt", "label_colors.txt", "labelmap.txt", "class_dict.csv", "class_dict.txt"),
+    *("colors.txt", "colors.txt", "colormap.txt", "color_map.txt"),
 )
 _VALUE_FILES = ("_classes.csv",)  # Roboflow's: `value, name`
 _VOID = frozenset(
@@ -104,11 +104,11 @@ def read(path: Path) -> Table:
             if number == 1 and not re.search(r"\d", line):
                 continue  # a header
             raise InputError(
-                f"{path}, line {number}: '{shown(line)}' is no class and colour: write `name red green blue`."
+                f"{path}, line {number}: '{shown(line)}' is no class and color: write `name red green blue`."
             )
         name, color = parsed
         if code(color) in codes:
-            raise InputError(f"{path}, line {number}: the colour {color} is there twice: give each class its own.")
+            raise InputError(f"{path}, line {number}: the color {color} is there twice: give each class its own.")
         if name.lower().replace(" ", "_") in _VOID:
             codes[code(color)] = None
             continue

@@ -207,7 +207,7 @@ def _class_indices(path: Path, size: tuple[int, int]) -> np.ndarray:
     foreign = (label[..., :3] & 63).any(axis=2)
     if foreign.mean() > 0.01:  # a few stray pixels are void, but a resized or JPEG label is not a label
         raise ValueError(
-            f"label {path} has colours that are not CamVid's in {foreign.mean():.0%} of its pixels (resized or lossy?)"
+            f"label {path} has colors that are not CamVid's in {foreign.mean():.0%} of its pixels (resized or lossy?)"
         )
     indices[foreign] = IGNORE_INDEX
     return indices

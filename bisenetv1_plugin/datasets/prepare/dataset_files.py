@@ -75,7 +75,7 @@ def read_label(path: Path, size: tuple[int, int]) -> np.ndarray:
     except READ_ERRORS as error:
         raise ValueError(f"label {path} cannot be read ({error})") from error
     if label.dtype != np.uint8 or (label.ndim == 3 and label.shape[2] < 3):
-        raise ValueError(f"label {path} is neither 8-bit indices nor RGB colours")
+        raise ValueError(f"label {path} is neither 8-bit indices nor RGB colors")
     height, width = label.shape[:2]
     if (width, height) != size:
         raise ValueError(f"label {path} is {width}x{height}, its image {size[0]}x{size[1]}")
@@ -85,7 +85,7 @@ def read_label(path: Path, size: tuple[int, int]) -> np.ndarray:
 def look_up(table: np.ndarray, label: np.ndarray, path: Path, allowed: str) -> np.ndarray:
     """table[label]; ValueError where the label has a value that the table has not, or colors in place of values."""
     if label.ndim != 2:
-        raise ValueError(f"label {path} has colours where indices {allowed} were expected")
+        raise ValueError(f"label {path} has colors where indices {allowed} were expected")
     result = table[label]
     unknown = np.unique(label[result == UNKNOWN])
     if unknown.size:

@@ -17,7 +17,7 @@ _MOST_AT_A_TIME = 4  # pictures; each takes the memory of a run
 
 
 class OnnxRuntime:
-    """Runs an export's ONNX model, in fp32 or, if it is quantised, int8.
+    """Runs an export's ONNX model, in fp32 or, if it is quantized, int8.
 
     Args:
         export (Export): made with `to='onnx'`.
@@ -40,9 +40,9 @@ class OnnxRuntime:
     ) -> None:
         onnxruntime = optional_library("onnxruntime")
         model = export.onnx_model()
-        if precision != ("int8" if export.quantised else "fp32") and not (tensorrt and precision == "fp16"):
+        if precision != ("int8" if export.quantized else "fp32") and not (tensorrt and precision == "fp16"):
             raise InputError(
-                f"precision {precision}: ONNX Runtime computes this model in {'int8' if export.quantised else 'fp32'} "
+                f"precision {precision}: ONNX Runtime computes this model in {'int8' if export.quantized else 'fp32'} "
                 "only. OpenVINO and Paddle have bf16 on the CPU; `bisenetv1 quantize --to onnx` makes a model in int8."
             )
         providers = _providers(device, tensorrt, precision)

@@ -21,7 +21,7 @@ class OpenVINO:
         export (Export): made with `to='onnx'`, or by `quantize --to openvino` or `--to onnx`.
         device (str): 'cpu', or 'gpu' for the first that OpenVINO finds, which has not been run.
         cpu_threads (int): threads.
-        precision (str): 'fp32', 'bf16' where the processor has it, or 'int8' for a quantised export.
+        precision (str): 'fp32', 'bf16' where the processor has it, or 'int8' for a quantized export.
 
     Raises:
         InputError: the export or this machine has not what it takes.
@@ -33,13 +33,13 @@ class OpenVINO:
         core = openvino.Core()
         if device == "gpu" and "GPU" not in {name.split(".")[0] for name in core.available_devices}:
             raise InputError("device gpu: OpenVINO finds none of those that it runs on, Intel's: choose device cpu.")
-        possible = ("int8",) if export.quantised else ("fp32", "bf16")
+        possible = ("int8",) if export.quantized else ("fp32", "bf16")
         if precision not in possible:
             raise InputError(f"precision {precision}: OpenVINO runs {export.path} in {' or '.join(possible)}.")
         has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if precision == "bf16" and not has_bf16:
             raise InputError("precision bf16: OpenVINO finds no bf16 in this processor: use fp32.")
-        # Said in all cases: where the processor has bf16, OpenVINO takes it unless told otherwise. What a quantised
+        # Said in all cases: where the processor has bf16, OpenVINO takes it unless told otherwise. What a quantized
         # model does not have in 8 bits, the attention, needs no better than that.
         hint = "bf16" if precision == "bf16" or (precision == "int8" and has_bf16) else "f32"
         self._lock = threading.Lock()

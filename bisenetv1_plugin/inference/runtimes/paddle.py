@@ -28,7 +28,7 @@ class PaddleInference:
         export (Export): the exported model.
         device (str): 'cpu' or 'gpu'.
         cpu_threads (int): threads on the CPU.
-        precision (str): 'fp32', or on the CPU (with oneDNN) 'bf16' or, for a quantised export, 'int8', or with TensorRT
+        precision (str): 'fp32', or on the CPU (with oneDNN) 'bf16' or, for a quantized export, 'int8', or with TensorRT
             'fp16' or 'int8'.
         enable_mkldnn (bool): use oneDNN on the CPU.
         tensorrt (callable, optional): configures TensorRT, see `use_tensorrt`.
@@ -110,9 +110,9 @@ def _set_cpu_precision(config: Any, precision: str, export: Export) -> None:
             raise InputError("precision bf16 needs a processor with AVX-512 (avx512f); this one has not: use fp32.")
         config.enable_mkldnn_bfloat16()
     elif precision == "int8":
-        if not export.quantised:
+        if not export.quantized:
             raise InputError(
-                f"precision int8: {export.path} is no quantised export; make one with `bisenetv1 quantize`."
+                f"precision int8: {export.path} is no quantized export; make one with `bisenetv1 quantize`."
             )
         config.enable_mkldnn_int8()
         for library in ("mkldnn", "onednn"):  # as Paddle 2.6 and Paddle 3 call it
@@ -132,7 +132,7 @@ def use_tensorrt(precision: str, min_subgraph_size: int = 3, shapes_file: str | 
     """A function that switches TensorRT on in a `paddle.inference.Config`.
 
     Args:
-        precision (str): 'fp32', 'fp16' or 'int8' (of a quantised model).
+        precision (str): 'fp32', 'fp16' or 'int8' (of a quantized model).
         min_subgraph_size (int): smaller parts of the network stay with Paddle.
         shapes_file (str, optional): what `collect_shapes` wrote. Default: 100x100 to 3000x2000 pixels.
 

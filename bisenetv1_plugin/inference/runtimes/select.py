@@ -57,7 +57,7 @@ def select(
         backend (str): 'auto' or one of `runtimes.RUNTIMES`.
         device (str, optional): 'cpu' or 'gpu'; default: see `default_device`.
         precision (str, optional): 'fp32', 'bf16', 'fp16', 'int8', or 'auto' for bf16 where it keeps the masks of
-            `images`; default: fp32, or int8 for a quantised export.
+            `images`; default: fp32, or int8 for a quantized export.
         cpu_threads (int): threads on the CPU.
         images (callable, optional): gives a few images `[N, C, H, W]` float32, prepared.
         enable_mkldnn (bool, optional): Paddle on the CPU uses oneDNN, as by default; whoever says it asks for Paddle.
@@ -159,14 +159,14 @@ def quickest(export: Export, cpu_threads: int, images: Sequence[np.ndarray]) -> 
     """The quickest precision on the CPU whose masks are nearly those of fp32 on these images.
 
     Args:
-        export (Export): what to run; a quantised one has int8 only.
+        export (Export): what to run; a quantized one has int8 only.
         cpu_threads (int): threads.
         images (sequence[numpy.ndarray]): a few, `[N, C, H, W]` float32, prepared.
 
     Raises:
         InputError: nothing can run it here.
     """
-    if export.quantised:
+    if export.quantized:
         return choose(export, "cpu", cpu_threads, "int8")
     exact = choose(export, "cpu", cpu_threads)
     try:

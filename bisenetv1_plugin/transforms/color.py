@@ -64,8 +64,8 @@ class CoinCheungColorJitter:
         levels = _to_uint8(self.GREY + (levels.astype("float32") - self.GREY) * _factor(0.4))
         img = levels[img]
         factor = _factor(0.4)
-        grey = img.mean(axis=2, keepdims=True, dtype="float32")
-        data["img"] = _to_uint8(img * factor + grey * (1 - factor)).astype("float32")
+        gray = img.mean(axis=2, keepdims=True, dtype="float32")
+        data["img"] = _to_uint8(img * factor + gray * (1 - factor)).astype("float32")
         return data
 
 
@@ -80,7 +80,7 @@ def _factor(spread: float) -> np.float32:
 def _as_integers(img: np.ndarray) -> np.ndarray:
     """As uint8; rounded, since the originals resize whole numbers. A cubic resize goes past 0 and 255."""
     if img.ndim != 3 or img.shape[2] != 3:
-        raise ValueError(f"the image has shape {list(img.shape)}: colours can be changed in three channels alone.")
+        raise ValueError(f"the image has shape {list(img.shape)}: colors can be changed in three channels alone.")
     return _to_uint8(np.rint(img))
 
 
