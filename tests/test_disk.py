@@ -266,7 +266,15 @@ class TestOtherRefusals:
         )
         assert os.listdir(tmp_path) == ["a.png"]
 
-    @pytest.mark.parametrize("error", [OSError("odd"), OSError(28, "full"), OSError(5, "input/output error", "name")])
+    def test_a_full_disk_without_a_name(self, monkeypatch, capsys):
+        def fail(*_):
+            raise OSError(28, "full")
+
+        monkeypatch.setattr(zoo, "copy", fail)
+        assert main(["configs", "--copy", "a", "b"]) == 2
+        assert "the output: no space left on the device" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("error", [OSError("odd"), OSError(5, "no name"), OSError(5, "input/output error", "name")])
     def test_others_keep_their_traceback(self, monkeypatch, error):
         def fail(*_):
             raise error

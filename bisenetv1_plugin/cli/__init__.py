@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sentence = str(error)
     except OSError as error:  # the disk is full, the folder is another user's, ...
         if args.command != "run" and error.filename is None and error.errno in (errno.EPIPE, errno.ENOSPC):
-            _drop(sys.stdout)  # a file would have a name: it is what is printed
+            _drop(sys.stdout)  # most files would have a name: it is what is printed, or what a library writes
             if error.errno == errno.EPIPE:  # as of `| head -1`
                 try:
                     print("bisenetv1: stopped, for nobody reads its output any more.", file=sys.stderr, flush=True)
