@@ -27,7 +27,7 @@ def with_logits(export: Export, choice: Choice) -> tuple[Export, Runtime]:
     if export.output_op != "argmax":
         return export, choice.runtime
     if choice.name.startswith("paddle") or not export.onnx:
-        other = ", or run its ONNX model with backend='openvino'" if export.onnx else ""
+        other = ", or run its ONNX model in OpenVINO or ONNX Runtime" if export.onnx else ""
         raise InputError(
             f"{export.path} ends in argmax, and {choice.name} cannot tell the logits before it: export with "
             f"`bisenetv1 export --output_op softmax`{other}."
