@@ -37,6 +37,7 @@ threads, processes = _from(1, 1024), _from(0, 1024)
 dimension = _from(-1, 1 << 16)  # of an input; -1 for any
 side = _from(1, 1 << 16)  # of a picture
 channel = _from(0, 255)  # of a color
+shown = _from(1, 100)  # pictures in one
 
 
 def scale(text: str) -> float:

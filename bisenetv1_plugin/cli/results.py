@@ -67,6 +67,20 @@ def check_place(path: str | None, flag: str = "--json") -> None:
         raise InputError(f"{flag} {path}: no file can be written there; choose another path.")
 
 
+def check_folder(path: str, flag: str) -> None:
+    """
+    Raises:
+        InputError: it is no folder, and none can be made or written into there.
+    """
+    if os.path.lexists(path) and not os.path.isdir(path):
+        raise InputError(f"{flag} {path}: it is a file; name a folder.")
+    there = os.path.realpath(path)
+    while not os.path.lexists(there):  # it is made, with those above it
+        there = os.path.dirname(there)
+    if not os.path.isdir(there) or not os.access(there, os.W_OK):
+        raise InputError(f"{flag} {path}: no folder can be written there; choose another path.")
+
+
 def write(path: str, content: Any) -> None:
     """The whole file or none; figures that are no numbers, of classes without a pixel, are null."""
     files.write(path, json.dumps(_plain(content), indent=1, allow_nan=False).encode())

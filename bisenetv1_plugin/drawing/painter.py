@@ -56,11 +56,8 @@ def legend(width: int, numbers: Sequence[int], names: Sequence[str], colors: Any
     gap = size // 2
     entries = []  # (text, its font, RGB)
     for number in map(int, numbers):
-        text = names[number] if number < len(names) else str(number)
-        path = _font_for(frozenset(text))
-        if not path:
-            text, path = str(number), _font_for(frozenset("0123456789"))
-        font = ImageFont.truetype(path or "", size)
+        text = in_fonts([names[number]], number)[0] if number < len(names) else str(number)
+        font = ImageFont.truetype(font_for(frozenset(text)) or "", size)
         while len(text) > 1 and 2 * gap + 1.5 * size + font.getlength(text) > width:
             text = text[:-1]
         entries.append((text, font, tuple(map(int, colors[number]))))
@@ -76,8 +73,13 @@ def legend(width: int, numbers: Sequence[int], names: Sequence[str], colors: Any
     return np.asarray(strip)
 
 
+def in_fonts(names: Sequence[str], first: int = 0) -> list[str]:
+    """Names of classes, numbered from `first` on: one that no font here can write is called by its number."""
+    return [name if font_for(frozenset(name)) else str(number) for number, name in enumerate(names, first)]
+
+
 @functools.lru_cache(maxsize=None)
-def _font_for(characters: frozenset[str]) -> str | None:
+def font_for(characters: frozenset[str]) -> str | None:
     """The file of a font that has these characters: Matplotlib's own, or one of this machine; None if there is none."""
     import matplotlib
     from matplotlib import font_manager

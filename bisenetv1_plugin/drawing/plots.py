@@ -8,43 +8,129 @@ from typing import TYPE_CHECKING, Sequence
 
 import numpy as np
 
-from bisenetv1_plugin.drawing.painter import RGB, palette
+from bisenetv1_plugin.drawing.painter import RGB, font_for, in_fonts, palette
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.files import check_outputs, made_by, whole_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from matplotlib.font_manager import FontProperties
 
 MADE_BY = "figure"  # see `whole_file`
 
 
 def sheet(
-    path: str, rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str], legend: Sequence[tuple[str, RGB]] = ()
+    path: str,
+    rows: Sequence[Sequence[np.ndarray]],
+    titles: Sequence[str],
+    legend: Sequence[tuple[str, RGB]] = (),
+    captions: Sequence[str] = (),
 ) -> str:
-    """Write rows of RGB pictures under column titles as one PNG, `legend` a list of (name, RGB); returns the path."""
+    """Write rows of RGB pictures under column titles as one PNG; returns the path.
+
+    Args:
+        path (str): the file.
+        rows (sequence): the pictures, uint8 or float 0..1 `[H, W, 3]`; those of a row have one shape.
+        titles (sequence[str]): of the columns.
+        legend (sequence[tuple]): names and their RGB.
+        captions (sequence[str], optional): a line above each row.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import patches
     from matplotlib import pyplot as plt
 
-    height, width = rows[0][0].shape[:2]
-    size = (3 * len(titles), (3 * height / width + 0.05) * len(rows) + 0.6)
-    figure, axes = plt.subplots(len(rows), len(titles), figsize=size, squeeze=False, layout="constrained")
+    heights = [min(2.0, row[0].shape[0] / row[0].shape[1]) for row in rows]  # in widths of a column
+    size = (3 * len(titles), sum(3 * height + 0.05 + 0.2 * bool(captions) for height in heights) + 0.6)
+    figure, axes = plt.subplots(
+        len(rows), len(titles), figsize=size, squeeze=False, layout="constrained", height_ratios=heights
+    )
     for row, pictures in zip(axes, rows):
         for axis, picture in zip(row, pictures):
             axis.imshow(picture)
             axis.set_axis_off()
+            axis.set_title(" " * bool(captions), fontsize=9)  # room for the caption
     for axis, title in zip(axes[0], titles):
-        axis.set_title(title, fontsize=10)
+        axis.set_title(title + "\n " * bool(captions), fontsize=10)
+    for row, (text, font) in zip(axes, _written(captions, most=int(72 * size[0] / 5.5))):
+        # Across the columns: as a title it would move them.
+        place = {"xy": (0, 1), "xytext": (0, 4), "xycoords": "axes fraction", "textcoords": "offset points"}
+        row[0].annotate(text, fontproperties=font, fontsize=9, **place).set_in_layout(False)
+    texts = _written([name for name, _ in legend], most=60)
     handles = [
-        patches.Patch(color=(color[0] / 255, color[1] / 255, color[2] / 255), label=name) for name, color in legend
+        patches.Patch(color=(color[0] / 255, color[1] / 255, color[2] / 255), label=text)
+        for (text, _), (_, color) in zip(texts, legend)
     ]
-    longest = max((len(name) for name, _ in legend), default=0)
+    longest = max((len(text) for text, _ in texts), default=0)
     ncols = max(1, min(8, int(72 * size[0] / (6 * longest + 40))))  # in points: a letter, and a patch with its margins
-    figure.legend(handles=handles, loc="outside lower center", ncols=ncols, fontsize=9, frameon=False)
+    drawn = figure.legend(handles=handles, loc="outside lower center", ncols=ncols, fontsize=9, frameon=False)
+    for label, (_, font) in zip(drawn.get_texts(), texts):
+        label.set_fontproperties(font)
+        label.set_fontsize(9)
     _save(figure, path, dpi=110)
     return path
+
+
+def confusion(path: str, shares: np.ndarray, names: Sequence[str]) -> str:
+    """Write a confusion matrix as a PNG; returns the path.
+
+    Args:
+        path (str): the file.
+        shares (numpy.ndarray): `[classes, classes]`, rows of labels, columns of predictions, each row 0..1 or NaN.
+        names (sequence[str]): of the classes.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import colors
+    from matplotlib import pyplot as plt
+
+    has_numbers = len(names) <= 30
+    cell, letters = (0.42, 8) if has_numbers else (0.13, 6)  # inches, points
+    texts = _written(in_fonts(names), most=28)
+    margin = max(len(text) for text, _ in texts) * letters / 100 + 0.6
+    side = cell * len(names)
+    figure, axis = plt.subplots(figsize=(max(4.0, side + margin + 1), max(3.0, side + margin)), layout="constrained")
+    # The root makes small shares visible.
+    drawn = axis.imshow(shares, cmap="Blues", norm=colors.PowerNorm(0.5, vmin=0, vmax=1))
+    drawn.cmap.set_bad("0.85")
+    axis.set(xlabel="prediction", ylabel="label (each row sums to 100 %; gray: no pixels)")
+    for ticks, turned in ((axis.xaxis, 90), (axis.yaxis, 0)):
+        ticks.set_ticks(range(len(names)), [text for text, _ in texts])
+        for label, (_, font) in zip(ticks.get_ticklabels(), texts):
+            label.set(fontproperties=font, fontsize=letters, rotation=turned)
+    if has_numbers:
+        for (row, column), share in np.ndenumerate(shares):
+            if share > 0:
+                shade = "white" if share > 0.3 else "black"
+                axis.text(column, row, _percent(share), color=shade, fontsize=7, ha="center", va="center")
+    bar = figure.colorbar(drawn, ax=axis, ticks=[0, 0.01, 0.05, 0.1, 0.2, 0.5, 1], format="{x:.0%}", shrink=0.8)
+    bar.ax.tick_params(labelsize=8)
+    _save(figure, path, dpi=110)
+    return path
+
+
+def _percent(share: float) -> str:
+    return "<0.1" if share < 0.0005 else f"{100 * share:.1f}" if share < 0.0995 else f"{100 * share:.0f}"
+
+
+def _written(texts: Sequence[str], most: int) -> list[tuple[str, FontProperties]]:
+    """Texts with fonts that have their letters, cut in the middle to so many; ? for letters that no font here has."""
+    from matplotlib.font_manager import FontProperties
+
+    common = font_for(frozenset("".join(texts)))
+    found = []
+    for text in texts:
+        path = common or font_for(frozenset(text))
+        if not path:
+            text = "".join(letter if font_for(frozenset(letter)) else "?" for letter in text)
+            path = font_for(frozenset(text))
+        if len(text) > most:
+            text = f"{text[: most // 2 - 1]}...{text[-(most // 2 - 2) :]}"
+        # matplotlib would read what stands between dollars as a formula.
+        found.append((text.replace("$", r"\$"), FontProperties(fname=path)))
+    return found
 
 
 def draw_curves(save_dir: str) -> str:
@@ -155,5 +241,5 @@ def labelled(
         reduced = cv2.IMREAD_REDUCED_COLOR_4 if scale < 0.25 else cv2.IMREAD_COLOR
         pixels = cv2.cvtColor(cv2.resize(cv2.imread(str(image), reduced), size), cv2.COLOR_BGR2RGB)
         rows.append([pixels, truth, (0.5 * pixels + 0.5 * truth).astype("uint8")])
-    legend = [*zip(names, table), ("ignored", table[255])]
+    legend = [*zip(in_fonts(names), table), ("ignored", table[255])]
     return sheet(path, rows, ["image", "label", "both"], legend)

@@ -5,9 +5,14 @@ from __future__ import annotations
 from typing import Any, Sequence
 
 import cv2
+import numpy as np
 
+from bisenetv1_plugin import image_files
 from bisenetv1_plugin.drawing import painter, plots
+from bisenetv1_plugin.evaluation.confusion import IGNORED, Worst
 from bisenetv1_plugin.evaluation.verify import Shown
+
+_WRONG, _UNCOUNTED = (220, 30, 30), (110, 110, 110)  # of what `draw_worst` shows, RGB
 
 
 def draw_sheet(
@@ -35,15 +40,76 @@ def draw_sheet(
     rows = []
     for number, image, label, masks in shown:
         if not files:
-            seen = image[:3].transpose(1, 2, 0)
-            pixels = (seen - seen.min()) / max(float(seen.max() - seen.min()), 1e-6)
+            pixels = _seen(image)
         else:
             height, width = masks[0].shape  # smaller than the files' where validation resizes
             pixels = cv2.cvtColor(cv2.resize(cv2.imread(str(files[number][0])), (width, height)), cv2.COLOR_BGR2RGB)
             truth = label.reshape(label.shape[-2:]).astype("uint8")
             masks = [cv2.resize(truth, (width, height), interpolation=cv2.INTER_NEAREST), *masks]
         rows.append([pixels, *(palette[mask] for mask in masks)])
-    legend = [*zip(names, palette)]
+    legend = [*zip(painter.in_fonts(names), palette)]
     if files:
         titles, legend = ["truth", *titles], [*legend, ("ignored", palette[255])]
     return plots.sheet(path, rows, ["image", *titles], legend)
+
+
+def draw_worst(
+    path: str,
+    worst: Sequence[Worst],
+    captions: Sequence[str],
+    dataset: Any,
+    names: Sequence[str],
+    colors: Sequence[Any],
+) -> str:
+    """Draw images, a row each: the picture, its label, the prediction, and where they differ.
+
+    Args:
+        path (str): the PNG.
+        worst (sequence[Worst]): the images.
+        captions (sequence[str]): a line above each.
+        dataset (paddle.io.Dataset): which they are of. Without a `file_list`, or where OpenCV does not read its files,
+            the picture is as the network sees it.
+        names, colors (sequence): of the classes; without colors, PaddleSeg's.
+
+    Returns:
+        str: the path.
+    """
+    palette = painter.palette(len(colors) or len(names), colors)
+    rows, present = [], set()
+    for figures, label, mask in worst:
+        size = label.shape[::-1]
+        pixels = cv2.resize(_picture(dataset, figures.number), size, interpolation=cv2.INTER_AREA)
+        counts = label != IGNORED
+        gray = 0.5 * pixels.mean(axis=2, keepdims=True) + 120  # light, for the red to be seen
+        where = np.repeat(gray, 3, axis=2).clip(0, 255).astype("uint8")
+        where[~counts], where[counts & (label != mask)] = _UNCOUNTED, _WRONG
+        rows.append([pixels, palette[label], palette[mask], where])
+        present |= {*np.unique(label).tolist(), *np.unique(mask).tolist()}
+    legend = [(name, palette[number]) for number, name in enumerate(painter.in_fonts(names)) if number in present]
+    legend += [("ignored", palette[IGNORED])] * (IGNORED in present)
+    legend += [("wrong", _WRONG), *[("not counted", _UNCOUNTED)] * (IGNORED in present)]
+    return plots.sheet(path, rows, ["picture", "label", "prediction", "where they differ"], legend, captions)
+
+
+def image_file(dataset: Any, number: int) -> str | None:
+    """The file of an image; None for data that have no `file_list`, as PaddleSeg's have."""
+    listed = getattr(dataset, "file_list", None)
+    if not listed or len(listed) != len(dataset):
+        return None
+    return listed[number] if isinstance(listed[number], str) else str(listed[number][0])
+
+
+def _picture(dataset: Any, number: int) -> np.ndarray:
+    """uint8 RGB `[H, W, 3]` of an image of the data."""
+    path = image_file(dataset, number)
+    pixels = image_files.decode_file(path) if path else None
+    if pixels is not None:
+        return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+    seen = _seen(np.asarray(dataset[number]["img"]))
+    return np.repeat((255 * seen).astype("uint8"), 3 // seen.shape[2], axis=2)
+
+
+def _seen(image: np.ndarray) -> np.ndarray:
+    """What the network sees, `[C, h, w]`, for the eye: `[h, w, 1 or 3]`, 0..1."""
+    seen = (image[:3] if len(image) >= 3 else image[:1]).transpose(1, 2, 0)
+    return (seen - seen.min()) / max(float(seen.max() - seen.min()), 1e-6)

@@ -12,7 +12,7 @@ import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any, Iterator, Sequence
+from typing import Any, Callable, Iterator, Sequence
 
 import numpy as np
 import paddle
@@ -141,13 +141,20 @@ class Evaluation:
     auc_roc: float | None = None
 
 
-def evaluate(model: paddle.nn.Layer, dataset: Any, watcher: Watcher | None = None, **options: Any) -> Evaluation:
+See = Callable[[np.ndarray, np.ndarray], None]
+
+
+def evaluate(
+    model: paddle.nn.Layer, dataset: Any, watcher: Watcher | None = None, see: See | None = None, **options: Any
+) -> Evaluation:
     """PaddleSeg's `evaluate`, with all that it computes and only logs.
 
     Args:
         model (paddle.nn.Layer): the network.
         dataset (paddle.io.Dataset): gives images and labels.
         watcher (Watcher, optional): who watches.
+        see (callable, optional): is called with each mask that is scored and its label, in the order of the data,
+            integers `[1, H, W]` or `[1, 1, H, W]`.
         **options: of PaddleSeg's.
 
     Returns:
@@ -156,7 +163,7 @@ def evaluate(model: paddle.nn.Layer, dataset: Any, watcher: Watcher | None = Non
     Raises:
         InputError: `auc_roc` was asked for, and the labels have several sizes.
     """
-    metrics = _Metrics(val.metrics, dataset.ignore_index)
+    metrics = _Metrics(val.metrics, dataset.ignore_index, see)
     with patch(vars(val), "metrics", metrics), _progress(watcher):
         try:
             val.evaluate(model, dataset, **options)
@@ -182,8 +189,8 @@ def evaluate(model: paddle.nn.Layer, dataset: Any, watcher: Watcher | None = Non
 class _Metrics:
     """PaddleSeg's metrics; `found` is what each gave last, by name."""
 
-    def __init__(self, metrics: Any, ignore_index: int) -> None:
-        self._metrics, self._ignore_index = metrics, ignore_index
+    def __init__(self, metrics: Any, ignore_index: int, see: See | None) -> None:
+        self._metrics, self._ignore_index, self._see = metrics, ignore_index, see
         self.found: dict[str, Any] = {}
 
     def __getattr__(self, name: str) -> Any:
@@ -194,6 +201,12 @@ class _Metrics:
             return self.found[name]
 
         return noted
+
+    def calculate_area(self, pred: paddle.Tensor, label: paddle.Tensor, *arguments: Any, **keywords: Any) -> Any:
+        areas = self._metrics.calculate_area(pred, label, *arguments, **keywords)
+        if self._see:
+            self._see(pred.numpy(), label.numpy())
+        return areas
 
     def auc_roc(self, logits: np.ndarray, label: np.ndarray, **keywords: Any) -> float:
         """Without the ignored pixels, which PaddleSeg's refuses, or takes for a class where another is absent."""

@@ -302,7 +302,7 @@ class TestResult:
         """Matplotlib keeps its list of fonts for longer than a machine may have them."""
         gone = SimpleNamespace(fname="/absent/a.ttf", name="a")
         monkeypatch.setattr(font_manager.fontManager, "ttflist", [gone])
-        assert painter._font_for(frozenset("\U0010fffc")) is None
+        assert painter.font_for(frozenset("\U0010fffc")) is None
 
     def test_a_legend_of_names_that_need_room_or_another_font(self):
         numbers, colors = range(3), [(9, 9, 9), (99, 9, 9), (9, 99, 9)]
