@@ -78,7 +78,7 @@ def _check_report(args: Namespace, reads: Sequence[str]) -> None:
     from bisenetv1_plugin.evaluation import evaluation_report
 
     results.check_folder(args.report, "--report")
-    targets = [*evaluation_report.paths(args.report), *([args.json] if args.json else [])]
+    targets = evaluation_report.paths(args.report) + ([args.json] if args.json else [])
     files.check_outputs(targets, reads, lambda path: path == args.json or evaluation_report.is_ours(path))
 
 
@@ -108,7 +108,7 @@ def _write_report(args: Namespace, counted: Confusion, done: Evaluation, dataset
     names = evaluation_report.Names(*classes, evaluation_report.image_names(dataset))
     odd = counted.disagreement(done.miou, done.acc, (done.class_iou, done.class_precision, done.class_recall))
     summary = [f"{_overall(done)} (configuration {args.config}, weights {args.model_path})"]
-    summary += evaluation_report.remarks(counted, classes.names) + [odd] * bool(odd)
+    summary += evaluation_report.remarks(counted, classes.names) + ([odd] if odd else [])
     with terminal.quiet():
         evaluation_report.write(args.report, counted, dataset, names, summary, progress.bar)
     if odd:

@@ -41,8 +41,13 @@ def sheet(
     from matplotlib import patches
     from matplotlib import pyplot as plt
 
+    width = 3 * len(titles)
     heights = [min(2.0, row[0].shape[0] / row[0].shape[1]) for row in rows]  # in widths of a column
-    size = (3 * len(titles), sum(3 * height + 0.05 + 0.2 * bool(captions) for height in heights) + 0.6)
+    texts = _written([name for name, _ in legend], most=60)
+    longest = max((len(text) for text, _ in texts), default=0)
+    ncols = max(1, min(8, int(72 * width / (6 * longest + 40))))  # in points: a letter, and a patch with its margins
+    lines = max(1, -(-len(legend) // ncols))
+    size = (width, sum(3 * height + 0.05 + 0.2 * bool(captions) for height in heights) + 0.4 + 0.2 * lines)
     figure, axes = plt.subplots(
         len(rows), len(titles), figsize=size, squeeze=False, layout="constrained", height_ratios=heights
     )
@@ -53,17 +58,14 @@ def sheet(
             axis.set_title(" " * bool(captions), fontsize=9)  # room for the caption
     for axis, title in zip(axes[0], titles):
         axis.set_title(title + "\n " * bool(captions), fontsize=10)
-    for row, (text, font) in zip(axes, _written(captions, most=int(72 * size[0] / 5.5))):
+    for row, (text, font) in zip(axes, _written(captions, most=int(72 * width / 5.5))):
         # Across the columns: as a title it would move them.
         place = {"xy": (0, 1), "xytext": (0, 4), "xycoords": "axes fraction", "textcoords": "offset points"}
         row[0].annotate(text, fontproperties=font, fontsize=9, **place).set_in_layout(False)
-    texts = _written([name for name, _ in legend], most=60)
     handles = [
         patches.Patch(color=(color[0] / 255, color[1] / 255, color[2] / 255), label=text)
         for (text, _), (_, color) in zip(texts, legend)
     ]
-    longest = max((len(text) for text, _ in texts), default=0)
-    ncols = max(1, min(8, int(72 * size[0] / (6 * longest + 40))))  # in points: a letter, and a patch with its margins
     drawn = figure.legend(handles=handles, loc="outside lower center", ncols=ncols, fontsize=9, frameon=False)
     for label, (_, font) in zip(drawn.get_texts(), texts):
         label.set_fontproperties(font)
@@ -91,11 +93,12 @@ def confusion(path: str, shares: np.ndarray, names: Sequence[str]) -> str:
     texts = _written(in_fonts(names), most=28)
     margin = max(len(text) for text, _ in texts) * letters / 100 + 0.6
     side = cell * len(names)
-    figure, axis = plt.subplots(figsize=(max(4.0, side + margin + 1), max(3.0, side + margin)), layout="constrained")
+    size = max(4.0, side + margin + 1), max(3.0, side + margin)
+    figure, axis = plt.subplots(figsize=size, layout="constrained")
     # The root makes small shares visible.
-    drawn = axis.imshow(shares, cmap="Blues", norm=colors.PowerNorm(0.5, vmin=0, vmax=1))
-    drawn.cmap.set_bad("0.85")
-    axis.set(xlabel="prediction", ylabel="label (each row sums to 100 %; gray: no pixels)")
+    blues = matplotlib.colormaps["Blues"].with_extremes(bad="0.85")
+    drawn = axis.imshow(shares, cmap=blues, norm=colors.PowerNorm(0.5, vmin=0, vmax=1))
+    axis.set(xlabel="prediction", ylabel="label" + " (gray: no pixels)" * bool(np.isnan(shares).any()))
     for ticks, turned in ((axis.xaxis, 90), (axis.yaxis, 0)):
         ticks.set_ticks(range(len(names)), [text for text, _ in texts])
         for label, (_, font) in zip(ticks.get_ticklabels(), texts):
@@ -105,7 +108,10 @@ def confusion(path: str, shares: np.ndarray, names: Sequence[str]) -> str:
             if share > 0:
                 shade = "white" if share > 0.3 else "black"
                 axis.text(column, row, _percent(share), color=shade, fontsize=7, ha="center", va="center")
-    bar = figure.colorbar(drawn, ax=axis, ticks=[0, 0.01, 0.05, 0.1, 0.2, 0.5, 1], format="{x:.0%}", shrink=0.8)
+    bar = figure.colorbar(
+        drawn, ax=axis, ticks=[0, 0.01, 0.05, 0.1, 0.2, 0.5, 1], format="{x:.0%}", fraction=0.6 / size[0], pad=0.02
+    )
+    bar.set_label("share of the label's pixels", fontsize=8)
     bar.ax.tick_params(labelsize=8)
     _save(figure, path, dpi=110)
     return path
@@ -126,11 +132,14 @@ def _written(texts: Sequence[str], most: int) -> list[tuple[str, FontProperties]
         if not path:
             text = "".join(letter if font_for(frozenset(letter)) else "?" for letter in text)
             path = font_for(frozenset(text))
-        if len(text) > most:
-            text = f"{text[: most // 2 - 1]}...{text[-(most // 2 - 2) :]}"
         # matplotlib would read what stands between dollars as a formula.
-        found.append((text.replace("$", r"\$"), FontProperties(fname=path)))
+        found.append((shorten(text, most).replace("$", r"\$"), FontProperties(fname=path)))
     return found
+
+
+def shorten(text: str, most: int) -> str:
+    """A text of so many letters at most, without its middle where it has more."""
+    return text if len(text) <= most else f"{text[: most // 2 - 1]}...{text[-(most // 2 - 2) :]}"
 
 
 def draw_curves(save_dir: str) -> str:

@@ -142,15 +142,11 @@ class Confusion:
             of_classes (sequence): its IoU, precision and recall of each class. Whatever these are for a class
                 without pixels is right.
         """
-        ours = [np.where(np.isnan(a), b, a) for a, b in zip(class_figures(self.matrix), of_classes)]
-        found = {"mIoU": ours[0].mean(), "accuracy": accuracy(self.matrix)}
-        found.update(zip(("IoU", "precision", "recall"), ours))
-        theirs = (miou, acc, *of_classes)
-        odd = [
-            name
-            for (name, a), b in zip(found.items(), theirs)
-            if not np.allclose(a, b, rtol=0, atol=1e-9, equal_nan=True)
-        ]
+        iou, precision, recall = (np.where(np.isnan(a), b, a) for a, b in zip(class_figures(self.matrix), of_classes))
+        names = ("IoU", "precision", "recall", "mIoU", "accuracy")
+        ours = [iou, precision, recall, iou.mean(keepdims=True), np.array([accuracy(self.matrix)])]
+        theirs = [*of_classes, [miou], [acc]]
+        odd = [n for n, a, b in zip(names, ours, theirs) if not np.allclose(a, b, rtol=0, atol=1e-9, equal_nan=True)]
         return f"the report's {', '.join(odd)} and PaddleSeg's differ: the two count other pixels." if odd else None
 
 

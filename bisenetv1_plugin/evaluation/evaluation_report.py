@@ -8,7 +8,7 @@ import os
 from typing import Any, Iterable, NamedTuple, Sequence
 
 from bisenetv1_plugin import files
-from bisenetv1_plugin.drawing import plots
+from bisenetv1_plugin.drawing import painter, plots
 from bisenetv1_plugin.errors import line
 from bisenetv1_plugin.evaluation import confusion, sheet, text_table
 from bisenetv1_plugin.evaluation.confusion import Confusion, ImageFigures
@@ -86,10 +86,11 @@ def in_brief(counted: Confusion, names: Names) -> list[str]:
     """The report for a terminal, a line each."""
     pairs = confusion.most_confused(counted.matrix, 3)
     lines = [f"Taken for one another: {pair_in_words(pair, names.classes)}" for pair in pairs]
+    lines = lines or ["No pixel was taken for another class."]
     for worst in counted.worst[:1]:
         figures = worst.figures
         lines.append(f"The worst image is {names.images[figures.number]}: {caption(figures, names.classes)}")
-    return lines or ["No pixel was taken for another class."]
+    return lines
 
 
 def write(
@@ -113,7 +114,10 @@ def write(
     matrix, classes = _named(counted, names.classes)
     shares = confusion.shares(matrix)
     worst = counted.worst
-    captions = [f"{names.images[each.figures.number]}: {caption(each.figures, classes)}" for each in worst]
+    short = [plots.shorten(name, 24) for name in painter.in_fonts(classes)]
+    captions = [
+        f"{plots.shorten(names.images[each.figures.number], 50)}: {caption(each.figures, short)}" for each in worst
+    ]
     place = dict(zip((os.path.basename(path) for path in paths(folder)), paths(folder)))
     steps = {
         "confusion_pixels.csv": lambda path: _write_csv(path, _confusion_rows(matrix, classes)),
@@ -134,7 +138,7 @@ def pair_in_words(pair: confusion.Pair, classes: Sequence[str]) -> str:
     text = (
         f"{first} and {second}, {pair.share:.1%} of all pixels: {pair.first_share:.1%} of {first} is taken for {second}"
     )
-    return text if not pair.second_share > 0 else f"{text}, {pair.second_share:.1%} of {second} for {first}"
+    return text if not pair.second_share >= 0.0005 else f"{text}, {pair.second_share:.1%} of {second} for {first}"
 
 
 def caption(image: ImageFigures, classes: Sequence[str]) -> str:
@@ -146,7 +150,8 @@ def caption(image: ImageFigures, classes: Sequence[str]) -> str:
 
 
 def _class(number: int, classes: Sequence[str]) -> str:
-    return classes[number] if number < len(classes) else NO_CLASS
+    name = classes[number] if number < len(classes) else NO_CLASS
+    return f"class {name}" if name.isdecimal() else name
 
 
 def _named(counted: Confusion, classes: Sequence[str]) -> tuple[Any, Sequence[str]]:
@@ -180,7 +185,7 @@ def _image_rows(counted: Confusion, names: Names, classes: Sequence[str]) -> Ite
     for image in worst_first(counted.images):
         mistake: Sequence[Any] = ("", "", "")
         if image.mistake:
-            mistake = (*(_class(number, classes) for number in image.mistake[:2]), image.mistake.share)
+            mistake = (*(classes[number] for number in image.mistake[:2]), image.mistake.share)
         figures = [image.number + 1, image.pixels, image.iou, image.acc]
         yield [names.images[image.number], *figures, *mistake, *image.class_iou.tolist()]
 
@@ -230,7 +235,7 @@ def _class_table(counted: Confusion, classes: Sequence[str]) -> str:
         others = matrix[number].copy()
         others[number] = 0
         other = int(others.argmax())
-        taken = f"{_class(other, classes)} {of_label[number, other]:.1%}" if others[other] else ""
+        taken = f"{_class(other, classes)} ({of_label[number, other]:.1%})" if others[other] else ""
         share = f"{matrix[number].sum() / total:.1%}" if total else ""
         rows.append([name, share, *("" if figure != figure else f"{figure:.4f}" for figure in figures), taken])
     return text_table.markdown(["class", "of all pixels", "IoU", "precision", "recall", "most taken for"], rows)

@@ -12,7 +12,7 @@ from bisenetv1_plugin.drawing import painter, plots
 from bisenetv1_plugin.evaluation.confusion import IGNORED, Worst
 from bisenetv1_plugin.evaluation.verify import Shown
 
-_WRONG, _UNCOUNTED = (220, 30, 30), (110, 110, 110)  # of what `draw_worst` shows, RGB
+_WRONG = (220, 30, 30)  # the color of what `draw_worst` shows as wrong, RGB
 
 
 def draw_sheet(
@@ -80,14 +80,17 @@ def draw_worst(
         size = label.shape[::-1]
         pixels = cv2.resize(_picture(dataset, figures.number), size, interpolation=cv2.INTER_AREA)
         counts = label != IGNORED
-        gray = 0.5 * pixels.mean(axis=2, keepdims=True) + 120  # light, for the red to be seen
-        where = np.repeat(gray, 3, axis=2).clip(0, 255).astype("uint8")
-        where[~counts], where[counts & (label != mask)] = _UNCOUNTED, _WRONG
+        # Light, for the red to be seen, which lets the picture through.
+        where = np.repeat(0.5 * pixels.mean(axis=2, keepdims=True) + 120, 3, axis=2)
+        wrong = counts & (label != mask)
+        where[wrong] = 0.4 * where[wrong] + 0.6 * np.array(_WRONG)
+        where[~counts] = palette[IGNORED]
+        where = where.clip(0, 255).astype("uint8")
         rows.append([pixels, palette[label], palette[mask], where])
         present |= {*np.unique(label).tolist(), *np.unique(mask).tolist()}
     legend = [(name, palette[number]) for number, name in enumerate(painter.in_fonts(names)) if number in present]
     legend += [("ignored", palette[IGNORED])] * (IGNORED in present)
-    legend += [("wrong", _WRONG), *[("not counted", _UNCOUNTED)] * (IGNORED in present)]
+    legend.append(("wrong", _WRONG))
     return plots.sheet(path, rows, ["picture", "label", "prediction", "where they differ"], legend, captions)
 
 
