@@ -53,6 +53,7 @@ def run(args: Namespace) -> None:
     utils.show_env_info()
     _, build, model = builder.open_network(cfg, args.model_path, args.device, datasets=["val_dataset"])
     val_dataset = build.val_dataset
+    _check_labels(args.config, val_dataset)
     counted = _confusion(args, val_dataset, options) if args.report else None
     view = EvaluationView("val") if terminal.is_quiet() else None
     with terminal.quiet():
@@ -67,6 +68,19 @@ def run(args: Namespace) -> None:
         results.write(args.json, {"config": args.config, "weights": args.model_path, "classes": names, **vars(done)})
     if counted:
         _write_report(args, counted, done, val_dataset, classes)
+
+
+def _check_labels(config: str, dataset: Any) -> None:
+    """
+    Raises:
+        InputError: an image has no label, as in a list for `mode: test`.
+    """
+    for files_of_image in getattr(dataset, "file_list", []):
+        if len(files_of_image) > 1 and files_of_image[1] is None:
+            raise InputError(
+                f"the val_dataset of {config} has no label for {files_of_image[0]}: name a list of `image label` lines "
+                "as its val_path, with mode: val."
+            )
 
 
 def _check_report(args: Namespace, reads: Sequence[str]) -> None:

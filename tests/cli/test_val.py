@@ -54,7 +54,7 @@ def network(camvid, tmp_path_factory):
 
 @pytest.fixture
 def val(network, camvid, tmp_path):
-    """The command; returns what it writes for other programs, and the files that it scored."""
+    """The command; returns what it writes for other programs, its report's matrix, and the files that it scored."""
     (tmp_path / "val.txt").write_text("\n".join(listed(camvid)) + "\n")
     dataset = {"type": "Dataset", "dataset_root": str(camvid), "num_classes": CLASSES}
     config = {
@@ -76,9 +76,17 @@ def val(network, camvid, tmp_path):
 
     def run(*flags):
         argv = ["val", "--config", str(tmp_path / "config.yml"), "--model_path", str(network[1]), "--device", "cpu"]
-        assert cli.main([*argv, "--json", str(tmp_path / "val.json"), *flags]) == 0
+        outputs = ["--json", str(tmp_path / "val.json"), "--report", str(tmp_path / "report")]
+        assert cli.main([*argv, *outputs, *flags]) == 0
         found = json.loads((tmp_path / "val.json").read_text())
-        return found, [[camvid / name for name in line.split()] for line in listed(camvid)]
+        reported = np.loadtxt(
+            tmp_path / "report" / "confusion_pixels.csv",
+            "int64",
+            delimiter=",",
+            skiprows=1,
+            usecols=range(1, CLASSES + 1),
+        )
+        return found, reported, [[camvid / name for name in line.split()] for line in listed(camvid)]
 
     return run
 
@@ -156,10 +164,11 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_scores(case, val, network):
     flags, forward = CASES[case]
-    found, pairs = val(*flags)
+    found, reported, pairs = val(*flags)
     miou, accuracy, class_iou, kappa = (found[key] for key in ("miou", "acc", "class_iou", "kappa"))
     table, near = count(network[0], pairs, forward)
     assert near <= 20, "the comparison would say nothing"
+    assert abs(reported - table).sum() <= 2 * near and (reported.sum(1) == table.sum(1)).all()
     hit, labelled, predicted = np.diag(table), table.sum(1), table.sum(0)
     assert (predicted > 1000).sum() >= 5 and (labelled > 0).sum() >= 8, "too few classes for a comparison"
 

@@ -252,6 +252,8 @@ class TestCommand:
 
     def test_refused_before_the_work(self, val, small, tmp_path, capsys):
         (tmp_path / "file").write_text("mine")
+        (tmp_path / "list").write_text("images/val/00000.png\n")
+        unlabeled = ["val_dataset.mode=test", f"val_dataset.test_path={tmp_path / 'list'}"]
         for flags, words in (
             (["--report", tmp_path / "file"], "it is a file; name a folder"),
             (["--report", tmp_path / "file" / "below"], "no folder can be written there"),
@@ -259,6 +261,7 @@ class TestCommand:
             (["--worst", 0, "--report", tmp_path / "r"], "--worst"),
             (["--report", tmp_path / "r", "--json", tmp_path / "r" / "report.md"], "would be one file"),
             (["--report", tmp_path / "r", "--opts", "test_config.use_multilabel=True"], "use_multilabel"),
+            (["--report", tmp_path / "r", "--opts", *unlabeled], "has no label for"),
         ):
             try:
                 code = val(*flags)
