@@ -118,7 +118,9 @@ def confusion(path: str, shares: np.ndarray, names: Sequence[str]) -> str:
 
 
 def _percent(share: float) -> str:
-    return "<0.1" if share < 0.0005 else f"{100 * share:.1f}" if share < 0.0995 else f"{100 * share:.0f}"
+    if share < 0.0005:
+        return "<0.1"
+    return f"{100 * share:.1f}" if share < 0.0995 or 0.995 <= share < 0.9995 else f"{100 * share:.0f}"
 
 
 def _written(texts: Sequence[str], most: int) -> list[tuple[str, FontProperties]]:
