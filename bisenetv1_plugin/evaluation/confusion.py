@@ -117,10 +117,10 @@ class Confusion:
             mistake=largest_mistake(matrix),
         )
         self.images.append(figures)
-        key = -figures.iou, -figures.number  # the best of the kept comes first; of equals the last
-        if self._keep and not np.isnan(figures.iou) and (len(self._worst) < self._keep or key > self._worst[0][:2]):
+        if self._keep and not np.isnan(figures.iou):
             label[ignored] = IGNORED
-            entry = (*key, Worst(figures, _small(label), _small(mask)))
+            # The smallest is the best of those that are kept; of equals the last.
+            entry = (-figures.iou, -figures.number, Worst(figures, _small(label), _small(mask)))
             push = heapq.heappush if len(self._worst) < self._keep else heapq.heappushpop
             push(self._worst, entry)
 

@@ -79,12 +79,10 @@ def draw_worst(
     for figures, label, mask in worst:
         size = label.shape[::-1]
         pixels = cv2.resize(_picture(dataset, figures.number), size, interpolation=cv2.INTER_AREA)
-        counts = label != IGNORED
         # Light, for the red to be seen, which lets the picture through.
         where = np.repeat(0.5 * pixels.mean(axis=2, keepdims=True) + 120, 3, axis=2)
-        wrong = counts & (label != mask)
-        where[wrong] = 0.4 * where[wrong] + 0.6 * np.array(_WRONG)
-        where[~counts] = palette[IGNORED]
+        where[label != mask] = 0.4 * where[label != mask] + 0.6 * np.array(_WRONG)
+        where[label == IGNORED] = palette[IGNORED]
         where = where.clip(0, 255).astype("uint8")
         rows.append([pixels, palette[label], palette[mask], where])
         present |= {*np.unique(label).tolist(), *np.unique(mask).tolist()}

@@ -105,19 +105,19 @@ class TestCounts:
         assert found.matrix[-1].sum() + found.matrix[:, -1].sum() == 1
 
     def test_the_worst_are_known(self):
-        """Image n has n wrong columns of 10; two are equally bad; one is ignored as a whole."""
+        """Of ten columns so many are wrong; two images are equally bad; the first is ignored as a whole."""
         found = Confusion(2, IGNORED, worst=3)
+        label = np.zeros((4, 10), "int64")
+        found.add(label, np.full_like(label, IGNORED))
         for wrong in (3, 7, 0, 9, 7, 1):
-            label = np.zeros((4, 10), "int64")
             mask = label.copy()
             mask[:, :wrong] = 1
             found.add(mask, label)
-        found.add(mask, np.full_like(label, IGNORED))
-        assert [worst.figures.number for worst in found.worst] == [3, 1, 4]
+        assert [worst.figures.number for worst in found.worst] == [4, 2, 5]
         assert (found.worst[0].mask != found.worst[0].label).sum() == 36
         assert found.worst[0].figures.mistake == (0, 1, 36, 0.9)
         order = [image.number for image in evaluation_report.worst_first(found.images)]
-        assert order == [3, 1, 4, 0, 5, 2, 6] and np.isnan(found.images[6].iou)
+        assert order == [4, 2, 5, 1, 6, 3, 0] and np.isnan(found.images[0].iou)
 
     def test_nothing_large_is_kept(self):
         found = Confusion(2, IGNORED, worst=1)
