@@ -143,10 +143,14 @@ def pair_in_words(pair: confusion.Pair, classes: Sequence[str]) -> str:
 
 def caption(image: ImageFigures, classes: Sequence[str]) -> str:
     """IoU of an image, and its largest mistake."""
+    return "; ".join(filter(None, [f"IoU {image.iou:.3f}", _mistake_in_words(image, classes)]))
+
+
+def _mistake_in_words(image: ImageFigures, classes: Sequence[str]) -> str:
     if image.mistake is None:
-        return f"IoU {image.iou:.3f}"
+        return ""
     label, prediction = _class(image.mistake.label, classes), _class(image.mistake.prediction, classes)
-    return f"IoU {image.iou:.3f}; {label} taken for {prediction} on {image.mistake.share:.1%} of its pixels"
+    return f"{label} taken for {prediction} on {image.mistake.share:.1%} of its pixels"
 
 
 def _class(number: int, classes: Sequence[str]) -> str:
@@ -245,8 +249,8 @@ def _image_table(counted: Confusion, names: Names, classes: Sequence[str]) -> st
     rows = []
     for worst in counted.worst:
         image = worst.figures
-        mistake = caption(image, classes).partition("; ")[2]
-        rows.append([_markdown(names.images[image.number]), f"{image.iou:.4f}", f"{image.acc:.4f}", mistake])
+        figures = [f"{image.iou:.4f}", f"{image.acc:.4f}"]
+        rows.append([_markdown(names.images[image.number]), *figures, _mistake_in_words(image, classes)])
     return text_table.markdown(["image", "IoU", "accuracy", "largest mistake"], rows)
 
 
