@@ -160,6 +160,9 @@ setup(
             "hypothesis",
             # Writes and reads the videos of tests/inference/test_video.py.
             "av",
+            # Judge the polygons of tests/inference/test_regions.py.
+            "geojson",
+            "shapely",
             # The page in a real browser, where Chromium is installed; it brings no browser and downloads none.
             "selenium",
             "ruff",

@@ -16,7 +16,7 @@ import struct
 import tempfile
 import zlib
 from contextlib import contextmanager, suppress
-from typing import Callable, Iterable, Iterator
+from typing import BinaryIO, Callable, Iterable, Iterator
 
 from bisenetv1_plugin.errors import InputError
 
@@ -157,7 +157,11 @@ def made_by(kind: str | None = None) -> Callable[[str], bool]:
     def is_ours(path: str) -> bool:
         with open(path, "rb") as file:
             file.seek(max(0, os.path.getsize(path) - _TAIL))
-            return mark in file.read()
+            tail = file.read()
+            if mark not in tail or not path.lower().endswith(_JSON):
+                return mark in tail
+            length = os.path.getsize(path) - len(tail) + tail.rfind(_KEY)
+            return tail.endswith(b' %08x"}' % _checksum(file, length))
 
     return is_ours
 
@@ -172,7 +176,8 @@ def whole_file(path: str | os.PathLike[str], kind: str | None = None) -> Iterato
     Args:
         path (str or path): the file.
         kind (str, optional): of run. The file says so in its last bytes, where no reader of its format minds: a PNG in
-            a chunk `tEXt`, an MP4 in a box `free`, others behind their end.
+            a chunk `tEXt`, an MP4 in a box `free`, a JSON object in a last key, with a checksum of what is before it,
+            for programs that edit JSON keep the keys that they do not know; others behind their end.
 
     Raises:
         OSError: the folder or the file cannot be written, or the disk is full; it names `path`.
@@ -220,6 +225,22 @@ _MARK = b"[bisenetv1-plugin "  # how that of every kind begins
 _IEND = struct.pack(">I", 0) + b"IEND" + struct.pack(">I", zlib.crc32(b"IEND"))
 
 
+_JSON = (".json", ".geojson")
+_KEY = b',\n"made_by": "'
+
+
+def _checksum(file: BinaryIO, length: int) -> int:
+    """Of the first bytes of a file."""
+    file.seek(0)
+    checksum = 0
+    while length > 0:
+        piece = file.read(min(length, 1 << 20))
+        if not piece:
+            break
+        checksum, length = zlib.crc32(piece, checksum), length - len(piece)
+    return checksum
+
+
 def _mark(kind: str) -> bytes:
     return _MARK + f"{kind}]".encode("ascii")
 
@@ -228,8 +249,11 @@ def _sign(path: str, kind: str) -> None:
     """Add the mark at the end of a file that is complete."""
     mark = _mark(kind)
     with open(path, "r+b") as file:
-        file.seek(0, os.SEEK_END)
-        if path.lower().endswith((".mp4", ".mov")):
+        length = file.seek(0, os.SEEK_END)
+        if path.lower().endswith(_JSON):  # it ends with the brace of its object
+            mark = _KEY + mark + b' %08x"}' % _checksum(file, length - 1)
+            file.seek(length - 1)
+        elif path.lower().endswith((".mp4", ".mov")):
             mark = struct.pack(">I", 8 + len(mark)) + b"free" + mark
         elif file.tell() > len(_IEND):
             file.seek(-len(_IEND), os.SEEK_END)

@@ -47,6 +47,14 @@ def scale(text: str) -> float:
     return float(text)
 
 
+def tolerance(text: str) -> float:
+    """The type of a flag: a number of pixels, which need not be whole."""
+    if not 0 <= float(text) <= 1 << 16:
+        raise ValueError(text)
+    return float(text)
+
+
+tolerance.__name__ = "number of pixels from 0 on"
 scale.__name__ = "number above 0, 16 at most"
 
 

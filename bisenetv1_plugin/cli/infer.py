@@ -3,7 +3,8 @@
 The flags are those of PaddleSeg's deploy/python/infer.py, and a few more.
 
 --save_dir gets NAME.png (gray, the class numbers), color/NAME.png and, with --overlay, overlay/NAME.png; with
---save_video it gets NAME_overlay.mp4 instead.
+--save_video it gets NAME_overlay.mp4 instead; with --save_regions labelme regions/NAME.json, with geojson
+regions/NAME.geojson, with coco one regions.json.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from bisenetv1_plugin.inference.engine import Engine
     from bisenetv1_plugin.inference.exported import Export
+    from bisenetv1_plugin.inference.region_files import RegionFiles
     from bisenetv1_plugin.inference.sources import Source
     from bisenetv1_plugin.inference.video import Frames
     from bisenetv1_plugin.inference.video_writer import OverlayVideo
@@ -50,7 +52,19 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--save_masks",
         type=_boolean,
         metavar="BOOL",
-        help="write the masks, NAME.png; default: True, with --save_video, --show or a camera only with --overlay",
+        help="write the masks, NAME.png; default: True; with --save_video, --show, --save_regions or a camera only "
+        "with --overlay",
+    )
+    parser.add_argument(
+        "--save_regions",
+        choices=["labelme", "coco", "geojson"],
+        help="write the outlines of the connected pieces: a file a picture for labelme or as GeoJSON, or one of COCO's",
+    )
+    parser.add_argument("--min_area", type=flags.positive, help="of --save_regions: pixels of the smallest, default 1")
+    parser.add_argument(
+        "--tolerance",
+        type=flags.tolerance,
+        help="of --save_regions: by how many pixels outlines may be simplified; 0: not at all; default 1, of coco 0",
     )
     flags.add_window_arguments(parser)
     parser.add_argument("--batch_size", type=flags.positive, default=1, help="images at a time (of the same size)")
@@ -107,7 +121,10 @@ def run(args: Namespace) -> int:
     engine, name = _engine(args, export, source)
     print(f"{name}, {args.cpu_threads} threads" if "GPU" not in name else name)
     writers, clip, window = _outputs(args, source, export)
-    noted = results.Noting(args.json)
+    regions = _region_files(args, source, export) if args.save_regions else None
+    if regions:
+        writers.append(regions)
+    noted = results.Noting(args.json, regions)
     if args.json:
         writers.append(noted)
     begin = time.monotonic()
@@ -119,7 +136,7 @@ def run(args: Namespace) -> int:
                 if source.frames and window and not window.show():
                     source.frames.stop()
 
-            with _ending(source.frames), clip or nullcontext():
+            with _ending(source.frames), clip or nullcontext(), regions or nullcontext():
                 infer(engine, source, writers, args.batch_size, step)
     except KeyboardInterrupt:
         kept = f"; the masks so far are in {args.save_dir}" * _saves_masks(args, source)
@@ -133,12 +150,14 @@ def run(args: Namespace) -> int:
         print(f"The video is {_video_path(args, source)}")
     if _saves_masks(args, source) and (source.frames or source.done > len(source.faults)):
         print(f"The masks are in {args.save_dir}")
+    if regions:
+        print(f"The regions are in {regions.place}")
     return flags.report(source.faults)
 
 
 def _saves_masks(args: Namespace, source: Source) -> bool:
     if args.save_masks is None:
-        return args.overlay or not (args.save_video or args.show or source.live)
+        return args.overlay or not (args.save_video or args.show or args.save_regions or source.live)
     return args.save_masks
 
 
@@ -150,13 +169,19 @@ def _video_path(args: Namespace, source: Source) -> str:
 def _check_outputs(args: Namespace, source: Source) -> None:
     if (args.save_video or args.show) and not source.frames:
         raise InputError(f"--save_video and --show are for a video or a camera, and {args.image_path} is neither.")
-    if not (args.save_video or args.show or _saves_masks(args, source)):
+    if args.save_regions and source.frames:
+        raise InputError(
+            f"--save_regions is for pictures, and {args.image_path} is none: save its frames as pictures first."
+        )
+    if not args.save_regions and (args.min_area is not None or args.tolerance is not None):
+        raise InputError("--min_area and --tolerance need --save_regions.")
+    if not (args.save_video or args.show or args.save_regions or _saves_masks(args, source)):
         raise InputError("nothing would come of this: give --show, --save_video or --save_masks True.")
 
 
 def _refuse_overwriting(args: Namespace, source: Source, export: Export) -> None:
     from bisenetv1_plugin import files
-    from bisenetv1_plugin.inference import sinks
+    from bisenetv1_plugin.inference import region_files, sinks
 
     def is_ours(path: str) -> bool:
         if path == args.json:
@@ -176,6 +201,8 @@ def _refuse_overwriting(args: Namespace, source: Source, export: Export) -> None
             targets += source.frames_in(folder)
         else:
             targets += [os.path.join(folder, f"{name}.png") for name in source.names()]
+    if args.save_regions:
+        targets += {region_files.path_of(args.save_dir, args.save_regions, name): 0 for name in source.names()}
     files.check_outputs(targets, [*source.paths, *export.files], is_ours)
 
 
@@ -201,6 +228,20 @@ def _outputs(args: Namespace, source: Source, export: Export) -> tuple[list[Any]
     if _saves_masks(args, source):
         writers.append(MaskFiles(args.save_dir, args.overlay, painter))
     return writers, clip, window
+
+
+def _region_files(args: Namespace, source: Source, export: Export) -> RegionFiles:
+    from bisenetv1_plugin.inference import region_files, regions
+
+    root = args.image_path if os.path.isdir(args.image_path) else os.path.dirname(args.image_path)
+    min_area = 1 if args.min_area is None else args.min_area
+    tolerance = args.tolerance
+    if tolerance is None:  # COCO's readers count other pixels along slanted lines
+        tolerance = 0.0 if args.save_regions == "coco" else regions.TOLERANCE
+    classes = export.classes or tuple(map(str, range(256)))
+    return region_files.RegionFiles(
+        args.save_dir, args.save_regions, classes, source.pictures(), root, min_area, tolerance
+    )
 
 
 @contextmanager

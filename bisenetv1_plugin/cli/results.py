@@ -15,6 +15,8 @@ from bisenetv1_plugin.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
 
+    from bisenetv1_plugin.inference.region_files import RegionFiles
+
 
 def add_argument(parser: ArgumentParser) -> None:
     parser.add_argument("--json", metavar="FILE", help="also write the figures here")
@@ -99,8 +101,9 @@ def _plain(value: Any) -> Any:
 class Noting:
     """Takes masks as `masks.Writer` does, and notes what is in them for the file of --json."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, path: str, regions: RegionFiles | None = None) -> None:
+        """`regions` takes every mask before this does."""
+        self._path, self._regions = path, regions
         self._images: list[dict[str, Any]] = []
 
     def write(self, name: str, mask: np.ndarray, pixels: object, seconds: float = 0.0) -> None:
@@ -108,7 +111,11 @@ class Noting:
 
         values, counts = np.unique(mask, return_counts=True)
         shares = {int(value): round(count / mask.size, 6) for value, count in zip(values, counts)}
-        self._images.append({"name": name, "shares": shares})
+        image: dict[str, Any] = {"name": name, "shares": shares}
+        if self._regions:
+            counts = sorted(self._regions.counts.items())
+            image["regions"] = {number: {"count": count, "area": area} for number, (count, area) in counts}
+        self._images.append(image)
 
     def write_json(self, name: str, cpu_threads: int, seconds: float, faults: Iterable[str]) -> None:
         """Write the file; `name` is the runtime's and its precision's, with or without more words."""

@@ -18,6 +18,7 @@ from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.inference.engine import FEW, Engine, Fault, Segmented
 from bisenetv1_plugin.inference.exported import load_export
 from bisenetv1_plugin.inference.pixels import pictures_of
+from bisenetv1_plugin.inference.regions import TOLERANCE, Region, find
 from bisenetv1_plugin.inference.runtimes.select import select
 from bisenetv1_plugin.inference.scores import with_logits
 from bisenetv1_plugin.inference.sources import VIDEOS, Picture, Source
@@ -54,6 +55,23 @@ class Segmentation:
         for name, count in zip(self.classes, np.bincount(self.mask.ravel(), minlength=len(self.classes))):
             shares[name] += float(count) / self.mask.size  # two classes may have one name
         return shares
+
+    def regions(self, min_area: int = 1, tolerance: float = TOLERANCE) -> list[Region]:
+        """The connected pieces of the mask with their classes, outlines, boxes and areas, the largest first.
+
+        `bisenetv1_plugin.inference.regions.draw(found, height, width)` is the mask of such pieces.
+
+        Args:
+            min_area (int): pixels; smaller pieces are left out.
+            tolerance (float): by how many pixels an outline may be simplified, see `regions.find`; 0: not at all.
+
+        Returns:
+            list[Region]: with a `confidence` each where there are `scores`.
+
+        Raises:
+            InputError: min_area or tolerance is below 0, or no number.
+        """
+        return find(self.mask, self.classes, self.scores, min_area, tolerance)
 
     def overlay(self, opacity: float = 0.5, legend: bool = True) -> np.ndarray:
         """The picture with the classes' colors over it.

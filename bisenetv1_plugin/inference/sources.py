@@ -103,6 +103,10 @@ class Source:
         """What the pictures are called; of a video or camera, the name that its frames' begin with."""
         return [self.frames.name] if self.frames else [self._name(path) for path in self._paths]
 
+    def pictures(self) -> dict[str, str]:
+        """The paths of the pictures, by their names."""
+        return {} if self.frames else {self._name(path): path for path in self._paths}
+
     def frames_in(self, folder: str) -> list[str]:
         """The files of a folder that are called as frames of this video: nobody knows how many there will be."""
         frame = re.compile(re.escape(self.names()[0]) + r"_\d{6,}\.png")

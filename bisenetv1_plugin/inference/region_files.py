@@ -1,0 +1,233 @@
+"""Regions out: files of labelme, COCO and GeoJSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, BinaryIO, Iterable, Mapping, Sequence
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw
+
+from bisenetv1_plugin import files
+from bisenetv1_plugin.inference.regions import LEAST_IOU, Region, find, parts, tolerances
+from bisenetv1_plugin.inference.sinks import MADE_BY
+
+KINDS = ("labelme", "coco", "geojson")
+IGNORED = "__ignore__"  # labelme's name for pixels of no class
+_VERSION = "5.0.0"  # of labelme, whose form this is; the later ones read it
+
+
+def path_of(save_dir: str, kind: str, name: str) -> str:
+    """The file that has the regions of the picture of this name; COCO's is one for all."""
+    if kind == "coco":
+        return os.path.join(save_dir, "regions.json")
+    return os.path.join(save_dir, "regions", f"{name}.{'json' if kind == 'labelme' else 'geojson'}")
+
+
+class RegionFiles:
+    """Writes the regions of masks; a `with` block finishes COCO's file.
+
+    Args:
+        save_dir (str): where; see `path_of`.
+        kind (str): one of `KINDS`.
+        classes (sequence[str]): the names of the classes, by number.
+        pictures (mapping[str, str]): the paths of the pictures, by their names.
+        root (str): the folder from which COCO's file names the pictures.
+        min_area, tolerance: see `regions.find`.
+
+    Attributes:
+        place (str): the folder or the file that they are in.
+        counts (dict[int, tuple[int, int]]): how many regions each class has in the last picture, and how many pixels.
+    """
+
+    def __init__(
+        self,
+        save_dir: str,
+        kind: str,
+        classes: Sequence[str],
+        pictures: Mapping[str, str],
+        root: str,
+        min_area: int,
+        tolerance: float,
+    ) -> None:
+        self._save_dir, self._kind, self._classes = save_dir, kind, list(classes)
+        self._pictures, self._root = pictures, root
+        self._min_area, self._tolerance = min_area, tolerance
+        self.place = path_of(save_dir, kind, "") if kind == "coco" else os.path.join(save_dir, "regions")
+        self._coco = _Coco(path_of(save_dir, kind, ""), self._classes) if kind == "coco" else None
+        self.counts: dict[int, tuple[int, int]] = {}
+
+    def write(self, name: str, mask: np.ndarray, pixels: object = None, seconds: float = 0.0) -> None:
+        """Take the mask, uint8 `[H, W]`, of the picture of this name.
+
+        Raises:
+            OSError: a file cannot be written; it is not there then.
+        """
+        names = self._classes
+        if self._kind == "labelme":  # where shapes lie upon one another, pixels of no class need one of their own
+            names = names + [IGNORED] * (256 - len(names))
+        found = find(mask, names, None, self._min_area, self._tolerance)
+        self.counts = {}
+        for region in found:
+            if region.number < len(self._classes):
+                count, area = self.counts.get(region.number, (0, 0))
+                self.counts[region.number] = (count + 1, area + region.area)
+        path = path_of(self._save_dir, self._kind, name)
+        if self._coco:
+            self._coco.add(_relative(self._pictures[name], self._root), found, *mask.shape)
+        elif self._kind == "labelme":
+            picture = _relative(self._pictures[name], os.path.dirname(path))
+            files.write(path, _json(labelme(found, picture, *mask.shape)), MADE_BY)
+        else:
+            files.write(path, _json(geojson(found)), MADE_BY)
+
+    def __enter__(self) -> RegionFiles:
+        if self._coco:
+            self._coco.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._coco:
+            self._coco.__exit__(kind, error, trace)
+
+
+def labelme(regions: Iterable[Region], picture: str, height: int, width: int) -> dict[str, Any]:
+    """The content of labelme's file on a picture, which is named from the folder of that file.
+
+    A polygon there goes through the middles of the outermost pixels, which are part of it, and has no holes: what lies
+    in a hole comes later, and counts. So the outlines are drawn here as labelme's own `shapes_to_label` draws them.
+    """
+    found: list[tuple[int, dict[str, Any]]] = []
+    for group, region in enumerate(regions):
+        pieces = list(parts(region.mask))
+        for piece in pieces:
+            contour = cv2.findContours(piece.view("uint8"), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0][0][:, 0]
+            whole = _drawn(contour, piece.shape)
+            area = np.count_nonzero(piece)
+            for tolerance in tolerances(region.tolerance, area):
+                simple = cv2.approxPolyDP(contour, tolerance, True)[:, 0]
+                if np.count_nonzero(_drawn(simple, piece.shape) ^ whole) <= area * (1 - LEAST_IOU):
+                    contour = simple
+                    break
+            shape = {
+                "label": region.name,
+                "points": (_three(contour) + np.array(region.box[:2]) + 0.5).tolist(),
+                "group_id": group if len(pieces) > 1 else None,
+                "shape_type": "polygon",
+                "flags": {},
+            }
+            found.append((np.count_nonzero(whole), shape))
+    shapes = [shape for _, shape in sorted(found, key=lambda one: -one[0])]
+    sizes = {"imageHeight": height, "imageWidth": width}
+    return {"version": _VERSION, "flags": {}, "shapes": shapes, "imagePath": picture, "imageData": None, **sizes}
+
+
+def geojson(regions: Iterable[Region]) -> dict[str, Any]:
+    """A FeatureCollection; its coordinates are pixels, x to the right and y down."""
+    features = []
+    for region in regions:
+        polygons = [[ring.tolist() + ring[:1].tolist() for ring in rings] for rings in region.polygons]
+        several = len(polygons) > 1
+        properties: dict[str, Any] = {"class": region.number, "name": region.name, "area": region.area}
+        if region.confidence is not None:
+            properties["confidence"] = region.confidence
+        x, y, width, height = region.box
+        features.append(
+            {
+                "type": "Feature",
+                "bbox": [x, y, x + width, y + height],
+                "geometry": {
+                    "type": "MultiPolygon" if several else "Polygon",
+                    "coordinates": polygons if several else polygons[0],
+                },
+                "properties": properties,
+            }
+        )
+    return {"type": "FeatureCollection", "features": features}
+
+
+class _Coco:
+    """COCO's file on all pictures; annotations are written as they come. A category's id is the class's number."""
+
+    def __init__(self, path: str, classes: Sequence[str]) -> None:
+        self._path, self._classes = path, classes
+        self._images = self._annotations = 0
+        self._open = ExitStack()
+
+    def __enter__(self) -> None:
+        with ExitStack() as stack:
+            beside = stack.enter_context(files.whole_file(self._path, MADE_BY))
+            self._file: BinaryIO = stack.enter_context(open(beside, "wb"))
+            self._list: BinaryIO = stack.enter_context(tempfile.TemporaryFile())  # of the images, which come last
+            categories = [{"id": number, "name": name} for number, name in enumerate(self._classes)]
+            self._file.write(b'{"categories": ' + _json(categories) + b',\n"annotations": [')
+            self._open = stack.pop_all()
+
+    def add(self, picture: str, regions: Iterable[Region], height: int, width: int) -> None:
+        self._images += 1
+        image = {"id": self._images, "file_name": picture, "width": width, "height": height}
+        self._list.write(b",\n" * (self._images > 1) + _json(image))
+        for region in regions:
+            self._annotations += 1
+            annotation = {
+                "id": self._annotations,
+                "image_id": self._images,
+                "category_id": region.number,
+                "segmentation": _segmentation(region, height, width),
+                "area": region.area,
+                "bbox": list(region.box),
+                "iscrowd": 0,
+            }
+            self._file.write(b",\n" * (self._annotations > 1) + _json(annotation))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error:
+            self._open.__exit__(kind, error, trace)
+            return
+        with self._open:
+            self._file.write(b'],\n"images": [')
+            self._list.seek(0)
+            shutil.copyfileobj(self._list, self._file)
+            self._file.write(b"]}")
+
+
+def _segmentation(region: Region, height: int, width: int) -> Any:
+    """COCO's polygons; of a region with holes, which they cannot have, run lengths down the picture's columns."""
+    if all(len(rings) == 1 for rings in region.polygons):
+        return [outline.ravel().tolist() for (outline,) in region.polygons]
+    x, y = region.box[:2]
+    steps = np.diff(np.pad(region.mask.T, ((0, 0), (1, 1))).astype("int8"), axis=1)
+    columns, rows = np.nonzero(steps)
+    places, counts = np.unique((columns + x) * height + rows + y, return_counts=True)
+    edges = np.concatenate([[0], places[counts == 1], [height * width]])  # twice: the column's end and the next's begin
+    return {"size": [height, width], "counts": np.diff(edges).tolist()}
+
+
+def _drawn(points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """bool of this shape: a polygon and its outline, as Pillow and so labelme draws it."""
+    image = Image.new("1", (shape[1], shape[0]))
+    ImageDraw.Draw(image).polygon(list(map(tuple, _three(points).tolist())), fill=1, outline=1)
+    return np.asarray(image)
+
+
+def _three(points: np.ndarray) -> np.ndarray:
+    """Three points at least, of which a polygon consists."""
+    return np.concatenate([points, np.repeat(points[-1:], max(0, 3 - len(points)), 0)])
+
+
+def _relative(path: str, folder: str) -> str:
+    return os.path.relpath(path, folder or os.curdir).replace(os.sep, "/")
+
+
+def _json(content: Any) -> bytes:
+    return json.dumps(content).encode("ascii")

@@ -1,0 +1,237 @@
+"""A mask's connected pieces as polygons, and the mask of such pieces.
+
+Outlines run along the edges of the pixels: pixel (x, y) is the square from (x, y) to (x + 1, y + 1), as in COCO and in
+GeoJSON of pictures. One pixel has four corners and an area of 1. OpenCV's contours lead through the pixels' middles
+instead, where one pixel is a point; those of a picture of twice the size, rounded to its even lines, are the edges.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Iterable, Iterator, List, Sequence
+
+import cv2
+import numpy as np
+
+from bisenetv1_plugin.errors import InputError
+
+__all__ = ["Region", "draw"]
+
+TOLERANCE = 1.0  # pixels
+LEAST_IOU = 0.99  # of a piece and its simplified outline
+_LEAST_TOLERANCE = 0.5  # pixels; less makes no outline simpler
+_LESS = 0.84  # times the tolerance, for the next try: 1.0, 0.84, 0.71, 0.59
+# The outline of a polygon, then those of its holes: int32 `[points, 2]`, x and y, the last not the first again.
+Polygon = List[np.ndarray]
+
+
+@dataclass(repr=False, eq=False)
+class Region:
+    """A connected piece of a mask: pixels of one class that touch by an edge or a corner.
+
+    Attributes:
+        number (int): of the class.
+        name (str): of the class.
+        box (tuple[int]): x, y, width and height, in pixels.
+        mask (numpy.ndarray): bool `[height, width]` of the box, True where the piece is.
+        area (int): how many pixels it has.
+        confidence (float, optional): the mean probability of its class, 0..1; None where there are no scores.
+        tolerance (float): see `find`.
+    """
+
+    number: int
+    name: str
+    box: tuple[int, int, int, int]
+    mask: np.ndarray
+    area: int
+    confidence: float | None = None
+    tolerance: float = TOLERANCE
+
+    @cached_property
+    def polygons(self) -> list[Polygon]:
+        """The outline, as a MultiPolygon of GeoJSON has it: a list of polygons, each its outline and then its holes.
+
+        There is more than one where parts touch by a corner only. Every ring is int32 `[points, 2]`, x and y of the
+        pixels' corners in the picture; outlines have a positive area by the shoelace formula, holes a negative one.
+        """
+        polygons = [_rings(part) for part in parts(self.mask)]
+        for tolerance in tolerances(self.tolerance, self.area):
+            simple = _simplified(polygons, tolerance)
+            if simple and iou(self.mask, _filled(simple, *self.mask.shape)) >= LEAST_IOU and not _crosses(simple):
+                polygons = simple
+                break
+        return [[ring + np.array(self.box[:2], "int32") for ring in rings] for rings in polygons]
+
+    def __repr__(self) -> str:
+        x, y, width, height = self.box
+        sure = "" if self.confidence is None else f", confidence {self.confidence:.2f}"
+        return f"<{self.name}: {self.area} pixels in {width}x{height} at {x}, {y}{sure}>"
+
+
+def find(
+    mask: np.ndarray,
+    names: Sequence[str],
+    scores: np.ndarray | None = None,
+    min_area: int = 1,
+    tolerance: float = TOLERANCE,
+) -> list[Region]:
+    """The connected pieces of a mask, the largest first.
+
+    Args:
+        mask (numpy.ndarray): uint8 `[H, W]`; numbers without a name, such as 255, are in no piece.
+        names (sequence[str]): of the classes, by number.
+        scores (numpy.ndarray, optional): float32 `[classes, H, W]`, the probabilities.
+        min_area (int): pixels; smaller pieces are left out.
+        tolerance (float): by how many pixels an outline may be simplified (Douglas-Peucker). Less is tried for a piece
+            whose outline would cross itself, or whose IoU with its outline, drawn again, would be below 0.99. With 0 an
+            outline has every corner of the pixels.
+
+    Raises:
+        InputError: min_area or tolerance is below 0, or no number.
+    """
+    for name, value in (("min_area", min_area), ("tolerance", tolerance)):
+        if not 0 <= value < np.inf:
+            raise InputError(f"{name} is {value}; it must be a number of pixels from 0 on.")
+    found: list[Region] = []
+    for number in np.unique(mask).tolist():
+        if number >= len(names):
+            continue
+        count, labels, stats, _ = cv2.connectedComponentsWithStats((mask == number).view("uint8"), connectivity=8)
+        sums = None if scores is None else np.bincount(labels.ravel(), scores[number].ravel(), count)
+        for label in range(1, count):
+            x, y, width, height, area = stats[label].tolist()
+            if area >= min_area:
+                piece = labels[y : y + height, x : x + width] == label
+                sure = None if sums is None else float(sums[label] / area)
+                box = (x, y, width, height)
+                found.append(Region(number, names[number], box, piece, area, sure, tolerance))
+    return sorted(found, key=lambda region: -region.area)
+
+
+def draw(regions: Iterable[Region], height: int, width: int, fill: int = 255) -> np.ndarray:
+    """The mask of regions, uint8 `[height, width]`; `fill` where there is none.
+
+    A pixel belongs to a polygon that its middle is in. Where regions overlap, the smaller one counts.
+    """
+    mask = np.full((height, width), fill, "uint8")
+    for region in sorted(regions, key=lambda region: -region.area):
+        x, y, columns, rows = region.box
+        polygons = [[ring - np.array((x, y)) for ring in rings] for rings in region.polygons]
+        mask[y : y + rows, x : x + columns][_filled(polygons, rows, columns)] = region.number
+    return mask
+
+
+def tolerances(tolerance: float, area: int) -> Iterator[float]:
+    """What to try for a piece of so many pixels, one after the other; then its outline stays as it is."""
+    if area * (1 - LEAST_IOU) < 1:  # it may not lose one pixel
+        return
+    while tolerance >= _LEAST_TOLERANCE:
+        yield tolerance
+        tolerance *= _LESS
+
+
+def parts(piece: np.ndarray) -> Iterator[np.ndarray]:
+    """The parts of a bool mask whose pixels touch by edges, bool of the same shape."""
+    # Not `connectedComponents`, whose own choice for edges alone crashes in OpenCV 4.5.5.
+    count, labels = cv2.connectedComponentsWithAlgorithm(piece.view("uint8"), 4, cv2.CV_32S, cv2.CCL_WU)
+    for label in range(1, count):
+        yield labels == label
+
+
+def iou(one: np.ndarray, other: np.ndarray) -> float:
+    """Of two bool masks."""
+    return float(np.count_nonzero(one & other) / np.count_nonzero(one | other))
+
+
+def _rings(part: np.ndarray) -> Polygon:
+    """The outline and the holes of pixels that touch by edges: every corner of the edges' lines."""
+    twice = cv2.resize(part.view("uint8"), None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
+    contours, hierarchy = cv2.findContours(twice, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    order = np.argsort(hierarchy[0, :, 3] >= 0, kind="stable")  # the outline has no parent
+    rings = []
+    for contour in (contours[index] for index in order):
+        ring = (contour[::-1, 0] + 1) // 2  # pixel p is 2p and 2p + 1 there: its edges are p and p + 1
+        ring = ring[(ring != np.roll(ring, 1, 0)).any(1)]
+        before, after = ring - np.roll(ring, 1, 0), np.roll(ring, -1, 0) - ring
+        rings.append(ring[before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]])
+    return rings
+
+
+def _simplified(polygons: Sequence[Polygon], tolerance: float) -> list[Polygon] | None:
+    """With fewer points; None where an outline would be gone. Points at which rings touch stay."""
+    points = np.concatenate([ring for rings in polygons for ring in rings])
+    corners, counts = np.unique(points, axis=0, return_counts=True)
+    shared = set(map(tuple, corners[counts > 1].tolist()))
+    simple = []
+    for rings in polygons:
+        fewer = [_fewer_points(ring, shared, tolerance) for ring in rings]
+        if len(fewer[0]) < 3:
+            return None
+        simple.append([ring for ring in fewer if len(ring) >= 3])
+    return simple
+
+
+def _fewer_points(ring: np.ndarray, shared: set[tuple[int, int]], tolerance: float) -> np.ndarray:
+    if len(ring) <= 4:  # a rectangle
+        return ring
+    kept = [index for index, point in enumerate(map(tuple, ring.tolist())) if point in shared] if shared else []
+    if not kept:
+        return cv2.approxPolyDP(ring, tolerance, True)[:, 0]
+    ring = np.roll(ring, -kept[0], 0)
+    ends = [index - kept[0] for index in kept] + [len(ring)]
+    ring = np.concatenate([ring, ring[:1]])
+    chains = [ring[begin : end + 1] for begin, end in zip(ends, ends[1:])]
+    return np.concatenate([cv2.approxPolyDP(chain, tolerance, False)[:-1, 0] for chain in chains])
+
+
+def _crosses(polygons: Sequence[Polygon]) -> bool:
+    """Whether rings cross or touch themselves or one another, other than in a point that both have."""
+    rings = [ring.astype("int64") for rings in polygons for ring in rings]
+    begin, end = np.concatenate(rings), np.concatenate([np.roll(ring, -1, 0) for ring in rings])
+    order = np.argsort(np.minimum(begin[:, 1], end[:, 1]), kind="stable")
+    begin, end = begin[order], end[order]
+    low, high = np.minimum(begin, end), np.maximum(begin, end)
+    one = np.arange(len(begin))
+    for further in range(1, len(begin)):  # each line with the next ones that begin at no larger y than it ends
+        one = one[one + further < len(begin)]
+        one = one[low[one + further, 1] <= high[one, 1]]
+        if not len(one):
+            break
+        near = one[((low[one] <= high[one + further]) & (low[one + further] <= high[one])).all(1)]
+        if len(near) and _meet(begin[near], end[near], begin[near + further], end[near + further]).any():
+            return True
+    return False
+
+
+def _meet(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> np.ndarray:
+    """Of lines from `a` to `b` and from `c` to `d`, `[lines, 2]` each, in boxes that meet: whether they do."""
+    sides = [np.sign(_cross(q - p, r - p)) for p, q, r in ((a, b, c), (a, b, d), (c, d, a), (c, d, b))]
+    meet = (sides[0] * sides[1] <= 0) & (sides[2] * sides[3] <= 0)
+    for p, q in ((a, b), (b, a)):
+        for r, s in ((c, d), (d, c)):  # where p is r, only lines that lie upon one another meet
+            apart = (_cross(q - p, s - r) != 0) | (((q - p) * (s - r)).sum(1) < 0)
+            meet &= ~((p == r).all(1) & apart)
+    return meet
+
+
+def _cross(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return one[:, 0] * other[:, 1] - one[:, 1] * other[:, 0]
+
+
+def _filled(polygons: Iterable[Polygon], height: int, width: int) -> np.ndarray:
+    """bool `[height, width]`, True for pixels whose middle is inside an odd number of rings.
+
+    OpenCV and Pillow also fill the pixels that an outline touches.
+    """
+    starts = [ring for rings in polygons for ring in rings]
+    begin = np.concatenate(starts).astype("int64")
+    end = np.concatenate([np.roll(ring, -1, 0) for ring in starts]).astype("int64")
+    low, high = np.minimum(begin[:, 1], end[:, 1]), np.maximum(begin[:, 1], end[:, 1])
+    edge = np.repeat(np.arange(len(begin)), high - low)  # every edge once for each row that it crosses
+    row = np.arange(len(edge)) - np.repeat(np.cumsum(high - low) - (high - low), high - low) + low[edge]
+    (x, y), (dx, dy) = begin[edge].T, (end - begin)[edge].T
+    column = np.ceil(x + (row + 0.5 - y) * dx / dy - 0.5).astype("int64")
+    changes = np.zeros((height, width + 1), "uint8")
+    np.add.at(changes, (row, column), 1)
+    return (np.cumsum(changes, axis=1, dtype="uint8")[:, :-1] & 1).astype(bool)

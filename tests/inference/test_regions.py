@@ -1,0 +1,298 @@
+"""Regions: a mask's pieces as polygons, and the same mask again, here and in the programs that read the files."""
+
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from bisenetv1_plugin.cli import main
+from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.inference.region_files import RegionFiles, labelme
+from bisenetv1_plugin.inference.regions import draw, find
+from bisenetv1_plugin.inference.segmenter import Segmentation
+from bisenetv1_plugin.inference.video_writer import VideoWriter
+
+NAMES = ["sky", "road", "car"]
+
+
+def blobs(seed, size=(80, 100), sigma=2.0):
+    """A mask of three classes in pieces of all forms, many of which touch by a corner or have holes."""
+    random = np.random.RandomState(seed)
+    fields = random.rand(3, *size).astype("float32")
+    if sigma:
+        fields = np.stack([cv2.GaussianBlur(field, (0, 0), sigma) for field in fields])
+    return fields.argmax(0).astype("uint8")
+
+
+def lines():
+    """Single pixels and lines of one pixel's width: flat, upright, slanted, a ring, and at the border."""
+    mask = np.zeros((40, 60), "uint8")
+    mask[5, 3:50] = mask[8:30, 4] = mask[39, 10] = mask[0, 59] = 1
+    cv2.line(mask, (10, 35), (55, 12), 2)
+    cv2.line(mask, (20, 10), (35, 25), 1)
+    cv2.circle(mask, (50, 28), 6, 1)
+    mask[28, 50] = 2
+    return mask
+
+
+MASKS = {
+    "fine": blobs(0, sigma=0),
+    "blobs": blobs(1),
+    "large": blobs(2, (300, 400), 12),
+    "lines": lines(),
+    "one row": blobs(3, (1, 50)),
+    "one column": blobs(3, (50, 1)),
+    "one pixel": np.full((1, 1), 2, "uint8"),
+    "checkerboard": (np.indices((30, 31)).sum(0) % 2).astype("uint8"),
+}
+
+
+def iou(one, other):
+    return np.count_nonzero(one & other) / np.count_nonzero(one | other)
+
+
+@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
+class TestTheMaskAgain:
+    def test_without_tolerance_it_is_the_same(self, mask):
+        found = find(mask, NAMES, tolerance=0)
+        assert sum(region.area for region in found) == mask.size
+        np.testing.assert_array_equal(draw(found, *mask.shape), mask)
+
+    def test_with_the_default_every_class_is_nearly(self, mask):
+        again = draw(find(mask, NAMES), *mask.shape)
+        for number in np.unique(mask):
+            assert iou(mask == number, again == number) >= 0.99
+
+    def test_pieces_are_those_of_a_flood(self, mask):
+        """As OpenCV fills them from one pixel, over edges and corners."""
+        for region in find(mask, NAMES):
+            x, y, width, height = region.box
+            seed = (x + int(region.mask[0].argmax()), y)
+            flooded = np.zeros((mask.shape[0] + 2, mask.shape[1] + 2), "uint8")
+            area, *_, box = cv2.floodFill(mask.copy(), flooded, seed, 9, flags=8 | cv2.FLOODFILL_MASK_ONLY)
+            assert (region.area, region.box, region.number) == (area, box, mask[seed[::-1]])
+            inside = flooded[1:-1, 1:-1][y : y + height, x : x + width].astype(bool)
+            np.testing.assert_array_equal(region.mask, inside)
+
+    @pytest.mark.parametrize("tolerance", [0, 1, 3])
+    def test_polygons_are_valid(self, mask, tolerance):
+        geometry = pytest.importorskip("shapely.geometry")
+        for region in find(mask, NAMES, tolerance=tolerance):
+            shape = geometry.MultiPolygon([(rings[0], rings[1:]) for rings in region.polygons])
+            assert shape.is_valid
+            if tolerance == 0:
+                assert shape.area == region.area
+                assert shape.bounds == (*region.box[:2], *np.add(region.box[:2], region.box[2:]))
+
+    def test_labelme_draws_it(self, mask):
+        """Its `shapes_to_label`: one shape over the other, by Pillow, with their outlines."""
+        for tolerance, least in ((0, 1), (1, 0.99)):
+            content = labelme(find(mask, NAMES, tolerance=tolerance), "a.png", *mask.shape)
+            drawn = Image.new("L", mask.shape[::-1], 255)
+            for shape in content["shapes"]:
+                assert len(shape["points"]) > 2, "labelme takes no fewer"
+                points = list(map(tuple, shape["points"]))
+                number = NAMES.index(shape["label"])
+                ImageDraw.Draw(drawn).polygon(points, outline=number, fill=number)
+            for number in np.unique(mask):
+                assert iou(mask == number, np.asarray(drawn) == number) >= least
+
+
+def test_corners_of_the_outlines():
+    mask = np.full((6, 8), 255, "uint8")
+    mask[1, 2] = 0
+    mask[2:5, 4:7] = 1
+    mask[3, 5] = 255
+    ring, pixel = find(mask, NAMES)
+    assert (ring.name, ring.box, ring.area) == ("road", (4, 2, 3, 3), 8)
+    assert [sorted(corners.tolist()) for corners in ring.polygons[0]] == [
+        [[4, 2], [4, 5], [7, 2], [7, 5]],
+        [[5, 3], [5, 4], [6, 3], [6, 4]],
+    ]
+    assert [cv2.contourArea(corners, oriented=True) for corners in ring.polygons[0]] == [9, -1]
+    assert (pixel.number, pixel.name, pixel.box, pixel.area, pixel.confidence) == (0, "sky", (2, 1, 1, 1), 1, None)
+    assert sorted(pixel.polygons[0][0].tolist()) == [[2, 1], [2, 2], [3, 1], [3, 2]]
+
+
+def test_parts_that_touch_by_a_corner_are_one_region_of_two_polygons():
+    (region,) = find(np.array([[0, 255], [255, 0]], "uint8"), NAMES)
+    assert region.area == 2 and len(region.polygons) == 2
+
+
+def test_of_a_segmentation():
+    mask = blobs(4)
+    scores = np.random.RandomState(0).rand(3, *mask.shape).astype("float32")
+    picture = np.zeros((*mask.shape, 3), "uint8")
+    result = Segmentation(mask, NAMES, np.zeros((3, 3), "uint8"), picture, scores)
+    found = result.regions(min_area=20)
+    assert found and min(region.area for region in found) >= 20
+    assert len(found) < len(result.regions())
+    for region in found:
+        x, y, width, height = region.box
+        own = scores[region.number, y : y + height, x : x + width][region.mask]
+        assert region.confidence == pytest.approx(own.mean(), abs=1e-6)
+    assert f"<{found[0].name}: {found[0].area} pixels in " in repr(found[0])
+    outlines = [sum(len(ring) for rings in r.polygons for ring in rings) for r in result.regions(tolerance=0)]
+    assert sum(len(ring) for r in result.regions() for rings in r.polygons for ring in rings) < sum(outlines)
+    for bad in ({"min_area": -1}, {"tolerance": float("nan")}):
+        with pytest.raises(InputError, match=f"{next(iter(bad))} is .*; it must be a number of pixels from 0 on"):
+            result.regions(**bad)
+
+
+@pytest.mark.slow
+def test_nothing_and_very_many():
+    assert find(np.full((5, 5), 255, "uint8"), NAMES) == []
+    many = np.zeros((200, 200), "uint8")
+    many[::2, ::2] = 1
+    found = find(many, NAMES, tolerance=0)
+    assert len(found) == 10001
+    np.testing.assert_array_equal(draw(found, 200, 200), many)
+
+
+# --- files ---
+
+
+def write(kind, folder, masks, tolerance=0.0, min_area=1):
+    pictures = {name: str(folder / "photos" / f"{name}.jpg") for name in masks}
+    files = RegionFiles(str(folder / "out"), kind, NAMES, pictures, str(folder), min_area, tolerance)
+    with files:
+        for name, mask in masks.items():
+            files.write(name, mask)
+    return files
+
+
+def test_labelme_keeps_pixels_of_no_class(tmp_path):
+    mask = np.zeros((9, 9), "uint8")
+    mask[3:6, 3:6] = 255
+    files = write("labelme", tmp_path, {"a": mask})
+    content = json.loads((tmp_path / "out" / "regions" / "a.json").read_text())
+    assert [shape["label"] for shape in content["shapes"]] == ["sky", "__ignore__"]
+    assert content["imagePath"] == "../../photos/a.jpg" and content["imageData"] is None
+    assert (content["imageHeight"], content["imageWidth"]) == (9, 9)
+    assert files.counts == {0: (1, 72)}
+
+
+def test_labelme_itself_loads_and_draws_it(tmp_path):
+    label_file = pytest.importorskip("labelme._label_file")
+    shape = pytest.importorskip("labelme.utils.shape")
+    (tmp_path / "photos").mkdir()
+    mask = blobs(5)
+    Image.fromarray(mask).save(tmp_path / "photos" / "a.jpg")
+    write("labelme", tmp_path, {"a": mask})
+    loaded = label_file.LabelFile(str(tmp_path / "out" / "regions" / "a.json"))
+    numbers = {name: number for number, name in enumerate(NAMES)}
+    np.testing.assert_array_equal(shape.shapes_to_label(mask.shape, loaded.shapes, numbers)[0], mask)
+
+
+def test_coco_is_read_by_pycocotools(tmp_path, capsys):
+    coco = pytest.importorskip("pycocotools.coco")
+    masks = {name.replace(" ", "_"): mask for name, mask in MASKS.items()}
+    write("coco", tmp_path, masks)
+    read = coco.COCO(str(tmp_path / "out" / "regions.json"))
+    assert [category["name"] for category in read.loadCats(read.getCatIds())] == NAMES
+    kinds = set()
+    for image in read.loadImgs(read.getImgIds()):
+        mask = masks[image["file_name"][len("photos/") : -len(".jpg")]]
+        drawn = np.full(mask.shape, 255)
+        for annotation in read.loadAnns(read.getAnnIds(image["id"])):
+            piece = read.annToMask(annotation).astype(bool)
+            assert piece.sum() == annotation["area"] and (drawn[piece] == 255).all()
+            rows, columns = np.nonzero(piece)
+            x, y, width, height = annotation["bbox"]
+            assert (x, y, x + width, y + height) == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+            drawn[piece] = annotation["category_id"]
+            kinds.add(type(annotation["segmentation"]))
+        np.testing.assert_array_equal(drawn, mask)
+    assert kinds == {list, dict}, "polygons, and run lengths where there are holes"
+
+
+def test_geojson_is_valid(tmp_path):
+    geojson = pytest.importorskip("geojson")
+    geometry = pytest.importorskip("shapely.geometry")
+    mask = blobs(6)
+    files = write("geojson", tmp_path, {"a": mask}, tolerance=1)
+    content = geojson.loads((tmp_path / "out" / "regions" / "a.geojson").read_text())
+    assert content.is_valid
+    areas = dict.fromkeys(NAMES, 0)
+    for feature in content.features:
+        shape = geometry.shape(feature.geometry)
+        assert shape.is_valid
+        assert shape.area == pytest.approx(feature.properties["area"], rel=0.02)
+        areas[feature.properties["name"]] += feature.properties["area"]
+    assert list(areas.values()) == [files.counts[number][1] for number in range(3)]
+    assert sum(areas.values()) == mask.size
+
+
+def test_coco_is_whole_or_not_there(tmp_path):
+    files = RegionFiles(str(tmp_path), "coco", NAMES, {"a": "a.jpg"}, "", 1, 0.0)
+    with pytest.raises(KeyboardInterrupt), files:
+        files.write("a", blobs(7))
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- the command ---
+
+
+@pytest.fixture
+def photos(tmp_path, small):
+    shutil.copytree(small.images, tmp_path / "photos")
+    return tmp_path / "photos"
+
+
+def infer(dynamic, photos, *more):
+    argv = ["infer", "--config", dynamic / "deploy.yaml", "--image_path", photos, "--save_dir", photos, *more]
+    return main([*map(str, argv), "--device", "cpu"])
+
+
+@pytest.mark.parametrize("kind", ["labelme", "geojson", "coco"])
+def test_command(dynamic, photos, kind, capsys):
+    figures = photos.parent / "figures.json"
+    flags = ["--save_regions", kind, "--min_area", 5, "--json", figures]
+    assert infer(dynamic, photos, *flags) == 0 and infer(dynamic, photos, *flags) == 0, "its own results are replaced"
+    ending = "geojson" if kind == "geojson" else "json"
+    names = [f"regions/{path.stem}.{ending}" for path in sorted(photos.glob("*.png"))]
+    names = ["regions.json"] if kind == "coco" else names
+    new = [path for path in photos.rglob("*") if path.is_file() and path.suffix != ".png"]
+    assert sorted(path.relative_to(photos).as_posix() for path in new) == names
+    content = json.loads(new[0].read_text())
+    if kind == "labelme":
+        assert (new[0].parent / content["imagePath"]).resolve().is_file()
+    if kind == "coco":
+        assert {image["file_name"] for image in content["images"]} == {path.name for path in photos.glob("*.png")}
+    for image in json.loads(figures.read_text())["images"]:
+        assert image["regions"] and all(entry["area"] >= 5 * entry["count"] for entry in image["regions"].values())
+        shares = {number: entry["area"] / (96 * 64) for number, entry in image["regions"].items()}
+        assert all(share <= image["shares"][number] + 1e-6 for number, share in shares.items())
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("how", ["a label is changed", "saved by a program that keeps what it does not know"])
+def test_regions_that_were_corrected_stay(dynamic, photos, how, capsys):
+    assert infer(dynamic, photos, "--save_regions", "labelme") == 0
+    path = sorted((photos / "regions").iterdir())[0]
+    text = path.read_text()
+    if how == "a label is changed":
+        text = text.replace('"flags": {}', '"flags": {"seen": true}', 1)
+    else:
+        text = json.dumps(json.loads(text), indent=2)
+    path.write_text(text)
+    assert infer(dynamic, photos, "--save_regions", "labelme") == 2
+    assert f"{path} exists, and no earlier run" in capsys.readouterr().err
+    assert path.read_text() == text
+
+
+def test_what_is_refused(dynamic, photos, tmp_path, capsys):
+    assert infer(dynamic, photos, "--min_area", "5") == 2
+    assert "--min_area and --tolerance need --save_regions" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        infer(dynamic, photos, "--save_regions", "coco", "--tolerance=-1")
+    assert "invalid number of pixels from 0 on value: '-1'" in capsys.readouterr().err
+    pytest.importorskip("av")
+    with VideoWriter(str(tmp_path / "drive.mp4"), 5) as video:
+        video.write(np.zeros((64, 96, 3), "uint8"), 0)
+    assert infer(dynamic, tmp_path / "drive.mp4", "--save_regions", "coco") == 2
+    assert "--save_regions is for pictures, and" in capsys.readouterr().err
