@@ -65,6 +65,12 @@ def add_choice_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--skip_broken", action="store_true", help="leave out files that cannot be read")
     parser.add_argument(
+        "--unlabeled",
+        choices=["background", "ignored"],
+        help="labelme: what pixels without a shape are; default: background where they are more than 5 %% of all",
+    )
+    parser.add_argument("--line_width", type=flags.positive, default=10, help="labelme: pixels of lines, default 10")
+    parser.add_argument(
         "--max_size",
         type=flags.not_negative,
         help="resize larger images to this longest side, 0 never; default: 2048 from 3000 on",

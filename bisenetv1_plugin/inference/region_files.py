@@ -83,7 +83,10 @@ class RegionFiles:
             self._coco.add(_relative(self._pictures[name], self._root), found, *mask.shape)
         elif self._kind == "labelme":
             picture = _relative(self._pictures[name], os.path.dirname(path))
-            files.write(path, _json(labelme(found, picture, *mask.shape)), MADE_BY)
+            content = labelme(found, picture, *mask.shape)
+            if len(self._classes) < 256:  # whoever makes labels of it gives the classes the same numbers
+                content["classes"] = self._classes
+            files.write(path, _json(content), MADE_BY)
         else:
             files.write(path, _json(geojson(found)), MADE_BY)
 

@@ -31,12 +31,11 @@ def read(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     try:
-        content = json.loads(raw.decode("utf-8-sig"), object_pairs_hook=_once, parse_constant=_none, parse_int=_integer)
-    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
+        content = parse(raw)
+    except ValueError as error:
         if not any(f'"{key}"'.encode() in raw for key in _KEYS):
             return None
-        why = "it is nested too deep" if isinstance(error, RecursionError) else error
-        raise InputError(f"{path} is no JSON that can be read ({why}): export the annotations again.") from error
+        raise InputError(f"{path} is no JSON that can be read ({error}): export the annotations again.") from error
     if not isinstance(content, dict) or not all(key in content for key in _KEYS):
         return None
     some = content["annotations"][:_LOOKED_AT] if isinstance(content["annotations"], list) else ()
@@ -44,6 +43,18 @@ def read(path: Path) -> dict[str, Any] | None:
         return None
     _check(path, content)
     return content
+
+
+def parse(raw: bytes) -> Any:
+    """What a JSON file holds, of which no program would take another value than this one.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return json.loads(raw.decode("utf-8-sig"), object_pairs_hook=_once, parse_constant=_none, parse_int=_integer)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
 
 
 def is_panoptic(content: dict[str, Any]) -> bool:

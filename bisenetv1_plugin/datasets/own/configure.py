@@ -14,7 +14,7 @@ from bisenetv1_plugin import files, image_files
 from bisenetv1_plugin.datasets.check import THREADS, Problem, Report, orientation
 from bisenetv1_plugin.datasets.check.copies import leaks
 from bisenetv1_plugin.datasets.classes import CLASS_NAMES, class_colors
-from bisenetv1_plugin.datasets.own import census, coco, encoding, layouts, recipe, split, tables, walk
+from bisenetv1_plugin.datasets.own import census, coco, encoding, labelme, layouts, recipe, split, tables, walk
 from bisenetv1_plugin.datasets.own.census import Seen
 from bisenetv1_plugin.datasets.own.lists import Pair, Pairs, read_list
 from bisenetv1_plugin.datasets.own.naming import LabelNames
@@ -121,7 +121,7 @@ def _fill(
     source: Path, found: list[Path], config: Path, folder: Path, work: Path, options: Options, progress: Progress
 ) -> tuple[Summary, str]:
     """Writes everything into `work`, which will become `folder`; the Summary and the configuration's text."""
-    start = _source(source, found, work, progress)
+    start = _source(source, found, work, options, progress)
     layout, notes = start.layout, list(start.layout.notes)
     pairs = [pair._replace(split=name) for name, of_split in layout.pairs.items() for pair in of_split]
     if not pairs:
@@ -172,6 +172,9 @@ def _fill(
     same = leaks(*([str(image) for image, _ in summary.pairs[name]] for name in ("train", "val")))
     if same:
         raise InputError(same[0].message)
+    for name, of_split in summary.pairs.items():  # pictures out of JSON lie in `folder` soon
+        moved = [(folder / image.relative_to(work) if work in image.parents else image) for image, _ in of_split]
+        summary.pairs[name] = [(image, label) for image, (_, label) in zip(moved, of_split)]
     tab = _write_lists(work, folder, summary.pairs, meaning.names, colors)
     content = recipe.text(
         chosen, folder.as_posix(), len(meaning.names), len(splits["train"]), tab, f"data of one's own ({layout.kind})"
@@ -179,8 +182,8 @@ def _fill(
     return summary, content
 
 
-def _source(source: Path, found: list[Path], work: Path, progress: Progress) -> _Source:
-    """Finds out what a folder is; labels that have to be drawn first go into `work`."""
+def _source(source: Path, found: list[Path], work: Path, options: Options, progress: Progress) -> _Source:
+    """Finds out what a folder is; labels that have to be drawn first, and pictures out of JSON, go into `work`."""
     top = {path.parts[0] for path in found}
     if {"leftImg8bit", "gtFine"} <= top:
         try:
@@ -196,9 +199,14 @@ def _source(source: Path, found: list[Path], work: Path, progress: Progress) -> 
 
     annotated, faults = coco.find(source, found)
     if not any(one.panoptic for one in annotated):
+        shapes = labelme.find(source, found)
         layout = layouts.find(source, found)
-        if any(layout.pairs.values()) or not (annotated or faults):
+        if any(layout.pairs.values()) or not (annotated or faults or shapes.jobs or shapes.faults):
+            if shapes.jobs:
+                layout.notes.append(f"{len(shapes.jobs)} labelme files are not used: there are labels as pictures.")
             return _Source(layout)
+        if shapes.jobs or shapes.faults:
+            return _Source(*labelme.write_labels(shapes, source, found, work, options, progress))
     if faults:
         raise InputError(faults[0])
     layout, names = coco.write_labels(annotated, source, found, work / "labels", progress)

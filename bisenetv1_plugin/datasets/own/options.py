@@ -17,6 +17,9 @@ class Options:
         keep_rare: numbers and colors that nobody listed, and that are rare or behind a gap, are classes.
         ignore_rare: the rare ones become 255.
         skip_broken: leave out the files that cannot be read.
+        unlabeled: what pixels without a shape of labelme's are, "background" or "ignored"; None: background where they
+            are more than 5 % of all, else ignored.
+        line_width: pixels of labelme's lines; labelme's own width is the default.
         max_size: the longest side that the network gets to see, 0 for any; None: any up to 3000 pixels, else 2048.
     """
 
@@ -26,4 +29,6 @@ class Options:
     keep_rare: bool = False
     ignore_rare: bool = False
     skip_broken: bool = False
+    unlabeled: str | None = None
+    line_width: int = 10
     max_size: int | None = None

@@ -1,0 +1,288 @@
+"""Labels from labelme's JSON files: their shapes, drawn as labelme draws them, one over the other in their order."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import os
+from collections import Counter
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, NamedTuple, Sequence
+
+import numpy as np
+from PIL import Image
+
+from bisenetv1_plugin import files as outputs
+from bisenetv1_plugin import image_files
+from bisenetv1_plugin.datasets.classes import IGNORE_INDEX
+from bisenetv1_plugin.datasets.own import coco_json, labelme_shapes, tables, walk
+from bisenetv1_plugin.datasets.own.labelme_shapes import Shape
+from bisenetv1_plugin.datasets.own.layouts import Layout, left_out
+from bisenetv1_plugin.datasets.own.lists import Pair
+from bisenetv1_plugin.datasets.own.naming import LabelNames
+from bisenetv1_plugin.datasets.own.options import Options
+from bisenetv1_plugin.datasets.own.path_words import place
+from bisenetv1_plugin.datasets.prepare.dataset_files import write_png
+from bisenetv1_plugin.datasets.text import shown
+from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.progress import Progress, silent
+
+IGNORED = "__ignore__"  # labelme's name for what is no class
+_BACKGROUND = ("background", "_background_")
+_MUCH = 0.05  # a larger share of pixels without a label is background
+_SHOWN = 3
+
+
+class _Job(NamedTuple):
+    """A label to draw: of a JSON, for a picture; both from the folder of the data. `embedded`: the JSON has it."""
+
+    json: Path
+    picture: Path
+    embedded: bool
+    size: tuple[int, int]
+    shapes: list[Shape]
+
+
+class Found(NamedTuple):
+    """What the JSON files of a folder say.
+
+    Attributes:
+        jobs: the labels to draw.
+        faults: a sentence for each file that cannot be used.
+        classes: lists of classes that files of `infer` have.
+        points: how many points were ignored, which have no area.
+        outside: how many corners lie outside of their pictures.
+    """
+
+    jobs: list[_Job]
+    faults: list[str]
+    classes: set[tuple[str, ...]]
+    points: int
+    outside: int
+
+
+def find(root: Path, files: Sequence[Path]) -> Found:
+    """The labelme files of a folder, and their pictures.
+
+    Args:
+        root: the folder.
+        files: of `walk.files_under`.
+    """
+    known = set(files)
+    called: dict[str, list[Path]] = {}
+    for path in files:
+        if path.suffix.lower() in walk.SUFFIXES:
+            called.setdefault(path.name, []).append(path)
+    jobs: dict[Path, _Job] = {}
+    faults: list[str] = []
+    classes: set[tuple[str, ...]] = set()
+    points = outside = 0
+    for path in files:
+        if path.suffix.lower() != ".json":
+            continue
+        try:
+            content = _read(root / path)
+            if content is None:
+                continue
+            job = _job(root, path, content, known, called)
+            if jobs.setdefault(job.picture, job) is not job:
+                first = jobs[job.picture].json
+                raise InputError(f"{root / path} is of the picture {job.picture}, as {first} is: keep one of them.")
+        except InputError as error:
+            faults.append(str(error))
+            continue
+        points += sum(not shape.has_area for shape in job.shapes)
+        outside += sum(shape.outside(*job.size) for shape in job.shapes)
+        listed = content.get("classes")
+        if isinstance(listed, list) and listed and all(isinstance(name, str) for name in listed):
+            classes.add(tuple(listed))
+    return Found(list(jobs.values()), faults, classes, points, outside)
+
+
+def write_labels(
+    found: Found, root: Path, files: Sequence[Path], folder: Path, options: Options, progress: Progress = silent
+) -> tuple[Layout, list[str]]:
+    """Draws a label PNG into `folder/labels` for every picture; embedded pictures go into `folder/images`.
+
+    Returns:
+        The Layout of pictures and new labels, and the names of the classes.
+
+    Raises:
+        InputError: files cannot be used, and `skip_broken` was not said; or the names of the classes do not fit.
+    """
+    if found.faults and not options.skip_broken:
+        more = f" ... and {len(found.faults) - _SHOWN} more." if len(found.faults) > _SHOWN else ""
+        cure = "" if len(found.faults) == len(found.jobs) == 0 else " Correct these files, or give --skip_broken."
+        raise InputError(" ".join(found.faults[:_SHOWN]) + more + cure)
+    notes = left_out(found.faults, "labelme files that cannot be used")
+    listed = options.classes or tables.names_in_folder(root, files)
+    names, fixed = _names(found, listed)
+    number_of = {name: number for number, name in enumerate(names)}
+    share = _share_without(found.jobs, options)
+    rest = options.unlabeled or ("background" if share > _MUCH else "ignored")
+    unlabeled = IGNORE_INDEX
+    if rest == "background":
+        background = next((name for name in names if name.lower() in _BACKGROUND), None)
+        if background is None and fixed:
+            raise InputError(
+                f"{share:.1%} of the pixels have no label, and there is no class background among {', '.join(names)}: "
+                "give --unlabeled ignored, or name all classes with --classes, background among them."
+            )
+        if background is None:
+            names = ["background", *names]
+            number_of = {name: number for number, name in enumerate(names)}
+        unlabeled = number_of[background or "background"]
+    number_of.setdefault(IGNORED, IGNORE_INDEX)
+    if len(names) > IGNORE_INDEX:
+        raise InputError(f"the labelme files name {len(names)} classes, and a label of one byte has 255: use fewer.")
+    notes.append(
+        f"{share:.1%} of the pixels have no label: they are {rest}. --unlabeled background or ignored says which."
+    )
+    if found.points:
+        notes.append(f"{found.points} shapes are points, which have no area: they are in no label.")
+    if found.outside:
+        notes.append(f"{found.outside} corners of shapes lie outside of their pictures, and were cut off there.")
+    with_label = {job.picture for job in found.jobs}
+    bare = [str(path) for path in files if path.suffix.lower() in walk.SUFFIXES and path not in with_label]
+    notes += left_out(bare, "images without a label")
+
+    pairs: dict[str, list[Pair]] = {}
+    label_names, image_names = LabelNames(), LabelNames()
+    for job in progress(found.jobs, desc="draw", unit="file"):
+        label = labelme_shapes.draw(job.shapes, job.size, number_of, unlabeled, options.line_width)
+        target = folder / "labels" / label_names.of(PurePosixPath(job.picture))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_png(target, label)
+        image = root / job.picture
+        if job.embedded:
+            name = image_names.of(PurePosixPath(job.picture))
+            image = folder / "images" / name.with_suffix(job.picture.suffix)
+            content = _read(root / job.json)
+            assert content is not None, "`find` has read it"
+            outputs.write(image, _embedded(root / job.json, content))
+        split = place(job.picture).split or place(job.json).split
+        pairs.setdefault(split, []).append(Pair(image, target))
+    if not ("train" in pairs and "val" in pairs):
+        pairs = {"": [pair for of_split in pairs.values() for pair in of_split]}
+    tests = pairs.pop("test", [])
+    if tests:
+        notes.append(f"{len(tests)} images of a test split are left for your own test.")
+    return Layout(f"labelme, pixels without a label are {rest}", pairs, notes, files), names
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """The content of labelme's file; None for any other.
+
+    Raises:
+        InputError: it is one, and cannot be read.
+    """
+    try:
+        raw = image_files.read_bytes(path)
+    except (OSError, ValueError):
+        return None
+    if b'"shapes"' not in raw:
+        return None
+    try:
+        content = coco_json.parse(raw)
+    except ValueError as error:
+        raise InputError(f"{path} is no JSON that can be read ({error}): save it again in labelme.") from error
+    if not isinstance(content, dict) or "shapes" not in content or "imagePath" not in content:
+        return None
+    return content
+
+
+def _job(root: Path, path: Path, content: dict[str, Any], known: set[Path], called: dict[str, list[Path]]) -> _Job:
+    """
+    Raises:
+        InputError: the file has no picture, or shapes that are none.
+    """
+    where = f"{root / path}: "
+    picture = _picture(where, path, content, known, called)
+    embedded = picture not in known
+    try:
+        if embedded:
+            data = _embedded(root / path, content)
+            with Image.open(io.BytesIO(data)) as image:
+                image.load()
+                size, picture = image.size, picture.with_suffix(f".{(image.format or 'png').lower()}")
+        else:
+            size = image_files.header(root / picture).seen
+    except image_files.READ_ERRORS as error:
+        of = "its imageData" if embedded else f"the picture {root / picture}"
+        raise InputError(f"{where}{of} cannot be read ({error}): save it again.") from error
+    said = tuple(content.get(key) for key in ("imageWidth", "imageHeight"))
+    if None not in said and said != size:
+        raise InputError(
+            f"{where}it is of a picture of {shown(str(said[0]))}x{shown(str(said[1]))} pixels, and {picture} has "
+            f"{size[0]}x{size[1]}: is that another picture?"
+        )
+    entries = coco_json.objects(where, content, "shapes")
+    shapes = [labelme_shapes.check(f"{where}shapes[{index}]", entry, size) for index, entry in enumerate(entries)]
+    return _Job(path, picture, embedded, size, shapes)
+
+
+def _picture(where: str, path: Path, content: dict[str, Any], known: set[Path], called: dict[str, list[Path]]) -> Path:
+    """The picture that a JSON names: from its own folder, or else the only one of this name; or one that it holds."""
+    named = content["imagePath"]
+    if not isinstance(named, str) or not PureWindowsPath(named).name:
+        raise InputError(f"{where}imagePath is {coco_json.describe(named)}: it must be the name of a picture.")
+    written = PureWindowsPath(named).as_posix()  # with slashes, whoever wrote it
+    beside = Path(os.path.normpath(path.parent / written))
+    if beside in known:
+        return beside
+    name = PurePosixPath(written).name
+    found = called.get(name, [])
+    near = [other for other in found if other.parent == path.parent] or found
+    if len(near) == 1:
+        return near[0]
+    if near:
+        raise InputError(f"{where}{shown(name)} may be {near[0]} or {near[1]}: correct its imagePath.")
+    if content.get("imageData"):
+        return path.parent / name
+    raise InputError(f"{where}it names the picture {shown(named)}, which is not there: put it beside, or remove this.")
+
+
+def _embedded(path: Path, content: dict[str, Any]) -> bytes:
+    """The image file that a JSON holds."""
+    try:
+        return base64.b64decode(content["imageData"], validate=True)
+    except (TypeError, ValueError, binascii.Error) as error:
+        raise InputError(f"{path}: its imageData is no base64 ({error}): save it again in labelme.") from error
+
+
+def _names(found: Found, listed: Sequence[str] | None) -> tuple[list[str], bool]:
+    """The names of the classes in order, and whether that order is somebody's.
+
+    Raises:
+        InputError: somebody named the classes, and a shape has another name.
+    """
+    used = Counter(shape.label for job in found.jobs for shape in job.shapes if shape.has_area)
+    del used[IGNORED]
+    if listed:
+        for job in found.jobs:
+            for index, shape in enumerate(job.shapes):
+                if shape.has_area and shape.label not in (*listed, IGNORED):
+                    raise InputError(
+                        f"{job.json}: shapes[{index}] is called {shown(shape.label)}, and there is no such class among "
+                        f"{shown(', '.join(listed))}: correct one of them."
+                    )
+        return list(listed), True
+    first = list(next(iter(found.classes))) if len(found.classes) == 1 else []
+    others = sorted(set(used) - set(first), key=_order)
+    return first + others, bool(first)
+
+
+def _order(name: str) -> tuple[bool, int, str]:
+    """The background first; 10 behind 2."""
+    return name.lower() not in _BACKGROUND, len(name) * name.isdecimal(), name
+
+
+def _share_without(jobs: Sequence[_Job], options: Options) -> float:
+    """The share of the pixels on which no shape lies."""
+    bare = total = 0
+    for job in jobs:
+        numbers = dict.fromkeys((shape.label for shape in job.shapes), 0)
+        label = labelme_shapes.draw(job.shapes, job.size, numbers, 1, options.line_width)
+        bare, total = bare + int(np.count_nonzero(label)), total + label.size
+    return bare / max(1, total)

@@ -1,0 +1,116 @@
+"""labelme's shapes: what must be in them, and how labelme draws them."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from typing import Any, Mapping, NamedTuple, Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from bisenetv1_plugin import image_files
+from bisenetv1_plugin.datasets.own import coco_json
+from bisenetv1_plugin.datasets.text import shown
+from bisenetv1_plugin.errors import InputError
+
+_FARTHEST = 16  # times the longer side: how far outside of its picture a corner may lie
+# How many points each kind has, at least and at most.
+_POINTS = {
+    "polygon": (3, None),
+    "rectangle": (2, 4),
+    "oriented_rectangle": (4, 4),
+    "circle": (2, 2),
+    "line": (2, 2),
+    "linestrip": (2, None),
+    "point": (1, None),
+    "points": (1, None),
+    "mask": (2, 2),
+}
+
+
+class Shape(NamedTuple):
+    """A shape: the name of its class, its kind, its points (x, y), and of a mask bool `[H, W]`."""
+
+    label: str
+    kind: str
+    points: list[tuple[float, float]]
+    mask: np.ndarray | None = None
+
+    @property
+    def has_area(self) -> bool:
+        return self.kind not in ("point", "points")
+
+    def outside(self, width: int, height: int) -> int:
+        """How many points lie outside of a picture of this size."""
+        return sum(not (0 <= x <= width and 0 <= y <= height) for x, y in self.points) if self.has_area else 0
+
+
+def check(where: str, entry: Mapping[str, Any], size: tuple[int, int]) -> Shape:
+    """A shape of a picture of this width and height, as a file has it.
+
+    Raises:
+        InputError: it is none; the sentence begins with `where`.
+    """
+    label, kind, points = entry.get("label"), entry.get("shape_type") or "polygon", entry.get("points")
+    if not isinstance(label, str) or not label.strip():
+        raise InputError(f"{where}.label is {coco_json.describe(label)}: it must be the name of a class.")
+    if not isinstance(kind, str) or kind not in _POINTS:
+        known = ", ".join(kind for kind in _POINTS if kind != "points")
+        raise InputError(f"{where}.shape_type is {coco_json.describe(kind)}, which is none of {known}: draw it anew.")
+    most = _FARTHEST * max(size)
+    if not isinstance(points, list) or not all(_is_point(point, most) for point in points):
+        raise InputError(f"{where}.points is no list of [x, y] in pixels of the picture: draw the shape anew.")
+    least, highest = _POINTS[kind]
+    if len(points) < least or (highest and len(points) > highest):
+        raise InputError(f"{where} is a {kind} of {len(points)} points, and it needs {least}: draw it anew.")
+    corners = [(float(x), float(y)) for x, y in points]
+    return Shape(label.strip(), kind, corners, _mask(where, entry, corners) if kind == "mask" else None)
+
+
+def draw(
+    shapes: Sequence[Shape], size: tuple[int, int], number_of: Mapping[str, int], unlabeled: int, line_width: int
+) -> np.ndarray:
+    """uint8 `[H, W]` for a size of width and height: of several shapes on one place the last counts."""
+    label = Image.new("L", size, unlabeled)
+    paint = ImageDraw.Draw(label)
+    for shape in filter(lambda shape: shape.has_area, shapes):
+        number, points = number_of[shape.label], shape.points
+        if shape.kind == "circle":  # its middle, and a point on its edge
+            (x, y), edge = points
+            radius = math.hypot(x - edge[0], y - edge[1])
+            paint.ellipse((x - radius, y - radius, x + radius, y + radius), fill=number, outline=number)
+        elif shape.kind == "rectangle":
+            xs, ys = zip(*points)
+            paint.rectangle((min(xs), min(ys), max(xs), max(ys)), fill=number, outline=number)
+        elif shape.kind in ("line", "linestrip"):
+            paint.line(points, fill=number, width=line_width)
+        elif shape.mask is not None:
+            corner = int(points[0][0]), int(points[0][1])
+            label.paste(number, corner, Image.fromarray(shape.mask.astype("uint8") * 255))
+        else:
+            paint.polygon(points, fill=number, outline=number)
+    return np.array(label)
+
+
+def _is_point(point: Any, most: float) -> bool:
+    return (
+        isinstance(point, list)
+        and len(point) == 2
+        and all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in point)
+        and all(-most <= value <= most for value in point)
+    )
+
+
+def _mask(where: str, entry: Mapping[str, Any], corners: Sequence[tuple[float, float]]) -> np.ndarray:
+    """The PNG of a shape of pixels, which lies between two corners, both included."""
+    (x0, y0), (x1, y1) = corners
+    size = (int(x1) - int(x0) + 1, int(y1) - int(y0) + 1)
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(entry.get("mask") or b"", validate=True))) as image:
+            if image.size != size:
+                raise ValueError(f"it has {image.size[0]}x{image.size[1]} pixels, not {size[0]}x{size[1]}")
+            return np.asarray(image.convert("L")) > 0
+    except (*image_files.READ_ERRORS, TypeError) as error:
+        raise InputError(f"{where}.mask is no picture of this shape ({shown(str(error))}): draw it anew.") from error
