@@ -27,9 +27,11 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="write a configuration for a folder of your own",
         description="Look at a folder of images and labels and write what training on it needs: a configuration, and "
         "beside it a folder NAME_data with lists, class names, labels of class numbers where yours are something else "
-        "(colors, 0/255, 16 bits, COCO's annotations), and preview.png. Your files are never touched.",
+        "(colors, 0/255, 16 bits, annotations of COCO or labelme), and preview.png. Your files are never touched.",
     )
-    config.add_argument("dir", help="the folder: images/ and labels/, train.txt and val.txt, VOC, Cityscapes or COCO")
+    config.add_argument(
+        "dir", help="the folder: images/ and labels/, train.txt and val.txt, VOC, Cityscapes, COCO or labelme"
+    )
     config.add_argument("--out", default="my.yml", help="the configuration to write, default my.yml")
     add_choice_arguments(config)
     config.set_defaults(action=_config)

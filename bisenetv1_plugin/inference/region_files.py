@@ -158,7 +158,10 @@ def geojson(regions: Iterable[Region]) -> dict[str, Any]:
 
 
 class _Coco:
-    """COCO's file on all pictures; annotations are written as they come. A category's id is the class's number."""
+    """COCO's file on all pictures, whose annotations are written as they come.
+
+    A category's id is the number of its class and 1: programs that read COCO, such as CVAT, take 0 for no category.
+    """
 
     def __init__(self, path: str, classes: Sequence[str]) -> None:
         self._path, self._classes = path, classes
@@ -170,7 +173,7 @@ class _Coco:
             beside = stack.enter_context(files.whole_file(self._path, MADE_BY))
             self._file: BinaryIO = stack.enter_context(open(beside, "wb"))
             self._list: BinaryIO = stack.enter_context(tempfile.TemporaryFile())  # of the images, which come last
-            categories = [{"id": number, "name": name} for number, name in enumerate(self._classes)]
+            categories = [{"id": number, "name": name} for number, name in enumerate(self._classes, start=1)]
             self._file.write(b'{"categories": ' + _json(categories) + b',\n"annotations": [')
             self._open = stack.pop_all()
 
@@ -183,7 +186,7 @@ class _Coco:
             annotation = {
                 "id": self._annotations,
                 "image_id": self._images,
-                "category_id": region.number,
+                "category_id": region.number + 1,
                 "segmentation": _segmentation(region, height, width),
                 "area": region.area,
                 "bbox": list(region.box),

@@ -203,7 +203,7 @@ def test_coco_is_read_by_pycocotools(tmp_path, capsys):
             rows, columns = np.nonzero(piece)
             x, y, width, height = annotation["bbox"]
             assert (x, y, x + width, y + height) == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
-            drawn[piece] = annotation["category_id"]
+            drawn[piece] = annotation["category_id"] - 1  # 0 is no category to CVAT
             kinds.add(type(annotation["segmentation"]))
         np.testing.assert_array_equal(drawn, mask)
     assert kinds == {list, dict}, "polygons, and run lengths where there are holes"
@@ -283,6 +283,26 @@ def test_regions_that_were_corrected_stay(dynamic, photos, how, capsys):
     assert infer(dynamic, photos, "--save_regions", "labelme") == 2
     assert f"{path} exists, and no earlier run" in capsys.readouterr().err
     assert path.read_text() == text
+
+
+@pytest.mark.slow
+def test_from_predictions_to_labels_and_on(dynamic, photos, small, capsys):
+    """The three commands of docs/data.md; in between, somebody corrects a class."""
+    config = photos.parent / "new.yml"
+    assert infer(dynamic, photos, "--save_regions", "labelme") == 0
+    path = sorted((photos / "regions").iterdir())[0]
+    content = json.loads(path.read_text())
+    content["shapes"][0]["label"] = content["classes"][4]
+    path.write_text(json.dumps(content, indent=2))
+    assert main(["data", "config", str(photos), "--out", str(config)]) == 0
+    label = np.array(Image.open(photos.parent / "new_data" / "labels" / f"{path.stem}.png"))
+    x, y = np.array(content["shapes"][0]["points"]).astype(int)[0]
+    assert label.shape == (64, 96) and label[y, x] == 4
+    names = (photos.parent / "new_data" / "classes.txt").read_text().split("\n")
+    assert names[:5] == content["classes"]
+    flags = ["--iters", "1", "--device", "cpu", "--save_dir", str(photos.parent / "out")]
+    assert main(["train", "--config", str(config), *flags, "--opts", f"model.pretrained={small.weights}"]) == 0
+    capsys.readouterr()
 
 
 def test_what_is_refused(dynamic, photos, tmp_path, capsys):

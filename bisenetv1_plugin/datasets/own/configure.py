@@ -172,9 +172,8 @@ def _fill(
     same = leaks(*([str(image) for image, _ in summary.pairs[name]] for name in ("train", "val")))
     if same:
         raise InputError(same[0].message)
-    for name, of_split in summary.pairs.items():  # pictures out of JSON lie in `folder` soon
-        moved = [(folder / image.relative_to(work) if work in image.parents else image) for image, _ in of_split]
-        summary.pairs[name] = [(image, label) for image, (_, label) in zip(moved, of_split)]
+    for of_split in summary.pairs.values():  # pictures out of JSON lie in `folder` soon
+        of_split[:] = [(folder / i.relative_to(work) if work in i.parents else i, label) for i, label in of_split]
     tab = _write_lists(work, folder, summary.pairs, meaning.names, colors)
     content = recipe.text(
         chosen, folder.as_posix(), len(meaning.names), len(splits["train"]), tab, f"data of one's own ({layout.kind})"

@@ -116,29 +116,8 @@ def write_labels(
         cure = "" if len(found.faults) == len(found.jobs) == 0 else " Correct these files, or give --skip_broken."
         raise InputError(" ".join(found.faults[:_SHOWN]) + more + cure)
     notes = left_out(found.faults, "labelme files that cannot be used")
-    listed = options.classes or tables.names_in_folder(root, files)
-    names, fixed = _names(found, listed)
-    number_of = {name: number for number, name in enumerate(names)}
-    share = _share_without(found.jobs, options)
-    rest = options.unlabeled or ("background" if share > _MUCH else "ignored")
-    unlabeled = IGNORE_INDEX
-    if rest == "background":
-        background = next((name for name in names if name.lower() in _BACKGROUND), None)
-        if background is None and fixed:
-            raise InputError(
-                f"{share:.1%} of the pixels have no label, and there is no class background among {', '.join(names)}: "
-                "give --unlabeled ignored, or name all classes with --classes, background among them."
-            )
-        if background is None:
-            names = ["background", *names]
-            number_of = {name: number for number, name in enumerate(names)}
-        unlabeled = number_of[background or "background"]
-    number_of.setdefault(IGNORED, IGNORE_INDEX)
-    if len(names) > IGNORE_INDEX:
-        raise InputError(f"the labelme files name {len(names)} classes, and a label of one byte has 255: use fewer.")
-    notes.append(
-        f"{share:.1%} of the pixels have no label: they are {rest}. --unlabeled background or ignored says which."
-    )
+    names, number_of, unlabeled, note = _numbers(found, root, files, options)
+    notes.append(note)
     if found.points:
         notes.append(f"{found.points} shapes are points, which have no area: they are in no label.")
     if found.outside:
@@ -168,7 +147,36 @@ def write_labels(
     tests = pairs.pop("test", [])
     if tests:
         notes.append(f"{len(tests)} images of a test split are left for your own test.")
+    rest = "ignored" if unlabeled == IGNORE_INDEX else "background"
     return Layout(f"labelme, pixels without a label are {rest}", pairs, notes, files), names
+
+
+def _numbers(
+    found: Found, root: Path, files: Sequence[Path], options: Options
+) -> tuple[list[str], dict[str, int], int, str]:
+    """The names of the classes, the number of each, that of pixels without a label, and a sentence on these.
+
+    Raises:
+        InputError: there are too many classes, or none of them is the background where one is needed.
+    """
+    names, fixed = _names(found, options.classes or tables.names_in_folder(root, files))
+    share = _share_without(found.jobs, options)
+    rest = options.unlabeled or ("background" if share > _MUCH else "ignored")
+    background = next((name for name in names if name.lower() in _BACKGROUND), None)
+    if rest == "background" and background is None:
+        if fixed:
+            raise InputError(
+                f"{share:.1%} of the pixels have no label, and there is no class background among {', '.join(names)}: "
+                "give --unlabeled ignored, or name all classes with --classes, background among them."
+            )
+        background = "background"
+        names = [background, *names]
+    if len(names) > IGNORE_INDEX:
+        raise InputError(f"the labelme files name {len(names)} classes, and a label of one byte has 255: use fewer.")
+    numbers = {name: number for number, name in enumerate(names)}
+    unlabeled = numbers[background] if rest == "background" and background else IGNORE_INDEX
+    note = f"{share:.1%} of the pixels have no label: they are {rest}. --unlabeled background or ignored says which."
+    return names, {IGNORED: IGNORE_INDEX, **numbers}, unlabeled, note
 
 
 def _read(path: Path) -> dict[str, Any] | None:
