@@ -172,8 +172,6 @@ def _fill(
     same = leaks(*([str(image) for image, _ in summary.pairs[name]] for name in ("train", "val")))
     if same:
         raise InputError(same[0].message)
-    for of_split in summary.pairs.values():  # pictures out of JSON lie in `folder` soon
-        of_split[:] = [(folder / i.relative_to(work) if work in i.parents else i, label) for i, label in of_split]
     tab = _write_lists(work, folder, summary.pairs, meaning.names, colors)
     content = recipe.text(
         chosen, folder.as_posix(), len(meaning.names), len(splits["train"]), tab, f"data of one's own ({layout.kind})"
@@ -276,7 +274,12 @@ def _write_lists(
     names: Sequence[str],
     colors: Sequence[tables.RGB],
 ) -> bool:
-    """Writes the lists and the names; True where tabs separate the columns, because names have spaces."""
+    """Writes the lists and the names; True where tabs separate the columns, because names have spaces.
+
+    Pictures in `work`, out of JSON, get the paths in `pairs` that they will have in `folder`.
+    """
+    for of_split in pairs.values():
+        of_split[:] = [(folder / i.relative_to(work) if work in i.parents else i, label) for i, label in of_split]
     lines = {}
     for name, of_split in pairs.items():
         lines[name] = [
