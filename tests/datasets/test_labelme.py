@@ -235,7 +235,7 @@ def cut_off(root):
 
 def names_another(root):
     annotate(root / "a.json", HALVES, "elsewhere/z.png")
-    return "a.json: it names the picture elsewhere/z.png, which is not there: put it beside"
+    return "a.json: imagePath is 'elsewhere/z.png', and there is no such picture: put it beside"
 
 
 def names_one_twice(root):
@@ -245,7 +245,7 @@ def names_one_twice(root):
 
 def of_another_size(root):
     annotate(root / "a.json", HALVES, imageWidth=64)
-    return f"it is of a picture of 64x{H} pixels, and a.png has {W}x{H}: is that another picture?"
+    return f"imageWidth and imageHeight are 64 and {H}, and a.png has {W}x{H} pixels: is that another picture?"
 
 
 def unknown_shape(root):

@@ -222,8 +222,8 @@ def _job(root: Path, path: Path, content: dict[str, Any], known: set[Path], call
     said = tuple(content.get(key) for key in ("imageWidth", "imageHeight"))
     if None not in said and said != size:
         raise InputError(
-            f"{where}it is of a picture of {shown(str(said[0]))}x{shown(str(said[1]))} pixels, and {picture} has "
-            f"{size[0]}x{size[1]}: is that another picture?"
+            f"{where}imageWidth and imageHeight are {' and '.join(map(coco_json.describe, said))}, and {picture} has "
+            f"{size[0]}x{size[1]} pixels: is that another picture?"
         )
     entries = coco_json.objects(where, content, "shapes")
     shapes = [labelme_shapes.check(f"{where}shapes[{index}]", entry, size) for index, entry in enumerate(entries)]
@@ -245,10 +245,12 @@ def _picture(where: str, path: Path, content: dict[str, Any], known: set[Path], 
     if len(near) == 1:
         return near[0]
     if near:
-        raise InputError(f"{where}{shown(name)} may be {near[0]} or {near[1]}: correct its imagePath.")
+        raise InputError(f"{where}imagePath may be {near[0]} or {near[1]}: put the picture beside.")
     if content.get("imageData"):
         return path.parent / name
-    raise InputError(f"{where}it names the picture {shown(named)}, which is not there: put it beside, or remove this.")
+    raise InputError(
+        f"{where}imagePath is {coco_json.describe(named)}, and there is no such picture: put it beside, or remove this."
+    )
 
 
 def _embedded(path: Path, content: dict[str, Any]) -> bytes:
