@@ -88,7 +88,7 @@ def find(
             outline has every corner of the pixels.
 
     Raises:
-        InputError: min_area or tolerance is below 0, or no number.
+        InputError: min_area or tolerance is below 0 or no number, or scores are none.
     """
     for name, value in (("min_area", min_area), ("tolerance", tolerance)):
         if not 0 <= value < np.inf:
@@ -99,6 +99,8 @@ def find(
             continue
         count, labels, stats, _ = cv2.connectedComponentsWithStats((mask == number).view("uint8"), connectivity=8)
         sums = None if scores is None else np.bincount(labels.ravel(), scores[number].ravel(), count)
+        if sums is not None and not np.isfinite(sums).all():
+            raise InputError(f"the scores of {names[number]} are not all numbers (NaN): the network gave none there.")
         for label in range(1, count):
             x, y, width, height, area = stats[label].tolist()
             if area >= min_area:

@@ -69,7 +69,7 @@ class Segmentation:
             list[Region]: with a `confidence` each where there are `scores`.
 
         Raises:
-            InputError: min_area or tolerance is below 0, or no number.
+            InputError: min_area or tolerance is below 0 or no number, or scores are none.
         """
         return find(self.mask, self.classes, self.scores, min_area, tolerance)
 

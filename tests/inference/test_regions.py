@@ -140,11 +140,14 @@ def test_of_a_segmentation():
     for bad in ({"min_area": -1}, {"tolerance": float("nan")}):
         with pytest.raises(InputError, match=f"{next(iter(bad))} is .*; it must be a number of pixels from 0 on"):
             result.regions(**bad)
+    scores[mask[3, 4], 3, 4] = np.nan
+    with pytest.raises(InputError, match="the scores of .* are not all numbers"):
+        result.regions()
 
 
 @pytest.mark.slow
 def test_nothing_and_very_many():
-    assert find(np.full((5, 5), 255, "uint8"), NAMES) == []
+    assert find(np.full((5, 5), 255, "uint8"), NAMES) == find(np.empty((0, 0), "uint8"), NAMES) == []
     many = np.zeros((200, 200), "uint8")
     many[::2, ::2] = 1
     found = find(many, NAMES, tolerance=0)
