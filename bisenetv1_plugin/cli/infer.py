@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from bisenetv1_plugin.inference.video import Frames
     from bisenetv1_plugin.inference.video_writer import OverlayVideo
     from bisenetv1_plugin.inference.window import Window
+    from bisenetv1_plugin.inference.windows import Windows
 
 SUMMARY = "run an exported model on images"
 
@@ -96,8 +97,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    from PIL import Image
-
     from bisenetv1_plugin.cli import progress
     from bisenetv1_plugin.inference.engine import infer
     from bisenetv1_plugin.inference.exported import load_export
@@ -115,9 +114,6 @@ def run(args: Namespace) -> int:
         )
     if export.output_op != "argmax" and not args.with_argmax:
         raise InputError(f"this model was exported with --output_op {export.output_op}: give --with_argmax.")
-    flags.check_window(args)
-    if args.is_slide:
-        Image.MAX_IMAGE_PIXELS = _MOST_PIXELS // 2  # Pillow refuses twice as many
     engine, name = _engine(args, export, source)
     print(f"{name}, {args.cpu_threads} threads" if "GPU" not in name else name)
     writers, clip, window = _outputs(args, source, export)
@@ -181,7 +177,7 @@ def _check_outputs(args: Namespace, source: Source) -> None:
 
 def _refuse_overwriting(args: Namespace, source: Source, export: Export) -> None:
     from bisenetv1_plugin import files
-    from bisenetv1_plugin.inference import region_files, sinks
+    from bisenetv1_plugin.inference import sinks
 
     def is_ours(path: str) -> bool:
         if path == args.json:
@@ -202,6 +198,8 @@ def _refuse_overwriting(args: Namespace, source: Source, export: Export) -> None
         else:
             targets += [os.path.join(folder, f"{name}.png") for name in source.names()]
     if args.save_regions:
+        from bisenetv1_plugin.inference import region_files
+
         targets += {region_files.path_of(args.save_dir, args.save_regions, name): 0 for name in source.names()}
     files.check_outputs(targets, [*source.paths, *export.files], is_ours)
 
@@ -272,14 +270,10 @@ def _speed(done: int, frames: Frames, wall: float) -> str:
 
 def _engine(args: Namespace, export: Export, source: Source) -> tuple[Engine, str]:
     """What the flags ask for, and the runtime's name."""
-    from bisenetv1_plugin.cli import progress
     from bisenetv1_plugin.inference.engine import Engine
     from bisenetv1_plugin.inference.runtimes import select
-    from bisenetv1_plugin.inference.scores import with_logits
-    from bisenetv1_plugin.inference.windows import SlidingEngine, windows_of
 
-    windows = windows_of(args.crop_size, args.stride)
-
+    windows = _windows(args)
     with terminal.quiet():  # Paddle, if it is asked for, is imported here
         chosen = select.select(
             *(export, args.backend, args.device, args.precision, args.cpu_threads),
@@ -295,8 +289,24 @@ def _engine(args: Namespace, export: Export, source: Source) -> tuple[Engine, st
         print(f"not {sentence}")
     if windows is None:
         return Engine(export, chosen.runtime), chosen.name
+    from bisenetv1_plugin.cli import progress
+    from bisenetv1_plugin.inference.scores import with_logits
+    from bisenetv1_plugin.inference.windows import SlidingEngine
+
     bar = functools.partial(progress.bar, delay=2, leave=False)
     return SlidingEngine(*with_logits(export, chosen), windows, progress=bar), chosen.name
+
+
+def _windows(args: Namespace) -> Windows | None:
+    flags.check_window(args)
+    if not args.is_slide:
+        return None
+    from PIL import Image
+
+    from bisenetv1_plugin.inference.windows import windows_of
+
+    Image.MAX_IMAGE_PIXELS = _MOST_PIXELS // 2  # Pillow refuses twice as many
+    return windows_of(args.crop_size, args.stride)
 
 
 def _with_tensorrt(args: Namespace, export: Export, source: Source, make: Any, precision: str) -> Any:

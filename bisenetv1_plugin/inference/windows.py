@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable, Iterable, Iterator, Sequence
+from typing import Any, Iterable, Iterator, Sequence
 
 import numpy as np
 
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.inference.engine import Engine, Fault, Network, Ready, naming_memory
-from bisenetv1_plugin.inference.postprocess import check_classes, logits_of, restore_logits
-from bisenetv1_plugin.inference.preprocess import Prepared, Sizes
+from bisenetv1_plugin.inference.postprocess import check_classes, logits_of
+from bisenetv1_plugin.inference.preprocess import Prepared
 from bisenetv1_plugin.inference.runtimes import Runtime
 from bisenetv1_plugin.inference.sources import Picture
 from bisenetv1_plugin.progress import Progress, silent
@@ -90,10 +90,9 @@ class SlidingEngine(Engine):
         runtime: Runtime,
         windows: Windows,
         keeps_logits: bool = False,
-        enlarge: Callable[[np.ndarray, Sizes], np.ndarray] = restore_logits,
         progress: Progress = silent,
     ) -> None:
-        super().__init__(network, runtime, enlarge)
+        super().__init__(network, runtime)
         self._windows, self._keeps_logits, self._progress = windows, keeps_logits, progress
 
     def prepare(self, picture: Picture) -> Prepared:
