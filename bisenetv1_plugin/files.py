@@ -89,7 +89,8 @@ def check_outputs(
         if is_stream(target):
             continue
         if os.pardir in target.split(os.sep):  # of a folder that is made on the way, for one
-            target = os.path.realpath(target)
+            folder, name = os.path.split(target)
+            target = os.path.join(os.path.realpath(folder), name)
         try:
             state = os.stat(target)
         except FileNotFoundError:
@@ -110,6 +111,11 @@ def check_outputs(
         other = named.setdefault(key, target)
         if other is not target:
             raise InputError(f"{other} and {target} would be one file: give each result its own name.")
+
+
+def is_same(path: str, other: str) -> bool:
+    """Whether two names lead to one place, whether or not anything is there."""
+    return os.path.realpath(path) == os.path.realpath(other)
 
 
 def is_stream(path: str | os.PathLike[str]) -> bool:

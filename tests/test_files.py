@@ -64,6 +64,16 @@ class TestOneFileOfTwoNames:
             files.check_outputs(["new.png", other_name(kind, "new.png")])
 
 
+@pytest.mark.parametrize("folder", ["there", "not there"])
+def test_a_link_is_asked_about_by_its_own_name(here, folder):
+    """By which a report knows its files; `..` before it changes nothing."""
+    os.mkdir("there")
+    os.symlink("photo.png", "link.png")
+    asked = []
+    files.check_outputs([f"{folder}/../link.png"], is_ours=lambda path: not asked.append(path))
+    assert asked == [str(here / "link.png")]
+
+
 def test_names_that_differ_in_case_are_one_file_where_the_system_says_so(here, monkeypatch):
     files.check_outputs(["a.png", "A.png"])
     monkeypatch.setattr(files, "_folder", lambda path: (path, True))

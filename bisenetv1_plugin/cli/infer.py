@@ -180,9 +180,9 @@ def _refuse_overwriting(args: Namespace, source: Source, export: Export) -> None
     from bisenetv1_plugin.inference import sinks
 
     def is_ours(path: str) -> bool:
-        if path == args.json:
+        if args.json and files.is_same(path, args.json):
             return results.is_ours(path, "faults")
-        if path == args.auto_tuned_shape_file:
+        if files.is_same(path, args.auto_tuned_shape_file):
             with open(path, "rb") as file:
                 return file.read(16) == b"shape_range_info"
         return files.made_by(sinks.MADE_BY)(path)

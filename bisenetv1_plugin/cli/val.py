@@ -92,8 +92,12 @@ def _check_report(args: Namespace, reads: Sequence[str]) -> None:
     from bisenetv1_plugin.evaluation import evaluation_report
 
     results.check_folder(args.report, "--report")
+
+    def is_ours(path: str) -> bool:  # `results.check` has looked at that of --json
+        return bool(args.json and files.is_same(path, args.json)) or evaluation_report.is_ours(path)
+
     targets = evaluation_report.paths(args.report) + ([args.json] if args.json else [])
-    files.check_outputs(targets, reads, lambda path: path == args.json or evaluation_report.is_ours(path))
+    files.check_outputs(targets, reads, is_ours)
 
 
 def _confusion(args: Namespace, dataset: Any, options: dict[str, Any]) -> Confusion:

@@ -202,8 +202,15 @@ def worst_first(images: Iterable[ImageFigures]) -> list[ImageFigures]:
 def _write_csv(path: str, rows: Iterable[Sequence[Any]]) -> None:
     """UTF-8; a figure that is no number is an empty cell."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([["" if cell != cell else cell for cell in row] for row in rows])
+    csv.writer(text, lineterminator="\n").writerows([map(_cell, row) for row in rows])
     files.write(path, (_BOM + text.getvalue()).encode("utf-8", "backslashreplace"))
+
+
+def _cell(value: Any) -> Any:
+    """A spreadsheet takes a name for a formula, and computes it, that begins like one."""
+    if isinstance(value, str):
+        return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    return "" if value != value else value
 
 
 def _write_page(path: str, counted: Confusion, names: Names, summary: Sequence[str]) -> None:

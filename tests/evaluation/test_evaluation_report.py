@@ -216,6 +216,17 @@ class TestFiles:
         assert not (tmp_path / "worst.png").exists() and "worst.png" not in (tmp_path / "report.md").read_text()
 
 
+@pytest.mark.parametrize("name", ["=1+2", "+1", "-rf", "@sum", "\t=1"])
+def test_a_name_is_no_formula_in_a_spreadsheet(tmp_path, name):
+    """Nor is a figure a text there."""
+    found = counted(pairs(), worst=1)
+    classes = [name] * CLASSES
+    evaluation_report.write(str(tmp_path), found, Data(), evaluation_report.Names(classes, [], [name] * 5), [])
+    cells = [cell for path in tmp_path.glob("*.csv") for row in rows_of(path) for cell in row]
+    assert f"'{name}" in cells and not [cell for cell in cells if cell.startswith(name)]
+    assert [row[0] for row in rows_of(tmp_path / "images.csv")[1:]] == [f"'{name}"] * 5
+
+
 def test_names_of_images():
     assert evaluation_report.image_names(Data(["/d/a/x.png", "l"], ["/d/b/x.png", "l"])) == ["a/x.png", "b/x.png"]
     assert evaluation_report.image_names(Data(["/d/a/x.png", "l"])) == ["x.png"]
@@ -247,8 +258,13 @@ class TestCommand:
         (out / "images.csv").write_text("image,mine\n")
         assert val("--report", out) == 2
         assert "images.csv exists, and no earlier run of this command made it" in capsys.readouterr().err
+        (out / "images.csv").rename(tmp_path / "mine.csv")
+        (out / "images.csv").symlink_to(tmp_path / "mine.csv")
+        up = out / ".." / "report" / "val.json"
+        assert val("--report", out / ".." / "report", "--json", up) == 2
+        assert "images.csv exists, and no earlier run of this command made it" in capsys.readouterr().err
         (out / "images.csv").unlink()
-        assert val("--report", out) == 0 and len(rows_of(out / "images.csv")) == 4
+        assert val("--report", out, "--json", up) == 0 and len(rows_of(out / "images.csv")) == 4
 
     def test_refused_before_the_work(self, val, small, tmp_path, capsys):
         (tmp_path / "file").write_text("mine")

@@ -249,6 +249,7 @@ def test_json_goes_into_a_pipe_or_a_link(place, dynamic):
     for _ in range(2):
         assert main([*argv, "--json", str(place / "link.json")]) == 0
         assert (place / "link.json").is_symlink() and len(json.loads((place / "real.json").read_text())["images"]) == 3
+        assert main([*argv, "--json", str(place / "out" / ".." / "up.json")]) == 0
     assert main([*argv, "--json", "/dev/null"]) == 0 and not os.path.isfile("/dev/null")
 
 
