@@ -17,7 +17,7 @@ from typing import BinaryIO, Iterator, NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 # What Pillow raises for a file that is no whole image. A picture of more than 179 million pixels is a
 # DecompressionBombError to it: a few bytes that fill the memory.
@@ -88,11 +88,17 @@ def is_regular(path: str | os.PathLike[str]) -> bool:
 
 
 @contextmanager
-def open_image(path: str | os.PathLike[str]) -> Iterator[ImageFile.ImageFile]:
-    """`Image.open` of a regular file; READ_ERRORS as well where it is a pipe or a device, which would never end."""
-    if not stat.S_ISREG(os.stat(path).st_mode):
+def open_image(file: str | os.PathLike[str] | BinaryIO) -> Iterator[ImageFile.ImageFile]:
+    """`Image.open` of a regular file, or of one in memory.
+
+    READ_ERRORS as well where it is a pipe or a device, which would never end, and where it is PostScript, whatever its
+    name says: Pillow starts Ghostscript for its pixels, which runs the program in it.
+    """
+    if isinstance(file, (str, os.PathLike)) and not stat.S_ISREG(os.stat(file).st_mode):
         raise OSError(_NO_FILE)
-    with Image.open(path) as image:
+    with Image.open(file) as image:
+        if image.format == "EPS":
+            raise UnidentifiedImageError("it is PostScript, which is a program and no picture")
         yield image
 
 

@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from bisenetv1_plugin.errors import InputError, brief
 from bisenetv1_plugin.files import is_stream, made_by
-from bisenetv1_plugin.image_files import READ_ERRORS, decode_file, has_reader, is_regular
+from bisenetv1_plugin.image_files import READ_ERRORS, decode_file, has_reader, is_regular, open_image
 from bisenetv1_plugin.inference.video import VIDEOS, Frames, is_camera
 
 _IMAGES = (".jpeg", ".jpg", ".bmp", ".png")  # upstream's
@@ -184,7 +184,7 @@ def _damage(file: str | bytes) -> str:
             return "it is no regular file: give a copy of what it holds"
         if not (len(file) if isinstance(file, bytes) else os.path.getsize(file)):
             return f"it is empty: {_CUT_OFF}"
-        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
+        with io.BytesIO(file) if isinstance(file, bytes) else open(file, "rb") as content, open_image(content) as image:
             image.draft("L", (1, 1))  # a JPEG is read to its end all the same, in half the time
             image.load()
     except Image.DecompressionBombError:

@@ -18,6 +18,9 @@ from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.inference import sources
 from bisenetv1_plugin.inference.sources import Source
 
+# Pillow knows it as EPS, and starts Ghostscript for its pixels.
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
+
 
 @pytest.fixture
 def run(small, dynamic, tmp_path):
@@ -126,6 +129,14 @@ def test_what_cannot_be_read_is_named_and_the_others_run(small, run, tmp_path, c
     assert len(told) == len(sentences)
     for name, sentence in sentences.items():
         assert any(f"{folder / name} cannot be read and was left out" in line and sentence in line for line in told)
+
+
+def test_no_program_is_started_for_a_picture(tmp_path, monkeypatch):
+    monkeypatch.setattr(subprocess, "Popen", lambda *command, **_: pytest.fail(f"it started {command}"))
+    (tmp_path / "a.png").write_bytes(POSTSCRIPT)
+    for file in (str(tmp_path / "a.png"), POSTSCRIPT):
+        with pytest.raises(InputError, match="it is no image, whatever its name says"):
+            sources.decode(file)
 
 
 def test_a_large_image_makes_no_noise(small, dynamic, tmp_path):

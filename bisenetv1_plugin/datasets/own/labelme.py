@@ -11,7 +11,6 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple, Sequence
 
 import numpy as np
-from PIL import Image
 
 from bisenetv1_plugin import files as outputs
 from bisenetv1_plugin import image_files
@@ -208,10 +207,10 @@ def _job(root: Path, path: Path, content: dict[str, Any], known: set[Path], call
     where = f"{root / path}: "
     picture = _picture(where, path, content, known, called)
     embedded = picture not in known
+    data = _embedded(root / path, content) if embedded else b""
     try:
         if embedded:
-            data = _embedded(root / path, content)
-            with Image.open(io.BytesIO(data)) as image:
+            with image_files.open_image(io.BytesIO(data)) as image:
                 image.load()
                 size, picture = image.size, picture.with_suffix(f".{(image.format or 'png').lower()}")
         else:
@@ -247,6 +246,10 @@ def _picture(where: str, path: Path, content: dict[str, Any], known: set[Path], 
     if near:
         raise InputError(f"{where}imagePath may be {near[0]} or {near[1]}: put the picture beside.")
     if content.get("imageData"):
+        if any(ord(letter) < 32 or 0xD800 <= ord(letter) < 0xE000 for letter in name):
+            raise InputError(
+                f"{where}imagePath is {coco_json.describe(named)}, and no list can have such a name: correct it."
+            )
         return path.parent / name
     raise InputError(
         f"{where}imagePath is {coco_json.describe(named)}, and there is no such picture: put it beside, or remove this."

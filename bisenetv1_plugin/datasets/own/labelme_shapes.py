@@ -108,7 +108,8 @@ def _mask(where: str, entry: Mapping[str, Any], corners: Sequence[tuple[float, f
     (x0, y0), (x1, y1) = corners
     size = (int(x1) - int(x0) + 1, int(y1) - int(y0) + 1)
     try:
-        with Image.open(io.BytesIO(base64.b64decode(entry.get("mask") or b"", validate=True))) as image:
+        content = base64.b64decode(entry.get("mask") or b"", validate=True)
+        with image_files.open_image(io.BytesIO(content)) as image:
             if image.size != size:
                 raise ValueError(f"it has {image.size[0]}x{image.size[1]} pixels, not {size[0]}x{size[1]}")
             return np.asarray(image.convert("L")) > 0
