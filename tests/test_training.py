@@ -259,9 +259,9 @@ class TestNewest:
             for path in (out / f"iter_{number}", *(out / f"iter_{number}").iterdir()):
                 os.utime(path, (number, number))
         (out / "iter_best").mkdir()
-        (out / "iter_2" / "part-abc.pdparams").touch()
+        (out / "iter_2" / "part-abc_12xy.pdparams").touch()
         (out / "best_model").mkdir()
-        (out / "best_model" / "part-abc.pdparams").touch()
+        (out / "best_model" / "part-abc_12xy.pdparams").touch()
         assert checkpoints.newest(str(out)) == str(out / "iter_2")
         reasons = ["12: it has no model.pdparams", "10: it has no model.pdopt", "8: model.pdparams cannot be read"]
         reasons += ["4: model.pdopt holds NaN or infinity"]
@@ -308,7 +308,7 @@ class TestTheFolder:
         options = ["--save_interval", 2, "--num_workers", num_workers, "--resume_model", "latest"]
         running = Running(project, "--iters", 1000, *options)
         running.wait_for_checkpoint(2)
-        part = project / "out/iter_2/part-abc.pdparams"
+        part = project / "out/iter_2/part-abc_12xy.pdparams"
         part.touch()
         before = len(logged(project))
         done = train(project, "--iters", 1, *options)
@@ -339,8 +339,12 @@ class TestTheFolder:
         assert (tmp_path / "out").read_text() == "mine"
 
     def test_other_files_that_are_called_parts_stay(self, tmp_path):
-        (tmp_path / "book").mkdir()
+        for name in ("book", "moved", "iter_6", "iter_notes"):
+            (tmp_path / name).mkdir()
+        (tmp_path / "iter_4").symlink_to("moved")
         mine = [tmp_path / "book/part-1.pdf", tmp_path / "book/part-1.pdparams"]
+        mine += [tmp_path / "moved/part-abc_12xy.pdparams", tmp_path / "iter_notes/part-abc_12xy.json"]
+        mine.append(tmp_path / "iter_6/part-00000-of-2.json")
         for path in mine:
             path.touch()
         assert checkpoints.newest(str(tmp_path)) is None
@@ -366,7 +370,7 @@ class TestWritesOverNothing:
     def test_an_earlier_training_is_gone_over(self, out):
         self.check(out)
         self.check(out, resume_model=str(out / "iter_5"))
-        (out / "iter_10" / "part-abc.pdparams").touch()
+        (out / "iter_10" / "part-abc_12xy.pdparams").touch()
         (out / "iter_10" / FILES[1]).unlink()
         self.check(out)
 

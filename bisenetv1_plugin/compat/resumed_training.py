@@ -220,7 +220,7 @@ class _Training:
 
 def _remove_checkpoint(folder: str) -> None:
     """Whose progress goes last: what a kill leaves of the folder still says whose it is, and that it is not whole."""
-    if not os.path.isdir(folder):  # the user was faster
+    if not os.path.isdir(folder) or os.path.islink(folder):  # the user was faster, or has moved it away to keep it
         return
     for entry in list(os.scandir(folder)):
         if entry.is_file() and entry.name != progress_file.NAME:

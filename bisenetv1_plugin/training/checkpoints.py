@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Iterator
@@ -28,6 +29,7 @@ CHECKPOINT = ("model.pdparams", "model.pdopt")
 AVERAGE = "ema_model.pdparams"
 # In a folder iter_N, best_model or ema_best_model; the states by PaddleSeg 2.9 and later.
 _WRITTEN = {*CHECKPOINT, AVERAGE, "model.pdstates", "ema_model.pdstates", progress_file.NAME}
+_PART = re.compile(r"part-[a-z0-9_]{8}\.(pdparams|pdopt|json)")  # what `files.whole_file` has meanwhile
 
 # Descriptors of the folders that this process trains into. A process that loads data would keep its copy, and with it
 # the lock, for seconds after this one is killed.
@@ -145,12 +147,14 @@ def newest(save_dir: str, tidy: bool = True) -> str | None:
     Returns:
         str: the folder iter_N that was written last and whose files can be read and are finite; None if there is none.
     """
-    if tidy:
-        for folder in ("iter_*", "best_model", "ema_best_model"):
-            for part in Path(save_dir).glob(f"{folder}/part-*"):
-                if part.suffix in (".pdparams", ".pdopt", ".json") and part.is_file():
-                    part.unlink()
     found = [folder for folder in Path(save_dir).glob("iter_*") if iteration(folder) is not None]
+    if tidy:
+        for folder in (*found, *(Path(save_dir, name) for name in progress_file.BEST)):
+            if folder.is_symlink():  # to where the user has moved it
+                continue
+            for part in folder.glob("part-*"):
+                if _PART.fullmatch(part.name) and part.is_file():
+                    part.unlink()
     for checkpoint in sorted(found, key=_written, reverse=True):
         why = fault(checkpoint)
         if why is None:

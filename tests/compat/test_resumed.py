@@ -237,6 +237,14 @@ def test_a_checkpoint_that_is_removed_says_whose_it_is_to_the_last(tmp_path, mon
         assert not (tmp_path / "iter_2").exists()
 
 
+def test_a_checkpoint_that_was_moved_away_is_kept(tmp_path):
+    """With a link in its place."""
+    write(tmp_path / "archive/iter_2")
+    (tmp_path / "iter_2").symlink_to("archive/iter_2")
+    resumed_training._remove_checkpoint(str(tmp_path / "iter_2"))
+    assert os.listdir(tmp_path / "iter_2") == ["progress.json"]
+
+
 def test_a_checkpoint_that_is_gone_over_keeps_nothing_of_the_other_training(tmp_path):
     folder = tmp_path / "iter_2"
     folder.mkdir()
