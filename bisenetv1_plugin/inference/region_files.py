@@ -232,7 +232,11 @@ def _three(points: np.ndarray) -> np.ndarray:
 
 
 def _relative(path: str, folder: str) -> str:
-    return os.path.relpath(path, folder or os.curdir).replace(os.sep, "/")
+    """The path of a picture from a folder; `..` leads from where a link leads, not from where it is."""
+    relative = os.path.relpath(path, folder or os.curdir)
+    if not files.is_same(os.path.join(folder, relative), path):
+        relative = os.path.relpath(os.path.realpath(path), os.path.realpath(folder))
+    return relative.replace(os.sep, "/")
 
 
 def _json(content: Any) -> bytes:

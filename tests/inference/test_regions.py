@@ -167,6 +167,16 @@ def write(kind, folder, masks, tolerance=0.0, min_area=1):
     return files
 
 
+def test_labelme_finds_the_picture_from_behind_a_link(tmp_path):
+    (tmp_path / "large/disk/out").mkdir(parents=True)
+    (tmp_path / "out").symlink_to("large/disk/out")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/a.jpg").touch()
+    write("labelme", tmp_path, {"a": np.zeros((9, 9), "uint8")})
+    content = json.loads((tmp_path / "out/regions/a.json").read_text())
+    assert (tmp_path / "out/regions" / content["imagePath"]).samefile(tmp_path / "photos/a.jpg")
+
+
 def test_labelme_keeps_pixels_of_no_class(tmp_path):
     mask = np.zeros((9, 9), "uint8")
     mask[3:6, 3:6] = 255
