@@ -15,6 +15,11 @@ def line(sentence: str) -> str:
     return "".join(c if c.isprintable() or ord(c) > 0x9F else repr(c)[1:-1] for c in words)
 
 
+def lines(text: str) -> str:
+    """As `line`, for a text of several lines."""
+    return "\n".join(map(line, text.split("\n")))
+
+
 def brief(error: object) -> str:
     """What another library's error says, for a sentence: one line, at most 200 characters."""
     said = " ".join(str(error).split()) or type(error).__name__

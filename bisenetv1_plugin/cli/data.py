@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from bisenetv1_plugin import files
 from bisenetv1_plugin.cli import flags, terminal
-from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.errors import InputError, line, lines
 
 SUMMARY = "configure, prepare, check or generate data"
 
@@ -106,9 +106,9 @@ def configure(source: Path, config: Path, folder: Path | None, chosen: Options) 
         picture = plots.labelled(str(summary.folder / "preview.png"), shown, summary.report.classes, summary.colors)
     counts = ", ".join(f"{count} {split}" for split, count in summary.report.images.items())
     print(f"{source}: {summary.kind}; {counts}; {len(summary.report.classes)} classes\n")
-    print("\n".join(summary.report.table()) + "\n")
+    print(lines("\n".join(summary.report.table())) + "\n")
     for note in summary.notes:
-        print(note)
+        print(line(note))
     if summary.converted:
         print(f"{summary.converted} labels were converted to class numbers, in {summary.folder / 'labels'}.")
     print(f"Class names are in {summary.folder / 'classes.txt'}, some labels in their colors in {picture}.")
@@ -151,7 +151,7 @@ def _check(args: Namespace) -> int:
     from bisenetv1_plugin.datasets.check import check_config
 
     report = check_config(args.config, progress=progress.bar)
-    print(report.to_text())
+    print(lines(report.to_text()))
     return 0 if report.ok else 1
 
 

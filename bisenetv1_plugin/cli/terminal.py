@@ -22,7 +22,7 @@ from typing import Any, Iterator, TextIO
 
 from bisenetv1_plugin import files, gpu
 from bisenetv1_plugin.cli.log import Log
-from bisenetv1_plugin.errors import InputError, line
+from bisenetv1_plugin.errors import InputError, line, lines
 from bisenetv1_plugin.libraries import needs_paddle
 
 _OURS, _COMMANDS, _CORRECTIONS = "bisenetv1_plugin", "bisenetv1_plugin.cli", "bisenetv1_plugin.compat"  # loggers
@@ -162,6 +162,7 @@ def quiet() -> Iterator[None]:
 
 def say(text: str) -> None:
     """A line for the user, past every bar; in a training on several devices, from the first process alone."""
+    text = lines(text)
     if _session is not None:
         logging.getLogger(_COMMANDS).info(text)
     elif is_first():

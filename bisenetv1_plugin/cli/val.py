@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Sequence
 
 from bisenetv1_plugin import files
 from bisenetv1_plugin.cli import flags, results, terminal
-from bisenetv1_plugin.errors import InputError, line
+from bisenetv1_plugin.errors import InputError
 
 if TYPE_CHECKING:
     from bisenetv1_plugin.datasets.classes import NamedClasses
@@ -132,7 +132,7 @@ def _write_report(args: Namespace, counted: Confusion, done: Evaluation, dataset
     if odd:
         terminal.warn(odd)
     for sentence in evaluation_report.in_brief(counted, names):
-        terminal.say(line(sentence))
+        terminal.say(sentence)
     terminal.say(f"The report is in {os.path.join(args.report, 'report.md')}")
 
 

@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 
 from bisenetv1_plugin import cli, zoo
-from bisenetv1_plugin.cli import demo
+from bisenetv1_plugin.cli import demo, terminal
 
 STRIPES = np.repeat(np.arange(64) * 3 // 64, 48).reshape(64, 48).T.astype(np.uint8)  # 48 x 64: thirds of 0, 1, 2
 COLORS = np.array([(128, 64, 128), (0, 0, 142), (70, 130, 180)], np.uint8)
@@ -305,3 +305,12 @@ def test_the_library_where_the_locale_is_c(folder):
     )
     said = done.stderr.decode("utf-8", "replace")
     assert done.returncode == 1 and "InputError" in said and "cannot be used where names are ascii" in said, said
+
+
+def test_names_of_classes_give_a_terminal_no_orders(folder, capsys):
+    (folder / "classes.txt").write_text("sky\nroad\x1b]0;mine\x07\ncar\n")
+    assert cli.main(["data", "config", str(folder), "--out", "my.yml"]) == 0
+    assert cli.main(["data", "check", "my.yml"]) == 0
+    terminal.say("road\x1b]0;mine\x07 0.5\ncar 0.5")
+    said = capsys.readouterr().out
+    assert said.count("road\\x1b]0;mine\\x07") >= 3 and "\x1b" not in said and said.endswith(" 0.5\ncar 0.5\n")

@@ -288,6 +288,11 @@ def broken_mask(root):
     return "shapes[2].mask is no picture of this shape"
 
 
+def label_that_orders(root):
+    annotate(root / "a.json", [*HALVES, shape("car\x1b]0;mine\x07", [[1, 1], [5, 1], [5, 5]])])
+    return "a.json: shapes[2].label is 'car\\x1b]0;mine\\x07': it must be the name of a class, on one line."
+
+
 def embedded_program(root):
     content = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 60 40\n%%EndComments\n%%EOF\n"
     annotate(root / "a.json", HALVES, "z.png", imageData=base64.b64encode(content).decode())
@@ -303,7 +308,7 @@ def name_of_no_list(root):
 BROKEN = [
     *(cut_off, names_another, names_one_twice, of_another_size, unknown_shape, too_far_outside, not_a_number),
     *(too_few_points, no_label, no_shapes, broken_embedded_picture, broken_mask),
-    *(embedded_program, name_of_no_list),
+    *(embedded_program, name_of_no_list, label_that_orders),
 ]
 
 

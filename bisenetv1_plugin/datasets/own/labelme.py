@@ -246,7 +246,7 @@ def _picture(where: str, path: Path, content: dict[str, Any], known: set[Path], 
     if near:
         raise InputError(f"{where}imagePath may be {near[0]} or {near[1]}: put the picture beside.")
     if content.get("imageData"):
-        if any(ord(letter) < 32 or 0xD800 <= ord(letter) < 0xE000 for letter in name):
+        if not labelme_shapes.is_line(name):
             raise InputError(
                 f"{where}imagePath is {coco_json.describe(named)}, and no list can have such a name: correct it."
             )

@@ -54,8 +54,8 @@ def check(where: str, entry: Mapping[str, Any], size: tuple[int, int]) -> Shape:
         InputError: it is none; the sentence begins with `where`.
     """
     label, kind, points = entry.get("label"), entry.get("shape_type") or "polygon", entry.get("points")
-    if not isinstance(label, str) or not label.strip():
-        raise InputError(f"{where}.label is {coco_json.describe(label)}: it must be the name of a class.")
+    if not isinstance(label, str) or not label.strip() or not is_line(label.strip()):
+        raise InputError(f"{where}.label is {coco_json.describe(label)}: it must be the name of a class, on one line.")
     if not isinstance(kind, str) or kind not in _POINTS:
         known = ", ".join(kind for kind in _POINTS if kind != "points")
         raise InputError(f"{where}.shape_type is {coco_json.describe(kind)}, which is none of {known}: draw it anew.")
@@ -92,6 +92,11 @@ def draw(
         else:
             paint.polygon(points, fill=number, outline=number)
     return np.array(label)
+
+
+def is_line(text: str) -> bool:
+    """Whether a text out of a JSON can stand on a line of a list: it orders nothing, and UTF-8 has its letters."""
+    return not any(ord(letter) < 32 or ord(letter) == 127 or 0xD800 <= ord(letter) < 0xE000 for letter in text)
 
 
 def _is_point(point: Any, most: float) -> bool:
