@@ -12,8 +12,9 @@ def main(argv: list[str] | None = None) -> int:
     Under `LC_ALL=C PYTHONUTF8=0` they are ASCII to Python, and the libraries in C++ crash on what it makes of others.
     """
     if argv is None and sys.getfilesystemencoding().lower() not in ("utf-8", "utf8"):
-        arguments = [sys.executable, "-X", "utf8", "-m", "bisenetv1_plugin", *sys.argv[1:]]
-        os.execv(sys.executable, arguments)
+        # Not `-m`, which imports from the current folder first, where somebody else's numpy.py may lie.
+        code = f"import sys; sys.path[:] = {sys.path!r}; from bisenetv1_plugin.__main__ import main; sys.exit(main())"
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", "-c", code, *sys.argv[1:]])
     try:
         from bisenetv1_plugin import cli
 

@@ -44,7 +44,9 @@ def examine() -> dict[str, Any]:
     versions = _versions()
     runtimes, faults = _runtimes()
     # As PaddleSeg's own tools see it: in a process that has imported nothing else before, zlib for one.
-    code = "import paddleseg, json; from bisenetv1_plugin import environment; print(json.dumps(environment.findings()))"
+    # `-c` puts the current folder before all others, where somebody else's paddleseg.py may lie.
+    code = f"import sys; sys.path[:] = {sys.path!r}; import paddleseg, json; "
+    code += "from bisenetv1_plugin import environment; print(json.dumps(environment.findings()))"
     done = subprocess.run(
         [sys.executable, "-W", "always", "-c", code], capture_output=True, text=True, errors="replace"
     )

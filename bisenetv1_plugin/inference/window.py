@@ -27,7 +27,7 @@ class Window:
 
     def __init__(self, title: str, painter: Painter | None = None) -> None:
         # Tried in a process of its own: OpenCV's windows end the whole process where there is no screen.
-        code = f"import cv2; cv2.namedWindow({title!r}); cv2.waitKey(1)"
+        code = f"import sys; sys.path[:] = {sys.path!r}; import cv2; cv2.namedWindow({title!r}); cv2.waitKey(1)"
         tried = subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         if tried.returncode:
             raise InputError("OpenCV can open no window here (is there a screen, and DISPLAY set?): leave --show away.")

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import os
 import re
 
 import paddle
@@ -63,6 +64,16 @@ def test_paddleseg_that_cannot_be_imported(python, tmp_path):
     done = python("-m", "bisenetv1_plugin", "doctor", PYTHONPATH=tmp_path)
     assert done.returncode == 2
     assert "numpy.core.multiarray failed to import" in done.stderr and "fresh environment" in done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the locale C")
+@pytest.mark.parametrize("command, module", [("configs", "argparse"), ("doctor", "paddleseg")])
+def test_nothing_is_imported_from_the_current_folder(python, tmp_path, command, module):
+    """Nor where another process goes on, for UTF-8."""
+    (tmp_path / f"{module}.py").write_text("open('imported', 'w').close()\nraise ImportError('mine')")
+    code = "import sys; sys.path.remove(''); from bisenetv1_plugin.__main__ import main; sys.exit(main())"
+    done = python("-c", code, command, LC_ALL="C", PYTHONUTF8=0, PYTHONCOERCECLOCALE=0)
+    assert done.returncode == 0 and not (tmp_path / "imported").exists(), done.stderr
 
 
 def test_paddle_that_went_away(python_without_paddle):
