@@ -162,12 +162,12 @@ def made_by(kind: str | None = None) -> Callable[[str], bool]:
 
     def is_ours(path: str) -> bool:
         with open(path, "rb") as file:
-            file.seek(max(0, os.path.getsize(path) - _TAIL))
+            length = file.seek(0, os.SEEK_END)
+            file.seek(max(0, length - _TAIL))
             tail = file.read()
             if mark not in tail or not path.lower().endswith(_JSON):
                 return mark in tail
-            length = os.path.getsize(path) - len(tail) + tail.rfind(_KEY)
-            return tail.endswith(b' %08x"}' % _checksum(file, length))
+            return tail.endswith(_end(file, length - len(tail) + tail.rfind(_KEY)))
 
     return is_ours
 
@@ -229,14 +229,12 @@ def write(path: str | os.PathLike[str], content: bytes, kind: str | None = None)
 _TAIL = 256  # bytes, in which the mark of a kind is
 _MARK = b"[bisenetv1-plugin "  # how that of every kind begins
 _IEND = struct.pack(">I", 0) + b"IEND" + struct.pack(">I", zlib.crc32(b"IEND"))
-
-
 _JSON = (".json", ".geojson")
-_KEY = b',\n"made_by": "'
+_KEY = b',\n"made_by": "'  # before the mark
 
 
-def _checksum(file: BinaryIO, length: int) -> int:
-    """Of the first bytes of a file."""
+def _end(file: BinaryIO, length: int) -> bytes:
+    """What follows the mark in JSON: a checksum of the first bytes of the file, and the brace of its object."""
     file.seek(0)
     checksum = 0
     while length > 0:
@@ -244,7 +242,7 @@ def _checksum(file: BinaryIO, length: int) -> int:
         if not piece:
             break
         checksum, length = zlib.crc32(piece, checksum), length - len(piece)
-    return checksum
+    return b' %08x"}' % checksum
 
 
 def _mark(kind: str) -> bytes:
@@ -256,9 +254,9 @@ def _sign(path: str, kind: str) -> None:
     mark = _mark(kind)
     with open(path, "r+b") as file:
         length = file.seek(0, os.SEEK_END)
-        if path.lower().endswith(_JSON):  # it ends with the brace of its object
-            mark = _KEY + mark + b' %08x"}' % _checksum(file, length - 1)
-            file.seek(length - 1)
+        if path.lower().endswith(_JSON):
+            mark = _KEY + mark + _end(file, length - 1)
+            file.seek(length - 1)  # over the brace
         elif path.lower().endswith((".mp4", ".mov")):
             mark = struct.pack(">I", 8 + len(mark)) + b"free" + mark
         elif file.tell() > len(_IEND):

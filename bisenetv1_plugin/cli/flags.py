@@ -37,7 +37,7 @@ threads, processes = _from(1, 1024), _from(0, 1024)
 dimension = _from(-1, 1 << 16)  # of an input; -1 for any
 side = _from(1, 1 << 16)  # of a picture
 channel = _from(0, 255)  # of a color
-shown = _from(1, 100)  # pictures in one
+images = _from(1, 100)  # shown in one picture
 
 
 def scale(text: str) -> float:
@@ -54,8 +54,8 @@ def tolerance(text: str) -> float:
     return float(text)
 
 
-tolerance.__name__ = "number of pixels from 0 on"
 scale.__name__ = "number above 0, 16 at most"
+tolerance.__name__ = "number of pixels from 0 on"
 
 
 def add_cpu_threads_argument(parser: ArgumentParser) -> None:

@@ -200,7 +200,7 @@ def _refuse_overwriting(args: Namespace, source: Source, export: Export) -> None
     if args.save_regions:
         from bisenetv1_plugin.inference import region_files
 
-        targets += {region_files.path_of(args.save_dir, args.save_regions, name): 0 for name in source.names()}
+        targets += {region_files.path_of(args.save_dir, args.save_regions, name) for name in source.names()}
     files.check_outputs(targets, [*source.paths, *export.files], is_ours)
 
 

@@ -62,10 +62,7 @@ def check_place(path: str | None, flag: str = "--json") -> None:
     """As `check`, where it is not known yet what is read."""
     if path is None or files.is_stream(path):
         return
-    folder = os.path.dirname(os.path.realpath(path))
-    while not os.path.lexists(folder):  # it is made, with those above it
-        folder = os.path.dirname(folder)
-    if os.path.isdir(path) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+    if os.path.isdir(path) or not _takes_files(os.path.dirname(os.path.realpath(path))):
         raise InputError(f"{flag} {path}: no file can be written there; choose another path.")
 
 
@@ -76,11 +73,15 @@ def check_folder(path: str, flag: str) -> None:
     """
     if os.path.lexists(path) and not os.path.isdir(path):
         raise InputError(f"{flag} {path}: it is a file; name a folder.")
-    there = os.path.realpath(path)
-    while not os.path.lexists(there):  # it is made, with those above it
-        there = os.path.dirname(there)
-    if not os.path.isdir(there) or not os.access(there, os.W_OK):
+    if not _takes_files(os.path.realpath(path)):
         raise InputError(f"{flag} {path}: no folder can be written there; choose another path.")
+
+
+def _takes_files(folder: str) -> bool:
+    """Whether files can be written into a folder, which is made, with those above it, where it is not there."""
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    return os.path.isdir(folder) and os.access(folder, os.W_OK)
 
 
 def write(path: str, content: Any) -> None:

@@ -31,7 +31,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="DIR",
         help="also write a report here: confusion matrix, figures of classes and of images, the worst images",
     )
-    parser.add_argument("--worst", type=flags.shown, metavar="N", help="how many images the report shows, default 8")
+    parser.add_argument("--worst", type=flags.images, metavar="N", help="how many images the report shows, default 8")
     parser.add_argument("--opts", nargs="+", help="other values of the configuration, as key.key=value")
 
 

@@ -1,6 +1,6 @@
 """Which class is taken for which: pixels by the class of their label and that of the mask, over all images and of each.
 
-Nothing is kept of the pixels but the few images that are shown, and those small.
+Of the pixels only those of the few images that are shown are kept, and these images are reduced.
 """
 
 from __future__ import annotations
@@ -166,25 +166,30 @@ def shares(matrix: np.ndarray) -> np.ndarray:
     return _ratio(matrix, matrix.sum(axis=1, keepdims=True))
 
 
+def wrong(matrix: np.ndarray) -> np.ndarray:
+    """The matrix without the pixels that are right."""
+    return matrix - np.diag(np.diag(matrix))
+
+
 def largest_mistake(matrix: np.ndarray) -> Mistake | None:
     """The most pixels of one class that were taken for one other; None where there are none."""
-    wrong = _wrong(matrix)
-    label, prediction = map(int, np.unravel_index(wrong.argmax(), wrong.shape))
-    pixels = int(wrong[label, prediction])
+    mistakes = wrong(matrix)
+    label, prediction = map(int, np.unravel_index(mistakes.argmax(), mistakes.shape))
+    pixels = int(mistakes[label, prediction])
     return Mistake(label, prediction, pixels, pixels / int(matrix.sum())) if pixels else None
 
 
 def most_confused(matrix: np.ndarray, most: int) -> list[Pair]:
     """The pairs of classes that were most often taken for one another, by pixels."""
-    wrong, of_label = _wrong(matrix), shares(matrix)
-    both = np.triu(wrong + wrong.T)
+    mistakes, of_label = wrong(matrix), shares(matrix)
+    both = np.triu(mistakes + mistakes.T)
     pairs = []
     for place in np.argsort(-both, axis=None, kind="stable")[:most]:
         first, second = map(int, np.unravel_index(place, both.shape))
         if not both[first, second]:
             break
         share = both[first, second] / matrix.sum()
-        if wrong[second, first] > wrong[first, second]:
+        if mistakes[second, first] > mistakes[first, second]:
             first, second = second, first
         pairs.append(Pair(first, second, float(share), float(of_label[first, second]), float(of_label[second, first])))
     return pairs
@@ -194,10 +199,6 @@ def mean(values: np.ndarray) -> float:
     """The mean of those that are numbers; NaN where none is."""
     numbers = values[~np.isnan(values)]
     return float(numbers.mean()) if len(numbers) else float("nan")
-
-
-def _wrong(matrix: np.ndarray) -> np.ndarray:
-    return matrix - np.diag(np.diag(matrix))
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

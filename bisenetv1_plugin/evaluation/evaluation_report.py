@@ -118,7 +118,6 @@ def write(
     captions = [
         f"{plots.shorten(names.images[each.figures.number], 50)}: {caption(each.figures, short)}" for each in worst
     ]
-    place = dict(zip((os.path.basename(path) for path in paths(folder)), paths(folder)))
     steps = {
         "confusion_pixels.csv": lambda path: _write_csv(path, _confusion_rows(matrix, classes)),
         "confusion_shares.csv": lambda path: _write_csv(path, _confusion_rows(shares, classes)),
@@ -129,7 +128,7 @@ def write(
         "report.md": lambda path: _write_page(path, counted, names, summary),
     }
     for name, step in progress(steps.items(), desc="report", unit="file"):
-        step(place[name])
+        step(os.path.join(folder, name))
 
 
 def pair_in_words(pair: confusion.Pair, classes: Sequence[str]) -> str:
@@ -240,13 +239,11 @@ def _write_page(path: str, counted: Confusion, names: Names, summary: Sequence[s
 
 def _class_table(counted: Confusion, classes: Sequence[str]) -> str:
     matrix = counted.matrix
-    total, of_label = matrix.sum(), confusion.shares(matrix)
+    total, of_label, wrong = matrix.sum(), confusion.shares(matrix), confusion.wrong(matrix)
     rows = []
     for number, (name, *figures) in enumerate(zip(classes, *confusion.class_figures(matrix))):
-        others = matrix[number].copy()
-        others[number] = 0
-        other = int(others.argmax())
-        taken = f"{_class(other, classes)} ({of_label[number, other]:.1%})" if others[other] else ""
+        other = int(wrong[number].argmax())
+        taken = f"{_class(other, classes)} ({of_label[number, other]:.1%})" if wrong[number, other] else ""
         share = f"{matrix[number].sum() / total:.1%}" if total else ""
         rows.append([name, share, *("" if figure != figure else f"{figure:.4f}" for figure in figures), taken])
     return text_table.markdown(["class", "of all pixels", "IoU", "precision", "recall", "most taken for"], rows)

@@ -1,4 +1,4 @@
-"""Regions out: files of labelme, COCO and GeoJSON."""
+"""Writes regions as files of labelme, COCO or GeoJSON."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import json
 import os
 import shutil
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
-from typing import Any, BinaryIO, Iterable, Mapping, Sequence
+from typing import Any, BinaryIO, Iterable, Iterator, Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -60,7 +60,8 @@ class RegionFiles:
         self._pictures, self._root = pictures, root
         self._min_area, self._tolerance = min_area, tolerance
         self.place = path_of(save_dir, kind, "") if kind == "coco" else os.path.join(save_dir, "regions")
-        self._coco = _Coco(path_of(save_dir, kind, ""), self._classes) if kind == "coco" else None
+        self._open = ExitStack()
+        self._coco: _Coco
         self.counts: dict[int, tuple[int, int]] = {}
 
     def write(self, name: str, mask: np.ndarray, pixels: object = None, seconds: float = 0.0) -> None:
@@ -79,7 +80,7 @@ class RegionFiles:
                 count, area = self.counts.get(region.number, (0, 0))
                 self.counts[region.number] = (count + 1, area + region.area)
         path = path_of(self._save_dir, self._kind, name)
-        if self._coco:
+        if self._kind == "coco":
             self._coco.add(_relative(self._pictures[name], self._root), found, *mask.shape)
         elif self._kind == "labelme":
             picture = _relative(self._pictures[name], os.path.dirname(path))
@@ -91,15 +92,14 @@ class RegionFiles:
             files.write(path, _json(geojson(found)), MADE_BY)
 
     def __enter__(self) -> RegionFiles:
-        if self._coco:
-            self._coco.__enter__()
+        if self._kind == "coco":
+            self._coco = self._open.enter_context(_coco_file(self.place, self._classes))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._coco:
-            self._coco.__exit__(kind, error, trace)
+        self._open.__exit__(kind, error, trace)
 
 
 def labelme(regions: Iterable[Region], picture: str, height: int, width: int) -> dict[str, Any]:
@@ -157,25 +157,28 @@ def geojson(regions: Iterable[Region]) -> dict[str, Any]:
     return {"type": "FeatureCollection", "features": features}
 
 
-class _Coco:
+@contextmanager
+def _coco_file(path: str, classes: Sequence[str]) -> Iterator[_Coco]:
     """COCO's file on all pictures, whose annotations are written as they come.
 
     A category's id is the number of its class and 1: programs that read COCO, such as CVAT, take 0 for no category.
     """
+    categories = [{"id": number, "name": name} for number, name in enumerate(classes, start=1)]
+    with files.whole_file(path, MADE_BY) as beside, open(beside, "wb") as file, tempfile.TemporaryFile() as images:
+        file.write(b'{"categories": ' + _json(categories) + b',\n"annotations": [')
+        yield _Coco(file, images)
+        file.write(b'],\n"images": [')
+        images.seek(0)
+        shutil.copyfileobj(images, file)
+        file.write(b"]}")
 
-    def __init__(self, path: str, classes: Sequence[str]) -> None:
-        self._path, self._classes = path, classes
+
+class _Coco:
+    """Writes annotations into one file, and the list of their images into another."""
+
+    def __init__(self, file: BinaryIO, images: BinaryIO) -> None:
+        self._file, self._list = file, images
         self._images = self._annotations = 0
-        self._open = ExitStack()
-
-    def __enter__(self) -> None:
-        with ExitStack() as stack:
-            beside = stack.enter_context(files.whole_file(self._path, MADE_BY))
-            self._file: BinaryIO = stack.enter_context(open(beside, "wb"))
-            self._list: BinaryIO = stack.enter_context(tempfile.TemporaryFile())  # of the images, which come last
-            categories = [{"id": number, "name": name} for number, name in enumerate(self._classes, start=1)]
-            self._file.write(b'{"categories": ' + _json(categories) + b',\n"annotations": [')
-            self._open = stack.pop_all()
 
     def add(self, picture: str, regions: Iterable[Region], height: int, width: int) -> None:
         self._images += 1
@@ -193,18 +196,6 @@ class _Coco:
                 "iscrowd": 0,
             }
             self._file.write(b",\n" * (self._annotations > 1) + _json(annotation))
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error:
-            self._open.__exit__(kind, error, trace)
-            return
-        with self._open:
-            self._file.write(b'],\n"images": [')
-            self._list.seek(0)
-            shutil.copyfileobj(self._list, self._file)
-            self._file.write(b"]}")
 
 
 def _segmentation(region: Region, height: int, width: int) -> Any:

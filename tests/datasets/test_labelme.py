@@ -106,6 +106,12 @@ class TestShapes:
         assert (label[10:31, 10:21] == 0).all() and label[9, 15] == 2 and label[31, 15] == 1
         assert set(np.unique(label)) == {0, 1, 2}
 
+    def test_old_files_say_no_kind(self, root):
+        """What labelme did not name then is a polygon; and spaces around a name are none of its own."""
+        old = {"label": " road ", "points": [[2, 3], [5, 3], [5, 6], [2, 6]]}
+        found = one(root, [old])
+        assert found.names == ["road", "sky"] and np.count_nonzero(found.labels["a"] == 0) == 16
+
     def test_pixels_of_a_mask(self, root):
         ring = np.ones((4, 6), bool)
         ring[1:3, 1:5] = False
@@ -173,6 +179,10 @@ class TestNames:
         annotate(root / "b.json", [shape("0", [[0, 0], [W, H]], "rectangle")])
         assert made(root, keep_rare=True).names == list(map(str, range(W)))
 
+    def test_of_more_than_a_byte_are_refused(self, root):
+        annotate(root / "a.json", [shape(f"class {n}", [[0, 0], [W, H]], "rectangle") for n in range(254)])
+        assert "the labelme files name 256 classes, and a label of one byte has 255: use fewer" in refused(root)
+
     def test_of_classes_txt(self, root):
         (root / "classes.txt").write_text("sky\nroad\ncar\n")
         assert made(root).names == ["sky", "road", "car"]
@@ -201,6 +211,17 @@ class TestPictures:
             annotate(root / "regions" / f"{name}.json", HALVES, f"..\\{name}.png")
         assert sorted(made(root).labels) == ["a", "b"]
 
+    def test_of_one_name_the_one_beside_counts(self, root):
+        photo(root / "other" / "a.png", 7)
+        annotate(root / "a.json", HALVES, "lost/a.png")
+        assert "left out: 1 (other/a.png)" in made(root).notes
+
+    def test_of_one_name_elsewhere_are_refused(self, root):
+        for seed, folder in enumerate(("one", "two"), 7):
+            photo(root / folder / "z.png", seed)
+        annotate(root / "z.json", HALVES)
+        assert "z.json: imagePath may be one/z.png or two/z.png: put the picture beside" in refused(root)
+
     def test_embedded(self, root):
         content = (root / "a.png").read_bytes()
         (root / "a.png").unlink()
@@ -210,12 +231,19 @@ class TestPictures:
         assert not (root / "a.png").exists(), "a user's folder is never touched"
 
     def test_splits_of_folders(self, tmp_path):
-        for seed, name in enumerate(["train/a", "train/b", "val/c"]):
+        for seed, name in enumerate(["train/a", "train/b", "val/c", "test/d"]):
             photo(tmp_path / "data" / f"{name}.png", seed)
             annotate(tmp_path / "data" / f"{name}.json", HALVES)
-        made(tmp_path / "data")
+        found = made(tmp_path / "data")
+        assert sorted(found.labels) == ["a", "b", "c"]
+        assert "1 images of a test split are left for your own test" in found.notes
         assert "c.png" in (tmp_path / "my_data" / "val.txt").read_text()
         assert len((tmp_path / "my_data" / "train.txt").read_text().splitlines()) == 2
+
+    def test_other_json_is_nobodys_business(self, root):
+        (root / "notes.json").write_text("{not")
+        (root / "shapes.json").write_text('{"shapes": 3}')
+        assert len(made(root).labels) == 2
 
     def test_without_a_label(self, root):
         photo(root / "c.png", 3)
@@ -305,10 +333,29 @@ def name_of_no_list(root):
     return "a.json: imagePath is 'z\\n\\ud800.png', and no list can have such a name: correct it."
 
 
+def mask_of_another_size(root):
+    content = BytesIO()
+    Image.new("1", (3, 2), 1).save(content, "PNG")
+    mask = base64.b64encode(content.getvalue()).decode()
+    annotate(root / "a.json", [*HALVES, shape("car", [[1, 1], [2, 2]], "mask", mask=mask)])
+    return "shapes[2].mask is no picture of this shape (it has 3x2 pixels, not 2x2)"
+
+
+def too_many_points(root):
+    annotate(root / "a.json", [*HALVES, shape("car", [[1, 1], [2, 2], [3, 3]], "circle")])
+    return "shapes[2] is a circle of 3 points, and it needs 2"
+
+
+def true_for_a_number(root):
+    annotate(root / "a.json", [*HALVES, shape("car", [[True, 1], [2, 2]], "rectangle")])
+    return "shapes[2].points is no list of [x, y] in pixels of the picture"
+
+
 BROKEN = [
     *(cut_off, names_another, names_one_twice, of_another_size, unknown_shape, too_far_outside, not_a_number),
     *(too_few_points, no_label, no_shapes, broken_embedded_picture, broken_mask),
     *(embedded_program, name_of_no_list, label_that_orders),
+    *(mask_of_another_size, too_many_points, true_for_a_number),
 ]
 
 

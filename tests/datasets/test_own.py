@@ -591,6 +591,8 @@ class TestLabels:
         "name, text",
         [
             ("label_colors.txt", "128 0 0\t\thouse\n0 0 0 Void\n0 128 0 tree\n"),
+            ("label_colours.txt", "128 0 0 house\n0 0 0 Void\n0 128 0 tree\n"),
+            ("colours.txt", "house 128 0 0\nvoid 0 0 0\ntree 0 128 0\n"),
             ("labelmap.txt", "# label:color_rgb:parts:actions\nhouse:128,0,0::\nvoid:0,0,0::\ntree:0,128,0::\n"),
             ("class_dict.csv", "name,r,g,b\nhouse,128,0,0\nunlabelled,0,0,0\ntree,0,128,0\n"),
         ],

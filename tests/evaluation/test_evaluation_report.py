@@ -13,7 +13,8 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix, jaccard_score, precision_score, recall_score
 from small_network import run
 
-from bisenetv1_plugin.evaluation import confusion, evaluation_report
+from bisenetv1_plugin.drawing import plots
+from bisenetv1_plugin.evaluation import confusion, evaluation_report, sheet
 from bisenetv1_plugin.evaluation.confusion import Confusion
 
 CLASSES, NOBODY, NEVER, IGNORED = 6, 4, 5, 255
@@ -124,6 +125,10 @@ class TestCounts:
         found.add(np.zeros((1500, 2000), "int64"), np.ones((1500, 2000), "int64"))
         assert found.worst[0].mask.shape == found.worst[0].label.shape == (480, 640)
 
+    def test_ignored_pixels_are_known_in_what_is_shown(self):
+        ((_, label, mask),) = counted(pairs(1), worst=1).worst
+        assert (label[:2] == IGNORED).all() and label[2:].max() < CLASSES > mask.max()
+
     def test_pairs_that_are_taken_for_one_another(self):
         matrix = np.zeros((4, 4), "int64")
         matrix[:3, :3] = [[60, 2, 0], [18, 2, 8], [0, 10, 0]]
@@ -148,7 +153,7 @@ class TestCounts:
 
 
 class TestFiles:
-    NAMES = ["sky", 'a|b, "c"', "道路", "$x$", "nobody", "never"]
+    NAMES = ["sky", 'a|b, "c"', "道路", r"$\x$", "nobody", "never"]
 
     @pytest.fixture
     def folder(self, tmp_path):
@@ -170,6 +175,7 @@ class TestFiles:
         assert pixels[0][1:] == self.NAMES == [row[0] for row in shares[1:]]
         assert (np.array([row[1:] for row in pixels[1:]], int) == self.found.matrix[:-1, :-1]).all()
         assert set(shares[1 + NOBODY][1:]) == {""} and sum(map(float, shares[1][1:])) == pytest.approx(1, abs=1e-9)
+        assert all(path.read_bytes().startswith(b"\xef\xbb\xbf") for path in folder.glob("*.csv")), "for spreadsheets"
         classes = rows_of(folder / "classes.csv")
         iou = confusion.class_figures(self.found.matrix).iou
         assert classes[1 + NOBODY] == [str(NOBODY), "nobody", "0", "", "", ""]
@@ -199,6 +205,17 @@ class TestFiles:
         assert wrong / 3 < last.mean() < wrong
         assert min(Image.open(folder / "confusion.png").size) > 300
 
+    def test_columns_of_the_worst(self, monkeypatch):
+        drawn = []
+        monkeypatch.setattr(plots, "sheet", lambda path, rows, titles, *others: drawn.append((rows[0], titles)))
+        ((_, label, mask),) = worst = counted(pairs(1), worst=1).worst
+        grays = [(10 * number,) * 3 for number in range(CLASSES)]
+        sheet.draw_worst("", worst, [""], Data(["not there.png"]), self.NAMES, grays)
+        ((picture, truth, predicted, where), titles) = drawn[0]
+        assert titles == ["picture", "label", "prediction", "where they differ"]
+        assert (truth[..., 0] == 10 * label)[label != IGNORED].all() and (predicted[..., 0] == 10 * mask).all()
+        assert picture.shape == where.shape == (*label.shape, 3)
+
     def test_are_known_again(self, folder, tmp_path):
         for path in evaluation_report.paths(str(folder)):
             assert evaluation_report.is_ours(path), path
@@ -206,6 +223,21 @@ class TestFiles:
         Image.new("RGB", (4, 4)).save(folder / "worst.png")
         ours = [evaluation_report.is_ours(path) for path in evaluation_report.paths(str(folder))]
         assert ours.count(False) == 2
+
+    def test_of_values_that_are_no_class(self, tmp_path):
+        """And the page's words on a mistake, where most pixels of a class are right."""
+        found = Confusion(2, IGNORED)
+        found.add(np.array([[0, 0, 0, 7, 1]]), np.array([[0, 0, 9, 0, 9]]))
+        names = evaluation_report.Names(["a", "b"], [], ["x.png"])
+        remarks = evaluation_report.remarks(found, names.classes)
+        assert remarks == ["2 pixels of the labels have a number that is no class; PaddleSeg counts them as wrong."]
+        evaluation_report.write(str(tmp_path), found, Data(), names, remarks)
+        assert rows_of(tmp_path / "confusion_pixels.csv") == [
+            ["label \\ prediction", "a", "b", "(no class)"],
+            *(["a", "2", "0", "1"], ["b", "0", "0", "0"], ["(no class)", "1", "1", "0"]),
+        ]
+        assert rows_of(tmp_path / "images.csv")[1][5:7] == ["a", "(no class)"]
+        assert "| a | 60.0% | 0.5000 | 0.6667 | 0.6667 | (no class) (33.3%) |" in (tmp_path / "report.md").read_text()
 
     def test_of_nothing_that_counts(self, tmp_path):
         found = Confusion(2, IGNORED, worst=2)
@@ -254,6 +286,8 @@ class TestCommand:
             assert [float(a) for a in mine if a] == pytest.approx([b for a, b in zip(mine, theirs) if a], abs=1e-9)
         assert "and PaddleSeg's differ" not in (out / "report.md").read_text()
         assert len(rows_of(out / "images.csv")) == 4
+        table = (out / "report.md").read_text().split("| image |")[1]
+        assert len(re.findall("^\\| ", table, re.MULTILINE)) == 2, "of three images the worst two"
 
         (out / "images.csv").write_text("image,mine\n")
         assert val("--report", out) == 2
@@ -286,6 +320,11 @@ class TestCommand:
             said = capsys.readouterr().err
             assert code == 2 and words in said, (flags, said)
         assert (tmp_path / "file").read_text() == "mine" and not (tmp_path / "r").exists()
+
+    def test_refused_in_several_processes(self, val, tmp_path, capsys, monkeypatch):
+        monkeypatch.setattr(paddle.distributed, "get_world_size", lambda: 2)
+        assert val("--report", tmp_path / "r") == 2
+        assert "--report needs all images in one process" in capsys.readouterr().err
 
     def test_a_picture_of_the_data_is_never_replaced(self, val, small, tmp_path, capsys):
         """Though it has the mark of a figure: a dataset may be made of such."""

@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw
 
 from bisenetv1_plugin.cli import main
 from bisenetv1_plugin.errors import InputError
-from bisenetv1_plugin.inference.region_files import RegionFiles, labelme
-from bisenetv1_plugin.inference.regions import draw, find
+from bisenetv1_plugin.inference.region_files import RegionFiles, geojson, labelme
+from bisenetv1_plugin.inference.regions import Region, draw, find
 from bisenetv1_plugin.inference.segmenter import Segmentation
 from bisenetv1_plugin.inference.video_writer import VideoWriter
 
@@ -62,7 +62,9 @@ class TestTheMaskAgain:
         np.testing.assert_array_equal(draw(found, *mask.shape), mask)
 
     def test_with_the_default_every_class_is_nearly(self, mask):
-        again = draw(find(mask, NAMES), *mask.shape)
+        found = find(mask, NAMES)
+        again = draw(found, *mask.shape)
+        np.testing.assert_array_equal(draw(found[::-1], *mask.shape), again)
         for number in np.unique(mask):
             assert iou(mask == number, again == number) >= 0.99
 
@@ -120,6 +122,18 @@ def test_corners_of_the_outlines():
 def test_parts_that_touch_by_a_corner_are_one_region_of_two_polygons():
     (region,) = find(np.array([[0, 255], [255, 0]], "uint8"), NAMES)
     assert region.area == 2 and len(region.polygons) == 2
+    shapes = labelme([region], "a.png", 2, 2)["shapes"]
+    assert [shape["group_id"] for shape in shapes] == [0, 0]
+    assert labelme(find(np.zeros((2, 2), "uint8"), NAMES), "a.png", 2, 2)["shapes"][0]["group_id"] is None
+
+
+def test_a_pixel_belongs_where_its_middle_is():
+    region = Region(1, "road", (0, 0, 9, 7), np.ones((7, 9), bool), 63)
+    corners = np.array([[0, 0], [9, 2], [4, 6]], "int32")
+    region.polygons = [[corners]]
+    y, x = np.indices((7, 9)) + 0.5
+    sides = [(b[0] - a[0]) * (y - a[1]) - (b[1] - a[1]) * (x - a[0]) for a, b in zip(corners, np.roll(corners, -1, 0))]
+    np.testing.assert_array_equal(draw([region], 7, 9) == 1, np.min(sides, axis=0) > 0)
 
 
 def test_of_a_segmentation():
@@ -137,7 +151,7 @@ def test_of_a_segmentation():
     assert f"<{found[0].name}: {found[0].area} pixels in " in repr(found[0])
     outlines = [sum(len(ring) for rings in r.polygons for ring in rings) for r in result.regions(tolerance=0)]
     assert sum(len(ring) for r in result.regions() for rings in r.polygons for ring in rings) < sum(outlines)
-    for bad in ({"min_area": -1}, {"tolerance": float("nan")}):
+    for bad in ({"min_area": -1}, {"tolerance": float("nan")}, {"tolerance": float("inf")}):
         with pytest.raises(InputError, match=f"{next(iter(bad))} is .*; it must be a number of pixels from 0 on"):
             result.regions(**bad)
     scores[mask[3, 4], 3, 4] = np.nan
@@ -183,6 +197,8 @@ def test_labelme_keeps_pixels_of_no_class(tmp_path):
     files = write("labelme", tmp_path, {"a": mask})
     content = json.loads((tmp_path / "out" / "regions" / "a.json").read_text())
     assert [shape["label"] for shape in content["shapes"]] == ["sky", "__ignore__"]
+    middles = [[3.5, 3.5], [3.5, 5.5], [5.5, 3.5], [5.5, 5.5]]
+    assert sorted(content["shapes"][1]["points"]) == middles, "of the outermost pixels"
     assert content["imagePath"] == "../../photos/a.jpg" and content["imageData"] is None
     assert (content["imageHeight"], content["imageWidth"]) == (9, 9)
     assert files.counts == {0: (1, 72)}
@@ -222,12 +238,24 @@ def test_coco_is_read_by_pycocotools(tmp_path, capsys):
     assert kinds == {list, dict}, "polygons, and run lengths where there are holes"
 
 
+def test_geojson_of_a_region():
+    mask = np.full((6, 8), 255, "uint8")
+    mask[1:3, 2:6] = 1
+    scores = np.full((3, 6, 8), 0.25, "float32")
+    (feature,) = geojson(find(mask, NAMES, scores))["features"]
+    assert feature["bbox"] == [2, 1, 6, 3]
+    assert feature["properties"] == {"class": 1, "name": "road", "area": 8, "confidence": 0.25}
+    ((first, *others, last),) = feature["geometry"]["coordinates"]
+    assert feature["geometry"]["type"] == "Polygon" and first == last
+    assert sorted([first, *others]) == [[2, 1], [2, 3], [6, 1], [6, 3]]
+
+
 def test_geojson_is_valid(tmp_path):
-    geojson = pytest.importorskip("geojson")
+    library = pytest.importorskip("geojson")
     geometry = pytest.importorskip("shapely.geometry")
     mask = blobs(6)
     files = write("geojson", tmp_path, {"a": mask}, tolerance=1)
-    content = geojson.loads((tmp_path / "out" / "regions" / "a.geojson").read_text())
+    content = library.loads((tmp_path / "out" / "regions" / "a.geojson").read_text())
     assert content.is_valid
     areas = dict.fromkeys(NAMES, 0)
     for feature in content.features:
@@ -276,6 +304,9 @@ def test_command(dynamic, photos, kind, capsys):
         assert (new[0].parent / content["imagePath"]).resolve().is_file()
     if kind == "coco":
         assert {image["file_name"] for image in content["images"]} == {path.name for path in photos.glob("*.png")}
+        ids = [category["id"] for category in content["categories"]]
+        assert ids == list(range(1, len(ids) + 1)), "0 is no category to CVAT"
+        assert {annotation["category_id"] for annotation in content["annotations"]} <= set(ids)
     for image in json.loads(figures.read_text())["images"]:
         assert image["regions"] and all(entry["area"] >= 5 * entry["count"] for entry in image["regions"].values())
         shares = {number: entry["area"] / (96 * 64) for number, entry in image["regions"].items()}

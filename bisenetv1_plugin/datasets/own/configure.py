@@ -164,12 +164,12 @@ def _fill(
     report = Report(str(config), classes=meaning.names)
     summary = Summary(config, folder, layout.kind, report, colors, chosen, notes=notes)
     summary.converted = sum(label != one.pair.label for label, one in zip(labels, looked.seen))
-    for name, chosen_ones in splits.items():
-        summary.pairs[name] = [(looked.seen[index].pair.image, labels[index]) for index in chosen_ones]
-        report.counts[name] = classes[chosen_ones].sum(axis=0)
-        report.ignored[name] = int(counts[chosen_ones, 255].sum())
-        report.images[name] = len(chosen_ones)
-    same = leaks(*([str(image) for image, _ in summary.pairs[name]] for name in ("train", "val")))
+    for name, indices in splits.items():
+        summary.pairs[name] = [(_later(looked.seen[i].pair.image, work, folder), labels[i]) for i in indices]
+        report.counts[name] = classes[indices].sum(axis=0)
+        report.ignored[name] = int(counts[indices, 255].sum())
+        report.images[name] = len(indices)
+    same = leaks(*([str(looked.seen[index].pair.image) for index in splits[name]] for name in ("train", "val")))
     if same:
         raise InputError(same[0].message)
     tab = _write_lists(work, folder, summary.pairs, meaning.names, colors)
@@ -228,6 +228,11 @@ def _together(problems: Sequence[Problem]) -> str:
     return " ".join(f"{problem.message.rstrip('.')}." for problem in problems[:_SHOWN]) + more
 
 
+def _later(path: Path, work: Path, folder: Path) -> Path:
+    """The path that a file has once `work` has become `folder`."""
+    return folder / path.relative_to(work) if work in path.parents else path
+
+
 def _convert(
     seen: Sequence[Seen], meaning: encoding.Encoding, source: Path, folder: Path, work: Path, progress: Progress
 ) -> list[Path]:
@@ -237,7 +242,7 @@ def _convert(
         label = one.pair.label
         drawn = work in label.parents
         if not (meaning.changes(one.values) or one.turn != 1 or not one.plain):
-            paths.append(folder / label.relative_to(work) if drawn else label)
+            paths.append(_later(label, work, folder))
             continue
         if drawn:
             name = label.relative_to(work)  # it is overwritten, and nobody else's
@@ -274,12 +279,7 @@ def _write_lists(
     names: Sequence[str],
     colors: Sequence[tables.RGB],
 ) -> bool:
-    """Writes the lists and the names; True where tabs separate the columns, because names have spaces.
-
-    Pictures in `work`, out of JSON, get the paths in `pairs` that they will have in `folder`.
-    """
-    for of_split in pairs.values():
-        of_split[:] = [(folder / i.relative_to(work) if work in i.parents else i, label) for i, label in of_split]
+    """Writes the lists and the names; True where tabs separate the columns, because names have spaces."""
     lines = {}
     for name, of_split in pairs.items():
         lines[name] = [

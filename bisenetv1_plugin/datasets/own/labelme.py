@@ -6,7 +6,6 @@ import base64
 import binascii
 import io
 import os
-from collections import Counter
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple, Sequence
 
@@ -112,8 +111,7 @@ def write_labels(
     """
     if found.faults and not options.skip_broken:
         more = f" ... and {len(found.faults) - _SHOWN} more." if len(found.faults) > _SHOWN else ""
-        cure = "" if len(found.faults) == len(found.jobs) == 0 else " Correct these files, or give --skip_broken."
-        raise InputError(" ".join(found.faults[:_SHOWN]) + more + cure)
+        raise InputError(f"{' '.join(found.faults[:_SHOWN])}{more} Correct these files, or give --skip_broken.")
     notes = left_out(found.faults, "labelme files that cannot be used")
     names, number_of, unlabeled, note = _numbers(found, root, files, options)
     notes.append(note)
@@ -265,13 +263,11 @@ def _embedded(path: Path, content: dict[str, Any]) -> bytes:
 
 
 def _names(found: Found, listed: Sequence[str] | None) -> tuple[list[str], bool]:
-    """The names of the classes in order, and whether that order is somebody's.
+    """The names of the classes in order, and whether a list gave that order.
 
     Raises:
         InputError: somebody named the classes, and a shape has another name.
     """
-    used = Counter(shape.label for job in found.jobs for shape in job.shapes if shape.has_area)
-    del used[IGNORED]
     if listed:
         for job in found.jobs:
             for index, shape in enumerate(job.shapes):
@@ -282,8 +278,8 @@ def _names(found: Found, listed: Sequence[str] | None) -> tuple[list[str], bool]
                     )
         return list(listed), True
     first = list(next(iter(found.classes))) if len(found.classes) == 1 else []
-    others = sorted(set(used) - set(first), key=_order)
-    return first + others, bool(first)
+    used = {shape.label for job in found.jobs for shape in job.shapes if shape.has_area}
+    return first + sorted(used - {*first, IGNORED}, key=_order), bool(first)
 
 
 def _order(name: str) -> tuple[bool, int, str]:

@@ -11,8 +11,8 @@ from bisenetv1_plugin.drawing.painter import RGB, voc_colors
 from bisenetv1_plugin.errors import InputError
 
 _COLOR_FILES = (
-    *("label_colors.txt", "label_colors.txt", "labelmap.txt", "class_dict.csv", "class_dict.txt"),
-    *("colors.txt", "colors.txt", "colormap.txt", "color_map.txt"),
+    *("label_colors.txt", "label_colours.txt", "labelmap.txt", "class_dict.csv", "class_dict.txt"),
+    *("colors.txt", "colours.txt", "colormap.txt", "color_map.txt"),
 )
 _VALUE_FILES = ("_classes.csv",)  # Roboflow's: `value, name`
 _VOID = frozenset(
