@@ -40,7 +40,7 @@ CORRECTIONS = {
 }
 # From the outside in: each one comes around a training inside of those before it.
 GUARDS = (
-    *("reader_failure", "orphan_workers"),
+    *("reader_failure", "orphan_workers", "dice_labels"),
     *("small_batches", "whole_checkpoints", "resumed_training", "nan_checkpoints"),
 )
 ENTRIES = {**CORRECTIONS, **dict.fromkeys(GUARDS, WITH_THE_NETWORK)}

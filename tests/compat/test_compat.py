@@ -504,3 +504,23 @@ print([was is now for was, now in zip(before, seen())], {{compat.STATES.get(name
 def test_guards_begin_with_a_network_or_a_loss(python, build, switches, left):
     done = python("-c", BUILD.format(build=build), BISENETV1_PLUGIN_COMPAT=switches)
     assert done.stdout.splitlines()[-1] == left, done.stderr
+
+
+DICE = """
+import numpy as np, paddle
+from paddleseg.models import DiceLoss, MixedLoss
+from bisenetv1_plugin.losses.ohem import BiSeNetV1Loss
+random = np.random.RandomState(0)
+kept = random.randint(0, 3, (2, 8, 8))
+kept[:, :3] = 255
+logits, labels = (paddle.to_tensor(array) for array in (random.randn(2, 3, 8, 8).astype("float32"), kept.astype("int64")))
+alone = BiSeNetV1Loss()(logits, labels)
+dice, mixed = MixedLoss([DiceLoss(), BiSeNetV1Loss()], [1, 1])(logits, labels)
+print(bool(mixed == alone), bool((labels.numpy() == kept).all()))
+"""
+
+
+@pytest.mark.parametrize("switches, right", [("", "True True"), ("-dice_labels", "False False")])
+def test_losses_after_dice_loss_see_the_labels(python, switches, right):
+    done = python("-c", DICE, BISENETV1_PLUGIN_COMPAT=switches)
+    assert done.stdout.splitlines()[-1:] == [right], done.stderr
