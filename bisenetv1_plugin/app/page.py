@@ -18,7 +18,8 @@ from bisenetv1_plugin.app.limits import KEPT_SECONDS, Limits, Uploads
 from bisenetv1_plugin.app.segmenters import Segmenters
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.files import refusal
-from bisenetv1_plugin.inference.segmenter import Segmentation, Segmenter
+from bisenetv1_plugin.inference.segmentation import Segmentation
+from bisenetv1_plugin.inference.segmenter import Segmenter
 from bisenetv1_plugin.inference.video import VideoReader
 from bisenetv1_plugin.inference.video_writer import VideoWriter
 

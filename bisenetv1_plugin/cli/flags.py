@@ -54,8 +54,24 @@ def tolerance(text: str) -> float:
     return float(text)
 
 
+def probability(text: str) -> float:
+    """The type of a flag: a number from 0 to 1."""
+    if not 0 <= float(text) <= 1:
+        raise ValueError(text)
+    return float(text)
+
+
+def boolean(text: str) -> bool:
+    """The type of a flag, in upstream's words."""
+    if text.lower() not in ("true", "false"):
+        raise ValueError(text)
+    return text.lower() == "true"
+
+
 scale.__name__ = "number above 0, 16 at most"
 tolerance.__name__ = "number of pixels from 0 on"
+probability.__name__ = "number from 0 to 1"
+boolean.__name__ = "True or False"
 
 
 def add_cpu_threads_argument(parser: ArgumentParser) -> None:

@@ -30,7 +30,7 @@ def run(args: Namespace) -> int:
     from bisenetv1_plugin.inference.engine import infer
     from bisenetv1_plugin.inference.sources import Source
     from bisenetv1_plugin.training import builder
-    from bisenetv1_plugin.training.dygraph import PredictionFiles, engine_of, folders
+    from bisenetv1_plugin.training.dygraph import PredictionFiles, engines_of, folders
 
     if len(args.custom_color or []) % 3:
         raise InputError(f"--custom_color has {len(args.custom_color)} numbers; give three for each class: R G B.")
@@ -43,7 +43,7 @@ def run(args: Namespace) -> int:
         raise InputError("predict takes no camera: export the model, and give the camera to bisenetv1 infer.")
     _refuse_overwriting(args, source)
     model = builder.open_network(cfg, args.model_path, args.device).model
-    engine = engine_of(model, cfg.val_dataset_cfg.get("transforms") or [], options)
+    engine = engines_of(model, cfg.val_dataset_cfg.get("transforms") or [], options)()
     sink = PredictionFiles(args.save_dir, source.frames is not None, colors)
     with progress.bar(total=source.total, unit="image", desc="predict") as bar:
         infer(engine, source, [sink], step=lambda: bar.update(source.done - bar.n))

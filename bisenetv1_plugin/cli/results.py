@@ -13,9 +13,9 @@ from bisenetv1_plugin import files
 from bisenetv1_plugin.errors import InputError
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from bisenetv1_plugin.inference.engine import Segmented
     from bisenetv1_plugin.inference.region_files import RegionFiles
+    from bisenetv1_plugin.inference.regions import Region
 
 
 def add_argument(parser: ArgumentParser) -> None:
@@ -100,26 +100,42 @@ def _plain(value: Any) -> Any:
 
 
 class Noting:
-    """Takes masks as `masks.Writer` does, and notes what is in them for the file of --json."""
+    """Takes masks as `engine.Sink` does, and notes what is in them for the file of --json."""
 
-    def __init__(self, path: str, regions: RegionFiles | None = None) -> None:
-        """`regions` takes every mask before this does."""
-        self._path, self._regions = path, regions
+    def __init__(self, path: str, regions: RegionFiles | None = None, unknown_below: float | None = None) -> None:
+        """`regions` takes every mask before this does; pixels of less confidence than `unknown_below` are 255."""
+        self._path, self._regions, self._unknown_below = path, regions, unknown_below
         self._images: list[dict[str, Any]] = []
 
-    def write(self, name: str, mask: np.ndarray, pixels: object, seconds: float = 0.0) -> None:
+    def write(self, found: Segmented) -> None:
         import numpy as np
 
-        values, counts = np.unique(mask, return_counts=True)
-        shares = {int(value): round(count / mask.size, 6) for value, count in zip(values, counts)}
-        image: dict[str, Any] = {"name": name, "shares": shares}
+        values, counts = np.unique(found.mask, return_counts=True)
+        shares = {int(value): round(count / found.mask.size, 6) for value, count in zip(values, counts)}
+        image: dict[str, Any] = {"name": found.picture.name, "shares": shares}
+        if found.confidence is not None:
+            image["confidence"] = round(float(found.confidence.mean(dtype="float64")), 6)
         if self._regions:
-            counts = sorted(self._regions.counts.items())
-            image["regions"] = {number: {"count": count, "area": area} for number, (count, area) in counts}
+            image["regions"] = _of_classes(self._regions.found)
         self._images.append(image)
 
     def write_json(self, name: str, cpu_threads: int, seconds: float, faults: Iterable[str]) -> None:
         """Write the file; `name` is the runtime's and its precision's, with or without more words."""
         runtime, precision = name.replace(",", "").split()[:2]
         how = {"runtime": runtime, "precision": precision, "cpu_threads": cpu_threads, "seconds": seconds}
+        if self._unknown_below is not None:
+            how["unknown_below"] = self._unknown_below
         write(self._path, {**how, "images": self._images, "faults": list(faults)})
+
+
+def _of_classes(regions: Sequence[Region]) -> dict[int, dict[str, float]]:
+    """By the number of a class: how many regions it has, of how many pixels, and their mean confidence."""
+    classes: dict[int, dict[str, float]] = {}
+    for number in sorted({region.number for region in regions}):
+        own = [region for region in regions if region.number == number]
+        area = sum(region.area for region in own)
+        classes[number] = {"count": len(own), "area": area}
+        sure = [region.confidence * region.area for region in own if region.confidence is not None]
+        if sure:
+            classes[number]["confidence"] = round(sum(sure) / area, 6)
+    return classes

@@ -32,12 +32,13 @@ def palette(num_classes: int, colors: Any = ()) -> np.ndarray:
     Args:
         num_classes (int): how many classes there are.
         colors (sequence[tuple[int]]): RGB of every class; default: PaddleSeg's. Other values are black, or where a
-            class is, a light gray or white.
+            class is, the first of a light gray, white and all other grays that no class has.
     """
     if len(colors) == 0:
         colors = voc_colors(257)[1:][:num_classes]
     taken = {tuple(map(int, color)) for color in colors}
-    other = next((gray for gray in ((0, 0, 0), (224, 224, 224)) if gray not in taken), (255, 255, 255))
+    grays = ((value, value, value) for value in (0, 224, 255, *range(256)))
+    other = next((gray for gray in grays if gray not in taken), (255, 255, 255))
     table = np.tile(np.array(other, "uint8"), (256, 1))
     table[:num_classes] = colors
     return table
@@ -104,13 +105,15 @@ class Painter:
     Args:
         classes (sequence[str]): the names of the classes, by number.
         colors (sequence[tuple[int]] or numpy.ndarray): their colors, RGB 0..255; default: PaddleSeg's.
+        unknown (bool): 255 in a mask is no class: it is called so, and has a color that no class has.
     """
 
-    def __init__(self, classes: Sequence[str] = (), colors: Any = ()) -> None:
-        self._classes = classes
-        self._rgb = palette(len(colors) or 256, colors)
+    def __init__(self, classes: Sequence[str] = (), colors: Any = (), unknown: bool = False) -> None:
+        self._numbers = [*range(len(classes)), *[255] * unknown] if classes else []
+        self._rgb = palette(len(colors) or 256 - unknown, colors)
+        names = [*classes, *map(str, range(len(classes), 255)), "unknown"] if unknown else classes
         # The frames of a video have the same legend.
-        self._legend = functools.lru_cache(16)(lambda width, numbers: legend(width, numbers, self._classes, self._rgb))
+        self._legend = functools.lru_cache(16)(lambda width, numbers: legend(width, numbers, names, self._rgb))
         self._bgr = np.ascontiguousarray(self._rgb[np.newaxis, :, ::-1])  # as OpenCV looks up
 
     def color(self, mask: np.ndarray) -> np.ndarray:
@@ -131,8 +134,8 @@ class Painter:
 
     def with_legend(self, picture: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
         """A picture, BGR, on a strip that names the classes of its mask, or all of them, where they have names."""
-        if not self._classes:
+        if not self._numbers:
             return picture
-        shown = range(len(self._classes)) if mask is None else np.unique(mask)
+        shown = self._numbers if mask is None else np.unique(mask)
         strip = self._legend(picture.shape[1], tuple(shown))
         return np.vstack([picture, strip[..., ::-1]])

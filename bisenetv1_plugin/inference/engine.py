@@ -5,13 +5,22 @@ from __future__ import annotations
 import re
 from collections import deque
 from contextlib import closing, contextmanager
-from typing import Callable, Iterable, Iterator, NamedTuple, Protocol, Sequence
+from typing import Callable, Iterable, Iterator, List, NamedTuple, Protocol, Sequence, Union
 
 import cv2
 import numpy as np
 
 from bisenetv1_plugin.errors import InputError, brief
-from bisenetv1_plugin.inference.postprocess import logits_of, of_output, restore_logits
+from bisenetv1_plugin.inference.postprocess import (
+    Best,
+    best_class,
+    check_classes,
+    check_unknown,
+    logits_of,
+    mark_unknown,
+    of_output,
+    restore_logits,
+)
 from bisenetv1_plugin.inference.preprocess import Prepared, Preprocess, Sizes
 from bisenetv1_plugin.inference.runtimes import Runtime
 from bisenetv1_plugin.inference.sources import Picture, Source
@@ -41,11 +50,13 @@ class Segmented(NamedTuple):
         picture: its name, its pixels (uint8 BGR `[H, W, 3]`), when it is shown.
         mask: uint8 `[H, W]`, the numbers of the classes.
         scores: float32 `[classes, H, W]`, their probabilities; None where they were not asked for.
+        confidence: float32 `[H, W]`, the probability of the likeliest class; None where it was not asked for.
     """
 
     picture: Picture
     mask: np.ndarray
-    scores: np.ndarray | None
+    scores: np.ndarray | None = None
+    confidence: np.ndarray | None = None
 
 
 class Fault(NamedTuple):
@@ -62,6 +73,10 @@ class Ready(NamedTuple):
     prepared: Prepared
 
 
+# Of a batch: `[N, classes, h, w]`, integer `[N, h, w]`, or a list of what `Engine.finish` takes.
+Outputs = Union[np.ndarray, List[Union[np.ndarray, Best]]]
+
+
 class Engine:
     """Segments pictures.
 
@@ -69,6 +84,10 @@ class Engine:
         network (Network): what `runtime` runs.
         runtime (Runtime): one of `runtimes`, or dygraph.
         enlarge (callable): gives logits `[classes, h, w]` the picture's size, by its `Sizes`.
+        scores (bool): with the probabilities of all classes; of a network that gives more than masks.
+        confidence (bool): with that of the likeliest class; the same holds.
+        unknown_below (float, optional): the mask is `postprocess.UNKNOWN` where the confidence, which has to be asked
+            for, is below this.
     """
 
     def __init__(
@@ -76,15 +95,18 @@ class Engine:
         network: Network,
         runtime: Runtime,
         enlarge: Callable[[np.ndarray, Sizes], np.ndarray] = restore_logits,
+        scores: bool = False,
+        confidence: bool = False,
+        unknown_below: float | None = None,
     ) -> None:
         self._network, self._runtime, self._enlarge = network, runtime, enlarge
+        self._scores, self._confidence, self._unknown_below = scores, confidence, unknown_below
 
-    def run(self, pictures: Iterable[Picture], scores: bool = False, many: bool = True) -> Iterator[Segmented | Fault]:
+    def run(self, pictures: Iterable[Picture], many: bool = True) -> Iterator[Segmented | Fault]:
         """The pictures one after the other, in order.
 
         Args:
             pictures (iterable): of `Picture`.
-            scores (bool): with the probabilities; of a network that gives more than masks.
             many (bool): more than a few: a runtime that can works on several at a time.
         """
         for done in self.outputs(self.batches(pictures, 1), many):
@@ -92,7 +114,7 @@ class Engine:
                 yield done
             else:
                 (ready,), output = done
-                yield self.finish(ready, output[0], scores)
+                yield self.finish(ready, output[0])
 
     def prepare(self, picture: Picture) -> Prepared:
         """What the network takes of a picture."""
@@ -130,7 +152,7 @@ class Engine:
 
     def outputs(
         self, batches: Iterable[list[Ready] | Fault], many: bool
-    ) -> Iterator[tuple[list[Ready], np.ndarray] | Fault]:
+    ) -> Iterator[tuple[list[Ready], Outputs] | Fault]:
         """What the runtime gives for every batch, in order, and the faults among them."""
         begun: deque[tuple[list[Fault], list[Ready]]] = deque()  # a batch, and the faults before it
         faults: list[Fault] = []
@@ -171,7 +193,7 @@ class Engine:
                     yield from before
                     yield from self._alone(batch)
 
-    def _alone(self, batch: list[Ready]) -> Iterator[tuple[list[Ready], np.ndarray] | Fault]:
+    def _alone(self, batch: list[Ready]) -> Iterator[tuple[list[Ready], Outputs] | Fault]:
         try:
             with naming_memory():
                 output = self._runtime.run(self._images(batch))
@@ -186,26 +208,46 @@ class Engine:
         found += found[-1:] * ((self._network.input_shape[0] or 0) - len(found))
         return found[0][np.newaxis] if len(found) == 1 else np.stack(found)  # a copy costs as much as the looking up
 
-    def finish(self, ready: Ready, output: np.ndarray, scores: bool = False) -> Segmented:
-        """One picture and what the runtime gave for it, `[classes, h, w]` or, without scores, integer `[h, w]`.
+    def finish(self, ready: Ready, output: np.ndarray | Best) -> Segmented | Fault:
+        """One picture and what was found in it: `[classes, h, w]`, where masks suffice integer `[h, w]`, or `Best`.
 
         Raises:
             InputError: the memory does not suffice, or a mask has no number for so many classes.
         """
-        sizes = ready.prepared.trans_info
+        picture, sizes = ready.picture, ready.prepared.trans_info
         with naming_memory():
-            logits = self.logits(output)
-            if scores:
-                logits, sizes = self._enlarge(logits, sizes), []
-            mask = of_output(logits, sizes, self._enlarge)
-            return Segmented(ready.picture, mask, _softmax(logits) if scores else None)
+            scores = None
+            if isinstance(output, Best):
+                mask, confidence = output
+            else:
+                logits = self.logits(output)
+                if not (self._scores or self._confidence):
+                    return Segmented(picture, of_output(logits, sizes, self._enlarge))
+                self.check_classes(len(logits))
+                logits = self._enlarge(logits, sizes)
+                mask, confidence = best_class(logits)
+                scores = _softmax(logits) if self._scores else None
+            if not np.isfinite(confidence).all():
+                return Fault(picture.name, "the network's scores for it are not all numbers (NaN): see its weights.")
+            if self._unknown_below is not None:
+                mask = mark_unknown(mask, confidence, self._unknown_below)
+            return Segmented(picture, mask, scores, confidence)
+
+    def check_classes(self, count: int) -> None:
+        """
+        Raises:
+            InputError: a mask has no number for so many classes.
+        """
+        check_classes(count)
+        if self._unknown_below is not None:
+            check_unknown(count)
 
 
 class Sink(Protocol):
-    """Where masks go: `sinks.MaskFiles`, `video_writer.OverlayVideo`, `window.Window`."""
+    """Where masks go: `sinks.PictureFiles`, `video_writer.OverlayVideo`, `window.Window`."""
 
-    def write(self, name: str, mask: np.ndarray, pixels: np.ndarray, seconds: float) -> object:
-        """Take the mask, uint8 `[H, W]`, of uint8 BGR `[H, W, 3]`, shown after `seconds` if it is a frame."""
+    def write(self, found: Segmented) -> object:
+        """Take what was found in a picture."""
 
 
 def infer(
@@ -229,16 +271,22 @@ def infer(
 
     def write(batch: list[Ready], output: np.ndarray) -> None:
         for ready, found in zip(batch, output):
-            (name, pixels, seconds), mask, _ = engine.finish(ready, found)
+            done = engine.finish(ready, found)
+            if isinstance(done, Fault):
+                leave_out(done)
+                continue
             for sink in sinks:
-                sink.write(name, mask, pixels, seconds)
+                sink.write(done)
+
+    def leave_out(fault: Fault) -> None:
+        source.faults.append(f"{fault.name} was left out: {fault.reason}")
 
     # A camera's frames have to be quick, each of them, and not many.
     many = not source.live and (source.total is None or source.total > FEW)
     with Behind(write, 4) as behind, closing(ahead(engine.batches(source, batch_size), 2)) as batches:
         for done in engine.outputs(batches, many):
             if isinstance(done, Fault):
-                source.faults.append(f"{done.name} was left out: {done.reason}")
+                leave_out(done)
             else:
                 behind.do(*done)
             step()

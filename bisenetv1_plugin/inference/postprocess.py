@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable
+from typing import Callable, NamedTuple
 
 import cv2
 import numpy as np
@@ -10,7 +10,16 @@ import numpy as np
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.inference.preprocess import Sizes
 
+UNKNOWN = 255  # in a mask: a pixel whose confidence is too low
 _MOST = 256  # classes, of a mask of 8 bits
+_ROWS = 64  # that are looked at at a time: NumPy copies what it compares
+
+
+class Best(NamedTuple):
+    """The likeliest class of every pixel, uint8 `[H, W]`, and its probability, float32 `[H, W]`, 0..1."""
+
+    mask: np.ndarray
+    confidence: np.ndarray
 
 
 def logits_of(output: np.ndarray, output_op: str) -> np.ndarray:
@@ -25,6 +34,53 @@ def check_classes(count: int) -> None:
     """
     if count > _MOST:
         raise InputError(f"the network has {count} classes or more, and a mask of 8 bits has numbers for {_MOST}.")
+
+
+def check_probability(name: str, value: object) -> None:
+    """
+    Raises:
+        InputError: it is no number from 0 to 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 <= value <= 1:
+        raise InputError(f"{name} is {value!r}; it must be a number from 0 to 1.")
+
+
+def check_unknown(count: int) -> None:
+    """
+    Raises:
+        InputError: there are so many classes that the number of unknown pixels is one of them.
+    """
+    if count > UNKNOWN:
+        raise InputError(
+            f"the network has {count} classes, and the number of unknown pixels, {UNKNOWN}, is one of them: leave "
+            "unknown_below out."
+        )
+
+
+def mark_unknown(mask: np.ndarray, confidence: np.ndarray, below: float) -> np.ndarray:
+    """The mask, uint8 `[H, W]`, with `UNKNOWN` where the confidence, float32 `[H, W]`, is below a number."""
+    return np.where(confidence < np.float32(below), np.uint8(UNKNOWN), mask)
+
+
+def confidence_picture(confidence: np.ndarray) -> np.ndarray:
+    """float32 `[H, W]`, 0..1 -> uint8 `[H, W]`, 0..255."""
+    return np.rint(confidence * np.float32(255)).astype("uint8")
+
+
+def best_class(logits: np.ndarray) -> Best:
+    """The likeliest class of every pixel, by its logits `[classes, H, W]`; a confidence is NaN where a logit is.
+
+    Raises:
+        InputError: there are more classes than a mask has numbers.
+    """
+    check_classes(logits.shape[0])
+    mask, confidence = np.empty(logits.shape[1:], "uint8"), np.empty(logits.shape[1:], "float32")
+    with np.errstate(invalid="ignore"):
+        for top in range(0, logits.shape[1], _ROWS):
+            part = logits[:, top : top + _ROWS]
+            mask[top : top + _ROWS] = part.argmax(axis=0)
+            confidence[top : top + _ROWS] = 1 / np.exp(part - part.max(axis=0)).sum(axis=0)
+    return Best(mask, confidence)
 
 
 def restore(mask: np.ndarray, trans_info: Sizes) -> np.ndarray:

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from bisenetv1_plugin import files
+from bisenetv1_plugin.inference.engine import Segmented
 from bisenetv1_plugin.inference.regions import LEAST_IOU, Region, find, parts, tolerances
 from bisenetv1_plugin.inference.sinks import MADE_BY
 
@@ -43,7 +44,7 @@ class RegionFiles:
 
     Attributes:
         place (str): the folder or the file that they are in.
-        counts (dict[int, tuple[int, int]]): how many regions each class has in the last picture, and how many pixels.
+        found (list[Region]): those of the classes in the last picture.
     """
 
     def __init__(
@@ -62,23 +63,19 @@ class RegionFiles:
         self.place = path_of(save_dir, kind, "") if kind == "coco" else os.path.join(save_dir, "regions")
         self._open = ExitStack()
         self._coco: _Coco
-        self.counts: dict[int, tuple[int, int]] = {}
+        self.found: list[Region] = []
 
-    def write(self, name: str, mask: np.ndarray, pixels: object = None, seconds: float = 0.0) -> None:
-        """Take the mask, uint8 `[H, W]`, of the picture of this name.
+    def write(self, segmented: Segmented) -> None:
+        """Take what was found in a picture.
 
         Raises:
             OSError: a file cannot be written; it is not there then.
         """
-        names = self._classes
+        names, name, mask = self._classes, segmented.picture.name, segmented.mask
         if self._kind == "labelme":  # where shapes lie upon one another, pixels of no class need one of their own
             names = names + [IGNORED] * (256 - len(names))
-        found = find(mask, names, None, self._min_area, self._tolerance)
-        self.counts = {}
-        for region in found:
-            if region.number < len(self._classes):
-                count, area = self.counts.get(region.number, (0, 0))
-                self.counts[region.number] = (count + 1, area + region.area)
+        found = find(mask, names, segmented.confidence, self._min_area, self._tolerance)
+        self.found = [region for region in found if region.number < len(self._classes)]
         path = path_of(self._save_dir, self._kind, name)
         if self._kind == "coco":
             self._coco.add(_relative(self._pictures[name], self._root), found, *mask.shape)
@@ -127,6 +124,8 @@ def labelme(regions: Iterable[Region], picture: str, height: int, width: int) ->
                 "shape_type": "polygon",
                 "flags": {},
             }
+            if region.confidence is not None:
+                shape["description"] = f"confidence {region.confidence:.4f}"
             found.append((np.count_nonzero(whole), shape))
     shapes = [shape for _, shape in sorted(found, key=lambda one: -one[0])]
     sizes = {"imageHeight": height, "imageWidth": width}
@@ -141,7 +140,7 @@ def geojson(regions: Iterable[Region]) -> dict[str, Any]:
         several = len(polygons) > 1
         properties: dict[str, Any] = {"class": region.number, "name": region.name, "area": region.area}
         if region.confidence is not None:
-            properties["confidence"] = region.confidence
+            properties["confidence"] = round(region.confidence, 6)
         x, y, width, height = region.box
         features.append(
             {
@@ -195,6 +194,8 @@ class _Coco:
                 "bbox": list(region.box),
                 "iscrowd": 0,
             }
+            if region.confidence is not None:
+                annotation["score"] = round(region.confidence, 6)
             self._file.write(b",\n" * (self._annotations > 1) + _json(annotation))
 
 

@@ -36,7 +36,7 @@ class Region:
         box (tuple[int]): x, y, width and height, in pixels.
         mask (numpy.ndarray): bool `[height, width]` of the box, True where the piece is.
         area (int): how many pixels it has.
-        confidence (float, optional): the mean probability of its class, 0..1; None where there are no scores.
+        confidence (float, optional): the mean probability of its class, 0..1; None where it was not asked for.
         tolerance (float): see `find`.
     """
 
@@ -72,7 +72,7 @@ class Region:
 def find(
     mask: np.ndarray,
     names: Sequence[str],
-    scores: np.ndarray | None = None,
+    confidence: np.ndarray | None = None,
     min_area: int = 1,
     tolerance: float = TOLERANCE,
 ) -> list[Region]:
@@ -81,14 +81,14 @@ def find(
     Args:
         mask (numpy.ndarray): uint8 `[H, W]`; numbers without a name, such as 255, are in no piece.
         names (sequence[str]): of the classes, by number.
-        scores (numpy.ndarray, optional): float32 `[classes, H, W]`, the probabilities.
+        confidence (numpy.ndarray, optional): float32 `[H, W]`, the probability of the likeliest class.
         min_area (int): pixels; smaller pieces are left out.
         tolerance (float): by how many pixels an outline may be simplified (Douglas-Peucker). Less is tried for a piece
             whose outline would cross itself, or whose IoU with its outline, drawn again, would be below 0.99. With 0 an
             outline has every corner of the pixels.
 
     Raises:
-        InputError: min_area or tolerance is below 0 or no number, or scores are none.
+        InputError: min_area or tolerance is below 0 or no number, or there is NaN in the confidence.
     """
     for name, value in (("min_area", min_area), ("tolerance", tolerance)):
         if not 0 <= value < np.inf:
@@ -98,9 +98,9 @@ def find(
         if number >= len(names):
             continue
         count, labels, stats, _ = cv2.connectedComponentsWithStats((mask == number).view("uint8"), connectivity=8)
-        sums = None if scores is None else np.bincount(labels.ravel(), scores[number].ravel(), count)
+        sums = None if confidence is None else np.bincount(labels.ravel(), confidence.ravel(), count)
         if sums is not None and not np.isfinite(sums).all():
-            raise InputError(f"the scores of {names[number]} are not all numbers (NaN): the network gave none there.")
+            raise InputError("the confidence is not all numbers (NaN): the network gave none there.")
         for label in range(1, count):
             x, y, width, height, area = stats[label].tolist()
             if area >= min_area:

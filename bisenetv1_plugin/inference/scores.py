@@ -48,13 +48,19 @@ class _WithoutArgmax(Export):
 
 
 def _cut_argmax(source: str, target: str) -> None:
-    """Write the ONNX model that gives what the last ArgMax of another takes."""
+    """Write the ONNX model that gives what the last ArgMax of another takes.
+
+    Raises:
+        InputError: there is none.
+    """
     onnx = optional_library("onnx")
     model = onnx.load(source)
     makers = {output: node for node in model.graph.node for output in node.output}
     name = model.graph.output[0].name
-    while makers[name].op_type != "ArgMax":
-        name = makers[name].input[0]
+    while name in makers and makers[name].op_type != "ArgMax":
+        name = next(iter(makers[name].input), "")
+    if name not in makers:
+        raise InputError(f"{source} has no ArgMax at its end, by which its logits are found: export it again.")
     logits = makers[name].input[0]
     del model.graph.output[:]
     model.graph.output.append(onnx.helper.make_tensor_value_info(logits, onnx.TensorProto.FLOAT, None))

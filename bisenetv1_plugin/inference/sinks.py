@@ -9,42 +9,63 @@ import numpy as np
 
 from bisenetv1_plugin.drawing.painter import Painter
 from bisenetv1_plugin.files import write
+from bisenetv1_plugin.inference.engine import Segmented
+from bisenetv1_plugin.inference.postprocess import confidence_picture
 
 MADE_BY = "infer"  # see `files.whole_file`
 
 
-class MaskFiles:
-    """Writes masks as NAME.png (gray, the class numbers), color/NAME.png and, if asked, overlay/NAME.png.
+class PictureFiles:
+    """Writes masks and what belongs to them as pictures, NAME.png in a folder each; see `folders`.
 
     Args:
         save_dir (str): where.
-        overlay (bool): the third as well, with a legend below the picture where the classes have names.
+        masks, overlay, confidence (bool): what is written. An overlay has a legend below the picture where the classes
+            have names.
         painter (Painter, optional): the classes' colors and names; default: PaddleSeg's colors.
     """
 
-    def __init__(self, save_dir: str, overlay: bool = False, painter: Painter | None = None) -> None:
+    def __init__(
+        self,
+        save_dir: str,
+        masks: bool = True,
+        overlay: bool = False,
+        confidence: bool = False,
+        painter: Painter | None = None,
+    ) -> None:
         self._painter = painter or Painter()
-        self._folders = folders(save_dir, overlay)
+        self._folders = folders(save_dir, masks, overlay, confidence)
         for folder in self._folders.values():
             os.makedirs(folder, exist_ok=True)
 
-    def write(self, name: str, mask: np.ndarray, pixels: np.ndarray, seconds: float = 0.0) -> None:
-        """`mask` uint8 `[H, W]`, `pixels` uint8 BGR `[H, W, 3]`; when a frame is shown is no matter for a file.
-
+    def write(self, found: Segmented) -> None:
+        """
         Raises:
             OSError: a file cannot be written; it is not there then.
         """
-        paths = {kind: os.path.join(folder, f"{name}.png") for kind, folder in self._folders.items()}
-        write_picture(paths[""], mask, MADE_BY)
-        write(paths["color"], self._painter.indexed(mask), MADE_BY)
-        if "overlay" in paths:
-            picture = self._painter.with_legend(self._painter.overlay(mask, pixels), mask)
-            write_picture(paths["overlay"], picture, MADE_BY)
+        mask, picture = found.mask, found.picture
+        for kind, folder in self._folders.items():
+            path = os.path.join(folder, f"{picture.name}.png")
+            if kind == "color":
+                write(path, self._painter.indexed(mask), MADE_BY)
+            elif kind == "overlay":
+                overlay = self._painter.with_legend(self._painter.overlay(mask, picture.pixels), mask)
+                write_picture(path, overlay, MADE_BY)
+            elif kind == "confidence":
+                assert found.confidence is not None, "the engine was asked for it"
+                write_picture(path, confidence_picture(found.confidence), MADE_BY)
+            else:
+                write_picture(path, mask, MADE_BY)
 
 
-def folders(save_dir: str, overlay: bool) -> dict[str, str]:
-    """The folders that a `MaskFiles` writes NAME.png into, by what they hold."""
-    return {kind: os.path.join(save_dir, kind) for kind in ("", "color", *(["overlay"] * overlay))}
+def folders(save_dir: str, masks: bool, overlay: bool, confidence: bool) -> dict[str, str]:
+    """The folders that a `PictureFiles` writes NAME.png into, by what they hold.
+
+    The masks themselves, gray, the class numbers, are in `save_dir`; color/ has the same numbers and a palette;
+    confidence/ is gray, 0 to 255.
+    """
+    kinds = ["", "color"] * masks + ["overlay"] * (masks and overlay) + ["confidence"] * confidence
+    return {kind: os.path.join(save_dir, kind) for kind in kinds}
 
 
 def write_picture(path: str, picture: np.ndarray, kind: str) -> None:

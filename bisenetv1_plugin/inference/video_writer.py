@@ -13,6 +13,7 @@ import numpy as np
 from bisenetv1_plugin import files
 from bisenetv1_plugin.drawing.painter import Painter
 from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.inference.engine import Segmented
 from bisenetv1_plugin.inference.sinks import MADE_BY
 from bisenetv1_plugin.libraries import optional_library
 
@@ -116,8 +117,8 @@ class OverlayVideo:
         self._painter = painter or Painter()
         self._open = ExitStack()
 
-    def write(self, name: str, mask: np.ndarray, pixels: np.ndarray, seconds: float) -> None:
-        """Add a frame: `mask` uint8 `[H, W]` over `pixels` uint8 BGR `[H, W, 3]`, shown after `seconds`.
+    def write(self, found: Segmented) -> None:
+        """Add a frame: its mask over its pixels, shown after its seconds.
 
         Raises:
             InputError: frames of that size cannot be encoded, or PyAV is not installed.
@@ -126,7 +127,8 @@ class OverlayVideo:
         if not self.frames:
             beside = self._open.enter_context(files.whole_file(files.for_libraries(self._path), MADE_BY))
             self._writer = self._open.enter_context(VideoWriter(beside, self._rate))
-        self._writer.write(self._painter.with_legend(self._painter.overlay(mask, pixels)), seconds)
+        picture = self._painter.with_legend(self._painter.overlay(found.mask, found.picture.pixels))
+        self._writer.write(picture, found.picture.seconds)
         self.frames += 1
 
     def __enter__(self) -> OverlayVideo:

@@ -10,6 +10,7 @@ import numpy as np
 
 from bisenetv1_plugin.drawing.painter import Painter
 from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.inference.engine import Segmented
 
 _QUIT = (ord("q"), ord("Q"), 27)  # 27: Esc
 
@@ -35,9 +36,9 @@ class Window:
         self._latest: np.ndarray | None = None
         self._shown = self._ended = False
 
-    def write(self, name: str, mask: np.ndarray, pixels: np.ndarray, seconds: float) -> None:
-        """Take the next picture: `mask` uint8 `[H, W]` over `pixels` uint8 BGR `[H, W, 3]`."""
-        self._latest = self._painter.with_legend(self._painter.overlay(mask, pixels))
+    def write(self, found: Segmented) -> None:
+        """Take the next picture."""
+        self._latest = self._painter.with_legend(self._painter.overlay(found.mask, found.picture.pixels))
 
     def show(self) -> bool:
         """Show the latest picture; False once the user has pressed q or Esc or closed the window."""

@@ -8,8 +8,8 @@ from typing import Any, Iterable, Iterator, Sequence
 import numpy as np
 
 from bisenetv1_plugin.errors import InputError
-from bisenetv1_plugin.inference.engine import Engine, Fault, Network, Ready, naming_memory
-from bisenetv1_plugin.inference.postprocess import check_classes, logits_of
+from bisenetv1_plugin.inference.engine import Engine, Fault, Network, Outputs, Ready, naming_memory
+from bisenetv1_plugin.inference.postprocess import Best, best_class, logits_of
 from bisenetv1_plugin.inference.preprocess import Prepared
 from bisenetv1_plugin.inference.runtimes import Runtime
 from bisenetv1_plugin.inference.sources import Picture
@@ -80,8 +80,9 @@ class SlidingEngine(Engine):
         network (Network): what `runtime` runs; it has to give logits or probabilities.
         runtime (Runtime): one of `runtimes`.
         windows (Windows): their size and step.
-        keeps_logits (bool): also give scores; then all logits are in memory.
         progress (Progress): goes through the windows of a picture.
+        scores (bool): see `Engine`; then all logits are in memory.
+        confidence, unknown_below: see `Engine`.
     """
 
     def __init__(
@@ -89,11 +90,13 @@ class SlidingEngine(Engine):
         network: Network,
         runtime: Runtime,
         windows: Windows,
-        keeps_logits: bool = False,
         progress: Progress = silent,
+        scores: bool = False,
+        confidence: bool = False,
+        unknown_below: float | None = None,
     ) -> None:
-        super().__init__(network, runtime)
-        self._windows, self._keeps_logits, self._progress = windows, keeps_logits, progress
+        super().__init__(network, runtime, scores=scores, confidence=confidence, unknown_below=unknown_below)
+        self._windows, self._progress = windows, progress
 
     def prepare(self, picture: Picture) -> Prepared:
         return self._network.preprocess.lazily(picture.pixels)
@@ -108,8 +111,8 @@ class SlidingEngine(Engine):
 
     def outputs(
         self, batches: Iterable[list[Ready] | Fault], many: bool
-    ) -> Iterator[tuple[list[Ready], np.ndarray] | Fault]:
-        """The mask of every picture, integer `[1, h, w]`, or its logits, `[1, classes, h, w]`."""
+    ) -> Iterator[tuple[list[Ready], Outputs] | Fault]:
+        """A list of what was found in one picture at a time, see `finish`."""
         for batch in batches:
             if isinstance(batch, Fault):
                 yield batch
@@ -121,12 +124,12 @@ class SlidingEngine(Engine):
             except InputError as error:
                 yield Fault(ready.picture.name, str(error))
             else:
-                yield batch, output[np.newaxis]
+                yield batch, [output]
 
     def logits(self, output: np.ndarray) -> np.ndarray:
         return output
 
-    def _slide(self, ready: Ready) -> np.ndarray:
+    def _slide(self, ready: Ready) -> np.ndarray | Best:
         image, sizes = ready.prepared
         _, height, width = image.shape
         rows, columns = self._windows.rows(height), self._windows.columns(width)
@@ -135,7 +138,7 @@ class SlidingEngine(Engine):
         is_small = self._windows.crop_size[0] * self._windows.crop_size[1] <= _SMALL
         runs = self._runtime.stream(windows) if is_small else map(self._runtime.run, windows)
         # Logits are enlarged where the transforms have resized, and the best class is found after that.
-        mean = _Mean(rows, columns, self._keeps_logits or bool(sizes))
+        mean = _Mean(rows, columns, self._scores or bool(sizes), self._confidence)
         named = self._progress(places, desc=ready.picture.name, unit="window")
         for (row, column), output in zip(named, runs):
             mean.add(row, column, self._checked(output))
@@ -148,6 +151,7 @@ class SlidingEngine(Engine):
     def _checked(self, output: np.ndarray) -> np.ndarray:
         if output.ndim != 4:
             raise InputError(f"a sliding window needs logits, and the network gives masks: {EXPORT_LOGITS}.")
+        self.check_classes(output.shape[1])
         return logits_of(output[0], self._network.output_op)
 
 
@@ -157,13 +161,16 @@ class _Mean:
     Args:
         rows, columns (list[tuple[int, int]]): where the windows begin and end.
         keeps_logits (bool): gives logits instead of a mask.
+        confidence (bool): gives a mask and its confidence.
     """
 
-    def __init__(self, rows: list[tuple[int, int]], columns: list[tuple[int, int]], keeps_logits: bool) -> None:
+    def __init__(
+        self, rows: list[tuple[int, int]], columns: list[tuple[int, int]], keeps_logits: bool, confidence: bool
+    ) -> None:
         self._height, self._width = rows[-1][1], columns[-1][1]
         self._rows, self._columns = _counts(rows), _counts(columns)
         self._band_height = rows[0][1]
-        self._keeps_logits = keeps_logits
+        self._keeps_logits, self._confidence = keeps_logits, confidence
         self._top = 0  # the row of the picture that the band begins with
 
     def add(self, row: tuple[int, int], column: tuple[int, int], logits: np.ndarray) -> None:
@@ -174,18 +181,21 @@ class _Mean:
             self._give(row[0])
         self._band[:, :, slice(*column)] += logits
 
-    def finish(self) -> np.ndarray:
-        """The mask, uint8 `[H, W]`, or the logits, float32 `[classes, H, W]`."""
+    def finish(self) -> np.ndarray | Best:
+        """The mask, uint8 `[H, W]`, the mask and its confidence, or the logits, float32 `[classes, H, W]`."""
         self._give(self._height)
         return self._whole
 
     def _begin(self, classes: int) -> None:
         self._band = np.zeros((classes, self._band_height, self._width), "float32")
+        size = (self._height, self._width)
+        self._whole: np.ndarray | Best
         if self._keeps_logits:
-            self._whole = np.empty((classes, self._height, self._width), "float32")
+            self._whole = np.empty((classes, *size), "float32")
+        elif self._confidence:
+            self._whole = Best(np.empty(size, "uint8"), np.empty(size, "float32"))
         else:
-            check_classes(classes)
-            self._whole = np.empty((self._height, self._width), "uint8")
+            self._whole = np.empty(size, "uint8")
 
     def _give(self, bottom: int) -> None:
         """Rows above `bottom` are seen by no further window."""
@@ -193,7 +203,10 @@ class _Mean:
             rows = slice(top, min(top + _ROWS, bottom))
             windows = np.outer(self._rows[rows], self._columns)  # that see a pixel
             mean = self._band[:, rows.start - self._top : rows.stop - self._top] / windows
-            self._whole[..., rows, :] = mean if self._keeps_logits else mean.argmax(axis=0)
+            if isinstance(self._whole, Best):
+                self._whole.mask[rows], self._whole.confidence[rows] = best_class(mean)
+            else:
+                self._whole[..., rows, :] = mean if self._keeps_logits else mean.argmax(axis=0)
         done, held = bottom - self._top, self._band_height - (bottom - self._top)
         for plane in self._band:  # one at a time: NumPy copies what it moves
             plane[:held] = plane[done:]

@@ -7,11 +7,12 @@ is full.
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import re
 import threading
-from typing import Any, Iterable, Iterator, Sequence
+from typing import Any, Callable, Iterable, Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -22,7 +23,7 @@ from paddleseg.utils import visualize
 from bisenetv1_plugin import files, gpu, machine
 from bisenetv1_plugin.datasets.classes import named_classes
 from bisenetv1_plugin.errors import InputError
-from bisenetv1_plugin.inference.engine import Engine
+from bisenetv1_plugin.inference.engine import Engine, Segmented
 from bisenetv1_plugin.inference.preprocess import Preprocess, Sizes
 from bisenetv1_plugin.inference.runtimes import DEVICES
 from bisenetv1_plugin.inference.sinks import write_picture
@@ -86,10 +87,12 @@ class Dygraph:
         return map(self.run, inputs)
 
 
-def engine_of(model: paddle.nn.Layer, transforms: Sequence[dict[str, Any]], options: dict[str, Any]) -> Engine:
-    """An engine that runs a network in dygraph; the arguments are `Dygraph`'s."""
+def engines_of(
+    model: paddle.nn.Layer, transforms: Sequence[dict[str, Any]], options: dict[str, Any]
+) -> Callable[..., Engine]:
+    """Makes engines that run a network in dygraph; the arguments are `Dygraph`'s, its own what `Engine` is to give."""
     network = Dygraph(model, transforms, options, machine.cores())
-    return Engine(network, network, _enlarge)
+    return functools.partial(Engine, network, network, _enlarge)
 
 
 def _enlarge(logits: np.ndarray, sizes: Sizes) -> np.ndarray:
@@ -99,8 +102,10 @@ def _enlarge(logits: np.ndarray, sizes: Sizes) -> np.ndarray:
     return infer.reverse_transform(paddle.to_tensor(logits[np.newaxis]), sizes, mode="bilinear").numpy()[0]
 
 
-def trained_engine(config: str, weights: str, device: str | None = None) -> tuple[Engine, Sequence[str], Any]:
-    """An engine for `Segmenter.from_weights`, with the names and colors of the classes.
+def trained_engines(
+    config: str, weights: str, device: str | None = None
+) -> tuple[Callable[..., Engine], Sequence[str], Any]:
+    """What makes engines for `Segmenter.from_weights`, with the names and colors of the classes.
 
     Raises:
         InputError: the configuration or the weights cannot be used, or the device is not here.
@@ -111,7 +116,7 @@ def trained_engine(config: str, weights: str, device: str | None = None) -> tupl
     cfg = builder.load_config(config, needs=["val_dataset"])
     options = {key: value for key, value in cfg.test_config.items() if key in _OF_PREDICT}
     model = builder.open_network(cfg, weights, device or ("gpu" if has_gpu else "cpu")).model
-    return (engine_of(model, cfg.val_dataset_cfg.get("transforms") or [], options), *named_classes(cfg))
+    return (engines_of(model, cfg.val_dataset_cfg.get("transforms") or [], options), *named_classes(cfg))
 
 
 class PredictionFiles:
@@ -128,12 +133,12 @@ class PredictionFiles:
         self._colors = visualize.get_color_map_list(256, custom_color=custom_color)
         self._bgr = np.array(self._colors, "uint8").reshape(-1, 3)[:, ::-1]
 
-    def write(self, name: str, mask: np.ndarray, pixels: np.ndarray, seconds: float = 0.0) -> None:
-        """`mask` uint8 `[H, W]`, `pixels` uint8 BGR `[H, W, 3]`.
-
+    def write(self, found: Segmented) -> None:
+        """
         Raises:
             OSError: a file cannot be written; it is not there then.
         """
+        (name, pixels, _), mask = found.picture, found.mask
         added, pseudo_color = results(self._save_dir, name, self._are_frames)
         write_picture(added, cv2.addWeighted(pixels, 0.6, self._bgr[mask], 0.4, 0), MADE_BY)
         encoded = io.BytesIO()

@@ -12,8 +12,9 @@ from PIL import Image
 from bisenetv1_plugin.datasets.check import check_config
 from bisenetv1_plugin.datasets.own import Options, configure
 from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.inference.engine import Segmented
 from bisenetv1_plugin.inference.region_files import RegionFiles
-from bisenetv1_plugin.inference.sources import Source
+from bisenetv1_plugin.inference.sources import Picture, Source
 
 W, H = 48, 40
 
@@ -384,7 +385,8 @@ def test_predictions_become_the_same_labels(tmp_path):
     pictures = Source(str(tmp_path / "data")).pictures()
     with RegionFiles(str(tmp_path / "data"), "labelme", names, pictures, "", 1, 1.0) as files:
         for name, mask in masks.items():
-            files.write(name, mask)
+            picture = Picture(name, np.zeros((*mask.shape, 3), "uint8"))
+            files.write(Segmented(picture, mask, None, np.full(mask.shape, 0.5, "float32")))
     found = made(tmp_path / "data")
     assert found.names == names, "the numbers stay"
     for name, mask in masks.items():

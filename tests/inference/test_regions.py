@@ -10,9 +10,11 @@ from PIL import Image, ImageDraw
 
 from bisenetv1_plugin.cli import main
 from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.inference.engine import Segmented
 from bisenetv1_plugin.inference.region_files import RegionFiles, geojson, labelme
 from bisenetv1_plugin.inference.regions import Region, draw, find
-from bisenetv1_plugin.inference.segmenter import Segmentation
+from bisenetv1_plugin.inference.segmentation import Segmentation
+from bisenetv1_plugin.inference.sources import Picture
 from bisenetv1_plugin.inference.video_writer import VideoWriter
 
 NAMES = ["sky", "road", "car"]
@@ -138,15 +140,15 @@ def test_a_pixel_belongs_where_its_middle_is():
 
 def test_of_a_segmentation():
     mask = blobs(4)
-    scores = np.random.RandomState(0).rand(3, *mask.shape).astype("float32")
+    confidence = np.random.RandomState(0).rand(*mask.shape).astype("float32")
     picture = np.zeros((*mask.shape, 3), "uint8")
-    result = Segmentation(mask, NAMES, np.zeros((3, 3), "uint8"), picture, scores)
+    result = Segmentation(mask, NAMES, np.zeros((3, 3), "uint8"), picture, confidence=confidence)
     found = result.regions(min_area=20)
     assert found and min(region.area for region in found) >= 20
     assert len(found) < len(result.regions())
     for region in found:
         x, y, width, height = region.box
-        own = scores[region.number, y : y + height, x : x + width][region.mask]
+        own = confidence[y : y + height, x : x + width][region.mask]
         assert region.confidence == pytest.approx(own.mean(), abs=1e-6)
     assert f"<{found[0].name}: {found[0].area} pixels in " in repr(found[0])
     outlines = [sum(len(ring) for rings in r.polygons for ring in rings) for r in result.regions(tolerance=0)]
@@ -154,8 +156,8 @@ def test_of_a_segmentation():
     for bad in ({"min_area": -1}, {"tolerance": float("nan")}, {"tolerance": float("inf")}):
         with pytest.raises(InputError, match=f"{next(iter(bad))} is .*; it must be a number of pixels from 0 on"):
             result.regions(**bad)
-    scores[mask[3, 4], 3, 4] = np.nan
-    with pytest.raises(InputError, match="the scores of .* are not all numbers"):
+    confidence[3, 4] = np.nan
+    with pytest.raises(InputError, match="the confidence is not all numbers"):
         result.regions()
 
 
@@ -172,12 +174,16 @@ def test_nothing_and_very_many():
 # --- files ---
 
 
-def write(kind, folder, masks, tolerance=0.0, min_area=1):
+def segmented(name, mask, confidence=None):
+    return Segmented(Picture(name, np.zeros((*mask.shape, 3), "uint8")), mask, None, confidence)
+
+
+def write(kind, folder, masks, tolerance=0.0, min_area=1, confidence=None):
     pictures = {name: str(folder / "photos" / f"{name}.jpg") for name in masks}
     files = RegionFiles(str(folder / "out"), kind, NAMES, pictures, str(folder), min_area, tolerance)
     with files:
         for name, mask in masks.items():
-            files.write(name, mask)
+            files.write(segmented(name, mask, confidence))
     return files
 
 
@@ -201,7 +207,7 @@ def test_labelme_keeps_pixels_of_no_class(tmp_path):
     assert sorted(content["shapes"][1]["points"]) == middles, "of the outermost pixels"
     assert content["imagePath"] == "../../photos/a.jpg" and content["imageData"] is None
     assert (content["imageHeight"], content["imageWidth"]) == (9, 9)
-    assert files.counts == {0: (1, 72)}
+    assert [(region.number, region.area) for region in files.found] == [(0, 72)]
 
 
 def test_labelme_itself_loads_and_draws_it(tmp_path):
@@ -241,8 +247,7 @@ def test_coco_is_read_by_pycocotools(tmp_path, capsys):
 def test_geojson_of_a_region():
     mask = np.full((6, 8), 255, "uint8")
     mask[1:3, 2:6] = 1
-    scores = np.full((3, 6, 8), 0.25, "float32")
-    (feature,) = geojson(find(mask, NAMES, scores))["features"]
+    (feature,) = geojson(find(mask, NAMES, np.full((6, 8), 0.25, "float32")))["features"]
     assert feature["bbox"] == [2, 1, 6, 3]
     assert feature["properties"] == {"class": 1, "name": "road", "area": 8, "confidence": 0.25}
     ((first, *others, last),) = feature["geometry"]["coordinates"]
@@ -263,14 +268,15 @@ def test_geojson_is_valid(tmp_path):
         assert shape.is_valid
         assert shape.area == pytest.approx(feature.properties["area"], rel=0.02)
         areas[feature.properties["name"]] += feature.properties["area"]
-    assert list(areas.values()) == [files.counts[number][1] for number in range(3)]
+    found = [sum(region.area for region in files.found if region.number == number) for number in range(3)]
+    assert list(areas.values()) == found
     assert sum(areas.values()) == mask.size
 
 
 def test_coco_is_whole_or_not_there(tmp_path):
     files = RegionFiles(str(tmp_path), "coco", NAMES, {"a": "a.jpg"}, "", 1, 0.0)
     with pytest.raises(KeyboardInterrupt), files:
-        files.write("a", blobs(7))
+        files.write(segmented("a", blobs(7)))
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
 

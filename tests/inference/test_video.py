@@ -258,6 +258,8 @@ def test_no_room(tmp_path):
     code = """
 import resource, numpy as np
 from bisenetv1_plugin import files
+from bisenetv1_plugin.inference.engine import Segmented
+from bisenetv1_plugin.inference.sources import Picture
 from bisenetv1_plugin.inference.video_writer import OverlayVideo
 resource.setrlimit(resource.RLIMIT_FSIZE, (100000, -1))
 random = np.random.RandomState(0)
@@ -265,7 +267,7 @@ mask = np.zeros((64, 96), "uint8")
 try:
     with OverlayVideo("a.mp4", 10) as made:
         for index in range(200):
-            made.write("", mask, random.randint(0, 255, (64, 96, 3), "uint8"), index / 10)
+            made.write(Segmented(Picture("", random.randint(0, 255, (64, 96, 3), "uint8"), index / 10), mask))
 except OSError as error:
     print(files.refusal(error))
 """

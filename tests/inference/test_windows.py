@@ -67,7 +67,7 @@ def test_logits_and_masks_are_upstream_s(height, width, crop, stride, batch):
     want = slide_inference(Network(), paddle.to_tensor(image[np.newaxis]), crop, stride).numpy()[0]
     for keeps_logits in (True, False):
         network = Network(batch)
-        engine = SlidingEngine(network, network, Windows(crop, stride), keeps_logits)
+        engine = SlidingEngine(network, network, Windows(crop, stride), scores=keeps_logits)
         ((_, output),) = engine.outputs(engine.batches([Picture("picture", image)], 1), many=False)
         if keeps_logits:
             np.testing.assert_allclose(output[0], want, atol=1e-5)

@@ -102,8 +102,15 @@ def select(
     make = _maker(backend, device, cpu_threads, precision)
     if backend == "paddle":
         make = functools.partial(make, enable_mkldnn=enable_mkldnn is not False)
-    runtime = tensorrt(functools.partial(make, export), precision) if tensorrt else make(export)
-    return Choice(runtime, _name(backend, precision, device), [], make)
+    if tensorrt:
+        make = functools.partial(_with_tensorrt, tensorrt, make, precision)
+    return Choice(make(export), _name(backend, precision, device), [], make)
+
+
+def _with_tensorrt(
+    tensorrt: Callable[..., Runtime], make: Callable[..., Runtime], precision: str, export: Export
+) -> Runtime:
+    return tensorrt(functools.partial(make, export), precision)
 
 
 def _maker(backend: str, device: str, cpu_threads: int, precision: str) -> Callable[..., Runtime]:

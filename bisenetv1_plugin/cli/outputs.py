@@ -1,0 +1,235 @@
+"""What `infer` writes and shows: its flags, whether they can be, and the sinks behind them."""
+
+from __future__ import annotations
+
+import os
+from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING, Any
+
+from bisenetv1_plugin.cli import flags, results
+from bisenetv1_plugin.errors import InputError
+
+if TYPE_CHECKING:
+    from bisenetv1_plugin.inference.engine import Segmented
+    from bisenetv1_plugin.inference.exported import Export
+    from bisenetv1_plugin.inference.region_files import RegionFiles
+    from bisenetv1_plugin.inference.sources import Source
+    from bisenetv1_plugin.inference.video_writer import OverlayVideo
+    from bisenetv1_plugin.inference.window import Window
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    results.add_argument(parser)
+    parser.add_argument(
+        "--overlay", action="store_true", help="also write the image with the mask over it and a legend"
+    )
+    parser.add_argument(
+        "--save_video", action="store_true", help="of a video or camera: write one video, NAME_overlay.mp4"
+    )
+    parser.add_argument("--show", action="store_true", help="show a video or camera in a window; q or Esc ends it")
+    parser.add_argument(
+        "--save_masks",
+        type=flags.boolean,
+        metavar="BOOL",
+        help="write the masks, NAME.png; default: True; with --save_video, --show, --save_regions or a camera only "
+        "with --overlay",
+    )
+    parser.add_argument(
+        "--save_confidence",
+        action="store_true",
+        help="also write confidence/NAME.png, gray: the probability of the class in the mask, 0 to 255",
+    )
+    parser.add_argument(
+        "--unknown_below",
+        type=flags.probability,
+        metavar="P",
+        help="pixels whose class has a probability below P, 0 to 1, are 255 in the mask: unknown",
+    )
+    parser.add_argument(
+        "--save_regions",
+        choices=["labelme", "coco", "geojson"],
+        help="write the outlines of the connected pieces: a file a picture for labelme or as GeoJSON, or one of COCO's",
+    )
+    parser.add_argument("--min_area", type=flags.positive, help="of --save_regions: pixels of the smallest, default 1")
+    parser.add_argument(
+        "--tolerance",
+        type=flags.tolerance,
+        help="of --save_regions: by how many pixels outlines may be simplified; 0: not at all; default 1, of coco 0",
+    )
+
+
+class Outputs:
+    """What the flags of `add_arguments` ask for.
+
+    Args:
+        args (Namespace): of the command.
+        source (Source): the pictures.
+
+    Attributes:
+        sinks (list[Sink]): all that masks go to, once they are open.
+        clip (OverlayVideo, optional): the video among them.
+        window (Window, optional): the window among them.
+        regions (RegionFiles, optional): the regions among them.
+
+    Raises:
+        InputError: they cannot be written of such pictures, or nothing would come of it.
+    """
+
+    def __init__(self, args: Namespace, source: Source) -> None:
+        self._args, self._source = args, source
+        self.sinks: list[Any] = []
+        self.clip: OverlayVideo | None = None
+        self.window: Window | None = None
+        self.regions: RegionFiles | None = None
+        self._figures: results.Noting | None = None
+        self._unknown: _Unknown | None = None
+        if (args.save_video or args.show) and not source.frames:
+            raise InputError(f"--save_video and --show are for a video or a camera, and {args.image_path} is neither.")
+        if args.save_regions and source.frames:
+            raise InputError(
+                f"--save_regions is for pictures, and {args.image_path} is none: save its frames as pictures first."
+            )
+        if not args.save_regions and (args.min_area is not None or args.tolerance is not None):
+            raise InputError("--min_area and --tolerance need --save_regions.")
+        kept = (args.save_video, args.show, args.save_regions, args.save_confidence, self.saves_masks)
+        if not any(kept):
+            raise InputError("nothing would come of this: give --show, --save_video or --save_masks True.")
+
+    @property
+    def saves_masks(self) -> bool:
+        args = self._args
+        if args.save_masks is None:
+            return args.overlay or not (args.save_video or args.show or args.save_regions or self._source.live)
+        return args.save_masks
+
+    @property
+    def confidence(self) -> bool:
+        """Whether anything of it needs the confidence."""
+        return self._args.save_confidence or self._args.unknown_below is not None
+
+    def check_files(self, export: Export) -> None:
+        """Refuse to write where something would be lost.
+
+        Raises:
+            InputError: see `files.check_outputs`.
+        """
+        from bisenetv1_plugin import files
+        from bisenetv1_plugin.inference import region_files, sinks
+
+        args, source = self._args, self._source
+
+        def is_ours(path: str) -> bool:
+            if args.json and files.is_same(path, args.json):
+                return results.is_ours(path, "faults")
+            if files.is_same(path, args.auto_tuned_shape_file):
+                with open(path, "rb") as file:
+                    return file.read(16) == b"shape_range_info"
+            return files.made_by(sinks.MADE_BY)(path)
+
+        targets = [args.json] if args.json else []
+        if args.save_video:
+            targets.append(self._video_path)
+        if args.use_trt and args.enable_auto_tune:
+            targets.append(args.auto_tuned_shape_file)
+        folders = sinks.folders(args.save_dir, self.saves_masks, args.overlay, args.save_confidence)
+        for folder in folders.values():
+            if source.frames:
+                targets += source.frames_in(folder)
+            else:
+                targets += [os.path.join(folder, f"{name}.png") for name in source.names()]
+        if args.save_regions:
+            targets += {region_files.path_of(args.save_dir, args.save_regions, name) for name in source.names()}
+        files.check_outputs(targets, [*source.paths, *export.files], is_ours)
+
+    def open(self, export: Export) -> None:
+        """Make the sinks."""
+        from bisenetv1_plugin.drawing.painter import Painter
+        from bisenetv1_plugin.inference.sinks import PictureFiles
+
+        args, frames = self._args, self._source.frames
+        painter = Painter(export.classes, export.colors, unknown=args.unknown_below is not None)
+        if frames and args.show:
+            from bisenetv1_plugin.inference.window import Window
+
+            self.window = Window(f"bisenetv1: {frames.name}", painter)
+            self.sinks.append(self.window)
+        if frames and args.save_video:
+            from bisenetv1_plugin.inference.video_writer import OverlayVideo
+
+            self.clip = OverlayVideo(self._video_path, frames.rate, painter)
+            self.sinks.append(self.clip)
+        if self.saves_masks or args.save_confidence:
+            self.sinks.append(
+                PictureFiles(args.save_dir, self.saves_masks, args.overlay, args.save_confidence, painter)
+            )
+        if args.save_regions:
+            self.regions = self._region_files(export)
+            self.sinks.append(self.regions)
+        if args.json:
+            self._figures = results.Noting(args.json, self.regions, args.unknown_below)
+            self.sinks.append(self._figures)
+        if args.unknown_below is not None:
+            self._unknown = _Unknown(args.unknown_below)
+            self.sinks.append(self._unknown)
+
+    def kept(self) -> str:
+        """The part of a sentence that says what is there of a command that was stopped."""
+        masks = f"; the masks so far are in {self._args.save_dir}" * self.saves_masks
+        return f"{masks}{'; no video was written' * bool(self.clip)}"
+
+    def finish(self, name: str, seconds: float) -> None:
+        """Write what --json asks for; `name`: see `Noting.write_json`."""
+        if self._figures:
+            self._figures.write_json(name, self._args.cpu_threads, seconds, self._source.faults)
+
+    def say(self) -> None:
+        """Print where everything is."""
+        args, source = self._args, self._source
+        some = source.done > len(source.faults)
+        if self._unknown and some:
+            print(self._unknown)
+        if self.clip and self.clip.frames:
+            print(f"The video is {self._video_path}")
+        if self.saves_masks and (source.frames or some):
+            print(f"The masks are in {args.save_dir}")
+        if args.save_confidence and some:
+            print(f"The confidence is in {os.path.join(args.save_dir, 'confidence')}")
+        if self.regions:
+            print(f"The regions are in {self.regions.place}")
+
+    @property
+    def _video_path(self) -> str:
+        assert self._source.frames, "see `__init__`"
+        return os.path.join(self._args.save_dir, f"{self._source.frames.name}_overlay.mp4")
+
+    def _region_files(self, export: Export) -> RegionFiles:
+        from bisenetv1_plugin.inference import region_files, regions
+        from bisenetv1_plugin.inference.postprocess import UNKNOWN
+
+        args = self._args
+        root = args.image_path if os.path.isdir(args.image_path) else os.path.dirname(args.image_path)
+        min_area = 1 if args.min_area is None else args.min_area
+        tolerance = args.tolerance
+        if tolerance is None:  # COCO's readers count other pixels along slanted lines
+            tolerance = 0.0 if args.save_regions == "coco" else regions.TOLERANCE
+        classes = export.classes or tuple(map(str, range(256 if args.unknown_below is None else UNKNOWN)))
+        return region_files.RegionFiles(
+            args.save_dir, args.save_regions, classes, self._source.pictures(), root, min_area, tolerance
+        )
+
+
+class _Unknown:
+    """Counts the pixels of all masks that are unknown."""
+
+    def __init__(self, below: float) -> None:
+        self._below, self._unknown, self._pixels = below, 0, 0
+
+    def write(self, found: Segmented) -> None:
+        from bisenetv1_plugin.inference.postprocess import UNKNOWN
+
+        self._unknown += int((found.mask == UNKNOWN).sum())
+        self._pixels += found.mask.size
+
+    def __str__(self) -> str:
+        share = self._unknown / max(self._pixels, 1)
+        return f"{share:.2%} of the pixels are unknown, 255 in the masks: their confidence is below {self._below:g}"
