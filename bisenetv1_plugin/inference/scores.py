@@ -29,8 +29,8 @@ def with_logits(export: Export, choice: Choice) -> tuple[Export, Runtime]:
     if choice.name.startswith("paddle") or not export.onnx:
         if export.quantized:
             raise InputError(
-                f"{export.path} is in int8 and ends in argmax, and {choice.name} cannot tell the logits before it: take "
-                "the export in fp32, or quantize with `bisenetv1 quantize --to onnx`."
+                f"{export.path} is in int8 and ends in argmax, and {choice.name} cannot tell the logits before it: "
+                "take the export in fp32, or quantize with `bisenetv1 quantize --to onnx`."
             )
         other = ", or run its ONNX model in OpenVINO or ONNX Runtime" if export.onnx else ""
         raise InputError(
