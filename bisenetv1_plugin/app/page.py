@@ -8,7 +8,8 @@ import tempfile
 import threading
 import time
 import uuid
-from typing import Any, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Iterator, NamedTuple
 
 import gradio
 import numpy as np
@@ -24,12 +25,14 @@ from bisenetv1_plugin.inference.video import VideoReader
 from bisenetv1_plugin.inference.video_writer import VideoWriter
 
 _SWEEP_SECONDS = 60
-# Visitors whose last result is kept for the opacity slider; a result takes four bytes a pixel.
+# Visitors whose last result is kept for the sliders; it takes four bytes a pixel, and eight with its confidence.
 _REMEMBERED = 16
 # Of those who wait; the next is told that the queue is full.
 _WAITING = 64
 # Between two signs of life of a video.
 _SIGN_SECONDS = 0.5
+# What is shown; in both languages: Gradio does not translate choices.
+_VIEWS = [("Overlay · 叠加图", "overlay"), ("Confidence · 置信度", "confidence")]
 
 _STYLE = """<style>
 .shares { width: 100%; }
@@ -71,11 +74,14 @@ def build(
         with gradio.Row():
             runtime = gradio.Dropdown(segmenters.names, value=segmenters.names[0], label=words("runtime"))
             opacity = gradio.Slider(0, 1, value=0.5, step=0.05, label=words("opacity"))
+            unknown_below = gradio.Slider(0, 1, value=0, step=0.05, label=words("unknown_below"))
+            view = gradio.Radio(_VIEWS, value="overlay", label=words("view"))
+        controls = [opacity, unknown_below, view]
         # In both languages: Gradio does not translate the names of tabs.
         with gradio.Tab("Picture · 图片"):
-            _fill_picture_tab(work, words, runtime, opacity)
+            _fill_picture_tab(work, words, runtime, controls)
         with gradio.Tab("Video · 视频"):
-            _fill_video_tab(work, words, runtime, opacity)
+            _fill_video_tab(work, words, runtime, controls)
     page.queue(max_size=_WAITING)
     return page
 

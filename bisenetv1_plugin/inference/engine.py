@@ -216,7 +216,7 @@ class Engine:
         """
         picture, sizes = ready.picture, ready.prepared.trans_info
         with naming_memory():
-            scores = None
+            logits = None
             if isinstance(output, Best):
                 mask, confidence = output
             else:
@@ -226,11 +226,11 @@ class Engine:
                 self.check_classes(len(logits))
                 logits = self._enlarge(logits, sizes)
                 mask, confidence = best_class(logits)
-                scores = _softmax(logits) if self._scores else None
             if not np.isfinite(confidence).all():
                 return Fault(picture.name, "the network's scores for it are not all numbers (NaN): see its weights.")
             if self._unknown_below is not None:
                 mask = mark_unknown(mask, confidence, self._unknown_below)
+            scores = _softmax(logits) if self._scores and logits is not None else None
             return Segmented(picture, mask, scores, confidence)
 
     def check_classes(self, count: int) -> None:
