@@ -31,8 +31,10 @@ _KINDS: dict[object, str] = {
     gradio.Image: "file",
     gradio.Video: "file",
     gradio.Dropdown: "text",
+    gradio.Radio: "text",
     gradio.Slider: "number",
 }
+_LEAST = 3  # values of a call: /picture and /video once took no more
 # Characters of an address's query, and of a text in a call.
 _QUERY, _TEXT = 1024, 255
 _TOLD = {"text": f"text of up to {_TEXT} characters", "number": "number from 0 to 1"}
@@ -61,14 +63,15 @@ class Routes:
 
     def __init__(self, app: Application, page: gradio.Blocks, uploads: Uploads) -> None:
         self._app, self._uploads, self._page = app, uploads, page
-        self._inputs: dict[object, list[str]] = {}  # kinds by number and by name of an event
+        # By number and by name of an event: the kinds of its inputs, and what they are where nothing is said.
+        self._inputs: dict[object, list[tuple[str, Any]]] = {}
         for event in page.fns.values():
             if event.fn is None:  # it only ends others
                 continue
-            kinds = [_KINDS.get(type(block), "none") for block in event.inputs]
-            self._inputs[event._id] = kinds
+            inputs = [(_KINDS.get(type(block), "none"), getattr(block, "value", None)) for block in event.inputs]
+            self._inputs[event._id] = inputs
             if event.api_visibility == "public":
-                self._inputs[event.api_name] = kinds
+                self._inputs[event.api_name] = inputs
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -137,12 +140,13 @@ class Routes:
             raise InputError("there is no such call.")
         if len(self._page._queue.pending_event_ids_session.get(body.get("session_hash") or "", ())) >= _UNREAD:
             raise InputError(f"{_UNREAD} results have not been fetched: load the page again.")
-        kinds, data = self._inputs[event], body["data"]
-        if name and len(data) < len(kinds):  # from a program: without what only the page knows
-            kinds = [kind for kind in kinds if kind != "none"]
-        if len(data) != len(kinds):
-            raise InputError(f"this call takes {len(kinds)} values; there are {len(data)}.")
-        checked = [self._value(kind, value) for kind, value in zip(kinds, data)]
+        inputs, data = self._inputs[event], body["data"]
+        if name and len(data) < len(inputs):  # from a program: without what only the page knows
+            inputs = [(kind, usual) for kind, usual in inputs if kind != "none"]
+        data = data + [usual for _, usual in inputs[max(len(data), _LEAST) :]]  # of a program of an earlier day
+        if len(data) != len(inputs):
+            raise InputError(f"this call takes {len(inputs)} values; there are {len(data)}.")
+        checked = [self._value(kind, value) for (kind, _), value in zip(inputs, data)]
         return {**body, "data": checked, "simple_format": body.get("simple_format") is True, "event_id": None}
 
     def _value(self, kind: str, value: Any) -> Any:

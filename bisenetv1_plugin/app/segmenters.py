@@ -24,6 +24,7 @@ class Segmenters:
         cpu_threads (int): threads on the CPU.
 
     Attributes:
+        path (str): as `exported` named it.
         names (list[str]): such as 'openvino fp32'; the first is the default.
 
     Raises:
@@ -31,7 +32,7 @@ class Segmenters:
     """
 
     def __init__(self, exported: str, device: str | None, cpu_threads: int) -> None:
-        self._exported, self._export, self._cpu_threads = exported, Export(exported), cpu_threads
+        self.path, self._export, self._cpu_threads = exported, Export(exported), cpu_threads
         self._options: dict[str, dict[str, Any]] = {}
         self._untried: set[str] = set()
         self._faults: list[str] = []
@@ -75,5 +76,5 @@ class Segmenters:
                 select.choose(self._export, "cpu", self._cpu_threads, "fp32", ["paddle"])
                 self._untried.remove(name)
             if name not in self._made:
-                self._made[name] = Segmenter(self._exported, cpu_threads=self._cpu_threads, **self._options[name])
+                self._made[name] = Segmenter(self.path, cpu_threads=self._cpu_threads, **self._options[name])
             return self._made[name]

@@ -74,10 +74,10 @@ def server(exported, tmp_path_factory):
         yield server
 
 
-def ask(server, folder, name, path, opacity=0.5, runtime=RUNTIME):
-    """What the page shows: the overlay's file, or None, and the HTML below it."""
+def ask(server, folder, name, path, opacity=0.5, runtime=RUNTIME, more=()):
+    """What the page shows: the overlay's file, or None, and the HTML below it. `more`: unknown below, and the view."""
     client = gradio_client.Client(server.url, verbose=False, download_files=str(folder))
-    return client.predict(gradio_client.handle_file(str(path)), runtime, opacity, api_name=f"/{name}")
+    return client.predict(gradio_client.handle_file(str(path)), runtime, opacity, *more, api_name=f"/{name}")
 
 
 @pytest.fixture
@@ -98,6 +98,26 @@ class TestPicture:
         shares = re.findall(r"([\d.]+%)</td></tr>", table)
         assert shares == [f"{share:.1%}" for share in sorted(result.shares.values(), reverse=True) if share]
         assert "<b>car" not in table and "sky &" not in table.replace("&amp;", "")
+
+    def test_confidence(self, server, exported, scene, tmp_path):
+        result = Segmenter(exported, "onnxruntime")(scene, confidence=True)
+        below = round(float(np.median(result.confidence)), 2)
+        overlay, table = ask(server, tmp_path, "picture", scene, more=(below, "overlay"))
+        unknown = result.with_unknown(below)
+        shares = re.findall(r"<td>([^<]*)</td><td><b[^>]*></b></td><td>([\d.]+%)", table)
+        assert ("unknown · 未知", f"{unknown.unknown_share:.1%}") in shares and 0.3 < unknown.unknown_share < 0.7
+        assert len(shares) == 1 + len([share for share in unknown.shares.values() if share])
+        shown = np.asarray(Image.open(overlay)).astype(int)
+        away = [np.abs(shown - each.overlay(0.5, legend=False)).mean() for each in (unknown, result)]
+        assert away[0] < 10 and away[0] < away[1]
+        overlay, table = ask(server, tmp_path, "picture", scene, more=(0, "confidence"))
+        assert np.abs(np.asarray(Image.open(overlay).convert("L")) / 255 - result.confidence).mean() < 0.03
+        assert "unknown" not in table
+        overlay, sentence = ask(server, tmp_path, "picture", scene, runtime="paddle fp32", more=(below, "overlay"))
+        assert overlay is None and "the export ends in argmax, and paddle fp32 cannot tell the logits" in sentence
+        assert str(exported) not in sentence
+        overlay, sentence = ask(server, tmp_path, "picture", scene, more=(0, "picture"))
+        assert overlay is None and "there is no view" in sentence
 
     def test_what_is_no_whole_picture_gets_a_sentence(self, server, scene, tmp_path):
         text, cut, wide = (tmp_path / name for name in ("text.png", "cut.jpg", "wide.png"))

@@ -25,6 +25,7 @@ from bisenetv1_plugin.cli import main
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.image_files import decode_file
 from bisenetv1_plugin.inference import video as frames
+from bisenetv1_plugin.inference.segmentation import Segmentation
 
 LIMITS = Limits(megabytes=1, megapixels=1, seconds=10)
 HASH = "0123456789abcdef" * 4
@@ -607,7 +608,8 @@ def test_an_ordinary_call(routes):
         body = {"data": [file, "onnxruntime fp32", 0.5], **more}
         status, text = routes.ask("POST", f"/gradio_api/{path}", json.dumps(body).encode())
         clean = {"path": routes.own, "orig_name": None, "meta": {"_type": "gradio.FileData"}}
-        assert status == 200 and json.loads(text)["data"] == [clean, "onnxruntime fp32", 0.5]
+        assert status == 200
+        assert json.loads(text)["data"] == [clean, "onnxruntime fp32", 0.5, 0, "overlay"], "what is not said is usual"
     for path in ("/etc/passwd", "/dev/zero", "http://127.0.0.1:7999/x.mp4", routes.own.replace("a.png", "link.png")):
         body = {"data": [{**file, "path": path}, "onnxruntime fp32", 0.5]}
         assert routes.ask("POST", "/gradio_api/call/video", json.dumps(body).encode())[0] == 422
@@ -616,7 +618,7 @@ def test_an_ordinary_call(routes):
 @pytest.mark.parametrize("value", [None, 7, -1, "0.5", True, [0.5], float("nan"), float("inf")])
 def test_an_opacity_that_is_none(routes, value):
     for name, first in (("picture", [None, "onnxruntime fp32"]), ("paint", [None])):
-        body = {"data": [*first, value], "fn_index": routes.numbers[name], "session_hash": "a"}
+        body = {"data": [*first, value, 0, "overlay"], "fn_index": routes.numbers[name], "session_hash": "a"}
         status, text = routes.ask("POST", "/gradio_api/queue/join", json.dumps(body).encode())
         assert status == 422 and "is no number from 0 to 1" in text
 
@@ -684,17 +686,18 @@ def test_a_film_without_room(tmp_path, monkeypatch):
     noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype="uint8")
     made = []
 
-    def results(_):
+    def results(_, confidence):
         for number in range(200):
             made.append(number)
             shown = np.roll(noise, 7 * number, axis=(0, 1))
-            mask = np.zeros((240, 320), "uint8")
-            yield SimpleNamespace(mask=mask, classes=["road"], overlay=lambda *_, shown=shown, **__: shown)
+            yield Segmentation(np.zeros((240, 320), "uint8"), ["road"], np.zeros((1, 3), "uint8"), shown)
 
-    segmenter = SimpleNamespace(video=results, classes=["road"], colors=[(0, 0, 0)])
+    class Segmenters(dict):
+        path = "deploy.yaml"
+
     uploads = Uploads(str(tmp_path / "gradio"), os.path.getsize(path) + (1 << 18))
-    work = page._Work({"a": segmenter}, LIMITS, uploads, threading.Event())
-    told = [table for _, table in work.video({"path": path}, "a", 0.5)]
+    work = page._Work(Segmenters(a=SimpleNamespace(video=results)), LIMITS, uploads, threading.Event())
+    told = [table for _, table in work.video({"path": path}, "a", 0.5, 0, "overlay")]
     assert "as many files as it may" in told[-1] and len(made) < 200
 
 
