@@ -59,6 +59,7 @@ def build(
         with gradio.Row():
             runtime = gradio.Dropdown(segmenters.names, value=segmenters.names[0], label=words("runtime"))
             opacity = gradio.Slider(0, 1, value=0.5, step=0.05, label=words("opacity"))
+        with gradio.Row():
             unknown_below = gradio.Slider(0, 1, value=0, step=0.05, label=words("unknown_below"))
             view = gradio.Radio(VIEWS, value="overlay", label=words("view"))
         controls = [opacity, unknown_below, view]
