@@ -1,6 +1,6 @@
 """BiSeNetV1 (ECCV 2018) as a plugin for PaddleSeg. Importing this package is free: nothing else is loaded.
 
-From Python: `from bisenetv1_plugin import Segmenter`.
+From Python: `from bisenetv1_plugin import Segmenter`; docs/api.md has the whole public surface.
 
 Start-up files (`bisenetv1_plugin.pth`, and `.start` of PEP 829) call `install` in every interpreter. The hook stands
 here because a start can afford one small module; what follows an import of PaddleSeg is in `autoload`.
@@ -10,7 +10,7 @@ import os
 import sys
 
 __version__ = "0.3.0"
-__all__ = ["Segmenter", "__version__", "install"]
+__all__ = ["InputError", "Region", "Segmentation", "Segmenter", "__version__", "install"]
 
 TYPE_CHECKING = False  # as in `typing`, which a start cannot afford to import
 if TYPE_CHECKING:
@@ -18,7 +18,18 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
+    from bisenetv1_plugin.errors import InputError
+    from bisenetv1_plugin.inference.regions import Region
+    from bisenetv1_plugin.inference.segmentation import Segmentation
     from bisenetv1_plugin.inference.segmenter import Segmenter
+
+# Where the names above are, which are imported when they are asked for.
+_MODULES = {
+    "InputError": "bisenetv1_plugin.errors",
+    "Region": "bisenetv1_plugin.inference.regions",
+    "Segmentation": "bisenetv1_plugin.inference.segmentation",
+    "Segmenter": "bisenetv1_plugin.inference.segmenter",
+}
 
 
 def install() -> None:
@@ -42,10 +53,9 @@ def find_spec(
     return None
 
 
-def __getattr__(name: str) -> "type[Segmenter]":
-    """`Segmenter`, which imports Paddle, when it is asked for."""
-    if name == "Segmenter":
-        from bisenetv1_plugin.inference.segmenter import Segmenter
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
 
-        return Segmenter
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULES[name]), name)

@@ -125,21 +125,6 @@ def test_two_files_share_a_name_only_where_a_command_calls_the_other():
         assert len(rooms) < 2 and (len(modules) < 2 or f"cli.{name}" not in modules or rooms <= called), sorted(modules)
 
 
-def test_what_is_public_is_said():
-    """The table in docs/python.md names what `__all__` names, module for module."""
-    page = (PACKAGE.parent / "docs/python.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `bisenetv1_plugin(?:\.([\w.]+))?` \| (.*) \|$", page, re.MULTILINE)
-    assert len(rows) > 5
-    for module, names in rows:
-        tree = ast.parse(MODULES[module or "__init__"].read_text(encoding="utf-8"))
-        (public,) = [
-            ast.literal_eval(node.value)
-            for node in tree.body
-            if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__"
-        ]
-        assert sorted(public) == sorted(re.findall(r"`(\w+)`", names)), module
-
-
 @pytest.mark.parametrize("page", ["docs/design.md", "docs/zh/design.md"])
 def test_the_page_of_the_rooms_names_what_is_there(page):
     text = (PACKAGE.parent / page).read_text(encoding="utf-8")
