@@ -222,7 +222,7 @@ def _cross(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def _filled(polygons: Iterable[Polygon], height: int, width: int) -> np.ndarray:
-    """bool `[height, width]`, True for pixels whose middle is inside an odd number of rings.
+    """A mask, bool `[height, width]`, True for pixels whose middle is inside an odd number of rings.
 
     OpenCV and Pillow also fill the pixels that an outline touches.
     """

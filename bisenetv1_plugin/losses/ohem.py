@@ -103,7 +103,8 @@ class BiSeNetV1Loss(nn.Layer):
         compat.apply(compat.WITH_THE_NETWORK)
 
     def forward(self, logit: paddle.Tensor, label: paddle.Tensor) -> paddle.Tensor:
-        """
+        """The loss of a batch.
+
         Args:
             logit (Tensor): `[N, C, H, W]`, float16, bfloat16, float32 or float64.
             label (Tensor): `[N, H, W]` or `[N, 1, H, W]`, integer, 0..C-1 or `ignore_index`; of any size with
