@@ -146,6 +146,14 @@ setup(
         # The page of `bisenetv1 app`; it needs Python 3.10. Gradio 6 moved half of its options, and 6.31 is the first
         # that was tried.
         "app": ["gradio>=6.31,<7"],
+        # Many machines: `infer --ray` (Ray Data) and examples/ray/serve.py (Ray Serve). Ray's own extras are named, for
+        # they bring what each half imports: PyArrow and pandas; FastAPI, uvicorn and gRPC. No upper bound; 2.60 is the
+        # first that was tried.
+        "ray": [
+            "ray[data,serve]>=2.60",
+            # PyArrow 26 needs NumPy 2 and does not declare it; below Python 3.13 PaddleSeg's NumPy is 1.
+            'pyarrow<26; python_version < "3.13"',
+        ],
         # Reads COCO's polygons and run lengths; a folder with label images needs none of it.
         "coco": ["pycocotools"],
         # Curves for TensorBoard: its own package writes them, shows them and reports a full disk; the writing thread of

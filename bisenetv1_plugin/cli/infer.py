@@ -17,7 +17,7 @@ from argparse import ArgumentParser, Namespace
 from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, Iterator
 
-from bisenetv1_plugin.cli import flags, outputs, results, terminal
+from bisenetv1_plugin.cli import flags, infer_ray, outputs, results, terminal
 from bisenetv1_plugin.errors import InputError
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--device", choices=["gpu", "cpu"], help="where to run; default: gpu where there is one")
     flags.add_cpu_threads_argument(parser)
+    infer_ray.add_arguments(parser)
     boolean: dict[str, Any] = {"type": flags.boolean, "default": False, "metavar": "BOOL"}
     parser.add_argument(
         "--enable_mkldnn", type=flags.boolean, metavar="BOOL", help="Paddle on the CPU: use oneDNN; default: True"
@@ -68,8 +69,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    from bisenetv1_plugin.cli import progress
-    from bisenetv1_plugin.inference.engine import infer
     from bisenetv1_plugin.inference.exported import load_export
     from bisenetv1_plugin.inference.postprocess import check_unknown
     from bisenetv1_plugin.inference.sources import Source
@@ -78,7 +77,9 @@ def run(args: Namespace) -> int:
     source = Source(args.image_path, skip=[args.save_dir])
     output = outputs.Outputs(args, source)
     export = load_export(args.config)
-    output.check_files(export)
+    infer_ray.check(args, source)
+    output.check_files(source, export)
+    output.skip_done(source)
     most = export.input_shape[0]
     if most and most != args.batch_size:
         raise InputError(
@@ -88,28 +89,42 @@ def run(args: Namespace) -> int:
         raise InputError(f"this model was exported with --output_op {export.output_op}: give --with_argmax.")
     if args.unknown_below is not None:
         check_unknown(len(export.classes))
+    try:
+        if args.ray and source.names():
+            name, seconds, more = infer_ray.segment(args, source, output, export, _engine)
+        else:
+            name, seconds, more = *_segment(args, source, output, export), {}
+    except KeyboardInterrupt:
+        if not output.sinks:  # nothing was begun
+            raise
+        print(f"bisenetv1: stopped at {source.done}{output.kept()}.", file=sys.stderr)
+        return 130
+    output.finish(name, seconds, **more)
+    if source.frames and source.done > len(source.faults):
+        print(_speed(source.done, source.frames, seconds))
+    output.say()
+    return flags.report(source.faults)
+
+
+def _segment(args: Namespace, source: Source, output: outputs.Outputs, export: Export) -> tuple[str, float]:
+    """All pictures, with one engine; returns the runtime's name, and the seconds that it took after its start."""
+    from bisenetv1_plugin.cli import progress
+    from bisenetv1_plugin.inference.engine import infer
+
     engine, name = _engine(args, export, source, output.confidence)
     print(f"{name}, {args.cpu_threads} threads" if "GPU" not in name else name)
     output.open(export)
     begin = time.monotonic()
-    try:
-        with progress.bar(total=source.total, unit="frame" if source.frames else "image", desc="infer") as bar:
+    with progress.bar(total=source.total, unit="frame" if source.frames else "image", desc="infer") as bar:
 
-            def step() -> None:
-                bar.update(source.done - bar.n)
-                if source.frames and output.window and not output.window.show():
-                    source.frames.stop()
+        def step() -> None:
+            bar.update(source.done - bar.n)
+            if source.frames and output.window and not output.window.show():
+                source.frames.stop()
 
-            with _ending(source.frames), output.clip or nullcontext(), output.regions or nullcontext():
-                infer(engine, source, output.sinks, args.batch_size, step)
-    except KeyboardInterrupt:
-        print(f"bisenetv1: stopped at {source.done}{output.kept()}.", file=sys.stderr)
-        return 130
-    output.finish(name, time.monotonic() - begin)
-    if source.frames and source.done > len(source.faults):
-        print(_speed(source.done, source.frames, time.monotonic() - begin))
-    output.say()
-    return flags.report(source.faults)
+        with _ending(source.frames), output.clip or nullcontext(), output.regions or nullcontext():
+            infer(engine, source, output.sinks, args.batch_size, step)
+    return name, time.monotonic() - begin
 
 
 @contextmanager

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from bisenetv1_plugin.inference.engine import Segmented
     from bisenetv1_plugin.inference.exported import Export
     from bisenetv1_plugin.inference.region_files import RegionFiles
-    from bisenetv1_plugin.inference.sources import Source
+    from bisenetv1_plugin.inference.sources import Pictures, Source
     from bisenetv1_plugin.inference.video_writer import OverlayVideo
     from bisenetv1_plugin.inference.window import Window
 
@@ -56,6 +56,11 @@ def add_arguments(parser: ArgumentParser) -> None:
         type=flags.tolerance,
         help="of --save_regions: by how many pixels outlines may be simplified; 0: not at all; default 1, of coco 0",
     )
+    parser.add_argument(
+        "--skip_existing",
+        action="store_true",
+        help="leave out the pictures of which an earlier run has written everything, whole: go on after a stop",
+    )
 
 
 class Outputs:
@@ -63,7 +68,7 @@ class Outputs:
 
     Args:
         args (Namespace): of the command.
-        source (Source): the pictures.
+        source (Pictures): the pictures; a part of them in an actor of Ray.
 
     Attributes:
         sinks (list[Sink]): all that masks go to, once they are open.
@@ -75,7 +80,7 @@ class Outputs:
         InputError: they cannot be written of such pictures, or nothing would come of it.
     """
 
-    def __init__(self, args: Namespace, source: Source) -> None:
+    def __init__(self, args: Namespace, source: Pictures) -> None:
         self._args, self._source = args, source
         self.sinks: list[Any] = []
         self.clip: OverlayVideo | None = None
@@ -83,11 +88,19 @@ class Outputs:
         self.regions: RegionFiles | None = None
         self._figures: results.Noting | None = None
         self._unknown: _Unknown | None = None
+        self._skipped = 0
         if (args.save_video or args.show) and not source.frames:
             raise InputError(f"--save_video and --show are for a video or a camera, and {args.image_path} is neither.")
         if args.save_regions and source.frames:
             raise InputError(
                 f"--save_regions is for pictures, and {args.image_path} is none: save its frames as pictures first."
+            )
+        if args.skip_existing and source.frames:
+            raise InputError(f"--skip_existing is for pictures, and {args.image_path} is none: omit it.")
+        if args.skip_existing and args.save_regions == "coco":
+            raise InputError(
+                "--skip_existing: --save_regions coco is one file for all pictures, so that none may be left out; take "
+                "labelme or geojson, or omit it."
             )
         if not args.save_regions and (args.min_area is not None or args.tolerance is not None):
             raise InputError("--min_area and --tolerance need --save_regions.")
@@ -107,16 +120,16 @@ class Outputs:
         """Whether anything of it needs the confidence."""
         return self._args.save_confidence or self._args.unknown_below is not None
 
-    def check_files(self, export: Export) -> None:
+    def check_files(self, source: Source, export: Export) -> None:
         """Refuse to write where something would be lost.
 
         Raises:
             InputError: see `files.check_outputs`.
         """
         from bisenetv1_plugin import files
-        from bisenetv1_plugin.inference import region_files, sinks
+        from bisenetv1_plugin.inference import sinks
 
-        args, source = self._args, self._source
+        args = self._args
 
         def is_ours(path: str) -> bool:
             if args.json and files.is_same(path, args.json):
@@ -131,15 +144,39 @@ class Outputs:
             targets.append(self._video_path)
         if args.use_trt and args.enable_auto_tune:
             targets.append(args.auto_tuned_shape_file)
-        folders = sinks.folders(args.save_dir, self.saves_masks, args.overlay, args.save_confidence)
-        for folder in folders.values():
-            if source.frames:
+        if source.frames:
+            for folder in self._folders.values():
                 targets += source.frames_in(folder)
-            else:
-                targets += [os.path.join(folder, f"{name}.png") for name in source.names()]
-        if args.save_regions:
-            targets += {region_files.path_of(args.save_dir, args.save_regions, name) for name in source.names()}
+        else:
+            # COCO's file is one for all pictures.
+            targets += dict.fromkeys(path for name in source.names() for path in self._files_of(name))
         files.check_outputs(targets, [*source.paths, *export.files], is_ours)
+
+    def skip_done(self, source: Source) -> None:
+        """With --skip_existing, take the pictures out of which everything is there, whole; after `check_files`."""
+        if not self._args.skip_existing:
+            return
+        from bisenetv1_plugin.inference.sinks import is_done
+
+        count = len(source.names())
+        source.skip_done(lambda name: all(map(is_done, self._files_of(name))))
+        self._skipped = count - len(source.names())
+        print(f"{self._skipped} of {count} are done already")
+
+    @property
+    def _folders(self) -> dict[str, str]:
+        from bisenetv1_plugin.inference.sinks import folders
+
+        args = self._args
+        return folders(args.save_dir, self.saves_masks, args.overlay, args.save_confidence)
+
+    def _files_of(self, name: str) -> list[str]:
+        """What is written of the picture of this name."""
+        from bisenetv1_plugin.inference.region_files import path_of
+
+        args = self._args
+        regions = [path_of(args.save_dir, args.save_regions, name)] if args.save_regions else []
+        return [*(os.path.join(folder, f"{name}.png") for folder in self._folders.values()), *regions]
 
     def open(self, export: Export) -> None:
         """Make the sinks."""
@@ -172,20 +209,41 @@ class Outputs:
             self._unknown = _Unknown(args.unknown_below)
             self.sinks.append(self._unknown)
 
+    def notes(self) -> dict[str, Any]:
+        """What those of an actor tell those of the command, as JSON can hold it; see `take`."""
+        return {
+            "images": self._figures.images if self._figures else [],
+            "entries": self.regions.entries if self.regions else [],
+            "unknown": self._unknown.counts if self._unknown else [0, 0],
+        }
+
+    def take(self, notes: dict[str, Any]) -> None:
+        """The `notes` of a part of the pictures."""
+        if self._figures:
+            self._figures.images += notes["images"]
+        if self.regions:
+            self.regions.add(notes["entries"])
+        if self._unknown:
+            self._unknown.add(*notes["unknown"])
+
     def kept(self) -> str:
         """The part of a sentence that says what is there of a command that was stopped."""
         masks = f"; the masks so far are in {self._args.save_dir}" * self.saves_masks
+        if not self._source.frames and self._args.save_regions != "coco":
+            masks += "; the same command with --skip_existing goes on"
         return f"{masks}{'; no video was written' * bool(self.clip)}"
 
-    def finish(self, name: str, seconds: float) -> None:
+    def finish(self, name: str, seconds: float, **more: int) -> None:
         """Write what --json asks for; `name`: see `Noting.write_json`."""
+        if self._args.skip_existing:
+            more["skipped"] = self._skipped
         if self._figures:
-            self._figures.write_json(name, self._args.cpu_threads, seconds, self._source.faults)
+            self._figures.write_json(name, self._args.cpu_threads, seconds, self._source.faults, more)
 
     def say(self) -> None:
         """Print where everything is."""
         args, source = self._args, self._source
-        some = source.done > len(source.faults)
+        some = self._skipped or source.done > len(source.faults)
         if self._unknown and some:
             print(self._unknown)
         if self.clip and self.clip.frames:
@@ -207,14 +265,13 @@ class Outputs:
         from bisenetv1_plugin.inference.postprocess import UNKNOWN
 
         args = self._args
-        root = args.image_path if os.path.isdir(args.image_path) else os.path.dirname(args.image_path)
         min_area = 1 if args.min_area is None else args.min_area
         tolerance = args.tolerance
         if tolerance is None:  # COCO's readers count other pixels along slanted lines
             tolerance = 0.0 if args.save_regions == "coco" else regions.TOLERANCE
         classes = export.classes or tuple(map(str, range(256 if args.unknown_below is None else UNKNOWN)))
         return region_files.RegionFiles(
-            args.save_dir, args.save_regions, classes, self._source.pictures(), root, min_area, tolerance
+            args.save_dir, args.save_regions, classes, self._source.pictures(), self._source.folder, min_area, tolerance
         )
 
 
@@ -222,14 +279,17 @@ class _Unknown:
     """Counts the pixels of all masks that are unknown."""
 
     def __init__(self, below: float) -> None:
-        self._below, self._unknown, self._pixels = below, 0, 0
+        self._below, self.counts = below, [0, 0]  # of those, and of all
 
     def write(self, found: Segmented) -> None:
         from bisenetv1_plugin.inference.postprocess import UNKNOWN
 
-        self._unknown += int((found.mask == UNKNOWN).sum())
-        self._pixels += found.mask.size
+        self.add(int((found.mask == UNKNOWN).sum()), found.mask.size)
+
+    def add(self, unknown: int, pixels: int) -> None:
+        self.counts[0] += unknown
+        self.counts[1] += pixels
 
     def __str__(self) -> str:
-        share = self._unknown / max(self._pixels, 1)
+        share = self.counts[0] / max(self.counts[1], 1)
         return f"{share:.2%} of the pixels are unknown, 255 in the masks: their confidence is below {self._below:g}"

@@ -105,7 +105,7 @@ class Noting:
     def __init__(self, path: str, regions: RegionFiles | None = None, unknown_below: float | None = None) -> None:
         """`regions` takes every mask before this does; pixels of less confidence than `unknown_below` are 255."""
         self._path, self._regions, self._unknown_below = path, regions, unknown_below
-        self._images: list[dict[str, Any]] = []
+        self.images: list[dict[str, Any]] = []
 
     def write(self, found: Segmented) -> None:
         import numpy as np
@@ -117,15 +117,17 @@ class Noting:
             image["confidence"] = round(float(found.confidence.mean(dtype="float64")), 6)
         if self._regions:
             image["regions"] = _of_classes(self._regions.found)
-        self._images.append(image)
+        self.images.append(image)
 
-    def write_json(self, name: str, cpu_threads: int, seconds: float, faults: Iterable[str]) -> None:
-        """Write the file; `name` is the runtime's and its precision's, with or without more words."""
-        runtime, precision = name.replace(",", "").split()[:2]
-        how = {"runtime": runtime, "precision": precision, "cpu_threads": cpu_threads, "seconds": seconds}
+    def write_json(
+        self, name: str, cpu_threads: int, seconds: float, faults: Iterable[str], more: dict[str, int]
+    ) -> None:
+        """Write the file; `name` is the runtime's and its precision's, maybe with more words; empty if none ran."""
+        runtime, precision = [*name.replace(",", "").split(), None, None][:2]
+        how = {"runtime": runtime, "precision": precision, "cpu_threads": cpu_threads, "seconds": seconds, **more}
         if self._unknown_below is not None:
             how["unknown_below"] = self._unknown_below
-        write(self._path, {**how, "images": self._images, "faults": list(faults)})
+        write(self._path, {**how, "images": self.images, "faults": list(faults)})
 
 
 def _of_classes(regions: Sequence[Region]) -> dict[int, dict[str, float]]:

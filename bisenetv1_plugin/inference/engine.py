@@ -23,7 +23,7 @@ from bisenetv1_plugin.inference.postprocess import (
 )
 from bisenetv1_plugin.inference.preprocess import Prepared, Preprocess, Sizes
 from bisenetv1_plugin.inference.runtimes import Runtime
-from bisenetv1_plugin.inference.sources import Picture, Source
+from bisenetv1_plugin.inference.sources import Picture, Pictures
 from bisenetv1_plugin.inference.threads import Behind, ahead
 
 # Paddle's words, OpenCV's, and two of OpenVINO's.
@@ -252,7 +252,7 @@ class Sink(Protocol):
 
 def infer(
     engine: Engine,
-    source: Source,
+    source: Pictures,
     sinks: Sequence[Sink],
     batch_size: int = 1,
     step: Callable[[], object] = lambda: None,
@@ -263,7 +263,7 @@ def infer(
 
     Args:
         engine (Engine): segments.
-        source (Source): the pictures.
+        source (Pictures): the pictures.
         sinks (sequence[Sink]): where the masks go.
         batch_size (int): pictures of the same size at a time.
         step (callable): called after every batch; `source.done` says how far it is.

@@ -8,13 +8,14 @@ import shutil
 import tempfile
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
-from typing import Any, BinaryIO, Iterable, Iterator, Mapping, Sequence
+from typing import Any, BinaryIO, Callable, Iterable, Iterator, Mapping, Sequence
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
 from bisenetv1_plugin import files
+from bisenetv1_plugin.inference.addresses import is_address
 from bisenetv1_plugin.inference.engine import Segmented
 from bisenetv1_plugin.inference.regions import LEAST_IOU, Region, find, parts, tolerances
 from bisenetv1_plugin.inference.sinks import MADE_BY
@@ -32,7 +33,7 @@ def path_of(save_dir: str, kind: str, name: str) -> str:
 
 
 class RegionFiles:
-    """Writes the regions of masks; a `with` block finishes COCO's file.
+    """Writes the regions of masks; COCO's file in a `with` block, whose end finishes it.
 
     Args:
         save_dir (str): where; see `path_of`.
@@ -45,6 +46,7 @@ class RegionFiles:
     Attributes:
         place (str): the folder or the file that they are in.
         found (list[Region]): those of the classes in the last picture.
+        entries (list[dict]): outside of a `with` block, what COCO's file is to say of each picture; see `add`.
     """
 
     def __init__(
@@ -61,8 +63,9 @@ class RegionFiles:
         self._pictures, self._root = pictures, root
         self._min_area, self._tolerance = min_area, tolerance
         self.place = path_of(save_dir, kind, "") if kind == "coco" else os.path.join(save_dir, "regions")
+        self.entries: list[dict[str, Any]] = []
         self._open = ExitStack()
-        self._coco: _Coco
+        self._add: Callable[[dict[str, Any]], object] = self.entries.append
         self.found: list[Region] = []
 
     def write(self, segmented: Segmented) -> None:
@@ -78,7 +81,7 @@ class RegionFiles:
         self.found = [region for region in found if region.number < len(self._classes)]
         path = path_of(self._save_dir, self._kind, name)
         if self._kind == "coco":
-            self._coco.add(_relative(self._pictures[name], self._root), found, *mask.shape)
+            self.add([_entry(_relative(self._pictures[name], self._root), found, *mask.shape)])
         elif self._kind == "labelme":
             picture = _relative(self._pictures[name], os.path.dirname(path))
             content = labelme(found, picture, *mask.shape)
@@ -88,9 +91,14 @@ class RegionFiles:
         else:
             files.write(path, _json(geojson(found)), MADE_BY)
 
+    def add(self, entries: Iterable[dict[str, Any]]) -> None:
+        """Take the `entries` of another that is no `with` block, for COCO's file."""
+        for entry in entries:
+            self._add(entry)
+
     def __enter__(self) -> RegionFiles:
         if self._kind == "coco":
-            self._coco = self._open.enter_context(_coco_file(self.place, self._classes))
+            self._add = self._open.enter_context(_coco_file(self.place, self._classes)).add
         return self
 
     def __exit__(
@@ -173,30 +181,36 @@ def _coco_file(path: str, classes: Sequence[str]) -> Iterator[_Coco]:
 
 
 class _Coco:
-    """Writes annotations into one file, and the list of their images into another."""
+    """Writes annotations into one file, and the list of their images into another; numbers both."""
 
     def __init__(self, file: BinaryIO, images: BinaryIO) -> None:
         self._file, self._list = file, images
         self._images = self._annotations = 0
 
-    def add(self, picture: str, regions: Iterable[Region], height: int, width: int) -> None:
+    def add(self, entry: dict[str, Any]) -> None:
         self._images += 1
-        image = {"id": self._images, "file_name": picture, "width": width, "height": height}
-        self._list.write(b",\n" * (self._images > 1) + _json(image))
-        for region in regions:
+        self._list.write(b",\n" * (self._images > 1) + _json({"id": self._images, **entry["image"]}))
+        for annotation in entry["annotations"]:
             self._annotations += 1
-            annotation = {
-                "id": self._annotations,
-                "image_id": self._images,
-                "category_id": region.number + 1,
-                "segmentation": _segmentation(region, height, width),
-                "area": region.area,
-                "bbox": list(region.box),
-                "iscrowd": 0,
-            }
-            if region.confidence is not None:
-                annotation["score"] = round(region.confidence, 6)
-            self._file.write(b",\n" * (self._annotations > 1) + _json(annotation))
+            ids = {"id": self._annotations, "image_id": self._images}
+            self._file.write(b",\n" * (self._annotations > 1) + _json({**ids, **annotation}))
+
+
+def _entry(picture: str, regions: Iterable[Region], height: int, width: int) -> dict[str, Any]:
+    """What COCO's file says of a picture, without the numbers that it gives."""
+    annotations = []
+    for region in regions:
+        annotation = {
+            "category_id": region.number + 1,
+            "segmentation": _segmentation(region, height, width),
+            "area": region.area,
+            "bbox": list(region.box),
+            "iscrowd": 0,
+        }
+        if region.confidence is not None:
+            annotation["score"] = round(region.confidence, 6)
+        annotations.append(annotation)
+    return {"image": {"file_name": picture, "width": width, "height": height}, "annotations": annotations}
 
 
 def _segmentation(region: Region, height: int, width: int) -> Any:
@@ -225,6 +239,8 @@ def _three(points: np.ndarray) -> np.ndarray:
 
 def _relative(path: str, folder: str) -> str:
     """The path of a picture from a folder; `..` leads from where a link leads, not from where it is."""
+    if is_address(path) and not is_address(folder):
+        return path
     relative = os.path.relpath(path, folder or os.curdir)
     if not files.is_same(os.path.join(folder, relative), path):
         relative = os.path.relpath(os.path.realpath(path), os.path.realpath(folder))

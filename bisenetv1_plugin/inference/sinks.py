@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 
 from bisenetv1_plugin.drawing.painter import Painter
-from bisenetv1_plugin.files import write
+from bisenetv1_plugin.files import made_by, write
+from bisenetv1_plugin.image_files import READ_ERRORS, open_image
 from bisenetv1_plugin.inference.engine import Segmented
 from bisenetv1_plugin.inference.postprocess import confidence_picture
 
@@ -66,6 +67,19 @@ def folders(save_dir: str, masks: bool, overlay: bool, confidence: bool) -> dict
     """
     kinds = ["", "color"] * masks + ["overlay"] * (masks and overlay) + ["confidence"] * confidence
     return {kind: os.path.join(save_dir, kind) for kind in kinds}
+
+
+def is_done(path: str) -> bool:
+    """Whether a run of `infer` has written a file, and every byte of it is still right, by the checksums in it."""
+    try:
+        if not made_by(MADE_BY)(path):
+            return False
+        if path.endswith(".png"):
+            with open_image(path) as image:
+                image.verify()
+    except READ_ERRORS:
+        return False
+    return True
 
 
 def write_picture(path: str, picture: np.ndarray, kind: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
-from typing import Iterator, NamedTuple, Sequence
+from typing import Callable, Iterator, Mapping, NamedTuple, Sequence
 
 import cv2
 import numpy as np
@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from bisenetv1_plugin.errors import InputError, brief
 from bisenetv1_plugin.files import is_stream, made_by
 from bisenetv1_plugin.image_files import READ_ERRORS, decode_file, has_reader, is_regular, open_image
+from bisenetv1_plugin.inference.addresses import Folder, is_address
 from bisenetv1_plugin.inference.video import VIDEOS, Frames, is_camera
 
 _IMAGES = (".jpeg", ".jpg", ".bmp", ".png")  # upstream's
@@ -54,45 +55,29 @@ class Picture(NamedTuple):
     seconds: float = 0.0
 
 
-class Source:
-    """The pictures behind a path, or the frames of a video or camera, one `Picture` after the other.
+class Pictures:
+    """Pictures of files, one `Picture` after the other: a `Source`, or a part of one.
 
     Args:
-        image_path (str): an image, a list of images, a folder of them, a video, or the number of a camera.
-        keep_folders (bool): a picture's name is its path from that folder on, with its ending; else the name alone.
-        skip (sequence[str]): see `listed`.
+        paths (mapping[str, str]): the files, by the pictures' names.
+        read (callable): gives what `decode` takes, of a path; default: the path itself.
+        folder (str): from which the paths may be told.
 
     Attributes:
-        frames (Frames, optional): the video or camera, if it is one.
+        frames (Frames, optional): a video or camera; of files None.
         total (int, optional): how many there are; None for a camera and for a video that does not say.
-        paths (list[str]): the files: of the pictures, of their list, or of the video.
         done (int): how many were read or found unreadable so far.
         faults (list[str]): a sentence for each that was left out.
-
-    Raises:
-        InputError: nothing is there or can be read, or two results would have the same name.
     """
 
-    def __init__(self, image_path: str, keep_folders: bool = False, skip: Sequence[str] = ()) -> None:
-        is_video = is_camera(image_path) or (image_path.lower().endswith(VIDEOS) and not os.path.isdir(image_path))
-        self.frames = Frames(image_path) if is_video else None
-        self._unreadable: list[str] = []
-        self._root = _root(image_path) if keep_folders else None
-        self.total: int | None
-        self.paths = [] if os.path.isdir(image_path) or self.live else [image_path]
-        if self.frames:
-            self.total = self.frames.total
-        else:
-            found = listed(image_path, skip)
-            self.total = len(found)
-            self._paths = [path for path in found if has_reader(path)]
-            self.paths += self._paths
-            readable = set(self._paths)
-            self._unreadable = [left_out(path) for path in found if path not in readable]
-            if not self._paths:
-                raise InputError(f"None of the {len(found)} images of {image_path} can be read: {self._unreadable[0]}")
-            self._check_names()
-        self.rewind()
+    frames: Frames | None = None
+    total: int | None
+
+    def __init__(self, paths: Mapping[str, str], read: Callable[[str], str | bytes] = str, folder: str = "") -> None:
+        self._files, self.read, self.folder = dict(paths), read, folder
+        self.total = len(self._files)
+        self.done = 0
+        self.faults: list[str] = []
 
     @property
     def live(self) -> bool:
@@ -101,11 +86,83 @@ class Source:
 
     def names(self) -> list[str]:
         """What the pictures are called; of a video or camera, the name that its frames' begin with."""
-        return [self.frames.name] if self.frames else [self._name(path) for path in self._paths]
+        return [self.frames.name] if self.frames else list(self._files)
 
     def pictures(self) -> dict[str, str]:
         """The paths of the pictures, by their names."""
-        return {} if self.frames else {self._name(path): path for path in self._paths}
+        return self._files
+
+    def __iter__(self) -> Iterator[Picture]:
+        for name, path in self._files.items():
+            self.done += 1
+            try:
+                pixels = decode(self.read(path))
+            except InputError as error:
+                self.faults.append(f"{path} cannot be read and was left out ({error}).")
+            else:
+                yield Picture(name, pixels)
+
+
+class Source(Pictures):
+    """The pictures behind a path, or the frames of a video or camera, one `Picture` after the other.
+
+    Args:
+        image_path (str): an image, a list of images, a folder of them, a video, the number of a camera, or the address
+            of an image or a folder, see `addresses`.
+        keep_folders (bool): a picture's name is its path from that folder on, with its ending; else the name alone.
+        skip (sequence[str]): see `listed`.
+
+    Attributes:
+        frames, total, done, faults, folder: see `Pictures`.
+        paths (list[str]): the files: of the pictures, of their list, or of the video.
+        skipped (int): how many `skip_done` has taken out.
+
+    Raises:
+        InputError: nothing is there or can be read, or two results would have the same name.
+    """
+
+    def __init__(self, image_path: str, keep_folders: bool = False, skip: Sequence[str] = ()) -> None:
+        is_video = is_camera(image_path) or (image_path.lower().endswith(VIDEOS) and not os.path.isdir(image_path))
+        super().__init__({})
+        self.frames = Frames(image_path) if is_video else None
+        self._unreadable: list[str] = []
+        self._root = _root(image_path) if keep_folders else None
+        self.folder = image_path if os.path.isdir(image_path) else os.path.dirname(image_path)
+        self.paths = [] if os.path.isdir(image_path) or self.live else [image_path]
+        self.skipped = 0
+        if self.frames:
+            self.total = self.frames.total
+        elif is_address(image_path) and not keep_folders:
+            there = Folder(image_path)
+            self._take(there.listed(_IMAGES))
+            self.folder, self.read = there.folder, there.read
+        else:
+            found = listed(image_path, skip)
+            readable = [path for path in found if has_reader(path)]
+            self.paths += readable
+            others = set(found).difference(readable)
+            self._unreadable = [left_out(path) for path in found if path in others]
+            if not readable:
+                raise InputError(f"None of the {len(found)} images of {image_path} can be read: {self._unreadable[0]}")
+            self._take(readable)
+        self.rewind()
+
+    def _take(self, paths: Sequence[str]) -> None:
+        seen: dict[str, str] = {}
+        for path in paths:
+            name = self._name(path) if self._root is None else os.path.splitext(self._name(path))[0]
+            other = seen.setdefault(name, path)
+            if other != path:
+                raise InputError(f"{other} and {path} would both give {name}.png: run them apart.")
+        self._files = {self._name(path): path for path in paths}
+        self.total = len(self._files) + len(self._unreadable)
+
+    def skip_done(self, is_done: Callable[[str], bool]) -> None:
+        """Take the pictures out of whose names this is true; `paths` stays, for nothing of them may be written over."""
+        left = {name: path for name, path in self._files.items() if not is_done(name)}
+        self.skipped += len(self._files) - len(left)
+        self._files = left
+        self.total = len(left) + len(self._unreadable)
 
     def frames_in(self, folder: str) -> list[str]:
         """The files of a folder that are called as frames of this video: nobody knows how many there will be."""
@@ -121,17 +178,7 @@ class Source:
             self.frames.rewind()
 
     def __iter__(self) -> Iterator[Picture]:
-        return self._shown(self.frames) if self.frames else self._images()
-
-    def _images(self) -> Iterator[Picture]:
-        for path in self._paths:
-            self.done += 1
-            try:
-                pixels = decode(path)
-            except InputError as error:
-                self.faults.append(f"{path} cannot be read and was left out ({error}).")
-            else:
-                yield Picture(self._name(path), pixels)
+        return self._shown(self.frames) if self.frames else super().__iter__()
 
     def _shown(self, frames: Frames) -> Iterator[Picture]:
         for name, pixels in frames:
@@ -146,14 +193,6 @@ class Source:
         # What a list names outside of its folder gets its whole path, inside of the results' folder.
         below = os.path.relpath(path, self._root)
         return os.path.abspath(path).lstrip("/\\") if below.startswith(os.pardir) else below
-
-    def _check_names(self) -> None:
-        seen: dict[str, str] = {}
-        for path in self._paths:
-            name = self._name(path) if self._root is None else os.path.splitext(self._name(path))[0]
-            other = seen.setdefault(name, path)
-            if other != path:
-                raise InputError(f"{other} and {path} would both give {name}.png: run them apart.")
 
 
 def left_out(path: str) -> str:

@@ -1,0 +1,112 @@
+"""`infer --ray`: the pictures shared out among engines on this machine or on many."""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from argparse import ArgumentParser, Namespace
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, Callable
+
+from bisenetv1_plugin.cli import flags, terminal
+from bisenetv1_plugin.cli.outputs import Outputs
+from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.machine import cores
+
+if TYPE_CHECKING:
+    from bisenetv1_plugin.inference.engine import Engine
+    from bisenetv1_plugin.inference.exported import Export
+    from bisenetv1_plugin.inference.sources import Pictures, Source
+
+    MakeEngine = Callable[[Namespace, Export, Any, bool], tuple[Engine, str]]
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--ray",
+        nargs="?",
+        const="local",
+        metavar="ADDRESS",
+        help="share the pictures out among engines by Ray: on this machine, or in the cluster at HOST:PORT",
+    )
+    parser.add_argument(
+        "--actors", type=flags.positive, metavar="N", help="of --ray: engines at a time; default: as many as have room"
+    )
+    # None: with --ray an engine has one CPU, of which there are as many engines.
+    parser.set_defaults(cpu_threads=None)
+
+
+def check(args: Namespace, source: Source) -> None:
+    """Fill in `cpu_threads`.
+
+    Raises:
+        InputError: flags do not go together.
+    """
+    if args.cpu_threads is None:
+        args.cpu_threads = 1 if args.ray else cores()
+    if args.actors and not args.ray:
+        raise InputError("--actors needs --ray.")
+    if not args.ray:
+        return
+    if source.frames:
+        raise InputError(f"--ray is for pictures, and {args.image_path} is none: omit it.")
+    if args.precision == "auto":
+        raise InputError("--ray: every engine would choose --precision auto by other pictures; name one.")
+    if args.enable_auto_tune:
+        raise InputError("--ray: every engine would write the file of --enable_auto_tune; omit it.")
+    if "://" in args.save_dir:
+        raise InputError(f"--save_dir {args.save_dir}: it is a folder, which all machines share; mount it there.")
+
+
+def segment(
+    args: Namespace, source: Source, output: Outputs, export: Export, make_engine: MakeEngine
+) -> tuple[str, float, dict[str, int]]:
+    """All pictures, in actors.
+
+    Returns:
+        tuple: the runtime's name, the seconds since Ray had started, and how many actors there were, for --json.
+
+    Raises:
+        InputError: see `ray_pool.Pool`.
+    """
+    from bisenetv1_plugin.cli import progress
+    from bisenetv1_plugin.inference.ray_pool import Pool, everywhere
+
+    os.makedirs(args.save_dir, exist_ok=True)
+    paths = {"config": everywhere(args.config), "save_dir": everywhere(args.save_dir)}
+    make = functools.partial(make_segment, Namespace(**{**vars(args), **paths}), make_engine, output.confidence)
+    address = os.environ.get("RAY_ADDRESS", "local") if args.ray == "local" else args.ray
+    name, talks = "", not terminal.is_quiet()
+    with terminal.quiet(), Pool(address, args.cpu_threads, args.device == "gpu", args.actors, talks) as pool:
+        output.open(export)
+        begin = time.monotonic()
+        with progress.bar(total=source.total, unit="image", desc="infer") as bar, output.regions or nullcontext():
+            for notes in pool.segment(source, make):
+                if notes and not name:
+                    name = notes["name"]
+                    terminal.say(f"{name}, {pool.size} actors, {args.cpu_threads} threads each")
+                if notes:
+                    output.take(notes)
+                bar.update(source.done - bar.n)
+    return name, time.monotonic() - begin, {"actors": pool.size}
+
+
+def make_segment(args: Namespace, make_engine: MakeEngine, confidence: bool) -> Callable[[Pictures], dict[str, Any]]:
+    """In an actor: what segments a part of the pictures with the engine that the flags ask for, and gives its notes."""
+    from bisenetv1_plugin.inference.engine import infer
+    from bisenetv1_plugin.inference.exported import load_export
+    from bisenetv1_plugin.inference.sources import Pictures
+
+    if not os.path.isdir(args.save_dir):
+        raise InputError(f"there is no {args.save_dir} on this machine: name a folder that all machines share.")
+    export = load_export(args.config)
+    engine, name = make_engine(args, export, Pictures({}), confidence)
+
+    def segment(pictures: Pictures) -> dict[str, Any]:
+        output = Outputs(args, pictures)
+        output.open(export)
+        infer(engine, pictures, output.sinks, args.batch_size)
+        return {"name": name, **output.notes()}
+
+    return segment

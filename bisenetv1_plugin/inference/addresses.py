@@ -1,0 +1,72 @@
+"""Pictures that lie where PyArrow reads: `s3://bucket/photos`, `gs://`, `abfs://`, `hdfs://`, `file://`."""
+
+from __future__ import annotations
+
+from bisenetv1_plugin.errors import InputError, brief
+from bisenetv1_plugin.libraries import optional_library
+
+_SCHEMES = ("file", "s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs")
+
+
+def is_address(path: str) -> bool:
+    """Whether a path is an address of PyArrow's, and none of this machine's."""
+    scheme, separator, _ = path.partition("://")
+    return bool(separator) and scheme in _SCHEMES
+
+
+class Folder:
+    """An image, or a folder of images, at an address. It can be pickled.
+
+    Args:
+        address (str): as PyArrow's `FileSystem.from_uri` takes it, with the options behind its `?`.
+
+    Attributes:
+        folder (str): its address without options; those of the images begin with it.
+
+    Raises:
+        InputError: PyArrow is not installed, or finds nothing there.
+    """
+
+    def __init__(self, address: str) -> None:
+        fs = optional_library("pyarrow.fs", "ray")
+        try:
+            self._filesystem, self._path = fs.FileSystem.from_uri(address)
+            kind = self._filesystem.get_file_info(self._path).type
+        except (OSError, ValueError) as error:
+            raise InputError(f"{address} cannot be read ({brief(error)}).") from error
+        if kind == fs.FileType.NotFound:
+            raise InputError(f"{address} cannot be read (there is nothing): name an image or a folder of them.")
+        self._is_folder = kind == fs.FileType.Directory
+        self._prefix = f"{address.partition('://')[0]}://"
+        path = self._path if self._is_folder else self._path.rpartition("/")[0]
+        self.folder = self._prefix + path.rstrip("/")
+
+    def listed(self, endings: tuple[str, ...]) -> list[str]:
+        """The addresses of the images, which end with one of these.
+
+        Raises:
+            InputError: there are none, or they cannot be listed.
+        """
+        if not self._is_folder:
+            return [self._prefix + self._path]
+        selector = optional_library("pyarrow.fs", "ray").FileSelector(self._path, recursive=True)
+        try:
+            there = [info for info in self._filesystem.get_file_info(selector) if info.is_file]
+        except OSError as error:
+            raise InputError(f"{self.folder} cannot be listed ({brief(error)}).") from error
+        images = [info for info in there if info.path.lower().endswith(endings) and info.base_name[0] != "."]
+        if not images:
+            raise InputError(f"{self.folder} names no image; an image ends with {', '.join(endings)}.")
+        return sorted(self._prefix + info.path for info in images)
+
+    def read(self, address: str) -> bytes:
+        """The content of one of them.
+
+        Raises:
+            InputError: it cannot be read; the message is the reason.
+        """
+        try:
+            with self._filesystem.open_input_stream(address[len(self._prefix) :]) as file:
+                return file.read()
+        except OSError as error:
+            raise InputError(brief(error)) from error

@@ -1,0 +1,73 @@
+"""Pictures at addresses that PyArrow reads, without Ray."""
+
+import shutil
+
+import pytest
+
+from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.inference.addresses import Folder, is_address
+from bisenetv1_plugin.inference.sources import Source
+
+fs = pytest.importorskip("pyarrow.fs", reason="pip install '.[ray]'")
+
+
+@pytest.fixture
+def photos(small, tmp_path):
+    folder = tmp_path / "a folder"
+    shutil.copytree(small.images, folder / "below")
+    (folder / "notes.txt").write_text("no picture")
+    (folder / ".hidden.png").write_text("no picture")
+    (folder / "broken.JPG").write_text("no picture")
+    return folder
+
+
+def test_a_folder(photos, small):
+    """As if it were named without `file://`, but that nothing is read before its turn."""
+    there, here = Source(photos.as_uri()), Source(str(small.images))
+    assert there.folder == f"file://{photos}" and there.total == 4
+    pictures = list(there)
+    assert [picture.name for picture in pictures] == here.names()
+    assert all((mine.pixels == its.pixels).all() for mine, its in zip(pictures, here))
+    (fault,) = there.faults
+    assert (
+        fault == f"file://{photos}/broken.JPG cannot be read and was left out (it is no image, whatever its name says)."
+    )
+
+
+def test_an_image(photos, small):
+    (picture,) = Source((photos / "below" / "00001.png").as_uri())
+    assert picture.name == "00001" and picture.pixels.shape == (64, 96, 3)
+    gone = Folder(photos.as_uri())
+    with pytest.raises(InputError, match="No such file"):
+        gone.read(f"file://{photos}/gone.png")
+
+
+def test_in_memory(small, monkeypatch):
+    """A store that has no folders on this machine, as a bucket."""
+    memory = fs._MockFileSystem()
+    memory.create_dir("bucket/photos")
+    content = sorted(small.images.iterdir())[0].read_bytes()
+    with memory.open_output_stream("bucket/photos/a.png") as file:
+        file.write(content)
+    from_uri = staticmethod(lambda address: (memory, address.partition("://")[2]))
+    monkeypatch.setattr(fs, "FileSystem", type("FileSystem", (), {"from_uri": from_uri}))
+    source = Source("s3://bucket/photos")
+    assert source.pictures() == {"a": "s3://bucket/photos/a.png"} and source.read("s3://bucket/photos/a.png") == content
+    with pytest.raises(InputError, match="s3://bucket/none cannot be read .there is nothing"):
+        Source("s3://bucket/none")
+
+
+@pytest.mark.parametrize("address", ["file:///nowhere", "file:///with a space", "s3:///"])
+def test_nothing_is_there(address):
+    with pytest.raises(InputError, match=f"{address}.* cannot be read"):
+        Source(address)
+
+
+def test_other_paths_are_none():
+    assert not any(map(is_address, ("street.jpg", "http://host/street.jpg", "C:/file", "s3:/bucket", "")))
+
+
+def test_two_of_one_name(photos):
+    shutil.copyfile(photos / "below" / "00001.png", photos / "00001.jpg")
+    with pytest.raises(InputError, match="would both give 00001.png"):
+        Source(photos.as_uri())
