@@ -234,7 +234,8 @@ class Engine:
             return Segmented(picture, mask, scores, confidence)
 
     def check_classes(self, count: int) -> None:
-        """
+        """Refuse a network of too many classes.
+
         Raises:
             InputError: a mask has no number for so many classes.
         """

@@ -28,7 +28,8 @@ def logits_of(output: np.ndarray, output_op: str) -> np.ndarray:
 
 
 def check_classes(count: int) -> None:
-    """
+    """Refuse a network of too many classes.
+
     Raises:
         InputError: a mask of 8 bits has no number for so many classes.
     """
@@ -37,7 +38,8 @@ def check_classes(count: int) -> None:
 
 
 def check_probability(name: str, value: object) -> None:
-    """
+    """Refuse a value that is no probability.
+
     Raises:
         InputError: it is no number from 0 to 1.
     """
@@ -46,7 +48,8 @@ def check_probability(name: str, value: object) -> None:
 
 
 def check_unknown(count: int) -> None:
-    """
+    """Refuse a network in whose masks 255 is a class.
+
     Raises:
         InputError: there are so many classes that the number of unknown pixels is one of them.
     """

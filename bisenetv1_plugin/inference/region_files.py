@@ -214,7 +214,7 @@ def _entry(picture: str, regions: Iterable[Region], height: int, width: int) -> 
 
 
 def _segmentation(region: Region, height: int, width: int) -> Any:
-    """COCO's polygons; of a region with holes, which they cannot have, run lengths down the picture's columns."""
+    """The polygons of COCO; of a region with holes, which they cannot have, run lengths down the picture's columns."""
     if all(len(rings) == 1 for rings in region.polygons):
         return [outline.ravel().tolist() for (outline,) in region.polygons]
     x, y = region.box[:2]

@@ -40,7 +40,8 @@ class PictureFiles:
             os.makedirs(folder, exist_ok=True)
 
     def write(self, found: Segmented) -> None:
-        """
+        """Write the files of one picture.
+
         Raises:
             OSError: a file cannot be written; it is not there then.
         """

@@ -1,5 +1,7 @@
-"""Paddle Inference. The one file of `inference` that imports Paddle, and PaddleSeg, whose import brings the corrections
-of Paddle Inference."""
+"""Paddle Inference.
+
+The one file of `inference` that imports Paddle, and PaddleSeg, whose import brings the corrections of Paddle Inference.
+"""
 
 from __future__ import annotations
 
