@@ -26,7 +26,8 @@ def with_logits(export: Export, choice: Choice) -> tuple[Export, Runtime]:
     """
     if export.output_op != "argmax":
         return export, choice.runtime
-    if choice.name.startswith("paddle") or not export.onnx:
+    runs_another = choice.name.startswith("paddle") or (choice.name.startswith("openvino") and export.openvino)
+    if runs_another or not export.onnx:
         if export.quantized:
             raise InputError(
                 f"{export.path} is in int8 and ends in argmax, and {choice.name} cannot tell the logits before it: "

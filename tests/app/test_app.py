@@ -446,6 +446,13 @@ class TestBrowser:
         before = results()
         page.find_element("css selector", "input[type=range]").send_keys("\ue014" * 5)  # the right arrow: more opaque
         wait(lambda: results() != before, 60)
+        assert "unknown" not in shown(page, ".shares")
+        _, unknown_below = page.find_elements("css selector", "input[type=range]")
+        unknown_below.send_keys("\ue014" * 20)  # to the end: 1
+        wait(lambda: "unknown" in shown(page, ".shares"), 60)
+        before = results()
+        next(found for found in page.find_elements("css selector", "label") if "Confidence" in found.text).click()
+        wait(lambda: results() != before, 60)
         addresses = [address for address in asked_for(page) if not address.startswith("chrome://")]  # its own pages
         assert addresses and [address for address in addresses if not address.startswith(server.url)] == []
 

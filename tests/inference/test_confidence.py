@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import paddle
 import pytest
+import yaml
 from paddleseg.core.infer import inference, slide_inference
 from PIL import Image
 from small_network import infer, masks, run
@@ -227,6 +228,13 @@ def test_of_an_export_that_gives_probabilities(windows):
     np.testing.assert_array_equal(found.mask, np.where(scores.max(axis=0) < 0.6, 255, scores.argmax(axis=0)))
 
 
+@pytest.mark.parametrize(("below", "is_unknown"), [(0.25, False), (0.26, True), (0, False)])
+def test_a_confidence_of_just_as_much_is_enough(below, is_unknown):
+    engine = Engine(Network(), Network(), confidence=True, unknown_below=below)
+    (found,) = engine.run([Picture("a", np.zeros((4, 5, 6), "float32"))])
+    assert (found.confidence == 0.25).all() and ((found.mask == 255) == is_unknown).all()
+
+
 class Network:
     """A network that is its own preprocessing and runtime: its pictures are its logits."""
 
@@ -287,6 +295,19 @@ def test_what_cannot_be_is_said(small, dynamic, tmp_path, capsys):
     with pytest.raises(InputError, match="ends in argmax, and paddle fp32 cannot tell"):
         Segmenter(dynamic, "paddle", unknown_below=0.5)
     assert not (tmp_path / "out").exists()
+
+
+def test_openvino_s_own_int8_has_none(small, dynamic, tmp_path, capsys):
+    """Its model is another than the ONNX one, whether or not there is one beside it."""
+    openvino = pytest.importorskip("openvino")
+    exported = tmp_path / "int8"
+    shutil.copytree(dynamic, exported)
+    openvino.save_model(openvino.convert_model(str(dynamic / "model.onnx")), str(exported / "model.xml"))
+    deploy = yaml.safe_load((exported / "deploy.yaml").read_text())
+    deploy["Deploy"].update(openvino="model.xml", precision="int8")
+    (exported / "deploy.yaml").write_text(yaml.safe_dump(deploy))
+    assert infer(exported, small, tmp_path / "out", "--backend", "openvino", "--save_confidence") == 2
+    assert "quantize with `bisenetv1 quantize --to onnx`" in capsys.readouterr().err
 
 
 def changed(folder, target, change):
