@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from paddleseg.cvlibs import Config
 
     from bisenetv1_plugin.datasets.classes import NamedClasses
+    from bisenetv1_plugin.inference.windows import Windows
 
+_MOST_PIXELS = 1 << 30  # of a picture under a sliding window: OpenCV reads no more
 _MOST = 2**31 - 1  # of what libraries in C++ count; of larger numbers some make others, and some crash
 
 
@@ -176,6 +178,23 @@ def check_window(args: Namespace) -> None:
         raise InputError("--crop_size and --stride need --is_slide.")
 
 
+def windows(args: Namespace) -> Windows | None:
+    """The sliding window of the flags, under which Pillow and OpenCV read larger pictures; None without --is_slide.
+
+    Raises:
+        InputError: see `check_window`, or a stride is longer than the window.
+    """
+    check_window(args)
+    if not args.is_slide:
+        return None
+    from PIL import Image
+
+    from bisenetv1_plugin.inference.windows import windows_of
+
+    Image.MAX_IMAGE_PIXELS = _MOST_PIXELS // 2  # Pillow refuses twice as many
+    return windows_of(args.crop_size, args.stride)
+
+
 def test_config(cfg: Config, args: Namespace, augmented: str) -> dict[str, Any]:
     """The configuration's `test_config` with the flags of `add_test_arguments` over it.
 
@@ -190,9 +209,14 @@ def test_config(cfg: Config, args: Namespace, augmented: str) -> dict[str, Any]:
     elif args.scales != 1.0 or args.flip_horizontal or args.flip_vertical:
         raise InputError(f"--scales and --flip_* need --{augmented}.")
     check_window(args)
-    if args.is_slide:
-        merged.update(is_slide=True, crop_size=args.crop_size, stride=args.stride)
-    return merged
+    return with_window(merged, args)
+
+
+def with_window(test_config: dict[str, Any], args: Namespace) -> dict[str, Any]:
+    """A `test_config` with the flags of `add_window_arguments` over it."""
+    if not args.is_slide:
+        return test_config
+    return {**test_config, "is_slide": True, "crop_size": args.crop_size, "stride": args.stride}
 
 
 def report(faults: Iterable[str]) -> int:

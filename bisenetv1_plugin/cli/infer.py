@@ -27,11 +27,8 @@ if TYPE_CHECKING:
     from bisenetv1_plugin.inference.exported import Export
     from bisenetv1_plugin.inference.sources import Source
     from bisenetv1_plugin.inference.video import Frames
-    from bisenetv1_plugin.inference.windows import Windows
 
 SUMMARY = "run an exported model on images"
-
-_MOST_PIXELS = 1 << 30  # of a picture under a sliding window: OpenCV reads no more
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -159,7 +156,7 @@ def _engine(args: Namespace, export: Export, source: Source, confidence: bool) -
     from bisenetv1_plugin.inference.runtimes import select
     from bisenetv1_plugin.inference.scores import with_logits
 
-    windows = _windows(args)
+    windows = flags.windows(args)
     with terminal.quiet():  # Paddle, if it is asked for, is imported here
         chosen = select.select(
             *(export, args.backend, args.device, args.precision, args.cpu_threads),
@@ -183,18 +180,6 @@ def _engine(args: Namespace, export: Export, source: Source, confidence: bool) -
 
     bar = functools.partial(progress.bar, delay=2, leave=False)
     return SlidingEngine(*network, windows, progress=bar, **wanted), chosen.name
-
-
-def _windows(args: Namespace) -> Windows | None:
-    flags.check_window(args)
-    if not args.is_slide:
-        return None
-    from PIL import Image
-
-    from bisenetv1_plugin.inference.windows import windows_of
-
-    Image.MAX_IMAGE_PIXELS = _MOST_PIXELS // 2  # Pillow refuses twice as many
-    return windows_of(args.crop_size, args.stride)
 
 
 def _with_tensorrt(args: Namespace, export: Export, source: Source, make: Any, precision: str) -> Any:

@@ -7,6 +7,8 @@ equal, mIoU within 0.3 points; int8 (of a quantized export): 80 %, 1 point. At l
 
 An export with argmax or softmax has no logits: those come from another that is made for it, the masks from itself.
 For int8 there are none.
+
+With --is_slide both sides slide a window, as `infer` and `predict` do with these flags.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     flags.add_cpu_threads_argument(parser)
     parser.add_argument("--enable_mkldnn", action="store_true", help="fp32 in Paddle Inference with oneDNN")
+    flags.add_window_arguments(parser)
     results.add_argument(parser)
     parser.add_argument("--picture", metavar="FILE", help="also write a PNG of a few masks side by side")
     flags.add_trust_argument(parser)
@@ -53,6 +56,7 @@ def run(args: Namespace) -> int:
     from bisenetv1_plugin.evaluation.verify import verify
     from bisenetv1_plugin.training import builder
 
+    windows = flags.windows(args)
     results.check_place(args.json)
     results.check_picture(args.picture)
     data = []
@@ -77,8 +81,9 @@ def run(args: Namespace) -> int:
             args.cpu_threads,
             args.enable_mkldnn,
             progress.bar,
-            cfg.test_config,
+            flags.with_window(cfg.test_config, args),
             make_model=lambda: builder.open_network(cfg, args.weights).model,
+            windows=windows,
         )
     for sentence in done.left_out:
         print(f"bisenetv1: {sentence}", file=sys.stderr)

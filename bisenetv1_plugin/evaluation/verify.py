@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import tempfile
 from dataclasses import dataclass
@@ -14,9 +15,15 @@ from paddleseg.core import infer
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.evaluation import parity
 from bisenetv1_plugin.export.write import write_export
+from bisenetv1_plugin.inference.engine import Fault, Ready
 from bisenetv1_plugin.inference.exported import Export, load_export
 from bisenetv1_plugin.inference.postprocess import of_output
+from bisenetv1_plugin.inference.preprocess import Prepared
 from bisenetv1_plugin.inference.runtimes import RUNTIMES, Runtime
+from bisenetv1_plugin.inference.runtimes.select import Choice
+from bisenetv1_plugin.inference.scores import with_logits
+from bisenetv1_plugin.inference.sources import Picture
+from bisenetv1_plugin.inference.windows import SlidingEngine, Windows
 from bisenetv1_plugin.progress import Progress, silent
 
 _SHOWN = 4
@@ -77,6 +84,7 @@ def verify(
     test_config: dict[str, Any] | None = None,
     backends: Sequence[str] = tuple(RUNTIMES),
     make_model: Callable[[], paddle.nn.Layer] | None = None,
+    windows: Windows | None = None,
 ) -> Verification:
     """Run an export on the images of a validation dataset, in every runtime at hand, and compare.
 
@@ -95,6 +103,8 @@ def verify(
         backends (sequence[str]): the runtimes, of `RUNTIMES`.
         make_model (callable, optional): makes the network once more, for that other export, which leaves it converted.
             Without, the masks alone are compared of an export that has no logits.
+        windows (Windows, optional): by which both sides slide a window, dygraph with PaddleSeg's `slide_inference`;
+            default: whole images.
 
     Raises:
         InputError: no runtime can run here, or an image does not fit the export.
@@ -102,15 +112,17 @@ def verify(
     with tempfile.TemporaryDirectory() as folder:
         twin: Export | None = export
         no_logits = None
-        if export.output_op != "none":
+        if export.output_op == "softmax" or (export.output_op == "argmax" and not windows):
             twin = None
             if make_model:
                 twin, no_logits = _logits_export(make_model(), export, folder)
-        contestants, left_out = _contestants(export, twin, dataset, precisions, backends, cpu_threads, enable_mkldnn)
+        contestants, left_out = _contestants(
+            export, twin, dataset, precisions, backends, cpu_threads, enable_mkldnn, windows
+        )
         left_out = [*filter(None, [no_logits]), *left_out]
         if not contestants:
             raise InputError(" ".join([*left_out, "There is no runtime to compare with."]))
-        reference = Reference(model, dataset, export.output_op, test_config or {})
+        reference = Reference(model, dataset, export.output_op, test_config or {}, windows)
         shown = compare(reference, dataset, contestants, progress)
     verdicts = [contestant.judge(reference.as_infer, len(dataset)) for contestant in contestants]
     otherwise = reference.otherwise()
@@ -158,13 +170,22 @@ class Reference:
         dataset (paddle.io.Dataset): with `num_classes` and `ignore_index`.
         output_op (str): the export's.
         test_config (dict): the configuration's, by which `val` slides a window or averages.
+        windows (Windows, optional): by which `infer` slides a window.
 
     Attributes:
         as_val, as_infer (parity.Tally): of both.
     """
 
-    def __init__(self, model: paddle.nn.Layer, dataset: Any, output_op: str, test_config: dict[str, Any]) -> None:
-        self._model, self.output_op = model, output_op
+    def __init__(
+        self,
+        model: paddle.nn.Layer,
+        dataset: Any,
+        output_op: str,
+        test_config: dict[str, Any],
+        windows: Windows | None = None,
+    ) -> None:
+        self._model, self._windows = model, windows
+        self.output_op = "none" if windows else output_op  # what is averaged where windows overlap are logits
         self._augmented = bool(test_config.get("aug_eval"))
         self._slides = bool(test_config.get("is_slide"))
         self._options = {name: value for name, value in test_config.items() if name in _OF_INFERENCE}
@@ -175,8 +196,11 @@ class Reference:
         self.as_val = parity.Tally(dataset.num_classes, dataset.ignore_index)
 
     def logits(self, image: np.ndarray) -> np.ndarray:
-        """`[1, C, H, W]` -> `[classes, H, W]`, of the whole picture."""
+        """`[1, C, H, W]` -> `[classes, H, W]`, of the whole picture, or averaged over its windows."""
         with paddle.no_grad():
+            if self._windows:
+                crop_size, stride = self._windows.crop_size, self._windows.stride
+                return infer.slide_inference(self._model, paddle.to_tensor(image), crop_size, stride)[0].numpy()
             return self._model(paddle.to_tensor(image))[0].numpy()[0]
 
     def add(self, image: np.ndarray, logits: np.ndarray, sample: dict[str, Any]) -> np.ndarray:
@@ -197,7 +221,7 @@ class Reference:
         """Why `infer` cannot write what `val` sees, a sentence; None if it can."""
         if self._augmented:
             return "val averages over scales and flips (test_config: aug_eval), and predict and infer do not."
-        if self._slides:
+        if self._slides and not self._windows:
             return "val and predict slide a window (test_config: is_slide), and infer does so with --is_slide alone."
         if self._resizes and self.output_op == "argmax":
             return (
@@ -212,21 +236,25 @@ _OF_INFERENCE = ("is_slide", "crop_size", "stride")
 _OF_AUGMENTATION = ("scales", "flip_horizontal", "flip_vertical")
 
 
+# `[1, C, H, W]` -> what an export gives for it; InputError where it does not fit.
+_Run = Callable[[np.ndarray], np.ndarray]
+
+
 class _OfRuntime(parity.Contestant):
     """What a runtime gives for an export, and for the one that gives logits."""
 
-    def __init__(self, export: Export, masks: Runtime, logits: Runtime | None, *judged: Any, **as_what: Any) -> None:
+    def __init__(self, masks: _Run, logits: _Run | None, *judged: Any, **as_what: Any) -> None:
         super().__init__(*judged, **as_what)
-        self._export, self._masks, self._logits = export, masks, logits
+        self._masks, self._logits = masks, logits
 
     def answer(self, index: int, image: np.ndarray, trans_info: list[Any]) -> parity.Answer:
-        misfit = self._export.misfit(image.shape)
-        if misfit:
-            raise InputError(f"image {index} of the data does not fit: {misfit}.")
-        output = self._masks.run(image)[0]
+        try:
+            output = self._masks(image)
+        except InputError as error:
+            raise InputError(f"image {index} of the data does not fit: {error}") from error
         if self._logits is self._masks:
             return parity.Answer(output, output)
-        return parity.Answer(output, self._logits.run(image)[0] if self._logits else None)
+        return parity.Answer(output, self._logits(image) if self._logits else None)
 
 
 def _logits_export(model: paddle.nn.Layer, export: Export, folder: str) -> tuple[Export, str | None]:
@@ -245,36 +273,67 @@ def _contestants(
     backends: Sequence[str],
     cpu_threads: int,
     enable_mkldnn: bool,
+    windows: Windows | None,
 ) -> tuple[list[_OfRuntime], list[str]]:
     """The runtimes at hand, and a sentence for each of those that are not; `twin` gives logits."""
     contestants, left_out = [], []
     for backend, precision in itertools.product(backends, precisions):
+        name = f"{backend} {precision}"
         options: dict[str, Any] = {"cpu_threads": cpu_threads, "precision": precision}
         if backend == "paddle":
             options["enable_mkldnn"] = enable_mkldnn
+        make = functools.partial(RUNTIMES[backend], **options)
         try:
-            masks = RUNTIMES[backend](export, **options)
+            masks = _run(export, make, name, windows)
         except InputError as error:
-            left_out.append(f"{backend} {precision} is not compared: {error}")
+            left_out.append(f"{name} is not compared: {error}")
             continue
         logits = None
         if twin is export:
             logits = masks
         elif twin and precision != "int8" and (twin.onnx or backend == "paddle"):  # the twin is not quantized
-            logits = RUNTIMES[backend](twin, **options)
+            logits = _run(twin, make, name, windows)
         contestants.append(
             _OfRuntime(
-                *(
-                    export,
-                    masks,
-                    logits,
-                    f"{backend} {precision}",
-                    dataset.num_classes,
-                    dataset.ignore_index,
-                    precision,
-                ),
+                *(masks, logits, name, dataset.num_classes, dataset.ignore_index, precision),
                 exact=backend == "paddle" and not enable_mkldnn,
                 needs_logits=twin is not None and precision != "int8",
             )
         )
     return contestants, left_out
+
+
+def _run(export: Export, make: Callable[[Export], Runtime], name: str, windows: Windows | None) -> _Run:
+    """What runs an export on an image, whole or by windows.
+
+    Raises:
+        InputError: this runtime cannot.
+    """
+    runtime = make(export)
+    if windows:
+        return _by_windows(*with_logits(export, Choice(runtime, name, [], make)), windows)
+
+    def whole(image: np.ndarray) -> np.ndarray:
+        misfit = export.misfit(image.shape)
+        if misfit:
+            raise InputError(f"{misfit}.")
+        return runtime.run(image)[0]
+
+    return whole
+
+
+def _by_windows(export: Export, runtime: Runtime, windows: Windows) -> _Run:
+    engine = SlidingEngine(export, runtime, windows, keeps_logits=True)
+
+    def run(image: np.ndarray) -> np.ndarray:
+        """`[1, C, H, W]`, prepared already -> logits, `[classes, H, W]`."""
+        prepared = Prepared(image[0], [])
+        misfit = export.misfit((export.input_shape[0] or 1, *engine.shape(prepared)))
+        if misfit:
+            raise InputError(f"{misfit}.")
+        (done,) = engine.outputs([[Ready(Picture("", image[0]), prepared)]], many=False)
+        if isinstance(done, Fault):
+            raise InputError(done.reason)
+        return done[1][0]
+
+    return run
