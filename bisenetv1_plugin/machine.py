@@ -6,9 +6,17 @@ import ctypes
 import os
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import Iterator
 
 CPUINFO = Path("/proc/cpuinfo")
+MEMINFO = Path("/proc/meminfo")
+OWN_GROUPS = Path("/proc/self/cgroup")
+GROUPS = Path("/sys/fs/cgroup")
+# The files of a control group: its limit, what it holds, and what of that are files, which the system gives away.
+_GROUP_V2 = ("memory.max", "memory.current", r"^(?:in)?active_file (\d+)$")
+_GROUP_V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", r"^total_(?:in)?active_file (\d+)$")
 # glibc's malloc.h, by the name of the variable that says the same to a process at its start.
 _MALLOC = {"MALLOC_MMAP_MAX_": (-4, 0), "MALLOC_TRIM_THRESHOLD_": (-1, 2**31 - 1)}
 
@@ -32,6 +40,46 @@ def memory(key: str) -> int:
     status = Path("/proc/self/status")
     found = status.is_file() and re.search(rf"{key}:\s+(\d+) kB", status.read_text(encoding="ascii", errors="replace"))
     return int(found[1]) * 1024 if found else 0
+
+
+def memory_at_hand() -> int | None:
+    """Bytes that this process may have in all: what it has, and what the machine and its control groups have free.
+
+    Swap counts as free. None where there is no /proc/meminfo, so but on Linux.
+    """
+    if not MEMINFO.is_file():
+        return None
+    found = {key: int(kilobytes) << 10 for key, kilobytes in re.findall(r"(\w+):\s+(\d+) kB", MEMINFO.read_text())}
+    if "MemAvailable" not in found:
+        return None
+    free = [found["MemAvailable"], *_free_in_groups()]
+    at_hand = min(free) + found.get("SwapFree", 0)
+    import resource  # Windows has none
+
+    most = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if most != resource.RLIM_INFINITY:  # `ulimit -v`
+        at_hand = min(at_hand, most - memory("VmSize"))
+    return max(at_hand, 0) + memory("VmRSS")
+
+
+def _free_in_groups() -> Iterator[int]:
+    """Bytes that the control groups of this process, and those that they are in, have free: a container's limit."""
+    with suppress(OSError):
+        for line in OWN_GROUPS.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers not in ("", "memory"):
+                continue
+            limit, used, files = _GROUP_V1 if controllers else _GROUP_V2
+            top = GROUPS / controllers
+            # In a container the path may be the machine's, of which only the end, or nothing, is to be seen.
+            folder = top / path.lstrip("/")
+            for group in (folder, *folder.parents):
+                with suppress(OSError, ValueError):  # "max", or none of these
+                    free = int((group / limit).read_text()) - int((group / used).read_text())
+                    stat = (group / "memory.stat").read_text()
+                    yield free + sum(map(int, re.findall(files, stat, re.MULTILINE)))
+                if group == top:
+                    break
 
 
 def use_amd_vectors() -> None:

@@ -23,8 +23,9 @@ from bisenetv1_plugin.inference.video import VideoReader
 from bisenetv1_plugin.inference.video_writer import VideoWriter
 
 _SWEEP_SECONDS = 60
-# Visitors whose last result is kept for the sliders; it takes four bytes a pixel, and eight with its confidence.
-_REMEMBERED = 16
+# Visitors whose last result is kept for the sliders, and million pixels of all these: it takes four bytes a pixel, and
+# eight with its confidence.
+_REMEMBERED, _REMEMBERED_MEGAPIXELS = 16, 256
 # Of those who wait; the next is told that the queue is full.
 _WAITING = 64
 # Between two signs of life of a video.
@@ -53,7 +54,7 @@ def build(
     with gradio.Blocks(
         title=f"BiSeNetV1: {title}", analytics_enabled=False, delete_cache=(_SWEEP_SECONDS, KEPT_SECONDS)
     ) as page:
-        page.state_session_capacity = _REMEMBERED
+        page.state_session_capacity = max(1, min(_REMEMBERED, _REMEMBERED_MEGAPIXELS // limits.megapixels))
         gradio.HTML(f"{STYLE}<h1>BiSeNetV1: {html.escape(title)}</h1>")
         gradio.Markdown(words("intro"))
         with gradio.Row():

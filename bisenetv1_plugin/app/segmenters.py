@@ -9,7 +9,9 @@ from typing import Any
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.inference.exported import Export
 from bisenetv1_plugin.inference.runtimes import select
+from bisenetv1_plugin.inference.scores import can_tell
 from bisenetv1_plugin.inference.segmenter import Segmenter
+from bisenetv1_plugin.inference.windows import EXPORT_LOGITS, Windows
 
 # What is not exact comes after all that is.
 _PRECISIONS = ("fp32", "bf16", "int8")
@@ -22,6 +24,7 @@ class Segmenters:
         exported (str): the folder of an export, or its deploy.yaml.
         device (str, optional): 'cpu' or 'gpu'; default: both, if there is a GPU.
         cpu_threads (int): threads on the CPU.
+        windows (Windows, optional): a sliding window; default: whole pictures.
 
     Attributes:
         path (str): as `exported` named it.
@@ -31,8 +34,9 @@ class Segmenters:
         InputError: there is no export, or nothing here can run it.
     """
 
-    def __init__(self, exported: str, device: str | None, cpu_threads: int) -> None:
+    def __init__(self, exported: str, device: str | None, cpu_threads: int, windows: Windows | None = None) -> None:
         self.path, self._export, self._cpu_threads = exported, Export(exported), cpu_threads
+        self._windows = windows
         self._options: dict[str, dict[str, Any]] = {}
         self._untried: set[str] = set()
         self._faults: list[str] = []
@@ -44,7 +48,12 @@ class Segmenters:
         # Paddle takes seconds and hundreds of megabytes to load, so that it waits until somebody chooses it.
         if "cpu" in devices and not self._options:
             self._try("paddle", "cpu")
-        elif "cpu" in devices and not self._export.quantized and importlib.util.find_spec("paddle"):
+        elif (
+            "cpu" in devices
+            and not self._export.quantized
+            and self._takes_windows("paddle")
+            and importlib.util.find_spec("paddle")
+        ):
             self._untried.add("paddle fp32")
             self._options["paddle fp32"] = {"backend": "paddle", "device": "cpu", "precision": "fp32"}
         if not self._options:
@@ -53,8 +62,14 @@ class Segmenters:
         self._lock = threading.Lock()
         self.names = sorted(self._options, key=lambda name: _PRECISIONS.index(self._options[name]["precision"]))
 
+    def _takes_windows(self, backend: str) -> bool:
+        return self._windows is None or can_tell(self._export, backend)
+
     def _try(self, backend: str, device: str) -> None:
         """Build it once, and let it go: what is wrong or cannot run is not offered."""
+        if not self._takes_windows(backend):
+            self._faults.append(f"{backend}: {self._export.path} ends in argmax: {EXPORT_LOGITS}.")
+            return
         for precision in _PRECISIONS if device == "cpu" else ("fp32",):
             try:
                 name = select.choose(self._export, device, self._cpu_threads, precision, [backend]).name
@@ -76,5 +91,8 @@ class Segmenters:
                 select.choose(self._export, "cpu", self._cpu_threads, "fp32", ["paddle"])
                 self._untried.remove(name)
             if name not in self._made:
-                self._made[name] = Segmenter(self.path, cpu_threads=self._cpu_threads, **self._options[name])
+                options = dict(self._options[name])
+                if self._windows:
+                    options.update(crop_size=self._windows.crop_size, stride=self._windows.stride)
+                self._made[name] = Segmenter(self.path, cpu_threads=self._cpu_threads, **options)
             return self._made[name]

@@ -53,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     # Where a command is named, it alone is imported: all of them take as long as the network of a small picture.
     args = parser(words[:1] if words and words[0] in COMMANDS else COMMANDS).parse_args(words)
+    args.words = list(words)
     use_all_cores()
     use_amd_vectors()
     reuse_memory()

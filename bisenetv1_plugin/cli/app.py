@@ -12,9 +12,13 @@ import re
 from argparse import ArgumentParser, Namespace
 from socket import socket
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from bisenetv1_plugin.cli import flags, terminal
 from bisenetv1_plugin.errors import InputError
+
+if TYPE_CHECKING:
+    from bisenetv1_plugin.inference.windows import Windows
 
 SUMMARY = "a page in the browser, for pictures, videos and the camera"
 
@@ -23,8 +27,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("exported", help="the exported folder, or its deploy.yaml")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on, default 127.0.0.1; 0.0.0.0 for all")
     parser.add_argument("--port", type=int, help="default: the first free one from 7860 to 7959")
-    parser.add_argument("--max_megabytes", type=int, default=16, help="of a file that is given to it, default 16")
-    parser.add_argument("--max_megapixels", type=int, default=16, help="million pixels of a picture, default 16")
+    flags.add_window_arguments(parser)
+    parser.add_argument(
+        "--max_megabytes", type=int, help="of a file that is given to it, default 16, with --is_slide 32"
+    )
+    parser.add_argument(
+        "--max_megapixels", type=int, help="million pixels of a picture, default 16, with --is_slide 64"
+    )
     parser.add_argument("--max_seconds", type=int, default=120, help="of a video, default 120")
     parser.add_argument(
         "--allowed_hosts", nargs="+", default=[], metavar="NAME", help="more names of this server, as of one before it"
@@ -36,6 +45,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> None:
     from bisenetv1_plugin.app import server
 
+    windows = flags.windows(args)
+    if args.max_megabytes is None:
+        args.max_megabytes = 32 if windows else 16
+    if args.max_megapixels is None:  # with windows they need a tenth of the memory
+        args.max_megapixels = 64 if windows else 16
     for name in ("max_megabytes", "max_megapixels", "max_seconds"):
         if getattr(args, name) < 1:
             raise InputError(f"--{name} is {getattr(args, name)}; it must be 1 or more.")
@@ -45,7 +59,7 @@ def run(args: Namespace) -> None:
                 f"--allowed_hosts {name}: give a name alone, such as seg.example.com, without https:// and port."
             )
     with server.listen(args.host, args.port) as listening, server.until_told(), server.passing_folder() as folder:
-        _show(args, server, listening, folder)
+        _show(args, windows, server, listening, folder)
     print("Ended; no file is left.", flush=True)
     # A picture that is still being computed would hold the process, and nobody waits for it.
     os._exit(0)
@@ -58,7 +72,7 @@ def _is_address(text: str) -> bool:
         return False
 
 
-def _show(args: Namespace, server: ModuleType, listening: socket, folder: str) -> None:
+def _show(args: Namespace, windows: Windows | None, server: ModuleType, listening: socket, folder: str) -> None:
     import threading
 
     from bisenetv1_plugin.libraries import optional_library
@@ -71,9 +85,10 @@ def _show(args: Namespace, server: ModuleType, listening: socket, folder: str) -
         from bisenetv1_plugin.app.segmenters import Segmenters
         from bisenetv1_plugin.app.words import words
 
-        segmenters = Segmenters(path, args.device, args.cpu_threads)
+        segmenters = Segmenters(path, args.device, args.cpu_threads, windows)
     server.take_signals_back()
-    print(f"{', '.join(segmenters.names)}; {args.cpu_threads} threads")
+    window = "; window {} x {}, stride {} x {}".format(*windows.crop_size, *windows.stride) if windows else ""
+    print(f"{', '.join(segmenters.names)}; {args.cpu_threads} threads{window}")
     limits = Limits(args.max_megabytes, args.max_megapixels, args.max_seconds)
     uploads = server.uploads_in(folder, limits.kept_bytes)
     texts = words(minutes=KEPT_SECONDS // 60, **vars(limits))

@@ -10,6 +10,7 @@ regions/NAME.geojson, with coco one regions.json. With --save_confidence it gets
 from __future__ import annotations
 
 import functools
+import shlex
 import signal
 import sys
 import time
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from bisenetv1_plugin.inference.video import Frames
 
 SUMMARY = "run an exported model on images"
+
+# For pictures that are too large: as much memory as 2400x1800 pixels, and windows that see their surroundings.
+_WINDOW = ("--is_slide", "--crop_size", "1024", "1024", "--stride", "768", "768")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -109,6 +113,8 @@ def _segment(args: Namespace, source: Source, output: outputs.Outputs, export: E
     from bisenetv1_plugin.inference.engine import infer
 
     engine, name = _engine(args, export, source, output.confidence)
+    if not args.is_slide:
+        source.leave_out(functools.partial(_shortage, args, export, name))
     print(f"{name}, {args.cpu_threads} threads" if "GPU" not in name else name)
     output.open(export)
     begin = time.monotonic()
@@ -152,6 +158,7 @@ def _speed(done: int, frames: Frames, wall: float) -> str:
 
 def _engine(args: Namespace, export: Export, source: Source, confidence: bool) -> tuple[Engine, str]:
     """What the flags ask for, and the runtime's name."""
+    from bisenetv1_plugin.inference import memory
     from bisenetv1_plugin.inference.engine import Engine
     from bisenetv1_plugin.inference.runtimes import select
     from bisenetv1_plugin.inference.scores import with_logits
@@ -174,12 +181,28 @@ def _engine(args: Namespace, export: Export, source: Source, confidence: bool) -
     network = (export, chosen.runtime) if is_plain else with_logits(export, chosen)
     wanted: dict[str, Any] = {"confidence": confidence, "unknown_below": args.unknown_below}
     if windows is None:
-        return Engine(*network, **wanted), chosen.name
+        shortage = functools.partial(memory.shortage, export, chosen.name)
+        return Engine(*network, **wanted, shortage=shortage), chosen.name
     from bisenetv1_plugin.cli import progress
     from bisenetv1_plugin.inference.windows import SlidingEngine
 
     bar = functools.partial(progress.bar, delay=2, leave=False)
     return SlidingEngine(*network, windows, progress=bar, **wanted), chosen.name
+
+
+def _shortage(args: Namespace, export: Export, runtime: str, width: int, height: int) -> str | None:
+    """As `memory.shortage`, with the command that does with less."""
+    from bisenetv1_plugin.inference import memory
+    from bisenetv1_plugin.inference.scores import can_tell
+
+    reason = memory.shortage(export, runtime, width, height)
+    if not reason:
+        return None
+    command = ["bisenetv1", *args.words, *_WINDOW]
+    if can_tell(export, runtime):
+        return f"{reason}. Slide a window over it: {shlex.join(command)}"
+    first = "Export again with --output_op none, and slide a window over it"
+    return f"{reason}. {first}: {shlex.join([*command, '--with_argmax'])}"
 
 
 def _with_tensorrt(args: Namespace, export: Export, source: Source, make: Any, precision: str) -> Any:
@@ -196,8 +219,13 @@ def _with_tensorrt(args: Namespace, export: Export, source: Source, make: Any, p
 
 def _first_images(source: Source, export: Export, count: int = 4) -> list[np.ndarray]:
     """What the network takes of the first pictures; the source stands at its beginning again."""
+    from bisenetv1_plugin.inference import memory
+
     images = []
     for picture in source:
+        height, width = picture.pixels.shape[:2]
+        if memory.shortage(export, "onnxruntime fp32", width, height):  # which needs the least
+            continue
         with suppress(InputError):  # which is said when it is its turn
             image = export.preprocess(picture.pixels).image[None]
             images += [] if export.misfit(image.shape) else [image]

@@ -323,7 +323,7 @@ def _run(export: Export, make: Callable[[Export], Runtime], name: str, windows: 
 
 
 def _by_windows(export: Export, runtime: Runtime, windows: Windows) -> _Run:
-    engine = SlidingEngine(export, runtime, windows, keeps_logits=True)
+    engine = SlidingEngine(export, runtime, windows, scores=True)
 
     def run(image: np.ndarray) -> np.ndarray:
         """`[1, C, H, W]`, prepared already -> logits, `[classes, H, W]`."""
@@ -334,6 +334,7 @@ def _by_windows(export: Export, runtime: Runtime, windows: Windows) -> _Run:
         (done,) = engine.outputs([[Ready(Picture("", image[0]), prepared)]], many=False)
         if isinstance(done, Fault):
             raise InputError(done.reason)
-        return done[1][0]
+        (logits,) = done[1]
+        return np.asarray(logits)
 
     return run

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from bisenetv1_plugin.errors import InputError, brief
+from bisenetv1_plugin.inference import memory
 from bisenetv1_plugin.inference.postprocess import (
     Best,
     best_class,
@@ -88,6 +89,7 @@ class Engine:
         confidence (bool): with that of the likeliest class; the same holds.
         unknown_below (float, optional): the mask is `postprocess.UNKNOWN` where the confidence, which has to be asked
             for, is below this.
+        shortage (callable): why there is too little memory for a picture of a width and height, or None.
     """
 
     def __init__(
@@ -98,8 +100,9 @@ class Engine:
         scores: bool = False,
         confidence: bool = False,
         unknown_below: float | None = None,
+        shortage: Callable[[int, int], str | None] = lambda width, height: None,
     ) -> None:
-        self._network, self._runtime, self._enlarge = network, runtime, enlarge
+        self._network, self._runtime, self._enlarge, self._shortage = network, runtime, enlarge, shortage
         self._scores, self._confidence, self._unknown_below = scores, confidence, unknown_below
 
     def run(self, pictures: Iterable[Picture], many: bool = True) -> Iterator[Segmented | Fault]:
@@ -132,6 +135,11 @@ class Engine:
         """Up to `batch_size` pictures that have the same size when they are prepared, at a time."""
         batch: list[Ready] = []
         for picture in pictures:
+            height, width = picture.pixels.shape[:2]
+            too_large = self._shortage(width, height)
+            if too_large:
+                yield Fault(picture.name, f"{too_large}: {memory.CURE}.")
+                continue
             try:
                 with naming_memory():
                     prepared = self.prepare(picture)
@@ -306,10 +314,7 @@ def naming_memory() -> Iterator[None]:
         yield
     except (MemoryError, RuntimeError, cv2.error) as error:
         if isinstance(error, MemoryError) or re.search(_NO_MEMORY, str(error)):
-            raise InputError(
-                "it needs more memory than there is; make it smaller, or slide a window over it: `infer --is_slide`, "
-                "`Segmenter(crop_size=, stride=)`."
-            ) from error
+            raise InputError(f"it needs more memory than there is: {memory.CURE}.") from error
         if not isinstance(error, RuntimeError):
             raise
         raise InputError(f"the runtime cannot run it ({brief(error)}).") from error

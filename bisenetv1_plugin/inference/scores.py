@@ -26,8 +26,7 @@ def with_logits(export: Export, choice: Choice) -> tuple[Export, Runtime]:
     """
     if export.output_op != "argmax":
         return export, choice.runtime
-    runs_another = choice.name.startswith("paddle") or (choice.name.startswith("openvino") and export.openvino)
-    if runs_another or not export.onnx:
+    if not can_tell(export, choice.name):
         if export.quantized:
             raise InputError(
                 f"{export.path} is in int8 and ends in argmax, and {choice.name} cannot tell the logits before it: "
@@ -40,6 +39,12 @@ def with_logits(export: Export, choice: Choice) -> tuple[Export, Runtime]:
         )
     twin = _WithoutArgmax(export)
     return twin, choice.make(twin)
+
+
+def can_tell(export: Export, runtime: str) -> bool:
+    """Whether a runtime, by the name of a `Choice`, can give what `with_logits` does."""
+    runs_another = runtime.startswith("paddle") or (runtime.startswith("openvino") and export.openvino)
+    return export.output_op != "argmax" or bool(export.onnx and not runs_another)
 
 
 class _WithoutArgmax(Export):

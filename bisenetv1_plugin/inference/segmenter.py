@@ -12,6 +12,7 @@ import numpy as np
 from bisenetv1_plugin import machine
 from bisenetv1_plugin.drawing.painter import palette
 from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.inference import memory
 from bisenetv1_plugin.inference.engine import FEW, Engine, Fault, Segmented
 from bisenetv1_plugin.inference.exported import load_export
 from bisenetv1_plugin.inference.pixels import pictures_of
@@ -80,7 +81,8 @@ class Segmenter:
         def make(**wanted: Any) -> Engine:
             if windows:
                 return SlidingEngine(*logits(), windows, **wanted)
-            return Engine(*(logits() if wanted["confidence"] else (export, choice.runtime)), **wanted)
+            network = logits() if wanted["confidence"] else (export, choice.runtime)
+            return Engine(*network, **wanted, shortage=functools.partial(memory.shortage, export, choice.name))
 
         self._set(choice.name, make, export.classes, export.colors, unknown_below)
 

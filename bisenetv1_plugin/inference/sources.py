@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from bisenetv1_plugin.errors import InputError, brief
 from bisenetv1_plugin.files import is_stream, made_by
-from bisenetv1_plugin.image_files import READ_ERRORS, decode_file, has_reader, is_regular, open_image
+from bisenetv1_plugin.image_files import READ_ERRORS, decode_file, has_reader, header, is_regular, open_image
 from bisenetv1_plugin.inference.addresses import Folder, is_address
 from bisenetv1_plugin.inference.video import VIDEOS, Frames, is_camera
 
@@ -170,6 +170,27 @@ class Source(Pictures):
         there = os.listdir(folder) if os.path.isdir(folder) else []
         return [os.path.join(folder, name) for name in there if frame.fullmatch(name)]
 
+    def leave_out(self, fault: Callable[[int, int], str | None]) -> None:
+        """Leave out pictures for what `fault` says against their width and height: a sentence, or None.
+
+        Only files on this machine are looked at: their headers.
+
+        Raises:
+            InputError: no picture is left.
+        """
+        if self.read is not str:  # each would be fetched once more
+            return
+        looked_at = {name: _fault_of_size(path, fault) for name, path in self._files.items()}
+        faults = {name: reason for name, reason in looked_at.items() if reason}
+        if not faults:
+            return
+        sentences = [f"{self._files[name]}: {reason}" for name, reason in faults.items()]
+        if len(faults) == len(self._files):
+            raise InputError(f"None of the {len(faults)} images fits. " * (len(faults) > 1) + sentences[0])
+        self._unreadable += [f"{sentence} It was left out." for sentence in sentences]
+        self._files = {name: path for name, path in self._files.items() if name not in faults}
+        self.rewind()
+
     def rewind(self) -> None:
         """Start again."""
         self.done = len(self._unreadable)
@@ -193,6 +214,13 @@ class Source(Pictures):
         # What a list names outside of its folder gets its whole path, inside of the results' folder.
         below = os.path.relpath(path, self._root)
         return os.path.abspath(path).lstrip("/\\") if below.startswith(os.pardir) else below
+
+
+def _fault_of_size(path: str, fault: Callable[[int, int], str | None]) -> str | None:
+    try:
+        return fault(*header(path).stored)
+    except READ_ERRORS:  # which is said when it is its turn
+        return None
 
 
 def left_out(path: str) -> str:

@@ -119,6 +119,18 @@ class TestPicture:
         overlay, sentence = ask(server, tmp_path, "picture", scene, more=(0, "picture"))
         assert overlay is None and "there is no view" in sentence
 
+    def test_windows(self, exported, scene, tmp_path):
+        """Only runtimes that give logits are offered."""
+        window = ("--is_slide", "--crop_size", "48", "40", "--stride", "32", "24")
+        with serving(exported, tmp_path / "tmp", *window) as server:
+            said = server.said()
+            assert "; window 48 x 40, stride 32 x 24" in said and "onnxruntime" in said and "paddle" not in said
+            _, table = ask(server, tmp_path, "picture", scene)
+        result = Segmenter(exported, "onnxruntime", crop_size=(48, 40), stride=(32, 24))(scene)
+        shares = re.findall(r"([\d.]+%)</td></tr>", table)
+        assert shares == [f"{share:.1%}" for share in sorted(result.shares.values(), reverse=True) if share]
+        assert result.shares != Segmenter(exported, "onnxruntime")(scene).shares
+
     def test_what_is_no_whole_picture_gets_a_sentence(self, server, scene, tmp_path):
         text, cut, wide = (tmp_path / name for name in ("text.png", "cut.jpg", "wide.png"))
         text.write_text("no picture")

@@ -292,6 +292,28 @@ class TestOwnSize:
             assert (result.mask == expected).mean() > 0.9999
             assert np.array_equal(result.scores.argmax(axis=0), result.mask)
 
+    @pytest.mark.parametrize("op", ["argmax", "softmax"])
+    def test_windows(self, op, small, resized, tmp_path):
+        """Against PaddleSeg's own evaluation with the same windows, which the configuration does not ask for."""
+        window = {"crop_size": [24, 20], "stride": [16, 12]}
+        words = ("--is_slide", "--crop_size", 24, 20, "--stride", 16, 12, "--json", tmp_path / "v.json")
+        done = verify(small, resized / op, *words, config=resized / "config.yml")
+        assert done.returncode == 0, done.stdout + done.stderr
+        found = json.loads((tmp_path / "v.json").read_text())
+        values = yaml.safe_load((resized / "config.yml").read_text())
+        values["test_config"] = {"is_slide": True, **window}
+        (tmp_path / "config.yml").write_text(yaml.safe_dump(values))
+        miou, acc = self.figures(tmp_path / "config.yml", small.weights)
+        assert found["dygraph"]["miou"] == pytest.approx(miou, abs=1e-6)
+        assert found["dygraph"]["acc"] == pytest.approx(acc, abs=1e-6)
+        assert miou != pytest.approx(self.figures(resized / "config.yml", small.weights)[0], abs=1e-4)
+        names = {entry["name"].split()[0] for entry in found["runtimes"]}
+        assert names >= {"onnxruntime", "openvino"} and ("paddle" in names) == (op == "softmax")
+        assert op == "softmax" or "paddle fp32 is not compared" in done.stderr
+        for entry in found["runtimes"]:
+            assert entry["own_size"] >= 0.9999 and entry["max_difference"] < 1e-3 and entry["verdict"] == "parity"
+        assert found["otherwise"] is None
+
     def test_sliding(self, small, dynamic, tmp_path):
         values = yaml.safe_load(small.config.read_text())
         values["test_config"] = {"is_slide": True, "crop_size": [48, 32], "stride": [32, 24]}

@@ -256,8 +256,8 @@ def test_too_little_memory_is_said(dynamic, backend):
         [sys.executable, "-c", _TOO_LARGE, str(dynamic / "deploy.yaml"), backend], stdout=subprocess.PIPE, text=True
     )
     sentence = (
-        "it needs more memory than there is; make it smaller, or slide a window over it: `infer --is_slide`, "
-        "`Segmenter(crop_size=, stride=)`."
+        "it needs more memory than there is: make it smaller, or slide a window over it: `--is_slide` of `bisenetv1 "
+        "infer` and `bisenetv1 app`, `Segmenter(crop_size=, stride=)`."
     )
     assert [line for line in done.stdout.splitlines() if sentence in line] == [f"one {sentence}", f"many {sentence}"]
 

@@ -1,0 +1,43 @@
+"""Whether a picture fits into the memory when it is run whole: asked before, since a system ends who takes too much."""
+
+from __future__ import annotations
+
+from bisenetv1_plugin import machine
+from bisenetv1_plugin.inference.exported import Export
+
+# Bytes a pixel, on the CPU in fp32: when the network's features are there; and when its logits are, without 4 for each
+# class. The least that was measured of ResNet-18 and Xception39, with 2 to 150 classes; ResNet-101 takes twice as much.
+_BYTES = {"openvino": (160, 135), "onnxruntime": (120, 50), "paddle": (175, 135)}
+
+CURE = (
+    "make it smaller, or slide a window over it: `--is_slide` of `bisenetv1 infer` and `bisenetv1 app`, "
+    "`Segmenter(crop_size=, stride=)`"
+)
+
+
+def need(export: Export, runtime: str, width: int, height: int) -> int | None:
+    """The bytes that a picture of this size takes at least; None where nothing is known of it.
+
+    Args:
+        export (Export): what is run.
+        runtime (str): the name of a `select.Choice`, such as 'openvino fp32'.
+        width, height (int): of the picture, in pixels.
+    """
+    backend, _, precision = runtime.partition(" ")
+    changes_size = any(values["type"] != "Normalize" for values in export.transform_list)
+    if backend not in _BYTES or precision != "fp32" or changes_size or any(export.input_shape[2:]):
+        return None
+    features, others = _BYTES[backend]
+    return width * height * max(features, others + 4 * len(export.classes))
+
+
+def shortage(export: Export, runtime: str, width: int, height: int) -> str | None:
+    """What `need` says beside the memory at hand, where that does not suffice: a sentence without its cure, or None."""
+    least = need(export, runtime, width, height)
+    at_hand = machine.memory_at_hand() if least else None
+    if least is None or at_hand is None or least <= at_hand:
+        return None
+    return (
+        f"it has {width} x {height} pixels, for which {runtime} needs {least / 1e9:.1f} GB of memory or more, and "
+        f"{at_hand / 1e9:.1f} GB are at hand"
+    )

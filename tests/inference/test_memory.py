@@ -1,0 +1,184 @@
+"""A picture that needs more memory than there is, is refused before it is run; none is that fits."""
+
+import shlex
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from small_network import run
+
+from bisenetv1_plugin import Segmenter, machine
+from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.inference import memory
+from bisenetv1_plugin.inference.exported import load_export
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing says how much memory there is")
+# 64 million pixels, of which `need` says 10.24 GB in OpenVINO; a palette of one bit, so that it is made at once.
+LARGE = (8000, 8000)
+
+
+@pytest.fixture
+def at_hand(monkeypatch):
+    """Sets how many bytes there are, or that nobody knows."""
+    return lambda free: monkeypatch.setattr(machine, "memory_at_hand", lambda: free)
+
+
+@pytest.fixture
+def large(tmp_path):
+    path = tmp_path / "a large one.png"
+    Image.new("1", LARGE).save(path)
+    return path
+
+
+def command(dynamic, path, out):
+    return ("infer", "--config", dynamic / "deploy.yaml", "--image_path", path, "--save_dir", out)
+
+
+def test_one_picture(dynamic, large, tmp_path, at_hand, capsys):
+    """Nothing is written, and the sentence ends with a command that does it."""
+    pytest.importorskip("openvino")
+    at_hand(4e9)
+    words = command(dynamic, large, tmp_path / "out")
+    assert run(*words, "--backend", "openvino") == 2
+    says = capsys.readouterr().err
+    assert "has 8000 x 8000 pixels, for which openvino fp32 needs 10.2 GB of memory or more, and 4.0 GB are at" in says
+    assert not (tmp_path / "out").exists()
+    cure = shlex.split(says[says.index("bisenetv1 infer") :])
+    Image.open(large).crop((0, 0, 1100, 1030)).save(large)
+    assert run(*cure[1:]) == 0
+    assert Image.open(tmp_path / "out" / "a large one.png").size == (1100, 1030)
+
+
+def test_one_of_a_folder(small, dynamic, tmp_path, at_hand, capsys):
+    """It is named, and the others are run."""
+    pytest.importorskip("onnxruntime")
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    scene = next(small.images.iterdir())
+    (folder / "a.png").write_bytes(scene.read_bytes())
+    Image.new("1", LARGE).save(folder / "b.png")
+    (folder / "c.png").write_bytes(b"no picture")
+    at_hand(4e9)
+    assert run(*command(dynamic, folder, tmp_path / "out"), "--backend", "onnxruntime") == 1
+    says = capsys.readouterr().err
+    assert "b.png: it has 8000 x 8000 pixels" in says and "It was left out." in says and "c.png cannot be read" in says
+    assert [path.name for path in (tmp_path / "out").glob("*.png")] == ["a.png"]
+    for name in ("a.png", "c.png"):
+        (folder / name).unlink()
+    Image.new("1", LARGE).save(folder / "d.png")
+    assert run(*command(dynamic, folder, tmp_path / "none"), "--backend", "onnxruntime") == 2
+    assert "None of the 2 images fits." in capsys.readouterr().err and not (tmp_path / "none").exists()
+
+
+def test_paddle_needs_another_export(dynamic, large, tmp_path, at_hand, capsys):
+    at_hand(4e9)
+    assert run(*command(dynamic, large, tmp_path / "out"), "--backend", "paddle") == 2
+    says = capsys.readouterr().err
+    assert "Export again with --output_op none" in says and says.endswith("--stride 768 768 --with_argmax\n")
+
+
+def test_segmenter(dynamic, large, at_hand):
+    pytest.importorskip("openvino")
+    segmenter = Segmenter(dynamic, backend="openvino")
+    at_hand(4e9)
+    for picture in (large, np.zeros((*LARGE, 3), "uint8")):
+        with pytest.raises(InputError, match=r"8000 x 8000 pixels.* 4\.0 GB .*Segmenter\(crop_size=, stride=\)"):
+            segmenter(picture, order="RGB")
+    assert segmenter(np.zeros((20, 30, 3), "uint8"), order="RGB").mask.shape == (20, 30)
+    windows = Segmenter(dynamic, backend="openvino", crop_size=(64, 64), stride=(64, 64))
+    at_hand(1)
+    assert windows(np.zeros((80, 90, 3), "uint8"), order="RGB").mask.shape == (80, 90)
+
+
+def test_who_knows_nothing_refuses_nothing(small, dynamic, logits, at_hand):
+    exported = load_export(dynamic)
+    assert memory.need(exported, "openvino fp32", 1000, 1000) == 160e6
+    for name in ("openvino bf16", "paddle int8", "paddle fp32 on the GPU", "dygraph fp32", "openvino int8"):
+        assert memory.need(exported, name, 1000, 1000) is None
+    assert memory.need(load_export(logits), "openvino fp32", 1000, 1000) is None, "it is for another size"
+    for free in (None, 160_000_000):
+        at_hand(free)
+        assert memory.shortage(exported, "openvino fp32", 1000, 1000) is None
+    at_hand(159_999_999)
+    assert memory.shortage(exported, "openvino fp32", 1000, 1000)
+    exported.transform_list = [{"type": "Resize", "target_size": [64, 64]}, *exported.transform_list]
+    assert memory.need(exported, "openvino fp32", 1000, 1000) is None, "the network sees a smaller picture"
+
+
+MEASURE = """
+import sys
+import numpy as np
+from bisenetv1_plugin import Segmenter, machine
+
+segmenter = Segmenter(sys.argv[1], backend=sys.argv[2], cpu_threads=1)
+segmenter(np.zeros((64, 96, 3), "uint8"), order="RGB")
+picture = np.zeros((1200, 1600, 3), "uint8")
+before = machine.memory("VmRSS")
+segmenter(picture, order="RGB")
+print((machine.memory("VmHWM") - before) / 1600 / 1200)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime", "paddle"])
+def test_no_more_than_is_taken(dynamic, python, runtime):
+    """What it says is less than what is measured, so that no picture is refused that fits; and not much less."""
+    done = python("-c", MEASURE, dynamic, runtime)
+    taken = float(done.stdout.splitlines()[-1])
+    assert 0.5 * taken < memory.need(load_export(dynamic), f"{runtime} fp32", 1, 1) <= taken, done.stderr
+
+
+@pytest.fixture
+def system(tmp_path, monkeypatch):
+    """A machine with 8 GiB free and 1 GiB of swap, whose process has 2 GiB; `add` gives it control groups."""
+    (tmp_path / "meminfo").write_text("MemTotal: 16777216 kB\nMemAvailable: 8388608 kB\nSwapFree: 1048576 kB\n")
+    (tmp_path / "cgroup").write_text("")
+    monkeypatch.setattr(machine, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(machine, "OWN_GROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(machine, "GROUPS", tmp_path / "groups")
+    monkeypatch.setattr(machine, "memory", lambda key: 2 << 30)
+
+    def add(own, **files):
+        (tmp_path / "cgroup").write_text(own)
+        for path, content in files.items():
+            place = tmp_path / "groups" / path.replace("__", "/").replace("_of_", ".")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(content)
+
+    return add
+
+
+GIB = 1 << 30
+
+
+def test_the_machine_s_memory(system, monkeypatch, tmp_path):
+    assert machine.memory_at_hand() == (8 + 1 + 2) * GIB
+    import resource
+
+    monkeypatch.setattr(resource, "getrlimit", lambda what: (5 * GIB, 5 * GIB))
+    assert machine.memory_at_hand() == (3 + 2) * GIB, "`ulimit -v` of 5 GiB, and 2 are used"
+    monkeypatch.setattr(machine, "MEMINFO", tmp_path / "absent")
+    assert machine.memory_at_hand() is None
+
+
+@pytest.mark.parametrize("path", ["/outer/inner", "/", "/of/the/machine"])
+def test_a_container_s_memory(system, path):
+    """Version 2: its own group, or the one that it sees as the top."""
+    inside = "" if path != "/outer/inner" else "outer__"
+    files = {"memory_of_max": f"{4 * GIB}\n", "memory_of_current": f"{3 * GIB}\n"}
+    files["memory_of_stat"] = f"anon 5\nfile 9\ninactive_file {GIB // 2}\nactive_file {GIB // 4}\n"
+    system(f"0::{path}\n", **{inside + name: content for name, content in files.items()})
+    assert machine.memory_at_hand() == (1 + 0.75 + 1 + 2) * GIB
+
+
+def test_a_container_s_memory_in_version_1(system):
+    names = {"memory__limit_in_bytes": 6 * GIB, "memory__usage_in_bytes": 5 * GIB}
+    files = {name.replace("memory__", "memory__memory_of_"): str(size) for name, size in names.items()}
+    system("5:cpu,cpuacct:/a\n4:memory:/b\n0::/\n", memory__memory_of_stat=f"total_active_file {GIB}\n", **files)
+    assert machine.memory_at_hand() == (1 + 1 + 1 + 2) * GIB
+
+
+def test_a_group_without_a_limit(system):
+    system("0::/\n", memory_of_max="max\n", memory_of_current="7\n", memory_of_stat="")
+    assert machine.memory_at_hand() == (8 + 1 + 2) * GIB
