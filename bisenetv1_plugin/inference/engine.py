@@ -234,7 +234,7 @@ class Engine:
                 self.check_classes(len(logits))
                 logits = self._enlarge(logits, sizes)
                 mask, confidence = best_class(logits)
-            if not np.isfinite(confidence).all():
+            if np.isnan(confidence.max()):
                 return Fault(picture.name, "the network's scores for it are not all numbers (NaN): see its weights.")
             if self._unknown_below is not None:
                 mask = mark_unknown(mask, confidence, self._unknown_below)

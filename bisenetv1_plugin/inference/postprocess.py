@@ -67,7 +67,7 @@ def mark_unknown(mask: np.ndarray, confidence: np.ndarray, below: float) -> np.n
 
 def confidence_picture(confidence: np.ndarray) -> np.ndarray:
     """float32 `[H, W]`, 0..1 -> uint8 `[H, W]`, 0..255."""
-    return np.rint(confidence * np.float32(255)).astype("uint8")
+    return cv2.convertScaleAbs(confidence, alpha=255)  # rounds, in no more memory than the picture's
 
 
 def best_class(logits: np.ndarray) -> Best:
