@@ -1,4 +1,4 @@
-"""TIPC chains: python -m bisenetv1_plugin.tipc prepare|run|onnx|ptq|benchmark CONFIG MODE"""
+"""TIPC chains: python -m bisenetv1_plugin.tipc prepare|run|onnx|ptq|cpp|benchmark CONFIG MODE"""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bisenetv1_plugin import files
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.machine import use_all_cores
 from bisenetv1_plugin.tipc.chain import Chain, Deployment
-from bisenetv1_plugin.tipc.params import BENCHMARK, MODES, PADDLE2ONNX, PTQ, Params, TipcError, header_of
+from bisenetv1_plugin.tipc.params import BENCHMARK, CPP, MODES, PADDLE2ONNX, PTQ, Params, TipcError, header_of
 from bisenetv1_plugin.tipc.steps import Steps
 
 
@@ -46,7 +46,7 @@ def _prepare(args: argparse.Namespace) -> int:
     from bisenetv1_plugin.tipc.inputs import prepare
 
     path = Path(args.config)
-    if header_of(path) in (PTQ, PADDLE2ONNX):  # they start from the weights that whole_infer starts from
+    if header_of(path) in (PTQ, PADDLE2ONNX, CPP):  # they start from the weights that whole_infer starts from
         _check_mode(args, "whole_infer", "paddle2onnx_infer")
         params = Params(path.with_name("train_infer_python.txt"), "whole_infer")
     else:
@@ -75,6 +75,13 @@ def _run_ptq(args: argparse.Namespace) -> int:
     return _judge(*short_chains.run_ptq(args.config))
 
 
+def _run_cpp(args: argparse.Namespace) -> int:
+    from bisenetv1_plugin.tipc import short_chains
+
+    _check_mode(args, None, "whole_infer")
+    return _judge(*short_chains.run_cpp(args.config))
+
+
 def _run_benchmark(args: argparse.Namespace) -> int:
     from bisenetv1_plugin.tipc import speed
 
@@ -100,7 +107,10 @@ def _judge(steps: Steps, deployments: Sequence[Deployment], folder: Path) -> int
     return 0 if verdict.report(results, steps.failed, folder / "verdict.json") else 1
 
 
-_ACTIONS = {"prepare": _prepare, "run": _run, "onnx": _run_onnx, "ptq": _run_ptq, "benchmark": _run_benchmark}
+_ACTIONS = {
+    **{"prepare": _prepare, "run": _run, "benchmark": _run_benchmark},
+    **{"onnx": _run_onnx, "ptq": _run_ptq, "cpp": _run_cpp},
+}
 
 
 if __name__ == "__main__":

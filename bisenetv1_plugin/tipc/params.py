@@ -12,7 +12,7 @@ MODES = ("lite_train_lite_infer", "lite_train_whole_infer", "whole_infer", "whol
 BENCHMARK = "benchmark_train"
 
 # The first lines of the files that `ShortParams` reads.
-PTQ, PADDLE2ONNX = "ptq_params", "paddle2onnx_params"
+PTQ, PADDLE2ONNX, CPP = "ptq_params", "paddle2onnx_params", "cpp_infer_params"
 
 # What each line is for, by its number among the lines that are not blank; the first is 0.
 LINES = {
@@ -154,11 +154,11 @@ class Params:
 
 
 class ShortParams:
-    """A parameter file of a shorter form, such as those of paddle2onnx and PTQ, with the same values in every mode.
+    """A parameter file of a shorter form, as those of paddle2onnx, PTQ and C++ are, with the same values in every mode.
 
     Args:
         path (str | Path): the file.
-        header (str): what its first line must say, `PTQ` or `PADDLE2ONNX`.
+        header (str): what its first line must say, such as `PTQ`.
         names (sequence[str]): what its lines are for, from the second on.
 
     Raises:

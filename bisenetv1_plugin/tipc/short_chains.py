@@ -1,13 +1,15 @@
-"""The chains of the shorter files, which start from trained weights: paddle2onnx, and PTQ, 8 bits without training."""
+"""The chains of the shorter files, which start from trained weights: paddle2onnx, C++, and PTQ (8 bits)."""
 
 from __future__ import annotations
 
 import functools
 from pathlib import Path
 
+from bisenetv1_plugin.libraries import optional_library
 from bisenetv1_plugin.tipc import own_folders
 from bisenetv1_plugin.tipc.chain import Deployment, Run, config_of, holds_masks
-from bisenetv1_plugin.tipc.params import PADDLE2ONNX, PTQ, ShortParams, check_count, check_name
+from bisenetv1_plugin.tipc.inputs import listed
+from bisenetv1_plugin.tipc.params import CPP, PADDLE2ONNX, PTQ, ShortParams, TipcError, check_count, check_name
 from bisenetv1_plugin.tipc.steps import Steps
 
 _ONNX_LINES = (
@@ -19,6 +21,8 @@ _PTQ_LINES = (
     *("", "trainer", "quantize", "", "infer_params", "inference", "infer_device", "infer_batch_size"),
     *("deploy", "images", "benchmark"),
 )
+
+_CPP_LINES = ("model_name", "python", "export", "weights", "save_dir", "source", "mode", "images")
 
 
 def run_onnx(path: str | Path) -> tuple[Steps, list[Deployment], Path]:
@@ -71,6 +75,48 @@ def run_ptq(path: str | Path) -> tuple[Steps, list[Deployment], Path]:
                 options += [params.option(name) for name in ("deploy", "images", "benchmark")]
                 _infer(params, steps, deployment, options, Run(folder / f"{name}_results", precision="int8"), name)
     return steps, [deployment], folder
+
+
+def run_cpp(path: str | Path) -> tuple[Steps, list[Deployment], Path]:
+    """Run the chain of a `..._infer_cpp_linux_cpu.txt`: an ONNX model that takes pictures, and a program that is built.
+
+    Returns:
+        tuple[Steps, list[Deployment], Path]: as `run_onnx`.
+
+    Raises:
+        TipcError: the file cannot be used, or there is no CMake.
+    """
+    params = ShortParams(path, CPP, _CPP_LINES)
+    folder = Path("test_tipc/output") / params["model_name"] / "infer_cpp"
+    model, source = Path(params["save_dir"]) / "picture.onnx", Path(params["source"])
+    modes = params["mode"].split("|")
+    for mode in modes:
+        check_name(mode, params.where("mode"))
+    if not (source / "CMakeLists.txt").is_file():
+        raise TipcError(f"{params.where('source')}: there is no CMakeLists.txt in {source}, which is examples/cpp.")
+    own_folders.check_export(model, model.parent, params.where("save_dir"))
+    listed(Path(params["images"]))  # refused here rather than after the build
+    steps, deployment = _begin(params, "cpp", config_of(params["export"]), model.parent, folder, "infer_cpp")
+    options = [params.option(name) for name in ("weights", "save_dir")]
+    done = own_folders.is_new(model)
+    if steps.run(params["export"], options, folder / "export.log", done=done) and _build(steps, source, folder):
+        for mode in modes:
+            run = Run(folder / f"cpp_infer_cpu_mode_{mode}_results", "openvino")
+            deployment.runs.append(run)
+            command = [str(folder / "build/segment"), str(model.parent), params["images"]]
+            command += [params.option("mode", mode), f"--save_dir={run.results}"]
+            log = folder / f"cpp_infer_cpu_mode_{mode}.log"
+            steps.run_program(command, log, done=functools.partial(holds_masks, run.results))
+    return steps, [deployment], folder
+
+
+def _build(steps: Steps, source: Path, folder: Path) -> bool:
+    """Build the program in C++ with the OpenVINO that Python has; whether it is there."""
+    build, openvino = folder / "build", optional_library("openvino.utils").get_cmake_path()
+    command = ["cmake", "-S", str(source), "-B", str(build), f"-DOpenVINO_DIR={openvino}"]
+    return steps.run_program(command, folder / "configure.log") and steps.run_program(
+        ["cmake", "--build", str(build)], folder / "build.log", done=(build / "segment").is_file
+    )
 
 
 def _begin(

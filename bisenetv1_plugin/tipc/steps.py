@@ -92,7 +92,24 @@ class Steps:
                 raise TipcError("the command bisenetv1 is not on the PATH: pip install this package.")
         elif script != "-m" and not os.path.isfile(script):
             raise TipcError(f"there is no {script} here, and no command of this package stands in for it.")
-        shown = [self._python, *start, script, *arguments]
+        return self.run_program([self._python, *start, script, *arguments], log, environment, done)
+
+    def run_program(
+        self,
+        command: Sequence[str],
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+        done: Callable[[], bool] = lambda: True,
+    ) -> bool:
+        """Run a program that need not be Python's; `run` says the rest.
+
+        Raises:
+            TipcError: there is no such program.
+        """
+        program = shutil.which(command[0], path=self._path)
+        if program is None:
+            raise TipcError(f"the program {command[0]} is not on the PATH: install it.")
+        shown = [program, *command[1:]]
         print(" ".join(shown), flush=True)
         with open(log, "w", encoding="utf-8") as file:
             code = subprocess.run(

@@ -355,6 +355,44 @@ def test_paddle2onnx(copied):
     assert tipc(copied, "onnx", config).returncode == 1, "the model of the run before stood in"
 
 
+@pytest.mark.very_slow
+@pytest.mark.skipif(not shutil.which("cmake"), reason="no cmake")
+def test_cpp(copied):
+    """The program in C++ passes; with another mean in the model that it is given, it cannot."""
+    pytest.importorskip("paddle2onnx")
+    config = copied / "test_tipc/configs/bisenetv1/bisenetv1_model_linux_cpu_normal_normal_infer_cpp_linux_cpu.txt"
+    done = tipc(copied, "cpp", config)
+    assert done.returncode == 2 and "there is no CMakeLists.txt in examples/cpp" in done.stderr
+    text = config.read_text().replace("./examples/cpp", str(REPOSITORY / "examples/cpp"))
+    config.write_text(text)
+    done = tipc(copied, "cpp", config)
+    folder = copied / "test_tipc/output/bisenetv1/infer_cpp"
+    if "provide" in (folder / "configure.log").read_text():
+        pytest.skip("CMake finds no OpenCV or yaml-cpp")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    results = json.loads((folder / "verdict.json").read_text())["results"]
+    assert len(results) == 2 and all(result["agreement"] >= 0.9999 for result in results)
+    script(
+        copied,
+        "other_mean.py",
+        """
+import sys
+import onnx
+from bisenetv1_plugin.__main__ import main
+code = main(sys.argv[1:])
+path = [a.split("=")[1] for a in sys.argv if a.startswith("--save_dir")][0] + "/picture.onnx"
+model = onnx.load(path)
+(table,) = [value for value in model.graph.initializer if value.name == "picture.table"]
+table.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(table) - 0.2, table.name))
+onnx.save(model, path)
+sys.exit(code)
+""",
+    )
+    config.write_text(text.replace("export:bisenetv1 export", "export:other_mean.py export"))
+    done = tipc(copied, "cpp", config)
+    assert done.returncode == 1 and "of the pixels only" in done.stdout and "TIPC verdict: FAIL" in done.stdout
+
+
 def test_a_link_in_a_list_keeps_its_own_name(tmp_path):
     """Its mask is called after it, not after the file that it leads to."""
     from bisenetv1_plugin.tipc import inputs
