@@ -6,6 +6,7 @@
 #include <fstream>
 #include <iostream>
 #include <map>
+#include <numeric>
 #include <set>
 
 #include <opencv2/imgproc.hpp>
@@ -84,10 +85,12 @@ Bytes palette_of(const YAML::Node& colors) {
                 color[channel] |= (number >> (3 * bit + channel) & 1) << (7 - bit);
         known.push_back(color);
     }
-    cv::Vec3i other(0, 0, 0);  // of numbers that are no class
-    for (int gray : {224, 255})
-        if (std::find(known.begin(), known.end(), other) != known.end()) other = cv::Vec3i::all(gray);
-    known.resize(256, other);
+    std::vector<int> grays(259, 0);  // for numbers that are no class: the first that none has
+    std::iota(grays.begin() + 3, grays.end(), 0);
+    grays[1] = 224, grays[2] = 255;
+    const auto is_free = [&](int gray) { return std::count(known.begin(), known.end(), cv::Vec3i::all(gray)) == 0; };
+    const auto other = std::find_if(grays.begin(), grays.end(), is_free);
+    known.resize(256, cv::Vec3i::all(other == grays.end() ? 255 : *other));
     Bytes palette;
     for (const auto& color : known) palette += {char(color[0]), char(color[1]), char(color[2])};
     return palette;

@@ -138,9 +138,9 @@ def with_deploy(folder, exported, text):
     return folder
 
 
-@pytest.mark.parametrize("given", [[[0, 0, 0], [1, 2, 3]], [[0, 0, 0], [224, 224, 224]], []])
+@pytest.mark.parametrize("given", [[[0, 0, 0], [1, 2, 3]], [[0] * 3, [224] * 3, [255] * 3, [1] * 3], []])
 def test_colors(segment, exported, picture, tmp_path, given):
-    """What no class has is black, or gray where a class is black, or white; without colors they are PaddleSeg's."""
+    """What is no class is black, or a gray that no class has; without colors they are PaddleSeg's."""
     said = "Deploy: {picture: {onnx: picture.onnx, color: RGB}" + f", colors: {given}" * bool(given) + "}"
     assert segment(with_deploy(tmp_path / "ex", exported, said), picture, "--save_dir", "out").returncode == 0
     found = np.array(Image.open(tmp_path / "out/color" / f"{picture.stem}.png").getpalette(), "uint8")
