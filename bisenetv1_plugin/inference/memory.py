@@ -9,6 +9,8 @@ from bisenetv1_plugin.inference.exported import Export
 # class. The least that was measured of ResNet-18 and Xception39, with 2 to 150 classes; ResNet-101 takes twice as much.
 _BYTES = {"openvino": (160, 135), "onnxruntime": (120, 50), "paddle": (175, 135)}
 
+_LITTLE = 100_000_000  # bytes, that are always there: to ask takes a millisecond
+
 CURE = (
     "make it smaller, or slide a window over it: `--is_slide` of `bisenetv1 infer` and `bisenetv1 app`, "
     "`Segmenter(crop_size=, stride=)`"
@@ -34,8 +36,10 @@ def need(export: Export, runtime: str, width: int, height: int) -> int | None:
 def shortage(export: Export, runtime: str, width: int, height: int) -> str | None:
     """What `need` says beside the memory at hand, where that does not suffice: a sentence without its cure, or None."""
     least = need(export, runtime, width, height)
-    at_hand = machine.memory_at_hand() if least else None
-    if least is None or at_hand is None or least <= at_hand:
+    if least is None or least < _LITTLE:
+        return None
+    at_hand = machine.memory_at_hand()
+    if at_hand is None or least <= at_hand:
         return None
     return (
         f"it has {width} x {height} pixels, for which {runtime} needs {least / 1e9:.1f} GB of memory or more, and "
