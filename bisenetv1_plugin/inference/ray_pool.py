@@ -29,6 +29,7 @@ Segment = Callable[[Pictures], Notes]
 _PORTION = 32  # pictures at most: what is done again when an actor is lost
 _PORTIONS = 8  # for each actor at least, so that all end together
 _TRIES = 2  # of a portion, and then of each of its pictures alone
+_PATIENCE = 10  # seconds, until a cluster answers
 _STORE = 100 << 20  # bytes of Ray's object store on one machine
 
 
@@ -63,9 +64,9 @@ class Pool:
             room = self._room()
             self.size = size or room
             if not 0 < self.size <= room:
-                each = f"{cpus} CPUs" + f" and {gpus} GPU" * gpus
+                each = f"--cpu_threads {cpus}" + " and a GPU" * gpus
                 raise InputError(
-                    f"Ray has room for {room} actors of {each} each: give fewer --actors or --cpu_threads, or wait "
+                    f"Ray has room for {room} actors of {each}: give fewer --actors or --cpu_threads, or wait "
                     "until the others are done."
                 )
         except BaseException:
@@ -75,6 +76,14 @@ class Pool:
     def _start(self, address: str) -> None:
         if address.startswith("ray://"):
             raise InputError(f"--ray {address}: give the HOST:PORT of a node of the cluster, on a machine that is one.")
+        host, _, port = address.rpartition(":")
+        if port.isdigit():  # Ray would wait for ever
+            try:
+                socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
+            except (OSError, OverflowError) as error:
+                raise InputError(
+                    f"--ray {address}: nobody listens there ({brief(error)}): ray start --head."
+                ) from error
         options: dict[str, Any] = {"log_to_driver": self._talkative}
         if not self._talkative:
             options["logging_level"] = logging.ERROR
@@ -86,7 +95,10 @@ class Pool:
             with nullcontext() if self._talkative else _muted():
                 self._ray.init(address, **options)
         except (OSError, ValueError, RuntimeError) as error:
-            raise InputError(f"--ray {address}: Ray does not start, or is not there ({brief(error)}).") from error
+            raise InputError(
+                f"--ray {address}: Ray does not start or is not there, or wants the token of the cluster with "
+                f"RAY_AUTH_MODE=token ({brief(error)})."
+            ) from error
 
     def _room(self) -> int:
         """How many actors have room now; a node that has 3 CPUs has room for one of 2."""
