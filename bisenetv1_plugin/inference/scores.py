@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 
+from bisenetv1_plugin import files
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.inference.exported import Export
 from bisenetv1_plugin.inference.runtimes import Runtime
@@ -63,6 +64,7 @@ def _cut_argmax(source: str, target: str) -> None:
 
     Raises:
         InputError: there is none.
+        OSError: the file cannot be written.
     """
     onnx = optional_library("onnx")
     model = onnx.load(source)
@@ -75,4 +77,4 @@ def _cut_argmax(source: str, target: str) -> None:
     logits = makers[name].input[0]
     del model.graph.output[:]
     model.graph.output.append(onnx.helper.make_tensor_value_info(logits, onnx.TensorProto.FLOAT, None))
-    onnx.save(model, target)
+    files.write(target, model.SerializeToString())  # which names the file where the disk is full

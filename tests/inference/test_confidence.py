@@ -342,6 +342,16 @@ def test_a_network_of_nan(small, dynamic, tmp_path, capsys):
     assert capsys.readouterr().err.count("NaN") == 3
 
 
+def test_no_room_for_the_model_without_its_argmax(small, dynamic, python, tmp_path):
+    """A file that may not grow any more, as a full disk."""
+    pytest.importorskip("onnxruntime")
+    words = ("--config", dynamic / "deploy.yaml", "--image_path", small.images, "--save_dir", tmp_path / "out")
+    command = ["infer", *map(str, words), "--backend", "onnxruntime", "--save_confidence"]
+    limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100000, -1)); "
+    done = python("-c", f"{limit}from bisenetv1_plugin.cli import main; sys.exit(main({command!r}))")
+    assert done.returncode == 2 and "model.onnx: the file is larger than is allowed here" in done.stderr, done.stderr
+
+
 def test_an_onnx_model_without_the_argmax_that_its_deploy_yaml_names(small, dynamic, tmp_path, capsys):
     pytest.importorskip("onnxruntime")
 
