@@ -8,7 +8,6 @@ from pathlib import Path
 from bisenetv1_plugin.libraries import optional_library
 from bisenetv1_plugin.tipc import own_folders
 from bisenetv1_plugin.tipc.chain import Deployment, Run, config_of, holds_masks
-from bisenetv1_plugin.tipc.inputs import listed
 from bisenetv1_plugin.tipc.params import CPP, PADDLE2ONNX, PTQ, ShortParams, TipcError, check_count, check_name
 from bisenetv1_plugin.tipc.steps import Steps
 
@@ -95,7 +94,6 @@ def run_cpp(path: str | Path) -> tuple[Steps, list[Deployment], Path]:
     if not (source / "CMakeLists.txt").is_file():
         raise TipcError(f"{params.where('source')}: there is no CMakeLists.txt in {source}, which is examples/cpp.")
     own_folders.check_export(model, model.parent, params.where("save_dir"))
-    listed(Path(params["images"]))  # refused here rather than after the build
     steps, deployment = _begin(params, "cpp", config_of(params["export"]), model.parent, folder, "infer_cpp")
     options = [params.option(name) for name in ("weights", "save_dir")]
     done = own_folders.is_new(model)

@@ -27,6 +27,8 @@ from bisenetv1_plugin.tipc.params import BENCHMARK, MODES, Params, TipcError, he
 COUNT = itertools.count()
 CONFIGS = Path(__file__).resolve().parents[2] / "test_tipc/configs/bisenetv1"
 CPU = "train_linux_cpu_normal_normal_infer_python_linux_cpu.txt"
+ONNX = "bisenetv1_model_linux_cpu_normal_normal_paddle2onnx_python_linux_cpu.txt"
+CPP = "bisenetv1_model_linux_cpu_normal_normal_infer_cpp_linux_cpu.txt"
 MINE = ("notes.txt", "model.onnx", "deploy.yaml", "model.pdparams")
 SHIPPED = sorted(path.name for path in CONFIGS.glob("*.txt"))
 
@@ -49,7 +51,7 @@ def lay_out(folder, patch):
     work = folder / "work"
     shutil.copytree(CONFIGS, work / "test_tipc/configs/bisenetv1")
     write_scenes(folder / "outside/scenes", train=4, val=2, size=(48, 32), classes=DEMO_CLASSES)
-    places_of_mine = ["", "whole_infer", "paddle2onnx_infer", "lite_train_lite_infer"]
+    places_of_mine = ["", "whole_infer", "paddle2onnx_infer", "infer_cpp", "lite_train_lite_infer"]
     inside = [f"work/test_tipc/output/mine/{name}" for name in places_of_mine]
     for place in ("outside", "outside/whole_infer", "outside/model", "work", *inside):
         (folder / place).mkdir(parents=True, exist_ok=True)
@@ -58,7 +60,10 @@ def lay_out(folder, patch):
     (work / "test_tipc/output/link").symlink_to(folder / "outside")
     (work / "test_tipc/output/bisenetv1").mkdir()
     (work / "test_tipc/output/bisenetv1/model.pdparams").write_text("weights")
+    (work / "examples/cpp").mkdir(parents=True)
+    (work / "examples/cpp/CMakeLists.txt").touch()
     patch.chdir(work)
+    patch.setattr("bisenetv1_plugin.tipc.steps.shutil", SimpleNamespace(which=which))
     patch.setattr("bisenetv1_plugin.tipc.steps.subprocess", SimpleNamespace(run=run, STDOUT=subprocess.STDOUT))
     patch.setattr("bisenetv1_plugin.tipc.inputs.subprocess", SimpleNamespace(run=run))
     patch.setattr("urllib.request.urlopen", unreachable)
@@ -69,13 +74,22 @@ def unreachable(*_, **__):
     raise OSError("no network")
 
 
+def which(program, path=None):
+    """In C++ nothing is built."""
+    return program if program == "cmake" or program.endswith("build/segment") else shutil.which(program, path=path)
+
+
 def run(command, **_):
     """In place of a step: leaves what it should, and nowhere else than in test_tipc."""
+    if command[1] == "--build":
+        own_folders.check(command[2], "the property")
+        Path(command[2]).mkdir(exist_ok=True)
+        Path(command[2], "segment").touch()
     folders = [word.partition("=")[2] for word in command if word.startswith("--save_dir=")]
     folders += [command[at + 1] for at, word in enumerate(command[:-1]) if word == "--save_dir"]
     if folders and folders[-1]:
         own_folders.check(folders[-1], "the property")
-        for name in ("deploy.yaml", "model.onnx", "a.png", "best_model/model.pdparams"):
+        for name in ("deploy.yaml", "model.onnx", "picture.onnx", "a.png", "best_model/model.pdparams"):
             path = Path(folders[-1], name)
             if Path(folders[-1]).is_file() or (path.is_file() and path.read_bytes() == b"mine"):
                 return SimpleNamespace(returncode=2)  # as the command would refuse it
@@ -98,6 +112,8 @@ def runs(path, mode, data):
     header = header_of(path)
     if header == "paddle2onnx_params":
         return short_chains.run_onnx(path)
+    if header == "cpp_infer_params":
+        return short_chains.run_cpp(path)
     if header == "ptq_params":
         return short_chains.run_ptq(path)
     if mode == BENCHMARK:
@@ -260,7 +276,7 @@ def laid(work, name=CPU, **values):
     return path
 
 
-@pytest.mark.parametrize("name", [CPU, "train_ptq_infer_python.txt", *SHIPPED[:1]])
+@pytest.mark.parametrize("name", [CPU, "train_ptq_infer_python.txt", ONNX, CPP])
 @pytest.mark.parametrize("value", ["{outside}", "../../../outside", "..", ".", "a/b", "link", "mine", "", "null/.."])
 def test_a_model_name_leads_nowhere(work, door, name, value):
     """Its folder would be removed."""
@@ -291,7 +307,10 @@ def test_a_results_folder_is_one_of_ours(work, door):
 
 @pytest.mark.parametrize(
     "name, key",
-    [("train_ptq_infer_python.txt", "config"), ("train_ptq_infer_python.txt", "save_dir"), (SHIPPED[0], "save_dir")],
+    [
+        *(("train_ptq_infer_python.txt", "config"), ("train_ptq_infer_python.txt", "save_dir")),
+        *((ONNX, "save_dir"), (CPP, "save_dir")),
+    ],
 )
 def test_an_export_goes_where_it_may_and_removes_nothing(work, door, name, key):
     before = mine(work, door)
@@ -443,7 +462,7 @@ def test_wrong_values(work, values, sentence):
     assert not (work / "test_tipc/output/bisenetv1/whole_infer").exists()
 
 
-@pytest.mark.parametrize("name", [CPU, "train_ptq_infer_python.txt", SHIPPED[0]])
+@pytest.mark.parametrize("name", [CPU, "train_ptq_infer_python.txt", ONNX, CPP])
 def test_a_folder_of_results_is_told_as_such(work, name):
     """Or the command would write where the file's other lines say."""
     path = work / "test_tipc/configs/bisenetv1" / name
