@@ -32,7 +32,8 @@ ARROWS = {
     "convert": {"models", "plugin"},
     "drawing": set(),
     "inference": {"drawing", "training"},  # training: `Segmenter.from_weights`, when it is called
-    "app": {"inference"},
+    "app": {"inference", "serve"},
+    "serve": {"drawing", "inference"},
     "export": {"datasets", "inference"},
     "training": {"compat", "configuration", "datasets", "inference", "plugin", "weights"},
     "evaluation": {"backbones", "drawing", "export", "inference", "losses", "models"},
@@ -41,7 +42,7 @@ ARROWS = {
     "tipc": {"datasets", "evaluation", "export", "inference", "training"},
     "cli": {
         *("__init__", "app", "backbones", "convert", "datasets", "drawing", "environment", "evaluation", "export"),
-        *("inference", "losses", "models", "training", "weights", "zoo"),
+        *("inference", "losses", "models", "serve", "training", "weights", "zoo"),
     },
 }
 

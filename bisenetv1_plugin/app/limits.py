@@ -9,11 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Callable, Iterator
 
-from PIL import Image
-
 from bisenetv1_plugin.errors import InputError
-from bisenetv1_plugin.image_files import JPEG_FORMATS, READ_ERRORS, is_regular
+from bisenetv1_plugin.image_files import is_regular
 from bisenetv1_plugin.inference.video import VideoReader
+from bisenetv1_plugin.serve import pictures
 
 # What was given and what was made of it is removed when it is so old.
 KEPT_SECONDS = 600
@@ -21,10 +20,6 @@ KEPT_SECONDS = 600
 _KEPT_FILES = 64
 # A file takes a place in its folder, however short it is.
 _LEAST_BYTES = 1 << 16
-# Other formats have had more faults in their decoders than photographs need.
-_FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
-# Every scan of a progressive JPEG goes over all pixels, and may be a few bytes long. Writers of JPEG make about ten.
-_MOST_SCANS, _SCAN = 100, b"\xff\xda"
 _MOST_FRAMES_A_SECOND = 60
 
 
@@ -62,23 +57,7 @@ class Limits:
         Raises:
             InputError: it is none that is taken, or has too many pixels.
         """
-        try:
-            with Image.open(path, formats=_FORMATS) as image:
-                (width, height), format = image.size, image.format
-        except Image.DecompressionBombError as error:  # Pillow's own limit
-            raise InputError(
-                f"{name} has too many pixels, and this page takes {self.megapixels} million at most: make it smaller."
-            ) from error
-        except READ_ERRORS as error:
-            raise InputError(
-                f"{name} cannot be read: it is no image that is taken here; save it as PNG, JPEG, WebP or BMP."
-            ) from error
-        self._check_pixels(name, width, height)
-        if format in JPEG_FORMATS:
-            with open(path, "rb") as file:
-                scans = file.read().count(_SCAN)
-            if scans > _MOST_SCANS:
-                raise InputError(f"{name} has {scans} scans, and {_MOST_SCANS} are taken at most: save it anew.")
+        pictures.check(path, name, self.megapixels)
 
     def check_video(self, path: str, name: str, until: Callable[[], object]) -> None:
         """Refuse a video before it is computed: it is read once, to its end.
@@ -93,7 +72,7 @@ class Limits:
             InputError: it cannot be read, or is too large, too long or of more than one size.
         """
         video = VideoReader(path)
-        self._check_pixels(name, video.width, video.height)
+        pictures.check_pixels(name, video.width, video.height, self.megapixels)
         most = self.seconds * _MOST_FRAMES_A_SECOND
         size = None
         for number, (seconds, frame) in enumerate(video, 1):
@@ -103,20 +82,13 @@ class Limits:
                     f"{name} is longer than {self.seconds} seconds, or has more than {most} frames: cut it."
                 )
             height, width = frame.shape[:2]
-            self._check_pixels(name, width, height)
+            pictures.check_pixels(name, width, height, self.megapixels)
             size = size or (width, height)
             if (width, height) != size:
                 raise InputError(
                     f"{name} changes its size at frame {number}, from {size[0]} x {size[1]} to {width} x {height} "
                     "pixels: convert it to one size."
                 )
-
-    def _check_pixels(self, name: str, width: int, height: int) -> None:
-        if width * height > self.megapixels * 1e6:
-            raise InputError(
-                f"{name} has {width} x {height} pixels, and this page takes {self.megapixels} million at most: make it "
-                "smaller."
-            )
 
 
 class Uploads:

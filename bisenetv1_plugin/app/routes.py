@@ -14,9 +14,9 @@ from typing import Any
 import gradio
 from gradio.routes import file_upload_statuses
 
-from bisenetv1_plugin.app.guard import Application, Message, Receive, Refused, Scope, Send
 from bisenetv1_plugin.app.limits import Uploads
 from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.serve.guard import Application, Message, Receive, Refused, Scope, Send
 
 _API = "/gradio_api"
 _FILE = f"{_API}/file="

@@ -22,7 +22,7 @@ from bisenetv1_plugin.machine import reuse_memory, use_all_cores, use_amd_vector
 # of the first ones; they hide what it says, unless --verbose is given.
 _WITH_PADDLE = (
     *("demo", "train", "val", "predict", "export", "quantize", "infer", "verify"),
-    *("app", "benchmark", "convert", "data"),
+    *("app", "serve", "benchmark", "convert", "data"),
 )
 COMMANDS = (*_WITH_PADDLE, "configs", "curves", "doctor", "run")
 

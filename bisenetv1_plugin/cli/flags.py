@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import re
 import sys
 from argparse import ArgumentParser, Namespace
 from contextlib import contextmanager
@@ -40,6 +42,7 @@ dimension = _from(-1, 1 << 16)  # of an input; -1 for any
 side = _from(1, 1 << 16)  # of a picture
 channel = _from(0, 255)  # of a color
 images = _from(1, 100)  # shown in one picture
+queue = _from(1, 400)  # of a server that takes 512 connections
 
 
 def scale(text: str) -> float:
@@ -114,6 +117,58 @@ def classes_of(args: Namespace, cfg: Config) -> NamedClasses:
             f"--classes {args.classes} names {len(named.names)} classes; {args.config} has {len(known.names)}."
         )
     return named
+
+
+def add_server_arguments(parser: ArgumentParser, port: str) -> None:
+    """Of what is exported, where a server listens, and what it takes; `port` is its own choice of one, in words."""
+    parser.add_argument("exported", help="the exported folder, or its deploy.yaml")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on, default 127.0.0.1; 0.0.0.0 for all")
+    parser.add_argument("--port", type=int, help=f"default: {port}")
+    add_window_arguments(parser)
+    parser.add_argument(
+        "--max_megabytes", type=int, help="of a file that is given to it, default 16, with --is_slide 32"
+    )
+    parser.add_argument(
+        "--max_megapixels", type=int, help="million pixels of a picture, default 16, with --is_slide 64"
+    )
+    parser.add_argument(
+        "--allowed_hosts", nargs="+", default=[], metavar="NAME", help="more names of this server, as of one before it"
+    )
+
+
+def server_windows(args: Namespace) -> Windows | None:
+    """The window that slides over pictures, or None; and the limits that were not given are set.
+
+    Raises:
+        InputError: a limit lets nothing in, --allowed_hosts has more than names, or see `windows`.
+    """
+    found = windows(args)
+    if args.max_megabytes is None:
+        args.max_megabytes = 32 if found else 16
+    if args.max_megapixels is None:  # with windows they need a tenth of the memory
+        args.max_megapixels = 64 if found else 16
+    for name in ("max_megabytes", "max_megapixels", "max_seconds"):
+        if getattr(args, name) < 1:
+            raise InputError(f"--{name} is {getattr(args, name)}; it must be 1 or more.")
+    for name in args.allowed_hosts:
+        if not (re.fullmatch(r"[\w.-]+", name) or _is_address(name)):
+            raise InputError(
+                f"--allowed_hosts {name}: give a name alone, such as seg.example.com, without https:// and port."
+            )
+    return found
+
+
+def threads_and_windows(args: Namespace, found: Windows | None) -> str:
+    """What a server says of itself."""
+    window = "; window {} x {}, stride {} x {}".format(*found.crop_size, *found.stride) if found else ""
+    return f"{args.cpu_threads} threads{window}"
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return bool(ipaddress.ip_address(text))
+    except ValueError:
+        return False
 
 
 def add_trust_argument(parser: ArgumentParser) -> None:

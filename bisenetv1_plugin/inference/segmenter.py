@@ -15,7 +15,7 @@ from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.inference import memory
 from bisenetv1_plugin.inference.engine import FEW, Engine, Fault, Segmented
 from bisenetv1_plugin.inference.exported import load_export
-from bisenetv1_plugin.inference.pixels import pictures_of
+from bisenetv1_plugin.inference.pixels import pictures_of, pixels_of
 from bisenetv1_plugin.inference.postprocess import UNKNOWN, check_probability, check_unknown
 from bisenetv1_plugin.inference.runtimes.select import select
 from bisenetv1_plugin.inference.scores import with_logits
@@ -191,11 +191,36 @@ class Segmenter:
         if source.faults:
             raise InputError(" ".join(source.faults))
 
+    def stream(
+        self, arrays: Iterable[np.ndarray], order: str | None = None, confidence: bool = False, many: bool = True
+    ) -> Iterator[Segmentation | InputError]:
+        """Segment pictures as they come, in order; one that cannot be segmented gives its InputError in its place.
+
+        Args:
+            arrays (iterable[numpy.ndarray]), order, confidence: see `__call__`.
+            many (bool): let a runtime that can work on several at a time; it takes the next ones before it gives the
+                first.
+
+        Raises:
+            InputError: an array is no picture, or there is no confidence to be had.
+        """
+        pictures = (Picture("the picture", pixels_of(array, order)) for array in arrays)
+        return self._each(self._engine(False, confidence), pictures, many)
+
     def _results(self, engine: Engine, pictures: Iterable[Picture], many: bool) -> Iterator[Segmentation]:
+        for result in self._each(engine, pictures, many):
+            if isinstance(result, InputError):
+                raise result
+            yield result
+
+    def _each(
+        self, engine: Engine, pictures: Iterable[Picture], many: bool
+    ) -> Iterator[Segmentation | InputError]:
         for done in engine.run(pictures, many):
             if isinstance(done, Fault):
-                raise InputError(f"{done.name} does not fit: {done.reason}")
-            yield self._result(done)
+                yield InputError(f"{done.name} does not fit: {done.reason}")
+            else:
+                yield self._result(done)
 
     def _engine(self, scores: bool, confidence: bool) -> Engine:
         kind = scores, confidence or scores or self._unknown_below is not None

@@ -366,7 +366,7 @@ class TestRefusals:
         assert f"port {taken} is taken" in self.refused("none", "--port", taken)
 
     def test_the_next_free_port(self):
-        from bisenetv1_plugin.app import server
+        from bisenetv1_plugin.serve import server
 
         with server.listen("127.0.0.1") as first, server.listen("127.0.0.1") as second:
             assert first.getsockname()[1] < second.getsockname()[1] <= server.LAST_PORT

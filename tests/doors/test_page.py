@@ -18,14 +18,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bisenetv1_plugin.app import server
-from bisenetv1_plugin.app.guard import Guard, names_of
 from bisenetv1_plugin.app.limits import Limits, Uploads
 from bisenetv1_plugin.cli import main
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.image_files import decode_file
 from bisenetv1_plugin.inference import video as frames
 from bisenetv1_plugin.inference.segmentation import Segmentation
+from bisenetv1_plugin.serve import server
+from bisenetv1_plugin.serve.guard import Bodies, Guard, names_of
 
 LIMITS = Limits(megabytes=1, megapixels=1, seconds=10)
 HASH = "0123456789abcdef" * 4
@@ -406,9 +406,9 @@ NAMES = [
 
 @pytest.fixture(scope="session")
 def guard(uploads):
-    return Guard(
-        echo, names_of("127.0.0.1", [PROXY.decode()]), [PROXY.decode()], uploads, 1 << 20, lambda path: path == "/up"
-    )
+    bodies = Bodies(1 << 20, 32, check_room=uploads.check_room)
+    names = names_of("127.0.0.1", [PROXY.decode()])
+    return Guard(echo, names, [PROXY.decode()], lambda path: bodies if path == "/up" else None)
 
 
 @hypothesis.given(
@@ -496,28 +496,29 @@ def test_all_addresses_of_this_machine():
 
 
 @pytest.mark.parametrize("raises", [True, False])
-def test_a_server_that_fails_says_a_sentence(uploads, raises):
+def test_a_server_that_fails_says_a_sentence(raises):
     async def failing(scope, receive, send):
         await send({"type": "http.response.start", "status": 500, "headers": []})
         await send({"type": "http.response.body", "body": b"Internal Server Error"})
         if raises:
             raise KeyError("x")
 
-    guard = Guard(failing, names_of("127.0.0.1"), [], uploads, 1, lambda path: False)
+    guard = Guard(failing, names_of("127.0.0.1"), [], lambda path: None)
     assert ask(guard, headers=[(b"host", OURS)]) == (400, "This request cannot be answered.")
 
 
 def test_an_upload_without_room_is_refused(tmp_path):
-    guard = Guard(echo, names_of("127.0.0.1"), [], Uploads(str(tmp_path), 100), 1000, lambda path: True)
+    bodies = Bodies(1000, 32, check_room=Uploads(str(tmp_path), 100).check_room)
+    guard = Guard(echo, names_of("127.0.0.1"), [], lambda path: bodies)
     assert ask(guard, "POST", "/", [(b"host", OURS)], b"x" * 100)[0] == 200
     status, text = ask(guard, "POST", "/", [(b"host", OURS)], b"x" * 101)
     assert status == 507 and "come back" in text
 
 
-def test_uploads_at_a_time(tmp_path, monkeypatch):
+def test_uploads_at_a_time():
     """One too many is told to come back, and one that does not come is not waited for."""
-    monkeypatch.setattr("bisenetv1_plugin.app.guard._UPLOAD_SECONDS", 1)
-    guard = Guard(echo, names_of("127.0.0.1"), [], Uploads(str(tmp_path), 1 << 20), 1000, lambda path: True)
+    bodies = Bodies(1000, 32, seconds=1)
+    guard = Guard(echo, names_of("127.0.0.1"), [], lambda path: bodies)
 
     async def gathered():
         statuses = []
@@ -530,7 +531,7 @@ def test_uploads_at_a_time(tmp_path, monkeypatch):
         await asyncio.gather(*(guard(scope, asyncio.Event().wait, send) for _ in range(33)))
         return statuses
 
-    assert asyncio.run(gathered()) == [503] + [408] * 32
+    assert sorted(asyncio.run(gathered())) == [408] * 32 + [503]
 
 
 # ----------------------------------------------------------------------------------------------------------- calls
@@ -545,7 +546,7 @@ def routes(uploads):
 
     texts = words(minutes=10, **vars(LIMITS))
     page = build("a", SimpleNamespace(names=["onnxruntime fp32"]), LIMITS, uploads, texts, threading.Event())
-    guard = Guard(Routes(echo, page, uploads), names_of("127.0.0.1"), [], uploads, 1 << 20, lambda path: False)
+    guard = Guard(Routes(echo, page, uploads), names_of("127.0.0.1"), [], lambda path: None)
     numbers = {event.api_name: event._id for event in page.fns.values()}
 
     def call(method, path, body=b"", query=b""):
@@ -656,7 +657,7 @@ def test_a_server_without_room_still_stops(routes, tmp_path):
 
     (tmp_path / "a").write_bytes(b"x")
     full = Uploads(str(tmp_path), 1)
-    guard = Guard(Routes(echo, routes.page, full), names_of("127.0.0.1"), [], full, 1 << 20, lambda path: False)
+    guard = Guard(Routes(echo, routes.page, full), names_of("127.0.0.1"), [], lambda path: None)
     for name, status in (("queue/join", 507), ("call/picture", 507), ("cancel", 200), ("reset", 200)):
         body = json.dumps({"data": [None, "x", 0.5]}).encode()
         assert ask(guard, "POST", f"/gradio_api/{name}", [(b"host", OURS)], body)[0] == status
@@ -774,9 +775,9 @@ def test_paths_of_requests(routes, uploads, data):
 
 HANGS = """
 import ctypes, sys, threading
-from bisenetv1_plugin.app import server
+from bisenetv1_plugin.serve import server
 server._SECONDS_TO_END = 1
-with server.until_told(), server.passing_folder() as folder:
+with server.until_told(), server.passing_folder("app") as folder:
     print(folder, flush=True)
     lock = ctypes.create_string_buffer(64)
     libc = ctypes.CDLL(None)
@@ -800,13 +801,13 @@ def test_a_signal_ends_what_hangs(tmp_path, name):
 
 IMPATIENT = """
 import os, signal, sys, time
-from bisenetv1_plugin.app import server
+from bisenetv1_plugin.serve import server
 remove = server._remove
 def told_again(folder):
     os.kill(os.getpid(), getattr(signal, sys.argv[1]))
     remove(folder)
 server._remove = told_again
-with server.until_told(), server.passing_folder() as folder:
+with server.until_told(), server.passing_folder("app") as folder:
     os.kill(os.getpid(), getattr(signal, sys.argv[1]))
     time.sleep(60)
 """
@@ -831,7 +832,7 @@ def test_a_signal_while_the_folder_is_being_made(tmp_path, monkeypatch):
     monkeypatch.setattr(server.os, "mkdir", interrupted)
     for name in ("TMPDIR", "GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED", "HF_HUB_DISABLE_TELEMETRY"):
         monkeypatch.setenv(name, os.environ.get(name, ""))
-    with pytest.raises(KeyboardInterrupt), server.passing_folder():
+    with pytest.raises(KeyboardInterrupt), server.passing_folder("app"):
         pass
     assert list(tmp_path.iterdir()) == []
 

@@ -1,4 +1,4 @@
-"""The page's server: where it listens, what it lets in, and that it leaves no file behind."""
+"""A server: where it listens, how it ends, and that it leaves no file behind."""
 
 from __future__ import annotations
 
@@ -12,25 +12,13 @@ import tempfile
 import threading
 import time
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Iterable, Iterator
+from typing import Iterator
 
-from bisenetv1_plugin.app.guard import Guard, names_of
-from bisenetv1_plugin.app.limits import Uploads
 from bisenetv1_plugin.errors import InputError
 
-if TYPE_CHECKING:  # it looks up its folders when it is imported, see `passing_folder`
-    import gradio
-
 FIRST_PORT, LAST_PORT = 7860, 7959
-# A page that is open somewhere holds a connection; who ends the server does not wait for that.
-_SECONDS_TO_FINISH = 2
 # After a signal; what hangs in a library then is left to the system.
 _SECONDS_TO_END = 10
-# Of a request, beside the file that is in it.
-_ENVELOPE = 1 << 20
-# Connections; a browser holds two or three. Files may be open as well, and 1024 are usual for both together.
-_CONNECTIONS = 512
-_SWEEP_SECONDS = 60
 _folders: list[str] = []  # those that go when the process ends
 
 
@@ -72,13 +60,16 @@ def address(listening: socket.socket) -> str:
 
 
 @contextmanager
-def until_told() -> Iterator[None]:
+def until_told(seconds_to_finish: float = 0) -> Iterator[None]:
     """Ctrl-C, SIGTERM and the end of the terminal end this block, all as a KeyboardInterrupt that goes no further.
 
     The first alone does: another, of who is impatient, would break off the removal of the files.
 
     Where the block has not ended ten seconds later, since the thread that signals come to is inside of a library that
     hangs, the temporary files are removed and the process ends.
+
+    Args:
+        seconds_to_finish (float): that the block may take beside those ten.
     """
     ended = False
 
@@ -98,7 +89,7 @@ def until_told() -> Iterator[None]:
     heard, told = socket.socketpair()
     told.setblocking(False)
     before = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
-    threading.Thread(target=_end_in_time, args=(heard, ends), daemon=True).start()
+    threading.Thread(target=_end_in_time, args=(heard, ends, _SECONDS_TO_END + seconds_to_finish), daemon=True).start()
     try:
         with suppress(KeyboardInterrupt):
             yield
@@ -113,14 +104,14 @@ def take_signals_back() -> None:
         signal.signal(number, signal.getsignal(number))
 
 
-def _end_in_time(heard: socket.socket, ends: set[signal.Signals]) -> None:
+def _end_in_time(heard: socket.socket, ends: set[signal.Signals], seconds: float) -> None:
     while True:
         numbers = heard.recv(1)
         if not numbers:
             return
         if numbers[0] in ends:
             break
-    heard.settimeout(_SECONDS_TO_END)
+    heard.settimeout(seconds)
     try:
         while heard.recv(64):
             pass
@@ -139,13 +130,16 @@ def _remove(folder: str) -> None:
 
 
 @contextmanager
-def passing_folder() -> Iterator[str]:
+def passing_folder(name: str) -> Iterator[str]:
     """All temporary files of this process in one folder, which goes when the block ends.
 
     To be entered before Gradio is imported: it looks up its folder then, and whether it may telephone.
+
+    Args:
+        name (str): of the server, which the folder's has in it.
     """
     # Named before it is made: a signal may come between.
-    folder = os.path.join(os.path.realpath(tempfile.gettempdir()), f"bisenetv1-app-{secrets.token_hex(8)}")
+    folder = os.path.join(os.path.realpath(tempfile.gettempdir()), f"bisenetv1-{name}-{secrets.token_hex(8)}")
     _folders.append(folder)
     os.environ.update(
         TMPDIR=folder,  # of libraries in C++
@@ -159,89 +153,3 @@ def passing_folder() -> Iterator[str]:
         yield folder
     finally:
         _remove(folder)
-
-
-def uploads_in(folder: str, max_bytes: int) -> Uploads:
-    """The files of visitors below a `passing_folder`; what is old is removed every minute.
-
-    Args:
-        folder (str): the folder.
-        max_bytes (int): of all files that may lie there at a time.
-    """
-    uploads = Uploads(os.path.join(folder, "gradio"), max_bytes)
-
-    def sweep() -> None:
-        while os.path.exists(folder):
-            time.sleep(_SWEEP_SECONDS)
-            uploads.sweep()
-
-    threading.Thread(target=sweep, daemon=True).start()
-    return uploads
-
-
-def serve(
-    page: gradio.Blocks,
-    words: gradio.I18n,
-    listening: socket.socket,
-    host: str,
-    allowed: Iterable[str],
-    uploads: Uploads,
-    max_bytes: int,
-) -> None:
-    """Answer until a signal ends it, as a KeyboardInterrupt.
-
-    Args:
-        page (gradio.Blocks): what to show.
-        words (gradio.I18n): its texts.
-        listening (socket.socket): from `listen`; it is closed.
-        host (str): what it listens on, as `listen` took it.
-        allowed (list[str]): more names by which it may be called.
-        uploads (Uploads): the files of visitors.
-        max_bytes (int): of an upload.
-
-    Raises:
-        InputError: the server did not start.
-    """
-    import fastapi
-    import gradio
-    import uvicorn
-
-    from bisenetv1_plugin.app.routes import Routes, takes_upload
-
-    # Mounted, not launched: `launch` asks for its own address through the user's proxy, if there is one, and gives up.
-    app = gradio.mount_gradio_app(
-        fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
-        page,
-        path="/",
-        i18n=words,
-        max_file_size=max_bytes,
-        # The system's fonts: others would come from elsewhere.
-        theme=gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
-        footer_links=[],
-        run_history=False,
-        enable_monitoring=False,
-        mcp_server=False,
-        ssr_mode=False,
-        pwa=False,
-    )
-    guarded = Guard(
-        Routes(app, page, uploads), names_of(host, allowed), allowed, uploads, max_bytes + _ENVELOPE, takes_upload
-    )
-    config = uvicorn.Config(
-        guarded,
-        callback_notify=_every_second,
-        timeout_notify=1,
-        loop="asyncio",  # uvloop would take the signals' socket for itself
-        ws="none",
-        log_level="critical",
-        limit_concurrency=_CONNECTIONS,
-        timeout_graceful_shutdown=_SECONDS_TO_FINISH,
-    )
-    server = uvicorn.Server(config)
-    server.run(sockets=[listening])
-    if not server.started:
-        raise InputError("the page's server did not start: is Gradio whole? pip install --force-reinstall gradio.")
-
-
-async def _every_second() -> None:
-    take_signals_back()  # of a runtime that a visitor has chosen

@@ -1,0 +1,93 @@
+"""The thread that segments for all requests: what waits goes through the network together, as in `infer`."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from concurrent.futures import Future
+from typing import Iterator, NamedTuple
+
+import numpy as np
+
+from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.inference.segmentation import Segmentation
+from bisenetv1_plugin.inference.segmenter import Segmenter
+
+
+class _Job(NamedTuple):
+    pixels: np.ndarray
+    confidence: bool
+    future: Future[Segmentation]
+
+
+class Worker:
+    """Segments in the order in which it is asked.
+
+    One picture alone has all threads to itself. Where more are waiting, the runtime works on several at a time, until
+    none is left.
+
+    Args:
+        segmenter (Segmenter): what segments.
+    """
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        self._segmenter = segmenter
+        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+        self._held: _Job | None = None  # of another kind than those that are under way
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    @property
+    def lives(self) -> bool:
+        """Whether it still segments."""
+        return self._thread.is_alive()
+
+    def submit(self, pixels: np.ndarray, confidence: bool = False) -> Future[Segmentation]:
+        """The segmentation of uint8 BGR `[H, W, 3]`, later; an InputError where it does not fit the export.
+
+        Args:
+            pixels (numpy.ndarray): the picture.
+            confidence (bool): with it, which takes more time and memory: one picture at a time.
+        """
+        job = _Job(pixels, confidence, Future())
+        self._jobs.put(job)
+        return job.future
+
+    def _work(self) -> None:
+        while True:
+            job, self._held = self._held or self._jobs.get(), None
+            self._run(job)
+
+    def _run(self, job: _Job) -> None:
+        """A job, and those of its kind that wait behind it."""
+        begun: deque[_Job] = deque()
+        many = not job.confidence and not self._jobs.empty()
+        try:
+            for result in self._segmenter.stream(self._pixels(job, begun, many), "BGR", job.confidence, many):
+                future = begun.popleft().future
+                if isinstance(result, InputError):
+                    future.set_exception(result)
+                else:
+                    future.set_result(result)
+        except Exception as error:  # noqa: BLE001 - carried over to those that asked
+            for failed in begun:
+                failed.future.set_exception(error)
+
+    def _pixels(self, first: _Job, begun: deque[_Job], many: bool) -> Iterator[np.ndarray]:
+        job: _Job | None = first
+        while job is not None:
+            if job.future.set_running_or_notify_cancel():  # else nobody waits for it any more
+                begun.append(job)
+                yield job.pixels
+            job = self._next() if many else None
+
+    def _next(self) -> _Job | None:
+        try:
+            job = self._jobs.get_nowait()
+        except queue.Empty:
+            return None
+        if job.confidence:
+            self._held = job
+            return None
+        return job
