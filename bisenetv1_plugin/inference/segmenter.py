@@ -213,9 +213,7 @@ class Segmenter:
                 raise result
             yield result
 
-    def _each(
-        self, engine: Engine, pictures: Iterable[Picture], many: bool
-    ) -> Iterator[Segmentation | InputError]:
+    def _each(self, engine: Engine, pictures: Iterable[Picture], many: bool) -> Iterator[Segmentation | InputError]:
         for done in engine.run(pictures, many):
             if isinstance(done, Fault):
                 yield InputError(f"{done.name} does not fit: {done.reason}")

@@ -229,7 +229,9 @@ class Service:
         pixels = pixels_of(content)
         most = _MOST_LOGITS // len(self._segmenter.classes)
         if confidence and pixels.shape[0] * pixels.shape[1] > most:
-            raise InputError(f"the picture has more than {most} pixels, the most of which a confidence is computed: omit it, or make the picture smaller.")
+            raise InputError(
+                f"the picture has more than {most} pixels, the most with confidence: make it smaller, or omit that."
+            )
         return pixels
 
     async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
