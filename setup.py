@@ -154,6 +154,19 @@ setup(
             # PyArrow 26 needs NumPy 2 and does not declare it; below Python 3.13 PaddleSeg's NumPy is 1.
             'pyarrow<26; python_version < "3.13"',
         ],
+        # `bisenetv1 serve`; it needs Python 3.10.
+        "serve": [
+            # Addresses, their options and their description; 0.115 takes the options as one class.
+            "fastapi>=0.115",
+            # HTTP itself.
+            "uvicorn",
+            # Reads forms, for FastAPI.
+            "python-multipart",
+            # The page /docs from this machine: FastAPI's own loads its script from elsewhere.
+            "fastapi-offline",
+            # What /metrics says, in the form that Prometheus reads.
+            "prometheus-client",
+        ],
         # Reads COCO's polygons and run lengths; a folder with label images needs none of it.
         "coco": ["pycocotools"],
         # Curves for TensorBoard: its own package writes them, shows them and reports a full disk; the writing thread of

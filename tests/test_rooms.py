@@ -33,7 +33,7 @@ ARROWS = {
     "drawing": set(),
     "inference": {"drawing", "training"},  # training: `Segmenter.from_weights`, when it is called
     "app": {"inference", "serve"},
-    "serve": {"drawing", "inference"},
+    "serve": {"__init__", "drawing", "inference"},
     "export": {"datasets", "inference"},
     "training": {"compat", "configuration", "datasets", "inference", "plugin", "weights"},
     "evaluation": {"backbones", "drawing", "export", "inference", "losses", "models"},

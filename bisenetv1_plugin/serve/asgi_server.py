@@ -8,6 +8,7 @@ import time
 from typing import Callable
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.serve.guard import Application, Guard
@@ -19,6 +20,43 @@ _CONNECTIONS = 512
 _SECONDS_TO_ARRIVE = 0.5
 # A page that is open somewhere holds a connection; who ends the server does not wait for that.
 _SECONDS_TO_CLOSE = 2
+# Until the head of a request is there, from its first byte or the connection's beginning on.
+_SECONDS_TO_ASK = 20
+_TOO_LATE = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
+class _Protocol(H11Protocol):
+    """Waits for the head of a request only so long; uvicorn waits for ever, and takes so many connections alone."""
+
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._expect_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._expect_nothing()
+
+    def _expect_head(self) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._expect_nothing()
+        elif self._late is None:
+            self._late = self.loop.call_later(_SECONDS_TO_ASK, self._refuse)
+
+    def _expect_nothing(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+    def _refuse(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(_TOO_LATE)
+            self.transport.close()
 
 
 class _Server(uvicorn.Server):
@@ -63,6 +101,7 @@ def run(
         app,
         callback_notify=_every_second,
         timeout_notify=1,
+        http=_Protocol,
         loop="asyncio",  # uvloop would take the signals' socket for itself
         ws="none",
         log_level="critical",

@@ -16,6 +16,8 @@ import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+from asgi import ask, asked
+from hostile import PICTURES, damaged, encoded
 from PIL import Image
 
 from bisenetv1_plugin.app.limits import Limits, Uploads
@@ -39,61 +41,7 @@ def video(path, count=4, size=(96, 64), fourcc="MJPG"):
     return path
 
 
-def encoded(format, size=(48, 32), **options):
-    scene = np.arange(size[0] * size[1] * 3, dtype="uint8").reshape(size[1], size[0], 3)
-    content = io.BytesIO()
-    Image.fromarray(scene).save(content, format, **options)
-    return content.getvalue()
-
-
-@st.composite
-def damaged(draw, contents):
-    """A file as another program could have left it: some bytes changed, a part cut out, doubled or of another file."""
-    content = bytearray(draw(st.sampled_from(contents)))
-    for _ in range(draw(st.integers(0, 4))):
-        at = draw(st.integers(0, max(len(content) - 1, 0)))
-        # Heads of files and of their parts are short, and say most.
-        at = at % 200 if draw(st.booleans()) else at
-        end = at + draw(st.sampled_from([1, 2, 4, 8, 64]))
-        how = draw(st.sampled_from(["flip", "cut", "end", "double", "splice", "number"]))
-        if how == "flip" and at < len(content):
-            content[at] ^= 1 << draw(st.integers(0, 7))
-        elif how == "cut":
-            del content[at:end]
-        elif how == "end":
-            del content[at:]
-        elif how == "double":
-            content[at:at] = content[at:end]
-        elif how == "splice":
-            other = draw(st.sampled_from(contents))
-            content[at:end] = other[at : at + draw(st.integers(0, 400))]
-        elif how == "number":
-            numbers = [
-                bytes(4),
-                b"\xff" * 4,
-                b"\x7f\xff\xff\xff",
-                b"\0\0\xff\xff",
-                b"\xff\xff\0\0",
-                b"\1" * 8,
-                b"\xff" * 8,
-            ]
-            value = draw(st.sampled_from(numbers))
-            content[at : at + len(value)] = value
-    return bytes(content)
-
-
 # ---------------------------------------------------------------------------------------------------------- files
-
-
-PICTURES = [
-    encoded("PNG"),
-    encoded("JPEG"),
-    encoded("JPEG", progressive=True),
-    encoded("WEBP"),
-    encoded("BMP"),
-    encoded("GIF"),
-    encoded("TIFF"),
-]
 
 
 @hypothesis.given(damaged(PICTURES))
@@ -353,30 +301,6 @@ def test_the_folders_of_removed_files_go_as_well(tmp_path):
 
 
 # ------------------------------------------------------------------------------------------------------- requests
-
-
-def ask(app, method="GET", path="/", headers=(), body=b"", query=b""):
-    """(status, text) of an ASGI application."""
-    status, _, text = asked(app, method, path, headers, body, query)
-    return status, text
-
-
-def asked(app, method="GET", path="/", headers=(), body=b"", query=b""):
-    """(status, headers, text) of an ASGI application."""
-    sent, parts = [], [body[:7], body[7:]]
-
-    async def receive():
-        return {"type": "http.request", "body": parts.pop(0), "more_body": bool(parts)}
-
-    async def send(message):
-        sent.append(message)
-
-    headers = [*headers, (b"content-length", str(len(body)).encode())]
-    scope = {"type": "http", "method": method, "path": path, "headers": headers, "server": ("127.0.0.1", 7860)}
-    scope = {**scope, "query_string": query, "raw_path": path.encode("utf-8", "replace"), "http_version": "1.1"}
-    asyncio.run(app({**scope, "scheme": "http", "root_path": "", "client": ("127.0.0.1", 1)}, receive, send))
-    text = b"".join(message.get("body", b"") for message in sent[1:]).decode("utf-8", "replace")
-    return sent[0]["status"], dict(sent[0]["headers"]), text
 
 
 async def echo(scope, receive, send):

@@ -1,0 +1,369 @@
+"""What /segment and its neighbors answer, without a server and without a network."""
+
+import asyncio
+import base64
+import io
+import json
+import logging
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from asgi import ask, asked
+from PIL import Image
+
+from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.inference.segmentation import Segmentation
+
+prometheus_client = pytest.importorskip("prometheus_client", reason="pip install '.[serve]'")
+pytest.importorskip("fastapi_offline", reason="pip install '.[serve]'")
+
+from bisenetv1_plugin.serve import answers, api  # noqa: E402
+from bisenetv1_plugin.serve.guard import Guard, Refused, names_of  # noqa: E402
+from bisenetv1_plugin.serve.request_log import RequestLog  # noqa: E402
+
+NAMES = ["sky", "road", "car"]
+COLORS = np.array([[1, 2, 3], [40, 50, 60], [7, 8, 9]], "uint8")
+HOST = (b"host", b"127.0.0.1:8000")
+JSON = (b"accept", b"application/json")
+
+
+class Thirds:
+    """Segments every picture into three columns, and is not sure of the last; refuses what is one pixel high."""
+
+    name, classes, colors = "openvino fp32", NAMES, COLORS
+
+    def __init__(self):
+        self.goes_on = threading.Event()
+        self.goes_on.set()
+        self.together = []
+
+    def stream(self, arrays, order, confidence, many):
+        self.together.append(0)
+        for pixels in arrays:
+            assert order == "BGR" and pixels.dtype == np.uint8
+            self.goes_on.wait(20)
+            self.together[-1] += 1
+            height, width = pixels.shape[:2]
+            mask = np.repeat((np.arange(width) * 3 // width)[np.newaxis], height, 0).astype("uint8")
+            sure = np.where(mask == 2, 0.5, 0.9).astype("float32") if confidence else None
+            if height == 1:
+                yield InputError("the picture does not fit: it is flat.")
+            elif height == 2:
+                raise KeyError("a fault of ours")
+            else:
+                yield Segmentation(mask, NAMES, COLORS, pixels[..., ::-1], None, sure)
+
+
+def encoded(size=(48, 32), format="PNG"):
+    content = io.BytesIO()
+    Image.fromarray(np.arange(size[0] * size[1] * 3, dtype="uint8").reshape(size[1], size[0], 3)).save(content, format)
+    return content.getvalue()
+
+
+def served(token=None, **limits):
+    """A service behind its guard and log: `app`, its `segmenter`, `service`, `post` and `get`."""
+    segmenter, registry = Thirds(), prometheus_client.CollectorRegistry()
+    limits = api.Limits(**{"megabytes": 1, "megapixels": 1, "seconds": 20, "queue": 4, **limits})
+    service = api.Service(segmenter, limits, 1, registry)
+    bodies = {"/segment": service.bodies}.get
+    guard = Guard(service.app, names_of("127.0.0.1"), [], bodies, token, api.OPEN_PATHS, (500, "It failed."))
+    app = RequestLog(guard, api.is_of_api, registry)
+
+    def post(body=b"", headers=(), query=b"", path="/segment"):
+        return asked(app, "POST", path, [HOST, *headers], body, query)
+
+    def get(path, headers=()):
+        return asked(app, "GET", path, [HOST, *headers])
+
+    return SimpleNamespace(app=app, segmenter=segmenter, service=service, post=post, get=get)
+
+
+@pytest.fixture(scope="module")
+def api_of():
+    return served()
+
+
+def mask_of(content):
+    return np.asarray(Image.open(io.BytesIO(content)))
+
+
+EXPECTED = np.repeat(np.repeat(np.arange(3, dtype="uint8"), 16)[np.newaxis], 32, 0)
+
+
+def test_json(api_of):
+    status, headers, text = api_of.post(encoded(), [JSON], b"regions=true&confidence=true&min_area=1")
+    answer = json.loads(text)
+    assert status == 200 and headers[b"content-type"] == b"application/json"
+    assert (answer["width"], answer["height"]) == (48, 32)
+    assert np.array_equal(mask_of(base64.b64decode(answer["mask"])), EXPECTED)
+    assert answer["shares"] == pytest.approx({"sky": 1 / 3, "road": 1 / 3, "car": 1 / 3})
+    assert answer["confidence"] == pytest.approx((0.9 + 0.9 + 0.5) / 3)
+    regions = {region["name"]: region for region in answer["regions"]}
+    assert regions["road"]["box"] == [16, 0, 16, 32] and regions["road"]["area"] == 512
+    assert sorted(regions["car"]["polygons"][0][0]) == [[32, 0], [32, 32], [48, 0], [48, 32]]
+    assert regions["car"]["confidence"] == pytest.approx(0.5)
+    assert set(answer["milliseconds"]) == {"waiting", "computing"}
+    plain = json.loads(api_of.post(encoded(), [JSON])[2])
+    assert set(plain) == {"width", "height", "mask", "shares", "milliseconds"}
+
+
+def test_what_is_not_sure_is_unknown(api_of):
+    answer = json.loads(api_of.post(encoded(), [JSON], b"unknown_below=0.6")[2])
+    mask = mask_of(base64.b64decode(answer["mask"]))
+    assert np.array_equal(mask, np.where(EXPECTED == 2, 255, EXPECTED)) and answer["unknown"] == pytest.approx(1 / 3)
+
+
+def png(result, **options):
+    return answers.body(result, answers.PNG, answers.Options(**options), {})
+
+
+def test_png():
+    result = Segmentation(EXPECTED, NAMES, COLORS, np.zeros((32, 48, 3), "uint8"))
+    gray, colored = (Image.open(io.BytesIO(png(result, color=color))) for color in (False, True))
+    assert gray.mode == "L" and colored.mode == "P"
+    assert np.array_equal(np.asarray(gray), EXPECTED) and np.array_equal(np.asarray(colored), EXPECTED)
+    assert np.array_equal(np.asarray(colored.convert("RGB")), COLORS[EXPECTED])
+
+
+def test_too_many_regions():
+    noise = np.random.default_rng(0).integers(0, 3, (200, 200)).astype("uint8")
+    result = Segmentation(noise, NAMES, COLORS, np.zeros((200, 200, 3), "uint8"))
+    with pytest.raises(InputError, match="larger min_area"):
+        answers.body(result, answers.JSON, answers.Options(regions=True), {})
+
+
+@pytest.mark.parametrize(
+    "accept, kind",
+    [
+        ("*/*", "image/png"),
+        ("application/json", "application/json"),
+        ("image/png;q=0.5, application/json", "application/json"),
+        ("application/json;q=0.5, image/*", "image/png"),
+        ("text/html, */*;q=0.1", "image/png"),
+        ("application/json, image/png;q=0", "application/json"),
+        ("Application/JSON; charset=utf-8; q=0.9", "application/json"),
+    ],
+)
+def test_accept(accept, kind):
+    assert answers.media_type(accept) == kind
+
+
+@pytest.mark.parametrize("accept", ["text/html", "image/png;q=0", "image/webp", ",;,"])
+def test_accept_of_what_there_is_not(accept, api_of):
+    with pytest.raises(Refused, match="image/png"):
+        answers.media_type(accept)
+    assert api_of.post(encoded(), [(b"accept", accept.encode())])[0] == 406
+
+
+def form(content, name="picture", filename="a.png"):
+    head = f'--x\r\nContent-Disposition: form-data; name="{name}"; filename="{filename}"\r\n\r\n'
+    return head.encode() + content + b"\r\n--x--\r\n"
+
+
+MULTIPART = (b"content-type", b"multipart/form-data; boundary=x")
+
+
+def test_a_form_is_as_good(api_of, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("a file")
+
+    monkeypatch.setattr("tempfile.SpooledTemporaryFile.rollover", refuse)
+    content = encoded((500, 500), "BMP")
+    status, _, text = api_of.post(form(content, "file", "../../x.bmp"), [MULTIPART, JSON])
+    assert status == 200 and json.loads(text)["shares"] == json.loads(api_of.post(content, [JSON])[2])["shares"]
+
+
+@pytest.mark.parametrize(
+    "body, headers, status, why",
+    [
+        (b"", [], 400, "no picture"),
+        (b"x", [], 422, "no image that is taken here"),
+        (b"%PDF-1.4", [], 422, "no image that is taken here"),
+        (encoded()[:-30], [], 422, "truncated"),
+        (encoded((1100, 1000)), [], 422, "1100 x 1000 pixels, and this server takes 1 million"),
+        (encoded(format="TIFF"), [], 422, "PNG, JPEG, WebP or BMP"),
+        (encoded((48, 1)), [], 422, "it is flat"),
+        (b"x" * ((1 << 20) + 1), [], 413, "1 MB"),
+        (b"--x\r\n", [MULTIPART], 400, "form"),
+        (b"--x--\r\n", [MULTIPART], 400, "no picture"),
+        (b"a", [(b"content-type", b"multipart/form-data")], 400, "form"),
+        (form(b"", "a" * 9) * 2, [MULTIPART], 400, ""),
+    ],
+)
+def test_what_is_refused(api_of, body, headers, status, why):
+    got, sent, text = api_of.post(body, headers)
+    assert (got, sent[b"content-type"]) == (status, b"text/plain; charset=utf-8") and why in text
+    assert api_of.post(encoded())[0] == 200
+
+
+@pytest.mark.parametrize(
+    "query, why",
+    [
+        (b"region=true", "region"),
+        (b"min_area=0&regions=true", "min_area"),
+        (b"min_area=99999999999999999999", "min_area"),
+        (b"tolerance=nan", "tolerance"),
+        (b"tolerance=-1", "tolerance"),
+        (b"unknown_below=1.5", "unknown_below"),
+        (b"color=purple", "color"),
+    ],
+)
+def test_options_that_there_are_not(api_of, query, why):
+    status, _, text = api_of.post(encoded(), [JSON], query)
+    assert status == 422 and why in text and text.endswith("/docs has what there is.")
+
+
+def test_options_of_the_other_kind(api_of):
+    assert "Accept: application/json" in api_of.post(encoded(), query=b"regions=true")[2]
+
+
+def test_a_confidence_of_too_many_pixels(api_of, monkeypatch):
+    monkeypatch.setattr(api, "_MOST_LOGITS", 3000)
+    assert "more than 1000 pixels" in api_of.post(encoded(), [JSON], b"confidence=true")[2]
+    assert api_of.post(encoded(), [JSON])[0] == 200
+
+
+def test_a_fault_of_ours(api_of, caplog):
+    with caplog.at_level(logging.ERROR):
+        assert api_of.post(encoded((48, 2)))[::2] == (500, "It failed.")
+    assert "a fault of ours" in caplog.text
+    assert api_of.post(encoded())[0] == 200 and api_of.get("/health")[0] == 200
+
+
+def basic(text):
+    return b"Basic " + base64.b64encode(text)
+
+
+@pytest.fixture(scope="module")
+def closed():
+    return served("secret")
+
+
+class TestToken:
+    @pytest.mark.parametrize(
+        "shown, status",
+        [
+            (None, 401),
+            (b"Bearer secret", 200),
+            (b"bearer  secret ", 200),
+            (basic(b"anybody:secret"), 200),
+            (b"Bearer Secret", 401),
+            (b"Bearer ", 401),
+            (b"secret", 401),
+            (basic(b"secret"), 401),
+            (basic(b"secret:"), 401),
+            (b"Basic \xff", 401),
+            (b"Digest secret", 401),
+        ],
+    )
+    def test_who_shows_it(self, closed, shown, status):
+        headers = [(b"authorization", shown)] if shown is not None else []
+        got, sent, _ = closed.post(encoded(), headers)
+        assert got == status and (status == 200 or b"www-authenticate" in sent)
+        for path in ("/model", "/metrics", "/docs", "/openapi.json", "/none", "/static-offline-docs/swagger-ui.css"):
+            assert (closed.get(path, headers)[0] == 401) == (status == 401), path
+
+    def test_two_of_them(self, closed):
+        both = [(b"authorization", b"Bearer x"), (b"authorization", b"Bearer secret")]
+        assert closed.post(encoded(), both)[0] == 401
+
+    def test_nobody_needs_it_to_see_that_the_server_is_there(self, closed):
+        assert [closed.get(path)[0] for path in api.OPEN_PATHS] == [200, 200]
+
+
+def test_other_sites(api_of):
+    assert asked(api_of.app, "GET", "/model", [(b"host", b"evil.example")])[0] == 421
+    assert api_of.post(encoded(), [(b"origin", b"http://evil.example")])[0] == 403
+
+
+def run(*calls):
+    """The answers to requests at the same time, (status, headers) each."""
+
+    async def one(app, body, headers):
+        sent, parts = [], [body]
+
+        async def receive():
+            return {"type": "http.request", "body": parts.pop(), "more_body": False}
+
+        async def send(message):
+            sent.append(message)
+
+        scope = {"type": "http", "method": "POST", "path": "/segment", "query_string": b"", "raw_path": b"/segment"}
+        headers = [HOST, (b"content-length", str(len(body)).encode()), *headers]
+        scope.update(scheme="http", root_path="", http_version="1.1", headers=headers, server=("127.0.0.1", 8000))
+        await app(scope, receive, send)
+        return sent[0]["status"], dict(sent[0]["headers"])
+
+    async def gathered():
+        return await asyncio.gather(*(one(*call) for call in calls))
+
+    return asyncio.run(gathered())
+
+
+class TestQueue:
+    def test_more_than_it_holds(self):
+        """They are told to come again; those that wait go through the network together."""
+        api_of = served(queue=4)
+        api_of.segmenter.goes_on.clear()
+        threading.Timer(1, api_of.segmenter.goes_on.set).start()
+        found = run(*[(api_of.app, encoded(), [])] * 10)
+        assert sorted(status for status, _ in found) == [200] * 4 + [503] * 6
+        assert {headers.get(b"retry-after") for status, headers in found if status == 503} == {b"1"}
+        assert max(api_of.segmenter.together) > 1 and sum(api_of.segmenter.together) == 4
+        assert api_of.post(encoded())[0] == 200
+
+    def test_what_takes_too_long(self):
+        api_of = served(seconds=1, queue=2)
+        api_of.segmenter.goes_on.clear()
+        found = run((api_of.app, encoded(), []), (api_of.app, encoded(), []))
+        assert [(status, headers[b"retry-after"]) for status, headers in found] == [(503, b"1")] * 2
+        api_of.segmenter.goes_on.set()
+        assert api_of.post(encoded())[0] == 200 and api_of.service.bodies.under_way == 0
+
+    def test_ready(self):
+        api_of = served(queue=1)
+        with api_of.service.bodies.place(1):
+            assert api_of.get("/ready")[0] == 503 and api_of.get("/health")[0] == 200
+        assert api_of.get("/ready")[0] == 200
+
+
+def test_model(api_of):
+    model = json.loads(api_of.get("/model")[2])
+    assert (model["runtime"], model["precision"], model["device"]) == ("openvino", "fp32", "cpu")
+    assert model["classes"][1] == {"number": 1, "name": "road", "color": [40, 50, 60]}
+    assert model["limits"] == {"megabytes": 1, "megapixels": 1, "seconds": 20, "queue": 4}
+
+
+def test_metrics_and_log(caplog):
+    api_of = served()
+    caplog.set_level(logging.INFO, "bisenetv1_plugin.serve")
+    api_of.post(encoded())
+    api_of.post(b"x")
+    api_of.get("/gradio_api/file=/secret\n")
+    text = api_of.get("/metrics")[2]
+    for figure in (
+        'bisenetv1_requests_total{path="/segment",status="200"} 1.0',
+        'bisenetv1_requests_total{path="/segment",status="422"} 1.0',
+        'bisenetv1_requests_total{path="other",status="404"} 1.0',
+        "bisenetv1_computing_seconds_count 1.0",
+        "bisenetv1_pictures 0.0",
+    ):
+        assert figure in text.splitlines()
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 4 and "POST /segment 200" in lines[0] and "48 x 32 pixels" in lines[0]
+    assert "secret" not in caplog.text and "GET other 404" in lines[2]
+
+
+def test_docs_come_from_here(api_of):
+    """Not from a CDN."""
+    page = api_of.get("/docs")[2]
+    assert "swagger-ui" in page and "http" not in page.replace("https://fastapi.tiangolo.com/img/favicon.png", "")
+    described = json.loads(api_of.get("/openapi.json")[2])["paths"]
+    assert set(described) == {"/segment", "/model", "/health", "/ready", "/metrics"}
+    segment = described["/segment"]["post"]
+    assert {"image/jpeg", "multipart/form-data"} <= set(segment["requestBody"]["content"])
+    assert set(segment["responses"]["200"]["content"]) == {"image/png", "application/json"}
+    assert api_of.get("/static-offline-docs/swagger-ui.css")[0] == 200
+    assert ask(api_of.app, "GET", "/static-offline-docs/../../setup.py", [HOST])[0] == 404
