@@ -19,6 +19,7 @@ from bisenetv1_plugin.errors import InputError
 
 if TYPE_CHECKING:
     from bisenetv1_plugin.app.mount import Page
+    from bisenetv1_plugin.inference.windows import Windows
     from bisenetv1_plugin.serve.guard import Application, Bodies, Receive, Scope, Send
 
 SUMMARY = "segment over HTTP"
@@ -53,12 +54,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> None:
     from bisenetv1_plugin.serve import server
 
-    flags.check_server(args)
+    windows = flags.server_windows(args)
     token = _token()
     with server.listen(args.host, _PORT if args.port is None else args.port) as listening, server.until_told(
         args.max_seconds
     ), server.passing_folder("serve") as folder:
-        _serve(args, server, listening, folder, token)
+        _serve(args, windows, server, listening, folder, token)
     print("Ended; no file is left.", flush=True)
     # A picture that is still being computed would hold the process, and nobody waits for it.
     os._exit(0)
@@ -71,7 +72,14 @@ def _token() -> str | None:
     return token
 
 
-def _serve(args: Namespace, server: ModuleType, listening: socket, folder: str, token: str | None) -> None:
+def _serve(
+    args: Namespace,
+    windows: Windows | None,
+    server: ModuleType,
+    listening: socket,
+    folder: str,
+    token: str | None,
+) -> None:
     from bisenetv1_plugin.libraries import optional_library
 
     for name in ("fastapi", "uvicorn", "python_multipart", "fastapi_offline", "prometheus_client"):
@@ -87,13 +95,15 @@ def _serve(args: Namespace, server: ModuleType, listening: socket, folder: str, 
         from bisenetv1_plugin.serve.guard import Guard, names_of
         from bisenetv1_plugin.serve.request_log import RequestLog
 
-        segmenter = Segmenter(args.exported, args.backend, args.device, args.precision, args.cpu_threads)
+        options = [args.backend, args.device, args.precision, args.cpu_threads]
+        options += [windows.crop_size, windows.stride] if windows else []
+        segmenter = Segmenter(args.exported, *options)
         registry = prometheus_client.CollectorRegistry()
         prometheus_client.ProcessCollector(registry=registry)
         limits = api.Limits(args.max_megabytes, args.max_megapixels, args.max_seconds, args.queue)
         service = api.Service(segmenter, limits, args.cpu_threads, registry)
         service.warm_up(*(size or 256 for size in load_export(args.exported).input_shape[2:]))
-        page = _page(args, folder) if args.page else None
+        page = _page(args, windows, folder) if args.page else None
     server.take_signals_back()
     _log_requests()
 
@@ -106,7 +116,8 @@ def _serve(args: Namespace, server: ModuleType, listening: socket, folder: str, 
         *(_with_page(service.app, page), names_of(args.host, args.allowed_hosts), args.allowed_hosts, bodies),
         *(token, api.OPEN_PATHS, (500, "This request failed; the server's log says why.")),
     )
-    print(f"{segmenter.name}; {args.cpu_threads} threads; {'with a token' if token else 'without a token'}")
+    secured = "with a token" if token else "without a token"
+    print(f"{segmenter.name}; {flags.threads_and_windows(args, windows)}; {secured}")
     print(f"Listening at {server.address(listening)}, see /docs there; Ctrl-C ends this.", flush=True)
     try:
         asgi_server.run(
@@ -121,7 +132,7 @@ def _serve(args: Namespace, server: ModuleType, listening: socket, folder: str, 
             page.ending.set()
 
 
-def _page(args: Namespace, folder: str) -> Page:
+def _page(args: Namespace, windows: Windows | None, folder: str) -> Page:
     from bisenetv1_plugin.app.limits import Limits
     from bisenetv1_plugin.app.mount import Page
     from bisenetv1_plugin.app.segmenters import Segmenters
@@ -129,7 +140,7 @@ def _page(args: Namespace, folder: str) -> Page:
     path = os.path.join(args.exported, "deploy.yaml") if os.path.isdir(args.exported) else args.exported
     title = os.path.basename(os.path.dirname(os.path.abspath(path)))
     limits = Limits(args.max_megabytes, args.max_megapixels, _LARGEST_VIDEO)
-    return Page(title, Segmenters(path, args.device, args.cpu_threads), limits, folder)
+    return Page(title, Segmenters(path, args.device, args.cpu_threads, windows), limits, folder)
 
 
 def _with_page(service: Application, page: Page | None) -> Application:

@@ -43,8 +43,6 @@ _DOCS = "/static-offline-docs/"
 _ENVELOPE = 1 << 16
 # Pictures that are decoded at a time, beside one a core.
 _MORE = 4
-# Logits of a picture in its own size, float32, that a confidence is taken from.
-_MOST_LOGITS = 1 << 27
 _PICTURE = {"schema": {"type": "string", "format": "binary"}}
 _FORM = {"type": "object", "properties": {"picture": _PICTURE["schema"]}, "required": ["picture"]}
 _BODY = {
@@ -209,7 +207,7 @@ class Service:
         came = time.perf_counter()
         async with self._desks:
             began = time.perf_counter()
-            pixels = await self._in_thread(self._decode, content, options.needs_confidence)
+            pixels = await self._in_thread(self._decode, content)
             result = await asyncio.wrap_future(self._worker.submit(pixels, options.needs_confidence))
             done = time.perf_counter()
             self._computing.observe(done - began)
@@ -224,15 +222,9 @@ class Service:
         timing = ", ".join(f"{name};dur={value:.1f}" for name, value in milliseconds.items())
         return Response(body, media_type=kind, headers={"server-timing": timing})
 
-    def _decode(self, content: bytes, confidence: bool) -> Any:
+    def _decode(self, content: bytes) -> np.ndarray:
         pictures.check(io.BytesIO(content), "the picture", self._limits.megapixels, "this server")
-        pixels = pixels_of(content)
-        most = _MOST_LOGITS // len(self._segmenter.classes)
-        if confidence and pixels.shape[0] * pixels.shape[1] > most:
-            raise InputError(
-                f"the picture has more than {most} pixels, the most with confidence: make it smaller, or omit that."
-            )
-        return pixels
+        return pixels_of(content)
 
     async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, functools.partial(function, *arguments))

@@ -14,18 +14,26 @@ from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.inference.segmentation import Segmentation
 from bisenetv1_plugin.inference.segmenter import Segmenter
 
+# Pixels of a picture that goes through the network with others: each takes its own memory there.
+_MOST_TOGETHER = 1 << 21
+
 
 class _Job(NamedTuple):
     pixels: np.ndarray
     confidence: bool
     future: Future[Segmentation]
 
+    @property
+    def alone(self) -> bool:
+        """Whether no other may be with it."""
+        return self.confidence or self.pixels.shape[0] * self.pixels.shape[1] > _MOST_TOGETHER
+
 
 class Worker:
     """Segments in the order in which it is asked.
 
-    One picture alone has all threads to itself. Where more are waiting, the runtime works on several at a time, until
-    none is left.
+    One picture alone has all threads to itself, and so have a large one and one whose confidence is asked for. Where
+    more are waiting, the runtime works on several at a time, until none is left.
 
     Args:
         segmenter (Segmenter): what segments.
@@ -34,7 +42,7 @@ class Worker:
     def __init__(self, segmenter: Segmenter) -> None:
         self._segmenter = segmenter
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
-        self._held: _Job | None = None  # of another kind than those that are under way
+        self._held: _Job | None = None  # which is to be alone, behind those that are under way
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
@@ -48,7 +56,7 @@ class Worker:
 
         Args:
             pixels (numpy.ndarray): the picture.
-            confidence (bool): with it, which takes more time and memory: one picture at a time.
+            confidence (bool): with it, which takes more time and memory.
         """
         job = _Job(pixels, confidence, Future())
         self._jobs.put(job)
@@ -60,9 +68,9 @@ class Worker:
             self._run(job)
 
     def _run(self, job: _Job) -> None:
-        """A job, and those of its kind that wait behind it."""
+        """A job, and those that wait behind it and may go with it."""
         begun: deque[_Job] = deque()
-        many = not job.confidence and not self._jobs.empty()
+        many = not job.alone and not self._jobs.empty()
         try:
             for result in self._segmenter.stream(self._pixels(job, begun, many), "BGR", job.confidence, many):
                 future = begun.popleft().future
@@ -87,7 +95,7 @@ class Worker:
             job = self._jobs.get_nowait()
         except queue.Empty:
             return None
-        if job.confidence:
+        if job.alone:
             self._held = job
             return None
         return job

@@ -219,12 +219,6 @@ def test_options_of_the_other_kind(api_of):
     assert "Accept: application/json" in api_of.post(encoded(), query=b"regions=true")[2]
 
 
-def test_a_confidence_of_too_many_pixels(api_of, monkeypatch):
-    monkeypatch.setattr(api, "_MOST_LOGITS", 3000)
-    assert "more than 1000 pixels" in api_of.post(encoded(), [JSON], b"confidence=true")[2]
-    assert api_of.post(encoded(), [JSON])[0] == 200
-
-
 def test_a_fault_of_ours(api_of, caplog):
     with caplog.at_level(logging.ERROR):
         assert api_of.post(encoded((48, 2)))[::2] == (500, "It failed.")
@@ -281,7 +275,7 @@ def test_other_sites(api_of):
 def run(*calls):
     """The answers to requests at the same time, (status, headers) each."""
 
-    async def one(app, body, headers):
+    async def one(app, body, headers, query=b""):
         sent, parts = [], [body]
 
         async def receive():
@@ -290,7 +284,7 @@ def run(*calls):
         async def send(message):
             sent.append(message)
 
-        scope = {"type": "http", "method": "POST", "path": "/segment", "query_string": b"", "raw_path": b"/segment"}
+        scope = {"type": "http", "method": "POST", "path": "/segment", "query_string": query, "raw_path": b"/segment"}
         headers = [HOST, (b"content-length", str(len(body)).encode()), *headers]
         scope.update(scheme="http", root_path="", http_version="1.1", headers=headers, server=("127.0.0.1", 8000))
         await app(scope, receive, send)
@@ -313,6 +307,15 @@ class TestQueue:
         assert {headers.get(b"retry-after") for status, headers in found if status == 503} == {b"1"}
         assert max(api_of.segmenter.together) > 1 and sum(api_of.segmenter.together) == 4
         assert api_of.post(encoded())[0] == 200
+
+    def test_large_pictures_and_those_with_confidence_go_alone(self, monkeypatch):
+        monkeypatch.setattr("bisenetv1_plugin.serve.worker._MOST_TOGETHER", 1600)
+        api_of = served(queue=8)
+        api_of.segmenter.goes_on.clear()
+        threading.Timer(1, api_of.segmenter.goes_on.set).start()
+        sure = (api_of.app, encoded(), [JSON], b"confidence=true")
+        found = run(*[sure] * 2, *[(api_of.app, encoded((48, 40)), [])] * 2)
+        assert [status for status, _ in found] == [200] * 4 and api_of.segmenter.together == [1] * 4
 
     def test_what_takes_too_long(self):
         api_of = served(seconds=1, queue=2)
