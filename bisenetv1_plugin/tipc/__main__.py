@@ -1,4 +1,4 @@
-"""TIPC chains: python -m bisenetv1_plugin.tipc prepare|run|onnx|ptq|cpp|benchmark CONFIG MODE"""
+"""TIPC chains: python -m bisenetv1_plugin.tipc prepare|run|onnx|ptq|cpp|serving|benchmark CONFIG MODE"""
 
 from __future__ import annotations
 
@@ -12,7 +12,17 @@ from bisenetv1_plugin import files
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.machine import use_all_cores
 from bisenetv1_plugin.tipc.chain import Chain, Deployment
-from bisenetv1_plugin.tipc.params import BENCHMARK, CPP, MODES, PADDLE2ONNX, PTQ, Params, TipcError, header_of
+from bisenetv1_plugin.tipc.params import (
+    BENCHMARK,
+    CPP,
+    MODES,
+    PADDLE2ONNX,
+    PTQ,
+    SERVING,
+    Params,
+    TipcError,
+    header_of,
+)
 from bisenetv1_plugin.tipc.steps import Steps
 
 
@@ -46,7 +56,7 @@ def _prepare(args: argparse.Namespace) -> int:
     from bisenetv1_plugin.tipc.inputs import prepare
 
     path = Path(args.config)
-    if header_of(path) in (PTQ, PADDLE2ONNX, CPP):  # they start from the weights that whole_infer starts from
+    if header_of(path) in (PTQ, PADDLE2ONNX, CPP, SERVING):  # from whole_infer's weights
         _check_mode(args, "whole_infer", "paddle2onnx_infer")
         params = Params(path.with_name("train_infer_python.txt"), "whole_infer")
     else:
@@ -82,6 +92,13 @@ def _run_cpp(args: argparse.Namespace) -> int:
     return _judge(*short_chains.run_cpp(args.config))
 
 
+def _run_serving(args: argparse.Namespace) -> int:
+    from bisenetv1_plugin.tipc import serving
+
+    _check_mode(args, None, "whole_infer")
+    return _judge(*serving.run_serving(args.config))
+
+
 def _run_benchmark(args: argparse.Namespace) -> int:
     from bisenetv1_plugin.tipc import speed
 
@@ -109,7 +126,7 @@ def _judge(steps: Steps, deployments: Sequence[Deployment], folder: Path) -> int
 
 _ACTIONS = {
     **{"prepare": _prepare, "run": _run, "benchmark": _run_benchmark},
-    **{"onnx": _run_onnx, "ptq": _run_ptq, "cpp": _run_cpp},
+    **{"onnx": _run_onnx, "ptq": _run_ptq, "cpp": _run_cpp, "serving": _run_serving},
 }
 
 

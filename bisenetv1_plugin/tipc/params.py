@@ -13,6 +13,7 @@ BENCHMARK = "benchmark_train"
 
 # The first lines of the files that `ShortParams` reads.
 PTQ, PADDLE2ONNX, CPP = "ptq_params", "paddle2onnx_params", "cpp_infer_params"
+SERVING = "serving_params"
 
 # What each line is for, by its number among the lines that are not blank; the first is 0.
 LINES = {

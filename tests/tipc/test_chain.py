@@ -393,6 +393,40 @@ sys.exit(code)
     assert done.returncode == 1 and "of the pixels only" in done.stdout and "TIPC verdict: FAIL" in done.stdout
 
 
+@pytest.mark.very_slow
+def test_serving(copied):
+    """What comes over HTTP passes; of a server that gives other masks, it cannot."""
+    for name in ("paddle2onnx", "fastapi_offline", "prometheus_client"):
+        pytest.importorskip(name, reason="pip install '.[serve]'")
+    config = copied / "test_tipc/configs/bisenetv1/bisenetv1_model_linux_cpu_normal_normal_serving_python_linux_cpu.txt"
+    done = tipc(copied, "serving", config)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    folder = copied / "test_tipc/output/bisenetv1/serving_infer"
+    results = json.loads((folder / "verdict.json").read_text())["results"]
+    assert len(results) == 2 and all(result["agreement"] >= 0.9999 for result in results)
+    assert "4 of 4 images were answered" in (folder / "serving_cpu_backend_openvino.log").read_text()
+    script(
+        copied,
+        "other_masks.py",
+        """
+import sys
+import numpy as np
+from bisenetv1_plugin.serve import answers
+right = answers._mask
+def shifted(result, color):
+    result.mask[:] = np.roll(result.mask, 3, axis=1)
+    return right(result, color)
+answers._mask = shifted
+from bisenetv1_plugin.__main__ import main
+sys.exit(main(sys.argv[1:]))
+""",
+    )
+    text = config.read_text().replace("--backend:openvino|onnxruntime", "--backend:onnxruntime")
+    config.write_text(text.replace("web_service:bisenetv1 serve", f"web_service:{sys.executable} other_masks.py serve"))
+    done = tipc(copied, "serving", config)
+    assert done.returncode == 1 and "TIPC verdict: FAIL" in done.stdout
+
+
 def test_a_link_in_a_list_keeps_its_own_name(tmp_path):
     """Its mask is called after it, not after the file that it leads to."""
     from bisenetv1_plugin.tipc import inputs

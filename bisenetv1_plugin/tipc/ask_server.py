@@ -1,0 +1,81 @@
+"""A client of `bisenetv1 serve`: starts it, has it segment a list of images, several at a time, and ends it."""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+from bisenetv1_plugin.tipc.inputs import listed
+from bisenetv1_plugin.tipc.params import words
+
+_CLIENTS = 4
+_SECONDS_TO_START, _SECONDS_TO_END = 120, 60
+
+
+def main() -> int:
+    """Exit code 0: every image was answered with a mask, and the server ended well."""
+    parser = argparse.ArgumentParser(prog="python -m bisenetv1_plugin.tipc.ask_server", description=__doc__)
+    parser.add_argument("--server", required=True, help="its command, but for --port")
+    parser.add_argument("--image_path", required=True, help="a list of `image label` lines")
+    parser.add_argument("--save_dir", required=True, help="for the masks, NAME.png")
+    args = parser.parse_args()
+    images = [image for image, _ in listed(Path(args.image_path))]
+    folder = Path(args.save_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = words(args.server, "--server")
+    module = [sys.executable, "-m", "bisenetv1_plugin", *command[1:]] if command[0] == "bisenetv1" else command
+    server = subprocess.Popen([*module, f"--port={port}"])
+    try:
+        _wait(server, port)
+        with ThreadPoolExecutor(_CLIENTS) as pool:
+            statuses = list(pool.map(lambda image: _ask(port, image, folder), images))
+    finally:
+        server.send_signal(signal.SIGTERM)
+        code = server.wait(_SECONDS_TO_END)
+    print(f"{statuses.count(200)} of {len(images)} images were answered with a mask; the server ended with {code}")
+    return 0 if statuses.count(200) == len(images) and code == 0 else 1
+
+
+def _wait(server: subprocess.Popen[bytes], port: int) -> None:
+    """Until it answers.
+
+    Raises:
+        RuntimeError: it has ended, or takes too long.
+    """
+    end = time.monotonic() + _SECONDS_TO_START
+    while server.poll() is None and time.monotonic() < end:
+        try:
+            with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=_SECONDS_TO_START)) as connection:
+                connection.request("GET", "/ready")
+                if connection.getresponse().status == 200:
+                    return
+        except OSError:
+            time.sleep(0.2)
+    raise RuntimeError("the server has not started")
+
+
+def _ask(port: int, image: Path, folder: Path) -> int:
+    """The status of the answer; a mask is written."""
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=300)) as connection:
+        connection.request("POST", "/segment", image.read_bytes(), {"Accept": "image/png"})
+        answer = connection.getresponse()
+        content = answer.read()
+    if answer.status == 200:
+        (folder / f"{image.stem}.png").write_bytes(content)
+    else:
+        print(f"{image}: {answer.status} {content.decode('utf-8', 'replace')}")
+    return answer.status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
