@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 
 SUMMARY = "a page in the browser, for pictures, videos and the camera"
 
+_FIRST_PORT = 7860
+
 
 def add_arguments(parser: ArgumentParser) -> None:
-    flags.add_server_arguments(parser, "the first free one from 7860 to 7959")
+    flags.add_server_arguments(parser, _FIRST_PORT)
     parser.add_argument("--max_seconds", type=int, default=120, help="of a video, default 120")
     parser.add_argument("--device", choices=["gpu", "cpu"], help="default: both, if there is a GPU")
     flags.add_cpu_threads_argument(parser)
@@ -31,7 +33,9 @@ def run(args: Namespace) -> None:
     from bisenetv1_plugin.serve import server
 
     windows = flags.server_windows(args)
-    with server.listen(args.host, args.port) as listening, server.until_told(), server.passing_folder("app") as folder:
+    with server.listen(args.host, args.port, _FIRST_PORT) as listening, server.until_told(), server.passing_folder(
+        "app"
+    ) as folder:
         _show(args, windows, server, listening, folder)
     print("Ended; no file is left.", flush=True)
     # A picture that is still being computed would hold the process, and nobody waits for it.

@@ -119,11 +119,11 @@ def classes_of(args: Namespace, cfg: Config) -> NamedClasses:
     return named
 
 
-def add_server_arguments(parser: ArgumentParser, port: str) -> None:
-    """Of what is exported, where a server listens, and what it takes; `port` is its own choice of one, in words."""
+def add_server_arguments(parser: ArgumentParser, port: int) -> None:
+    """Of what is exported, where a server listens, and what it takes; `port` is the first that it tries."""
     parser.add_argument("exported", help="the exported folder, or its deploy.yaml")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on, default 127.0.0.1; 0.0.0.0 for all")
-    parser.add_argument("--port", type=int, help=f"default: {port}")
+    parser.add_argument("--port", type=int, help=f"default: the first free one from {port} to {port + 99}")
     add_window_arguments(parser)
     parser.add_argument(
         "--max_megabytes", type=int, help="of a file that is given to it, default 16, with --is_slide 32"

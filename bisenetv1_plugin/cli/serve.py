@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 SUMMARY = "segment over HTTP"
 
 TOKEN = "BISENETV1_PLUGIN_TOKEN"
-_PORT = 8000
+_FIRST_PORT = 8000
 _LARGEST_VIDEO = 120  # seconds, of --page
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    flags.add_server_arguments(parser, str(_PORT))
+    flags.add_server_arguments(parser, _FIRST_PORT)
     parser.add_argument(
         "--max_seconds",
         type=int,
@@ -56,7 +56,7 @@ def run(args: Namespace) -> None:
 
     windows = flags.server_windows(args)
     token = _token()
-    with server.listen(args.host, _PORT if args.port is None else args.port) as listening, server.until_told(
+    with server.listen(args.host, args.port, _FIRST_PORT) as listening, server.until_told(
         args.max_seconds
     ), server.passing_folder("serve") as folder:
         _serve(args, windows, server, listening, folder, token)

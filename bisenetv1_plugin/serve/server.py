@@ -16,25 +16,27 @@ from typing import Iterator
 
 from bisenetv1_plugin.errors import InputError
 
-FIRST_PORT, LAST_PORT = 7860, 7959
+# How many ports are tried, one after the other.
+_PORTS = 100
 # After a signal; what hangs in a library then is left to the system.
 _SECONDS_TO_END = 10
 _folders: list[str] = []  # those that go when the process ends
 
 
-def listen(host: str, port: int | None = None) -> socket.socket:
+def listen(host: str, port: int | None, first: int) -> socket.socket:
     """A socket that listens.
 
     Args:
         host (str): a name or an address of this machine; '0.0.0.0' or '::' for all that it has.
-        port (int, optional): default: the first free one from 7860 to 7959.
+        port (int, optional): default: the first free one of a hundred.
+        first (int): the first of these.
 
     Raises:
         InputError: the port is taken or reserved, or the host is not this machine.
     """
     if port is not None and not 0 < port < 1 << 16:
         raise InputError(f"--port {port}: a port is a number from 1 to 65535.")
-    for candidate in range(FIRST_PORT, LAST_PORT + 1) if port is None else [port]:
+    for candidate in range(first, first + _PORTS) if port is None else [port]:
         try:
             family = socket.getaddrinfo(host, candidate, type=socket.SOCK_STREAM)[0][0]
             return socket.create_server((host, candidate), family=family, backlog=128)
@@ -48,7 +50,7 @@ def listen(host: str, port: int | None = None) -> socket.socket:
             if error.errno != errno.EADDRINUSE:
                 raise
     if port is None:
-        raise InputError(f"all ports from {FIRST_PORT} to {LAST_PORT} are taken; give a free one with --port.")
+        raise InputError(f"all ports from {first} to {first + _PORTS - 1} are taken; give a free one with --port.")
     raise InputError(f"port {port} is taken; give another, or leave --port away for the next free one.")
 
 

@@ -368,8 +368,8 @@ class TestRefusals:
     def test_the_next_free_port(self):
         from bisenetv1_plugin.serve import server
 
-        with server.listen("127.0.0.1") as first, server.listen("127.0.0.1") as second:
-            assert first.getsockname()[1] < second.getsockname()[1] <= server.LAST_PORT
+        with server.listen("127.0.0.1", None, 7860) as first, server.listen("127.0.0.1", None, 7860) as second:
+            assert first.getsockname()[1] < second.getsockname()[1] <= 7959
             assert server.address(second) == f"http://127.0.0.1:{second.getsockname()[1]}"
 
     @pytest.mark.parametrize("host", [pytest.param("none.invalid", marks=pytest.mark.very_slow), "192.0.2.1"])
