@@ -93,8 +93,11 @@ def run(args: Namespace) -> int:
     try:
         if args.ray and source.names():
             name, seconds, more = infer_ray.segment(args, source, output, export, _engine)
-        else:
+        elif source.names():
             name, seconds, more = *_segment(args, source, output, export), {}
+        else:  # all are done already
+            output.open(export)
+            name, seconds, more = "", 0.0, {}
     except KeyboardInterrupt:
         if not output.sinks:  # nothing was begun
             raise

@@ -243,8 +243,9 @@ class Outputs:
     def say(self) -> None:
         """Print where everything is."""
         args, source = self._args, self._source
-        some = self._skipped or source.done > len(source.faults)
-        if self._unknown and some:
+        new = source.done > len(source.faults)
+        some = new or self._skipped
+        if self._unknown and new:
             print(self._unknown)
         if self.clip and self.clip.frames:
             print(f"The video is {self._video_path}")

@@ -121,7 +121,7 @@ def _serve(
     print(f"Listening at {server.address(listening)}, see /docs there; Ctrl-C ends this.", flush=True)
     try:
         asgi_server.run(
-            RequestLog(guard, api.is_of_api, registry),
+            RequestLog(guard, api.PATHS.__contains__, registry),
             guard,
             listening,
             is_busy=lambda: service.bodies.under_way > 0,

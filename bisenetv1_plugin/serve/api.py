@@ -41,6 +41,8 @@ PATHS = ("/segment", "/model", "/metrics", "/docs", "/openapi.json", *OPEN_PATHS
 _DOCS = "/static-offline-docs/"
 # Of a request, beside the picture in its form.
 _ENVELOPE = 1 << 16
+# Bytes of a field that is no file.
+_FIELD = 1 << 12
 # Pictures that are decoded at a time, beside one a core.
 _MORE = 4
 _PICTURE = {"schema": {"type": "string", "format": "binary"}}
@@ -187,7 +189,10 @@ class Service:
             if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
                 content = await request.body()
             else:
-                parser = MultiPartParser(request.headers, request.stream(), max_files=1, max_fields=8)
+                # Fields are read in the charset that the request names: Punycode's takes minutes for a megabyte.
+                parser = MultiPartParser(
+                    request.headers, request.stream(), max_files=1, max_fields=8, max_part_size=_FIELD
+                )
                 parser.spool_max_size = self.bodies.max_bytes  # in memory, not in a file
                 form = await parser.parse()
                 files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]

@@ -69,7 +69,9 @@ class Worker:
 
     def _run(self, job: _Job) -> None:
         """A job, and those that wait behind it and may go with it."""
-        begun: deque[_Job] = deque()
+        if not job.future.set_running_or_notify_cancel():  # nobody waits for it any more
+            return
+        begun = deque([job])
         many = not job.alone and not self._jobs.empty()
         try:
             for result in self._segmenter.stream(self._pixels(job, begun, many), "BGR", job.confidence, many):
@@ -83,12 +85,14 @@ class Worker:
                 failed.future.set_exception(error)
 
     def _pixels(self, first: _Job, begun: deque[_Job], many: bool) -> Iterator[np.ndarray]:
-        job: _Job | None = first
-        while job is not None:
-            if job.future.set_running_or_notify_cancel():  # else nobody waits for it any more
+        yield first.pixels
+        while many:
+            job = self._next()
+            if job is None:
+                return
+            if job.future.set_running_or_notify_cancel():
                 begun.append(job)
                 yield job.pixels
-            job = self._next() if many else None
 
     def _next(self) -> _Job | None:
         try:

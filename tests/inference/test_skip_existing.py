@@ -43,7 +43,8 @@ def test_only_the_rest_is_done(dynamic, small, first, tmp_path, capsys):
     assert figures["skipped"] == 2 and [image["name"] for image in figures["images"]] == names[2:]
     said, written = again(dynamic, small, first, capsys, "--overlay", "--json", tmp_path / "a.json")
     assert "3 of 3 are done already" in said.out and f"The masks are in {first}" in said.out and not written
-    assert json.loads((tmp_path / "a.json").read_text())["images"] == []
+    figures = json.loads((tmp_path / "a.json").read_text())
+    assert figures["images"] == [] and figures["runtime"] is None, "no runtime is started for nothing"
 
 
 def test_all_that_is_asked_for_must_be_there(dynamic, small, first, capsys):
@@ -70,6 +71,14 @@ def test_a_damaged_mask_is_made_again(dynamic, small, first, capsys):
     said, written = again(dynamic, small, first, capsys)
     assert "1 of 3 are done already" in said.out and mask.name in written
     assert mask.read_bytes() != content
+
+
+def test_nothing_is_said_of_pixels_that_were_not_looked_at(logits, small, tmp_path, capsys):
+    out = tmp_path / "out"
+    flags = ["--unknown_below", "0.5", "--with_argmax"]
+    assert infer(logits, small, out, *flags) == 0 and "are unknown" in capsys.readouterr().out
+    said, written = again(logits, small, out, capsys, *flags)
+    assert f"The masks are in {out}" in said.out and "are unknown" not in said.out and not written
 
 
 def test_what_cannot_be_read_is_still_told(dynamic, small, tmp_path, capsys):

@@ -33,6 +33,7 @@ class Thirds:
     """Segments every picture into three columns, and is not sure of the last; refuses what is one pixel high."""
 
     name, classes, colors = "openvino fp32", NAMES, COLORS
+    has_no_probabilities = False
 
     def __init__(self):
         self.goes_on = threading.Event()
@@ -40,6 +41,11 @@ class Thirds:
         self.together = []
 
     def stream(self, arrays, order, confidence, many):
+        if confidence and self.has_no_probabilities:
+            raise InputError("this export has no probabilities.")
+        return self._each(arrays, order, confidence)
+
+    def _each(self, arrays, order, confidence):
         self.together.append(0)
         for pixels in arrays:
             assert order == "BGR" and pixels.dtype == np.uint8
@@ -69,7 +75,7 @@ def served(token=None, **limits):
     service = api.Service(segmenter, limits, 1, registry)
     bodies = {"/segment": service.bodies}.get
     guard = Guard(service.app, names_of("127.0.0.1"), [], bodies, token, api.OPEN_PATHS, (500, "It failed."))
-    app = RequestLog(guard, api.is_of_api, registry)
+    app = RequestLog(guard, api.PATHS.__contains__, registry)
 
     def post(body=b"", headers=(), query=b"", path="/segment"):
         return asked(app, "POST", path, [HOST, *headers], body, query)
@@ -115,6 +121,15 @@ def test_what_is_not_sure_is_unknown(api_of):
     assert np.array_equal(mask, np.where(EXPECTED == 2, 255, EXPECTED)) and answer["unknown"] == pytest.approx(1 / 3)
 
 
+def test_an_export_without_probabilities():
+    """Who asks for them hears so at once."""
+    api_of = served()
+    api_of.segmenter.has_no_probabilities = True
+    status, _, text = api_of.post(encoded(), [JSON], b"confidence=true")
+    assert (status, text) == (422, "this export has no probabilities.")
+    assert api_of.post(encoded())[0] == 200
+
+
 def png(result, **options):
     return answers.body(result, answers.PNG, answers.Options(**options), {})
 
@@ -157,6 +172,9 @@ def test_accept_of_what_there_is_not(accept, api_of):
     assert api_of.post(encoded(), [(b"accept", accept.encode())])[0] == 406
 
 
+FIELD = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n' + b"a" * (1 << 13) + b"\r\n--x--\r\n"
+
+
 def form(content, name="picture", filename="a.png"):
     head = f'--x\r\nContent-Disposition: form-data; name="{name}"; filename="{filename}"\r\n\r\n'
     return head.encode() + content + b"\r\n--x--\r\n"
@@ -190,6 +208,8 @@ def test_a_form_is_as_good(api_of, monkeypatch):
         (b"--x--\r\n", [MULTIPART], 400, "no picture"),
         (b"a", [(b"content-type", b"multipart/form-data")], 400, "form"),
         (form(b"", "a" * 9) * 2, [MULTIPART], 400, ""),
+        # A field of a megabyte takes minutes to read in such a charset.
+        (FIELD, [(b"content-type", MULTIPART[1] + b"; charset=punycode")], 400, "The form cannot be read"),
     ],
 )
 def test_what_is_refused(api_of, body, headers, status, why):
@@ -345,17 +365,19 @@ def test_metrics_and_log(caplog):
     api_of.post(encoded())
     api_of.post(b"x")
     api_of.get("/gradio_api/file=/secret\n")
+    for number in range(3):  # of any number, which the figures would grow with
+        api_of.get(f"/static-offline-docs/secret{number}")
     text = api_of.get("/metrics")[2]
     for figure in (
         'bisenetv1_requests_total{path="/segment",status="200"} 1.0',
         'bisenetv1_requests_total{path="/segment",status="422"} 1.0',
-        'bisenetv1_requests_total{path="other",status="404"} 1.0',
+        'bisenetv1_requests_total{path="other",status="404"} 4.0',
         "bisenetv1_computing_seconds_count 1.0",
         "bisenetv1_pictures 0.0",
     ):
         assert figure in text.splitlines()
     lines = [record.getMessage() for record in caplog.records]
-    assert len(lines) == 4 and "POST /segment 200" in lines[0] and "48 x 32 pixels" in lines[0]
+    assert len(lines) == 7 and "POST /segment 200" in lines[0] and "48 x 32 pixels" in lines[0]
     assert "secret" not in caplog.text and "GET other 404" in lines[2]
 
 
