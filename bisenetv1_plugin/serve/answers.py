@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 import cv2
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from bisenetv1_plugin.drawing.painter import Painter
@@ -19,6 +20,8 @@ from bisenetv1_plugin.serve.guard import Refused
 PNG, JSON = "image/png", "application/json"
 # Outlines of an answer: a mask of noise has one for every pixel.
 _MOST_REGIONS = 1000
+# Pixels along the outlines of one, and of all: the time that they take grows with the square of the former.
+_LONGEST_OUTLINE, _LONGEST_OUTLINES = 100_000, 500_000
 
 
 class Options(BaseModel):
@@ -134,6 +137,9 @@ def _regions(result: Segmentation, options: Options) -> list[dict[str, Any]]:
         raise InputError(
             f"the mask has {len(found)} regions, and an answer {_MOST_REGIONS} at most: give a larger min_area."
         )
+    lengths = [_outline(region.mask) for region in found]
+    if max(lengths, default=0) > _LONGEST_OUTLINE or sum(lengths) > _LONGEST_OUTLINES:
+        raise InputError("the outlines of the regions are too long: give a larger min_area, or a smaller picture.")
     return [
         {
             "number": region.number,
@@ -145,3 +151,8 @@ def _regions(result: Segmentation, options: Options) -> list[dict[str, Any]]:
         }
         for region in found
     ]
+
+
+def _outline(piece: np.ndarray) -> int:
+    """Pixels along the edges of a bool mask that are not the edges of its box."""
+    return int(np.count_nonzero(piece[1:] != piece[:-1]) + np.count_nonzero(piece[:, 1:] != piece[:, :-1]))

@@ -149,6 +149,14 @@ def test_too_many_regions():
         answers.body(result, answers.JSON, answers.Options(regions=True), {})
 
 
+def test_an_outline_without_end():
+    """Of noise in one piece, which would take minutes."""
+    noise = np.random.default_rng(0).integers(0, 2, (600, 600)).astype("uint8")
+    result = Segmentation(noise, NAMES, COLORS, np.zeros((600, 600, 3), "uint8"))
+    with pytest.raises(InputError, match="too long"):
+        answers.body(result, answers.JSON, answers.Options(regions=True, min_area=1000), {})
+
+
 @pytest.mark.parametrize(
     "accept, kind",
     [
