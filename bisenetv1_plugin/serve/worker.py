@@ -81,9 +81,6 @@ class Worker:
                 else:
                     future.set_result(result)
         except Exception as error:  # noqa: BLE001 - carried over to those that asked
-            # Where it refuses before it takes the first.
-            if not begun and not job.future.done() and job.future.set_running_or_notify_cancel():
-                begun.append(job)
             for failed in begun:
                 failed.future.set_exception(error)
 

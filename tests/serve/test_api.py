@@ -247,20 +247,6 @@ def test_options_of_the_other_kind(api_of):
     assert "Accept: application/json" in api_of.post(encoded(), query=b"regions=true")[2]
 
 
-def test_an_export_without_probabilities(api_of, monkeypatch):
-    """The segmenter says so before it takes a picture."""
-    stream = Thirds.stream
-
-    def refusing(self, arrays, order, confidence, many):
-        if confidence:
-            raise InputError("it ends in argmax.")
-        return stream(self, arrays, order, confidence, many)
-
-    monkeypatch.setattr(Thirds, "stream", refusing)
-    assert api_of.post(encoded(), [JSON], b"confidence=true")[::2] == (422, "it ends in argmax.")
-    assert api_of.post(encoded(), [JSON])[0] == 200
-
-
 def test_a_fault_of_ours(api_of, caplog):
     with caplog.at_level(logging.ERROR):
         assert api_of.post(encoded((48, 2)))[::2] == (500, "It failed.")
