@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from typing import Sequence
+
 from bisenetv1_plugin.errors import InputError, brief
 from bisenetv1_plugin.libraries import optional_library
 
@@ -41,8 +44,8 @@ class Folder:
         path = self._path if self._is_folder else self._path.rpartition("/")[0]
         self.folder = self._prefix + path.rstrip("/")
 
-    def listed(self, endings: tuple[str, ...]) -> list[str]:
-        """The addresses of the images, which end with one of these.
+    def listed(self, endings: tuple[str, ...], skip: Sequence[str] = ()) -> list[str]:
+        """The addresses of the images, which end with one of these; not those in a folder of this machine in `skip`.
 
         Raises:
             InputError: there are none, or they cannot be listed.
@@ -54,6 +57,9 @@ class Folder:
             there = [info for info in self._filesystem.get_file_info(selector) if info.is_file]
         except OSError as error:
             raise InputError(f"{self.folder} cannot be listed ({brief(error)}).") from error
+        if self._prefix == "file://":
+            here = tuple(os.path.join(os.path.realpath(folder), "") for folder in skip)
+            there = [info for info in there if not os.path.realpath(info.path).startswith(here)]
         images = [info for info in there if info.path.lower().endswith(endings) and info.base_name[0] != "."]
         if not images:
             raise InputError(f"{self.folder} names no image; an image ends with {', '.join(endings)}.")

@@ -77,9 +77,9 @@ class Pool:
         if address.startswith("ray://"):
             raise InputError(f"--ray {address}: give the HOST:PORT of a node of the cluster, on a machine that is one.")
         host, _, port = address.rpartition(":")
-        if port.isdigit():  # Ray would wait for ever
+        if port.isdecimal():  # Ray would wait for ever
             try:
-                socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
+                socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
             except (OSError, OverflowError) as error:
                 raise InputError(
                     f"--ray {address}: nobody listens there ({brief(error)}): ray start --head."

@@ -134,7 +134,7 @@ class Source(Pictures):
             self.total = self.frames.total
         elif is_address(image_path) and not keep_folders:
             there = Folder(image_path)
-            self._take(there.listed(_IMAGES))
+            self._take(there.listed(_IMAGES, skip))
             self.folder, self.read = there.folder, there.read
         else:
             found = listed(image_path, skip)

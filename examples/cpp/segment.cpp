@@ -44,6 +44,8 @@ void add(const fs::path& path, std::set<fs::path>& pictures) {
     std::ifstream list(path);
     if (!fs::is_regular_file(path) || !list) throw Refused("there is no list " + path.string() + ".");
     for (std::string name; std::getline(list, name);) {
+        const auto begin = name.find_first_not_of(" \t\r", name.rfind("\xef\xbb\xbf", 0) == 0 ? 3 : 0);
+        name.erase(0, begin);  // an indent, and the mark that some editors begin UTF-8 with; or all
         // Names may have spaces: the longest that is there, or the first word.
         while (!fs::exists(path.parent_path() / name) && name.find_first_of(" \t\r") != name.npos)
             name.resize(name.find_last_of(" \t\r"));
@@ -223,6 +225,9 @@ int segment(const Arguments& arguments) {
                           ": run them apart.");
         for (const auto& folder : folders) check_target(folder / name, arguments.pictures);
     }
+    if (fs::exists(folders[1]) && fs::equivalent(folders[0], folders[1]))
+        throw Refused(folders[1].string() + " leads to " + folders[0].string() +
+                      ", where each mask would replace another: name another place for the results.");
     for (const auto& folder : folders) fs::create_directories(folder);
 
     Segmenter segmenter(exported, arguments.throughput, core, arguments.save_dir);

@@ -150,7 +150,7 @@ def test_colors(segment, exported, picture, tmp_path, given):
 def test_pictures_that_cannot_be_read(segment, exported, picture, tmp_path):
     """They are named, and the others run: those of a list, too."""
     whole = Image.open(picture).convert("RGB")
-    for name in ("whole.jpg", "lost.bmp", "part.jpg", "some.png", "of list.jpg"):
+    for name in ("whole.jpg", "lost.bmp", "part.jpg", "some.png", "of list.jpg", "indented.jpg"):
         whole.save(tmp_path / name)
     for name in ("lost.bmp", "part.jpg", "some.png"):
         os.truncate(tmp_path / name, os.path.getsize(tmp_path / name) - 40)
@@ -159,13 +159,13 @@ def test_pictures_that_cannot_be_read(segment, exported, picture, tmp_path):
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "zero.png").symlink_to("/dev/zero")
     os.mkfifo(tmp_path / "pipe.png")
-    (tmp_path / "list.txt").write_text("of list.jpg label.png\n\ngone.jpg\r\n")
+    (tmp_path / "list.txt").write_text("\ufeff of list.jpg label.png\n \n  indented.jpg\ngone.jpg\r\n")
     names = ["empty.png", "folder.png", "lost.bmp", "part.jpg", "pipe.png", "some.png", "text.png", "zero.png"]
     done = segment(exported, *names, "whole.jpg", "list.txt", "--save_dir", "out", "--mode", "throughput")
     told = [line for line in done.stderr.splitlines() if " was left out (" in line]
     assert [line.split()[1] for line in told] == sorted([*names, "gone.jpg"]) and done.returncode == 1
     assert "cut off" in done.stderr and done.stdout == "The masks are in out\n"
-    assert sorted(masks(tmp_path / "out")) == ["of list", "whole"]
+    assert sorted(masks(tmp_path / "out")) == ["indented", "of list", "whole"]
 
 
 def test_what_is_not_ours_stays(segment, exported, picture, tmp_path):
@@ -188,6 +188,13 @@ def test_what_is_not_ours_stays(segment, exported, picture, tmp_path):
     mine.unlink()
     os.link(picture, mine)
     assert f"{mine.name} would be written, and it is read" in segment(exported, picture, "--save_dir", "out").stderr
+
+
+def test_two_folders_that_are_one(segment, exported, picture, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/color").symlink_to(".")
+    done = segment(exported, picture, "--save_dir", "out")
+    assert done.returncode == 2 and "would replace another" in done.stderr and not masks(tmp_path / "out")
 
 
 def test_a_full_disk(segment, exported, picture, tmp_path):

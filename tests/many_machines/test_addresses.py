@@ -34,6 +34,13 @@ def test_a_folder(photos, small):
     )
 
 
+def test_results_below_are_no_pictures(photos, small):
+    """Else the second run would be refused: each mask is called as its picture."""
+    shutil.copytree(small.images, photos / "below" / "masks")
+    masks = str(photos / "below/../below/masks")
+    assert Source(photos.as_uri(), skip=[masks]).names() == Source(str(small.images)).names() + ["broken"]
+
+
 def test_an_image(photos, small):
     (picture,) = Source((photos / "below" / "00001.png").as_uri())
     assert picture.name == "00001" and picture.pixels.shape == (64, 96, 3)

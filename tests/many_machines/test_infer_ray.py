@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import pytest
 from small_network import infer
 
+from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.inference import ray_pool
 from bisenetv1_plugin.inference.sources import Pictures
 
@@ -209,3 +210,15 @@ def test_what_stops_an_actor_stops_the_command():
     worker._segment, worker._none, worker._begin = segment, Pictures({}), lambda *_: True
     (answer,) = (json.loads(text) for text in worker({"picture": [json.dumps(("a", "a.png"))]})["answer"])
     assert answer["stop"].startswith("masks/a.png: no space left on the device; make room there")
+
+
+def test_a_port_that_is_no_number():
+    """A sentence, as for any other address that is none."""
+
+    def init(*_, **__):
+        raise ValueError("Unable to parse port number")
+
+    pool = ray_pool.Pool.__new__(ray_pool.Pool)
+    pool._talkative, pool._ray = True, SimpleNamespace(init=init)
+    with pytest.raises(InputError, match="--ray host:\u00b2: Ray does not start or is not there"):
+        pool._start("host:\u00b2")
