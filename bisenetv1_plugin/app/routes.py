@@ -26,6 +26,8 @@ _READ = re.compile(
 )
 _CALL = re.compile(rf"{_API}/(call/(?P<name>\w+)|queue/join)")
 _SENT = re.compile(rf"{_API}/(upload|cancel|reset)")
+# Gradio reads fields in the charset that a form names: Punycode's takes minutes for a megabyte.
+_FORM_CHARSET = re.compile(rb"\s*multipart/.*charset", re.IGNORECASE)
 _KEYS = {"data", "fn_index", "session_hash", "event_data", "trigger_id", "event_id", "simple_format"}
 _KINDS: dict[object, str] = {
     gradio.Image: "file",
@@ -78,6 +80,8 @@ class Routes:
             method, path = scope["method"], scope["path"]
             if len(scope["query_string"]) > _QUERY:
                 raise Refused(414, f"After the ? of an address are {_QUERY} characters at most.")
+            if any(key == b"content-type" and _FORM_CHARSET.match(value) for key, value in scope["headers"]):
+                raise Refused(400, "A form names no charset.")
             # Gradio would name that server in its answers.
             scope = {**scope, "headers": [pair for pair in scope["headers"] if pair[0] != b"x-gradio-server"]}
             _forget_uploads()

@@ -293,6 +293,8 @@ class TestAttacks:
             http.request("PATCH", "/config"),
         ):
             assert 400 <= done.status_code < 500 and "Traceback" not in done.text
+        slow = {"Content-Type": "multipart/form-data; boundary=x; charset=punycode"}
+        assert "names no charset" in http.post("/gradio_api/upload", content=b"--x--\r\n", headers=slow).text
         assert "Traceback" not in server.said()
 
 
