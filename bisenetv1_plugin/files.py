@@ -95,6 +95,7 @@ def check_outputs(
             state = os.stat(target)
         except FileNotFoundError:
             state = None
+            _check_name(target)
         if state is not None:
             if stat.S_ISDIR(state.st_mode):
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), target)
@@ -111,6 +112,20 @@ def check_outputs(
         other = named.setdefault(key, target)
         if other is not target:
             raise InputError(f"{other} and {target} would be one file: give each result its own name.")
+
+
+def _check_name(path: str) -> None:
+    """Raise OSError where the system takes no such name; below a folder that is not there it does not look at it."""
+    folder, name = os.path.split(os.path.abspath(path))
+    while not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    try:
+        os.lstat(os.path.join(folder, name))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        error.filename = path
+        raise
 
 
 def is_same(path: str, other: str) -> bool:

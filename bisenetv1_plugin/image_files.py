@@ -40,6 +40,7 @@ _SIGNS = {
     **dict.fromkeys((b"P1", b"P2", b"P3", b"P4", b"P5", b"P6"), "PPM"),
     **{b"P7": "PAM", b"PF": "PFM", b"Pf": "PFM", b"#?R": "HDR", b"v/1\x01": "EXR", b"\x59\xa6\x6a\x95": "SUN"},
 }
+MOST_PIXELS = 1 << 30  # of a picture: OpenCV reads no more
 _MOST_BYTES = 1 << 31  # of an image file: OpenCV counts in 31 bits
 
 
@@ -126,14 +127,28 @@ def read_bytes(path: str | os.PathLike[str], most: int = _MOST_BYTES) -> bytes:
         size = os.fstat(file.fileno()).st_size
         if size > most:
             raise OSError(f"it has {size} bytes, and {most} are the most")
-        return file.read(most)
+        return file.read(size)  # not `most`, for which Python would ask the system at once
+
+
+def decode_bytes(content: bytes, flags: int = cv2.IMREAD_COLOR) -> np.ndarray | None:
+    """What `cv2.imdecode` gives for the content of an image file; None where it gives none.
+
+    Raises:
+        MemoryError: the memory does not suffice.
+    """
+    try:
+        return cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    except cv2.error as error:  # an empty file, or one of too many pixels, for two
+        if error.code == cv2.Error.StsNoMem:
+            raise MemoryError(str(error)) from error
+        return None
 
 
 def decode_file(path: str | os.PathLike[str], flags: int = cv2.IMREAD_COLOR) -> np.ndarray | None:
     """What `cv2.imread` gives for a regular file of any name, read by Python; None where it gives none."""
     try:
-        return cv2.imdecode(np.frombuffer(read_bytes(path), np.uint8), flags)
-    except (OSError, ValueError, MemoryError, cv2.error):  # cv2.error: an empty file, or one of too many pixels
+        return decode_bytes(read_bytes(path), flags)
+    except (OSError, ValueError, MemoryError):
         return None
 
 

@@ -92,7 +92,12 @@ def test_what_may_be_written(here):
 
 
 def test_a_folder_and_a_name_that_is_too_long(here):
-    for path, number in ((".", errno.EISDIR), ("x" * 300, errno.ENAMETOOLONG), ("photo.png/x", errno.ENOTDIR)):
+    for path, number in (
+        (".", errno.EISDIR),
+        ("x" * 300, errno.ENAMETOOLONG),
+        (f"not there/{'x' * 300}", errno.ENAMETOOLONG),
+        ("photo.png/x", errno.ENOTDIR),
+    ):
         with pytest.raises(OSError) as caught:
             files.check_outputs([path])
         assert caught.value.errno == number and files.refusal(caught.value).startswith(path)

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from bisenetv1_plugin.datasets.classes import NamedClasses
     from bisenetv1_plugin.inference.windows import Windows
 
-_MOST_PIXELS = 1 << 30  # of a picture under a sliding window: OpenCV reads no more
 _MOST = 2**31 - 1  # of what libraries in C++ count; of larger numbers some make others, and some crash
 
 
@@ -244,9 +243,10 @@ def windows(args: Namespace) -> Windows | None:
         return None
     from PIL import Image
 
+    from bisenetv1_plugin.image_files import MOST_PIXELS
     from bisenetv1_plugin.inference.windows import windows_of
 
-    Image.MAX_IMAGE_PIXELS = _MOST_PIXELS // 2  # Pillow refuses twice as many
+    Image.MAX_IMAGE_PIXELS = MOST_PIXELS // 2  # Pillow refuses twice as many
     return windows_of(args.crop_size, args.stride)
 
 

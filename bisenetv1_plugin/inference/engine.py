@@ -13,10 +13,12 @@ import numpy as np
 from bisenetv1_plugin.errors import InputError, brief
 from bisenetv1_plugin.inference import memory
 from bisenetv1_plugin.inference.postprocess import (
+    NO_NUMBERS,
     Best,
     best_class,
     check_classes,
     check_unknown,
+    has_nan,
     logits_of,
     mark_unknown,
     of_output,
@@ -229,13 +231,15 @@ class Engine:
                 mask, confidence = output
             else:
                 logits = self.logits(output)
+                if logits.ndim == 3 and has_nan(logits):
+                    return Fault(picture.name, NO_NUMBERS)
                 if not (self._scores or self._confidence):
                     return Segmented(picture, of_output(logits, sizes, self._enlarge))
                 self.check_classes(len(logits))
                 logits = self._enlarge(logits, sizes)
                 mask, confidence = best_class(logits)
             if np.isnan(confidence.max()):
-                return Fault(picture.name, "the network's scores for it are not all numbers (NaN): see its weights.")
+                return Fault(picture.name, NO_NUMBERS)
             if self._unknown_below is not None:
                 mask = mark_unknown(mask, confidence, self._unknown_below)
             scores = _softmax(logits) if self._scores and logits is not None else None

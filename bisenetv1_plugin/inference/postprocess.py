@@ -11,6 +11,7 @@ from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.inference.preprocess import Sizes
 
 UNKNOWN = 255  # in a mask: a pixel whose confidence is too low
+NO_NUMBERS = "the network's scores for it are not all numbers (NaN): see its weights."
 _MOST = 256  # classes, of a mask of 8 bits
 _ROWS = 64  # that are looked at at a time: NumPy copies what it compares
 
@@ -58,6 +59,11 @@ def check_unknown(count: int) -> None:
             f"the network has {count} classes, and the number of unknown pixels, {UNKNOWN}, is one of them: leave "
             "unknown_below out."
         )
+
+
+def has_nan(scores: np.ndarray) -> bool:
+    """Whether scores, float `[classes, H, W]`, have NaN among them or infinity, in which no class is the best."""
+    return not np.isfinite(scores.max())
 
 
 def mark_unknown(mask: np.ndarray, confidence: np.ndarray, below: float) -> np.ndarray:

@@ -7,13 +7,21 @@ import os
 import re
 from typing import Callable, Iterator, Mapping, NamedTuple, Sequence
 
-import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from bisenetv1_plugin.errors import InputError, brief
 from bisenetv1_plugin.files import is_stream, made_by
-from bisenetv1_plugin.image_files import READ_ERRORS, decode_file, has_reader, header, is_regular, open_image
+from bisenetv1_plugin.image_files import (
+    MOST_PIXELS,
+    READ_ERRORS,
+    decode_bytes,
+    has_reader,
+    header,
+    is_regular,
+    open_image,
+    read_bytes,
+)
 from bisenetv1_plugin.inference.addresses import Folder, is_address
 from bisenetv1_plugin.inference.video import VIDEOS, Frames, is_camera
 
@@ -184,10 +192,12 @@ class Source(Pictures):
         faults = {name: reason for name, reason in looked_at.items() if reason}
         if not faults:
             return
-        sentences = [f"{self._files[name]}: {reason}" for name, reason in faults.items()]
         if len(faults) == len(self._files):
-            raise InputError(f"None of the {len(faults)} images fits. " * (len(faults) > 1) + sentences[0])
-        self._unreadable += [f"{sentence} It was left out." for sentence in sentences]
+            name, reason = next(iter(faults.items()))
+            raise InputError(
+                f"None of the {len(faults)} images fits. " * (len(faults) > 1) + f"{self._files[name]}: {reason}"
+            )
+        self._unreadable += [f"{self._files[name]} was left out: {reason}" for name, reason in faults.items()]
         self._files = {name: path for name, path in self._files.items() if name not in faults}
         self.rewind()
 
@@ -235,10 +245,15 @@ def decode(file: str | bytes) -> np.ndarray:
         InputError: it cannot be read; the message is the reason.
     """
     # OpenCV fills the lost part of a cut-off image without a word; Pillow says so.
-    why = _damage(file)
-    if why:
-        raise InputError(why)
-    pixels = _decoded(file) if isinstance(file, bytes) else decode_file(file)
+    try:
+        why = _damage(file)
+        if why:
+            raise InputError(why)
+        pixels = decode_bytes(file if isinstance(file, bytes) else read_bytes(file))
+    except MemoryError as error:
+        raise InputError("it needs more memory than there is: make it smaller, or cut it into tiles") from error
+    except OSError as error:  # it has more bytes than are read, or went away just now
+        raise InputError(error.strerror or str(error)) from error
     if pixels is None:
         raise InputError(_NO_READER)
     return pixels
@@ -255,9 +270,9 @@ def _damage(file: str | bytes) -> str:
             image.draft("L", (1, 1))  # a JPEG is read to its end all the same, in half the time
             image.load()
     except Image.DecompressionBombError:
-        return (
-            f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels: cut it into tiles, or see infer --is_slide"
-        )
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        more = ", or see infer --is_slide" * (most < MOST_PIXELS)
+        return f"it has more than {most} pixels: cut it into tiles{more}"
     except UnidentifiedImageError:
         return "it is no image, whatever its name says"
     except PermissionError:
@@ -267,13 +282,6 @@ def _damage(file: str | bytes) -> str:
     except READ_ERRORS as error:
         return f"{brief(error)}: {_CUT_OFF}"
     return ""
-
-
-def _decoded(content: bytes) -> np.ndarray | None:
-    try:
-        return cv2.imdecode(np.frombuffer(content, "uint8"), cv2.IMREAD_COLOR)
-    except cv2.error:  # more pixels than it takes, for one
-        return None
 
 
 def _of_folder(folder: str, skip: Sequence[str]) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.inference.engine import Engine, Fault, Network, Outputs, Ready, naming_memory
-from bisenetv1_plugin.inference.postprocess import Best, best_class, logits_of
+from bisenetv1_plugin.inference.postprocess import NO_NUMBERS, Best, best_class, has_nan, logits_of
 from bisenetv1_plugin.inference.preprocess import Prepared
 from bisenetv1_plugin.inference.runtimes import Runtime
 from bisenetv1_plugin.inference.sources import Picture
@@ -152,7 +152,10 @@ class SlidingEngine(Engine):
         if output.ndim != 4:
             raise InputError(f"a sliding window needs logits, and the network gives masks: {EXPORT_LOGITS}.")
         self.check_classes(output.shape[1])
-        return logits_of(output[0], self._network.output_op)
+        logits = logits_of(output[0], self._network.output_op)
+        if has_nan(logits):
+            raise InputError(NO_NUMBERS)
+        return logits
 
 
 class _Mean:

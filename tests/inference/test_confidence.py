@@ -264,12 +264,13 @@ class Network:
 def test_a_picture_with_nan_is_left_out(windows, value):
     whole, broken = np.zeros((2, 3, 9, 8), "float32")
     broken[1, 5, 6] = value
-    for options in ({"confidence": True}, {"confidence": True, "scores": True}):
+    for options in ({}, {"confidence": True}, {"confidence": True, "scores": True}):
         network = Network()
         engine = SlidingEngine(network, network, windows, **options) if windows else Engine(network, network, **options)
         one, other, third = engine.run([Picture("a", whole), Picture("b", broken), Picture("c", whole)])
         assert isinstance(other, Fault) and "not all numbers (NaN)" in other.reason
-        assert one.confidence == pytest.approx(1 / 3) and third.confidence == pytest.approx(1 / 3)
+        for found in (one, third):
+            assert (found.mask == 0).all() and (not options or found.confidence == pytest.approx(1 / 3))
 
 
 @pytest.mark.parametrize("windows", [None, Windows((4, 4), (3, 3))])
@@ -338,8 +339,10 @@ def test_a_network_of_nan(small, dynamic, tmp_path, capsys):
     assert len(faults) == 3 and all(
         "was left out: the network's scores for it are not all numbers" in f for f in faults
     )
+    window = ("--backend", "onnxruntime", "--is_slide", "--crop_size", 48, 40, "--stride", 30, 20)
+    assert infer(spoilt, small, tmp_path / "out", *window) == 1
     assert not list((tmp_path / "out").rglob("*.png"))
-    assert capsys.readouterr().err.count("NaN") == 3
+    assert capsys.readouterr().err.count("NaN") == 6
 
 
 def test_no_room_for_the_model_without_its_argmax(small, dynamic, python, tmp_path):

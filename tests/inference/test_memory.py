@@ -62,7 +62,8 @@ def test_one_of_a_folder(small, dynamic, tmp_path, at_hand, capsys):
     at_hand(4e9)
     assert run(*command(dynamic, folder, tmp_path / "out"), "--backend", "onnxruntime") == 1
     says = capsys.readouterr().err
-    assert "b.png: it has 8000 x 8000 pixels" in says and "It was left out." in says and "c.png cannot be read" in says
+    assert "b.png was left out: it has 8000 x 8000 pixels" in says and "c.png cannot be read" in says
+    assert "--stride 768 768\n" in says  # the command, ready to be copied
     assert [path.name for path in (tmp_path / "out").glob("*.png")] == ["a.png"]
     for name in ("a.png", "c.png"):
         (folder / name).unlink()

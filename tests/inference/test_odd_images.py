@@ -12,9 +12,11 @@ import pytest
 import yaml
 from PIL import Image
 
+from bisenetv1_plugin import machine
 from bisenetv1_plugin.cli import main
 from bisenetv1_plugin.drawing import painter
 from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.image_files import MOST_PIXELS, decode_file
 from bisenetv1_plugin.inference import sources
 from bisenetv1_plugin.inference.sources import Source
 
@@ -129,6 +131,32 @@ def test_what_cannot_be_read_is_named_and_the_others_run(small, run, tmp_path, c
     assert len(told) == len(sentences)
     for name, sentence in sentences.items():
         assert any(f"{folder / name} cannot be read and was left out" in line and sentence in line for line in told)
+
+
+def test_more_pixels_than_opencv_reads(tmp_path, monkeypatch):
+    """The window is named only where it would do."""
+    (tmp_path / "bomb.png").write_bytes(png(60000, 30000))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", MOST_PIXELS // 2)
+    with pytest.raises(InputError, match="it has more than 1073741824 pixels: cut it into tiles$"):
+        sources.decode(str(tmp_path / "bomb.png"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the memory as Linux does")
+def test_too_little_memory_is_not_another_kind_of_file(tmp_path):
+    """A small picture needs little; of a large one the sentence says that the memory does not suffice."""
+    import resource
+
+    Image.new("RGB", (8, 8)).save(tmp_path / "small.png")
+    Image.new("RGB", (7000, 6000)).save(tmp_path / "large.jpg")
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    try:
+        resource.setrlimit(resource.RLIMIT_AS, (machine.memory("VmSize") + (64 << 20), limits[1]))
+        small = decode_file(tmp_path / "small.png")
+        with pytest.raises(InputError, match="it needs more memory than there is"):
+            sources.decode(str(tmp_path / "large.jpg"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+    assert small is not None and small.shape == (8, 8, 3)
 
 
 def test_no_program_is_started_for_a_picture(tmp_path, monkeypatch):
