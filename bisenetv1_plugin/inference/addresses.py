@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Sequence
 
 from bisenetv1_plugin.errors import InputError, brief
@@ -32,13 +33,16 @@ class Folder:
 
     def __init__(self, address: str) -> None:
         fs = optional_library("pyarrow.fs", "ray")
+        # `KEY:SECRET@` is not for whoever reads a log.
+        secret = re.match(r"\w+://([^/]*@)?", address)[1] or ""  # type: ignore[index]
         try:
             self._filesystem, self._path = fs.FileSystem.from_uri(address)
             kind = self._filesystem.get_file_info(self._path).type
         except (OSError, ValueError) as error:
-            raise InputError(f"{address} cannot be read ({brief(error)}).") from error
+            raise InputError(f"{address} cannot be read ({brief(error)}).".replace(secret, "")) from None
         if kind == fs.FileType.NotFound:
-            raise InputError(f"{address} cannot be read (there is nothing): name an image or a folder of them.")
+            shown = address.replace(secret, "")
+            raise InputError(f"{shown} cannot be read (there is nothing): name an image or a folder of them.")
         self._is_folder = kind == fs.FileType.Directory
         self._prefix = f"{address.partition('://')[0]}://"
         path = self._path if self._is_folder else self._path.rpartition("/")[0]

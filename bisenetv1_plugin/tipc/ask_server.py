@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import http.client
+import os
 import signal
 import socket
 import subprocess
@@ -34,7 +35,9 @@ def main() -> int:
         port = free.getsockname()[1]
     command = words(args.server, "--server")
     module = [sys.executable, "-m", "bisenetv1_plugin", *command[1:]] if command[0] == "bisenetv1" else command
-    server = subprocess.Popen([*module, f"--port={port}"])
+    # A token of the user's own server is not for this one, which is asked without.
+    environment = {name: value for name, value in os.environ.items() if name != "BISENETV1_PLUGIN_TOKEN"}
+    server = subprocess.Popen([*module, f"--port={port}"], env=environment)
     try:
         _wait(server, port)
         with ThreadPoolExecutor(_CLIENTS) as pool:

@@ -62,6 +62,9 @@ def test_in_memory(small, monkeypatch):
     assert source.pictures() == {"a": "s3://bucket/photos/a.png"} and source.read("s3://bucket/photos/a.png") == content
     with pytest.raises(InputError, match="s3://bucket/none cannot be read .there is nothing"):
         Source("s3://bucket/none")
+    with pytest.raises(InputError, match="^s3://bucket/none") as said:
+        Source("s3://WHO:SECRET@bucket/none")
+    assert "SECRET" not in str(said.value)
 
 
 @pytest.mark.parametrize("address", ["file:///nowhere", "file:///with a space", "s3:///"])
