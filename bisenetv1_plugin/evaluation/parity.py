@@ -84,7 +84,7 @@ class Comparison:
     Attributes:
         agreement: share of equal pixels, 0..1.
         widest_margin: the largest gap between dygraph's two best logits among the pixels that differ; 0 if none does.
-        max_difference, mean_difference: of the logits; None where the runtime gave masks only.
+        max_difference, mean_difference: of the logits, NaN where any is; None where the runtime gave masks only.
     """
 
     widest_margin: float = 0.0
@@ -104,7 +104,7 @@ class Comparison:
             self.widest_margin = max(self.widest_margin, float((first - second).max()))
         if runtime_logits is not None:
             difference = np.abs(logits.astype("float64") - runtime_logits)
-            self.max_difference = max(self.max_difference or 0.0, float(difference.max()))
+            self.max_difference = float(np.maximum(self.max_difference or 0.0, difference.max()))  # keeps NaN
             self._logits += difference.size
             self._difference += float(difference.sum())
 
@@ -122,6 +122,8 @@ class Comparison:
             return f"prediction and inference agree on {self.agreement:.4%} of the pixels only."
         if self.widest_margin >= MARGIN:
             return f"they differ on a pixel whose two best classes are {self.widest_margin:.1e} apart."
+        if np.isnan(self.max_difference or 0.0):
+            return "their logits are not all numbers (NaN): see the weights."
         if (self.max_difference or 0.0) >= MARGIN:
             return f"their logits differ by up to {self.max_difference:.1e}."
         return None

@@ -91,8 +91,8 @@ def find(
         InputError: min_area or tolerance is below 0 or no number, or there is NaN in the confidence.
     """
     for name, value in (("min_area", min_area), ("tolerance", tolerance)):
-        if not 0 <= value < np.inf:
-            raise InputError(f"{name} is {value}; it must be a number of pixels from 0 on.")
+        if not isinstance(value, (int, float, np.number)) or not 0 <= value < np.inf:
+            raise InputError(f"{name} is {value!r}; it must be a number of pixels from 0 on.")
     found: list[Region] = []
     for number in np.unique(mask).tolist():
         if number >= len(names):

@@ -216,7 +216,7 @@ class Segmenter:
     def _each(self, engine: Engine, pictures: Iterable[Picture], many: bool) -> Iterator[Segmentation | InputError]:
         for done in engine.run(pictures, many):
             if isinstance(done, Fault):
-                yield InputError(f"{done.name} does not fit: {done.reason}")
+                yield InputError(f"{done.name} cannot be segmented: {done.reason}")
             else:
                 yield self._result(done)
 

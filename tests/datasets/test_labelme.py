@@ -314,7 +314,7 @@ def broken_embedded_picture(root):
 
 def broken_mask(root):
     annotate(root / "a.json", [*HALVES, shape("car", [[1, 1], [2, 2]], "mask", mask="AAAA")])
-    return "shapes[2].mask is no picture of this shape"
+    return "shapes[2].mask is no picture: draw it anew"
 
 
 def label_that_orders(root):

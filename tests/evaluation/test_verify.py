@@ -146,6 +146,17 @@ def test_logits_that_differ_are_a_fault_where_the_masks_are_equal():
     assert "logits differ by up to 2.5e-01" in comparison.fault()
 
 
+@pytest.mark.parametrize("both", [True, False])
+def test_nan_is_a_fault_where_the_masks_are_equal(both):
+    logits = np.random.RandomState(0).rand(3, 8, 8)
+    runtime = logits.copy()
+    runtime[logits[:, 2, 3].argmax(), 2, 3] = np.nan
+    comparison = parity.Comparison()
+    comparison.add(runtime if both else logits, logits.argmax(axis=0), runtime)
+    comparison.add(logits, logits.argmax(axis=0), logits)
+    assert comparison.agreement == 1 and "not all numbers (NaN)" in comparison.fault()
+
+
 @pytest.mark.parametrize(
     "wrong, miou, sentence",
     [

@@ -8,7 +8,7 @@ import math
 from typing import Any, Mapping, NamedTuple, Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, UnidentifiedImageError
 
 from bisenetv1_plugin import image_files
 from bisenetv1_plugin.datasets.own import coco_json
@@ -118,5 +118,7 @@ def _mask(where: str, entry: Mapping[str, Any], corners: Sequence[tuple[float, f
             if image.size != size:
                 raise ValueError(f"it has {image.size[0]}x{image.size[1]} pixels, not {size[0]}x{size[1]}")
             return np.asarray(image.convert("L")) > 0
+    except UnidentifiedImageError as error:  # whose text has an address in the memory
+        raise InputError(f"{where}.mask is no picture: draw it anew.") from error
     except (*image_files.READ_ERRORS, TypeError) as error:
         raise InputError(f"{where}.mask is no picture of this shape ({shown(str(error))}): draw it anew.") from error
