@@ -153,7 +153,13 @@ def test_of_a_segmentation():
     assert f"<{found[0].name}: {found[0].area} pixels in " in repr(found[0])
     outlines = [sum(len(ring) for rings in r.polygons for ring in rings) for r in result.regions(tolerance=0)]
     assert sum(len(ring) for r in result.regions() for rings in r.polygons for ring in rings) < sum(outlines)
-    for bad in ({"min_area": -1}, {"min_area": "5"}, {"min_area": None}, {"tolerance": float("nan")}, {"tolerance": float("inf")}):
+    for bad in (
+        {"min_area": -1},
+        {"min_area": "5"},
+        {"min_area": None},
+        {"tolerance": float("nan")},
+        {"tolerance": float("inf")},
+    ):
         with pytest.raises(InputError, match=f"{next(iter(bad))} is .*; it must be a number of pixels from 0 on"):
             result.regions(**bad)
     confidence[3, 4] = np.nan

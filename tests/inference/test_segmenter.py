@@ -155,7 +155,7 @@ class TestPictures:
     def test_a_fixed_size_and_batch(self, export, segmenter, scenes):
         fixed = Segmenter(export("fixed", "--input_shape", 2, 3, 64, 96, "--to", "paddle"), device="cpu")
         assert np.array_equal(fixed(scenes[0]).mask, segmenter(scenes[0]).mask)
-        with pytest.raises(InputError, match="picture 1 cannot be segmented: the export takes 64 pixels of height, not 30"):
+        with pytest.raises(InputError, match="picture 1 cannot be segmented: the export takes 64 pixels"):
             fixed([scenes[0], np.zeros((30, 40), "uint8")])
 
 
