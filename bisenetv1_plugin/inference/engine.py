@@ -94,6 +94,8 @@ class Engine:
         shortage (callable): why there is too little memory for a picture of a width and height, or None.
     """
 
+    cure = memory.CURE  # where the memory does not suffice
+
     def __init__(
         self,
         network: Network,
@@ -140,10 +142,10 @@ class Engine:
             height, width = picture.pixels.shape[:2]
             too_large = self._shortage(width, height)
             if too_large:
-                yield Fault(picture.name, f"{too_large}: {memory.CURE}.")
+                yield Fault(picture.name, f"{too_large}: {self.cure}.")
                 continue
             try:
-                with naming_memory():
+                with naming_memory(self.cure):
                     prepared = self.prepare(picture)
             except InputError as error:
                 yield Fault(picture.name, str(error))
@@ -188,7 +190,7 @@ class Engine:
 
         while True:
             try:
-                with naming_memory():
+                with naming_memory(self.cure):
                     for output in self._runtime.stream(inputs()) if many else map(self._runtime.run, inputs()):
                         before, batch = begun.popleft()
                         yield from before
@@ -205,7 +207,7 @@ class Engine:
 
     def _alone(self, batch: list[Ready]) -> Iterator[tuple[list[Ready], Outputs] | Fault]:
         try:
-            with naming_memory():
+            with naming_memory(self.cure):
                 output = self._runtime.run(self._images(batch))
         except InputError as error:
             yield from (Fault(ready.picture.name, str(error)) for ready in batch)
@@ -225,7 +227,7 @@ class Engine:
             InputError: the memory does not suffice, or a mask has no number for so many classes.
         """
         picture, sizes = ready.picture, ready.prepared.trans_info
-        with naming_memory():
+        with naming_memory(self.cure):
             logits = None
             if isinstance(output, Best):
                 mask, confidence = output
@@ -306,7 +308,7 @@ def infer(
 
 
 @contextmanager
-def naming_memory() -> Iterator[None]:
+def naming_memory(cure: str = memory.CURE) -> Iterator[None]:
     """Turn what Paddle, NumPy, OpenCV and OpenVINO say where the memory does not suffice into one sentence.
 
     And what a runtime says of a model that it has loaded and cannot run.
@@ -318,7 +320,7 @@ def naming_memory() -> Iterator[None]:
         yield
     except (MemoryError, RuntimeError, cv2.error) as error:
         if isinstance(error, MemoryError) or re.search(_NO_MEMORY, str(error)):
-            raise InputError(f"it needs more memory than there is: {memory.CURE}.") from error
+            raise InputError(f"it needs more memory than there is: {cure}.") from error
         if not isinstance(error, RuntimeError):
             raise
         raise InputError(f"the runtime cannot run it ({brief(error)}).") from error

@@ -85,6 +85,8 @@ class SlidingEngine(Engine):
         confidence, unknown_below: see `Engine`.
     """
 
+    cure = "make it smaller, or give a smaller window"
+
     def __init__(
         self,
         network: Network,
@@ -119,7 +121,7 @@ class SlidingEngine(Engine):
                 continue
             (ready,) = batch
             try:
-                with naming_memory():
+                with naming_memory(self.cure):
                     output = self._slide(ready)
             except InputError as error:
                 yield Fault(ready.picture.name, str(error))

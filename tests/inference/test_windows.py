@@ -170,3 +170,17 @@ def test_numpy_s_integers_are_whole_numbers():
     assert windows_of((np.int64(48), 40), [32, np.int32(24)]) == Windows((48, 40), (32, 24))
     with pytest.raises(InputError, match="whole numbers"):
         windows_of((np.float64(48), 40), (32, 24))
+
+
+def test_too_little_memory_for_a_window(monkeypatch):
+    """There is a window already: a smaller one would do."""
+    network = Network()
+
+    def run(images):
+        raise MemoryError
+
+    monkeypatch.setattr(network, "run", run)
+    (fault,) = SlidingEngine(network, network, Windows((8, 8), (8, 8))).run(
+        [Picture("a", np.zeros((3, 9, 9), "float32"))]
+    )
+    assert fault.reason == "it needs more memory than there is: make it smaller, or give a smaller window."
