@@ -20,7 +20,7 @@ from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
 from bisenetv1_plugin.datasets.synthetic import write_scenes
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.tipc import __main__ as tipc
-from bisenetv1_plugin.tipc import inputs, own_folders, short_chains, speed
+from bisenetv1_plugin.tipc import inputs, own_folders, serving, short_chains, speed
 from bisenetv1_plugin.tipc.chain import Chain
 from bisenetv1_plugin.tipc.params import BENCHMARK, MODES, Params, TipcError, header_of
 
@@ -51,7 +51,7 @@ def lay_out(folder, patch):
     work = folder / "work"
     shutil.copytree(CONFIGS, work / "test_tipc/configs/bisenetv1")
     write_scenes(folder / "outside/scenes", train=4, val=2, size=(48, 32), classes=DEMO_CLASSES)
-    places_of_mine = ["", "whole_infer", "paddle2onnx_infer", "infer_cpp", "lite_train_lite_infer"]
+    places_of_mine = ["", "whole_infer", "paddle2onnx_infer", "infer_cpp", "serving_infer", "lite_train_lite_infer"]
     inside = [f"work/test_tipc/output/mine/{name}" for name in places_of_mine]
     for place in ("outside", "outside/whole_infer", "outside/model", "work", *inside):
         (folder / place).mkdir(parents=True, exist_ok=True)
@@ -114,6 +114,8 @@ def runs(path, mode, data):
         return short_chains.run_onnx(path)
     if header == "cpp_infer_params":
         return short_chains.run_cpp(path)
+    if header == "serving_params":
+        return serving.run_serving(path)
     if header == "ptq_params":
         return short_chains.run_ptq(path)
     if mode == BENCHMARK:
@@ -127,7 +129,7 @@ def test_the_real_ones_run(work, door, monkeypatch):
     monkeypatch.setattr(speed, "_train", lambda *_: True)
     (work / "test_tipc/output/bisenetv1/model.pdparams").unlink()
     before = mine(work, door)
-    for name in SHIPPED:
+    for name in sorted(SHIPPED, key=lambda name: "train" not in name):  # which lay out the data for the others
         for mode in (*MODES, BENCHMARK):
             if (mode == BENCHMARK) <= ("fp_items" in (CONFIGS / name).read_text()):
                 for _ in range(2):  # over what the first has left
