@@ -187,6 +187,8 @@ setup(
             # The page in a real browser, where Chromium is installed; it brings no browser and downloads none.
             "selenium",
             "ruff",
+            # One spelling: pyproject.toml says which.
+            "codespell",
             "mypy",
             "build",
             "twine",

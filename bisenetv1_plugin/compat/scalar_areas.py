@@ -53,8 +53,8 @@ def calculate_area(
         return paddle.stack([mask.astype("int64").sum() for mask in masks])
 
     predicted = [(pred == i) & counted for i in range(num_classes)]
-    labelled = [(label == i) & counted for i in range(num_classes)]
-    return areas([p & t for p, t in zip(predicted, labelled)]), areas(predicted), areas(labelled)
+    labeled = [(label == i) & counted for i in range(num_classes)]
+    return areas([p & t for p, t in zip(predicted, labeled)]), areas(predicted), areas(labeled)
 
 
 @functools.lru_cache(maxsize=None)

@@ -223,7 +223,7 @@ def bars(path: str, values: Sequence[tuple[str, float]], label: str) -> str:
     return path
 
 
-def labelled(
+def labeled(
     path: str,
     pairs: Sequence[tuple[str | os.PathLike[str], str | os.PathLike[str]]],
     names: Sequence[str],

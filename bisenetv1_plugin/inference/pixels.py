@@ -87,7 +87,7 @@ def _of_array(array: np.ndarray, order: str | None) -> np.ndarray:
     if array.dtype != np.uint8:
         raise InputError(f"the array is {array.dtype}; it must be uint8, with values from 0 to 255.")
     if array.ndim not in (2, 3) or not array.size or array.shape[2:] not in ((), (3,)):
-        cure = " `array[..., :3]` leaves the transparency away." if array.shape[2:] == (4,) else ""
+        cure = " `array[..., :3]` drops the transparency." if array.shape[2:] == (4,) else ""
         raise InputError(f"the array has the shape {list(array.shape)}; it must be [H, W, 3] or, gray, [H, W].{cure}")
     if array.ndim == 2:
         return np.repeat(array[..., np.newaxis], 3, axis=2)

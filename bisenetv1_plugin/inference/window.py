@@ -31,7 +31,7 @@ class Window:
         code = f"import sys; sys.path[:] = {sys.path!r}; import cv2; cv2.namedWindow({title!r}); cv2.waitKey(1)"
         tried = subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         if tried.returncode:
-            raise InputError("OpenCV can open no window here (is there a screen, and DISPLAY set?): leave --show away.")
+            raise InputError("OpenCV can open no window here (is there a screen, and DISPLAY set?): omit --show.")
         self._title, self._painter = title, painter or Painter()
         self._latest: np.ndarray | None = None
         self._shown = self._ended = False

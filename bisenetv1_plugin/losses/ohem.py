@@ -154,11 +154,11 @@ class BiSeNetV1Loss(nn.Layer):
         if label.dtype == paddle.int64:
             label = label.clip(_LEAST, _MOST)
         label = label.astype("int32")
-        labelled = label != ignored
-        label = labelled.astype("int32").multiply_(label)
+        labeled = label != ignored
+        label = labeled.astype("int32").multiply_(label)
         if paddle.in_dynamic_mode():
             self._check(label, num_classes)
-        valid = (labelled & (label >= least) & (label < end)).astype("int32")
+        valid = (labeled & (label >= least) & (label < end)).astype("int32")
         return label.multiply_(valid).add_(valid).subtract_(one)
 
     def _hard(self, pixel_loss: paddle.Tensor, valid: paddle.Tensor) -> paddle.Tensor:

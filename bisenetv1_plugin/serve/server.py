@@ -51,7 +51,7 @@ def listen(host: str, port: int | None, first: int) -> socket.socket:
                 raise
     if port is None:
         raise InputError(f"all ports from {first} to {first + _PORTS - 1} are taken; give a free one with --port.")
-    raise InputError(f"port {port} is taken; give another, or leave --port away for the next free one.")
+    raise InputError(f"port {port} is taken; give another, or omit --port for the next free one.")
 
 
 def address(listening: socket.socket) -> str:

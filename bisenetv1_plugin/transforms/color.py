@@ -56,12 +56,12 @@ class CoinCheungColorJitter:
     channels. (`RandomDistort` does each half of the times, in any order, contrast around the image's own mean.)
     """
 
-    GREY = 74
+    GRAY = 74
 
     def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
         img = _as_integers(data["img"])
         levels = _to_uint8(np.arange(256) * _factor(0.4))
-        levels = _to_uint8(self.GREY + (levels.astype("float32") - self.GREY) * _factor(0.4))
+        levels = _to_uint8(self.GRAY + (levels.astype("float32") - self.GRAY) * _factor(0.4))
         img = levels[img]
         factor = _factor(0.4)
         gray = img.mean(axis=2, keepdims=True, dtype="float32")

@@ -47,7 +47,7 @@ class CenterPadding:
 class MMSegRandomCrop:
     """A random crop in which no class has more than its share. A side shorter than the crop's stays; nothing is padded.
 
-    MMSegmentation's `RandomCrop`: a crop in which one class has `category_max_ratio` of the labelled pixels or more is
+    MMSegmentation's `RandomCrop`: a crop in which one class has `category_max_ratio` of the labeled pixels or more is
     drawn again, ten times at most. (`category_max_ratio` of PaddleSeg's `RandomPaddingCrop` is broken in 2.8.0, where
     it puts the label in the image's place; and that pads, which MMSegmentation does after all else.)
 

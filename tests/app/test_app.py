@@ -204,7 +204,7 @@ class TestVideo:
 
 
 @pytest.fixture
-def neighbour():
+def neighbor():
     """A server of somebody else on this machine: (its address, what it was asked for)."""
     asked = []
 
@@ -249,8 +249,8 @@ class TestAttacks:
         assert "image.jpeg" in self.call(http, "picture", own)  # and it still answers
 
     @pytest.mark.parametrize("name", ["picture", "video"])
-    def test_addresses(self, http, neighbour, name):
-        address, asked = neighbour
+    def test_addresses(self, http, neighbor, name):
+        address, asked = neighbor
         for is_stream in (False, True):
             assert "was not uploaded" in self.call(http, name, f"{address}/a.mp4", is_stream=is_stream, url=address)
         for path in (f"proxy={address}/a", f"file={address}/a", f"stream/{address}/a"):

@@ -169,10 +169,10 @@ def test_scores(case, val, network):
     table, near = count(network[0], pairs, forward)
     assert near <= 20, "the comparison would say nothing"
     assert abs(reported - table).sum() <= 2 * near and (reported.sum(1) == table.sum(1)).all()
-    hit, labelled, predicted = np.diag(table), table.sum(1), table.sum(0)
-    assert (predicted > 1000).sum() >= 5 and (labelled > 0).sum() >= 8, "too few classes for a comparison"
+    hit, labeled, predicted = np.diag(table), table.sum(1), table.sum(0)
+    assert (predicted > 1000).sum() >= 5 and (labeled > 0).sum() >= 8, "too few classes for a comparison"
 
-    union = labelled + predicted - hit
+    union = labeled + predicted - hit
     expected = np.divide(hit, union, out=np.zeros(CLASSES), where=union > 0)
     print(f"{case}: mIoU {miou:.6f}, of our own count {expected.mean():.6f}; {near} pixels at a border")
     slack = 1e-6 + 2 * near / np.maximum(union, 1)  # IoU of each class: of the pixels that rounding may tip
@@ -183,5 +183,5 @@ def test_scores(case, val, network):
 
     tipped = 1e-6 + 2 * near / table.sum()
     assert accuracy == pytest.approx(hit.sum() / table.sum(), abs=tipped)
-    chance = (labelled * predicted).sum() / table.sum() ** 2
+    chance = (labeled * predicted).sum() / table.sum() ** 2
     assert kappa == pytest.approx((accuracy - chance) / (1 - chance), abs=4 * tipped)

@@ -213,7 +213,7 @@ def test_refusals(small, infer, tmp_path, capsys, monkeypatch):
         (tmp_path / "empty.mp4", [], "it is empty"),
         (tmp_path / "cut.mp4", [], "cut off or damaged: copy or download it again"),
         (tmp_path / "whole.mp4", ["--save_masks", "False"], "nothing would come of this"),
-        (tmp_path / "whole.mp4", ["--show"], "leave --show away"),
+        (tmp_path / "whole.mp4", ["--show"], "omit --show"),
         (small.images, ["--save_video"], "--save_video and --show are for a video or a camera"),
         (77, ["--save_video"], "there is no camera 77 that OpenCV can open, and no file of that name"),
     ):

@@ -80,5 +80,5 @@ def _strength(pixels: np.ndarray) -> np.ndarray:
 def _edges(label: np.ndarray) -> np.ndarray:
     """bool [H - 2, W - 2]: where a neighbor has another value."""
     middle = label[1:-1, 1:-1]
-    neighbours = (label[1:-1, 2:], label[1:-1, :-2], label[2:, 1:-1], label[:-2, 1:-1])
-    return np.any([middle != other for other in neighbours], axis=(0, 3))
+    neighbors = (label[1:-1, 2:], label[1:-1, :-2], label[2:, 1:-1], label[:-2, 1:-1])
+    return np.any([middle != other for other in neighbors], axis=(0, 3))

@@ -67,7 +67,7 @@ class Report:
         return "\n".join(lines)
 
     def table(self) -> list[str]:
-        """Shares of the labelled pixels by class, and of all pixels that are ignored."""
+        """Shares of the labeled pixels by class, and of all pixels that are ignored."""
         width = max(
             [len("ignored, of all")] + [len(self._name(i)) for c in self.counts.values() for i in range(len(c))]
         )

@@ -78,8 +78,8 @@ def median_frequency(counts: np.ndarray, present: np.ndarray) -> list[float]:
         counts: pixels by class, int64 [images, classes], of the images that train.
         present: bool [images, classes], where a class occurs.
     """
-    labelled = counts.sum(axis=1)
-    within = (present * labelled[:, np.newaxis]).sum(axis=0)
+    labeled = counts.sum(axis=1)
+    within = (present * labeled[:, np.newaxis]).sum(axis=0)
     frequency = np.divide(counts.sum(axis=0), within, out=np.zeros(counts.shape[1]), where=within > 0)
     median = np.median(frequency[frequency > 0]) if frequency.any() else 1.0
     weights = np.divide(median, frequency, out=np.ones_like(frequency), where=frequency > 0)

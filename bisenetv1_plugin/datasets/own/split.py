@@ -35,7 +35,7 @@ def choose(seen: Sequence[Seen], present: np.ndarray) -> tuple[dict[str, list[in
     notes.append(f"Nothing says which images validate: every fifth does, and {len(train)} train.")
     if looks_like_video([one.pair.image.stem for one in seen]):
         notes.append(
-            "The names are numbered like frames of a video. Neighbouring frames are alike, and the score is too good "
+            "The names are numbered like frames of a video. Neighboring frames are alike, and the score is too good "
             "then: write train.txt and val.txt of different scenes."
         )
     return {"train": train, "val": val}, notes

@@ -1,6 +1,6 @@
 """Synthetic street scenes: a picture and its label, drawn from a number.
 
-A scene is a street seen through a pinhole camera. Metres everywhere: X to the right, Y up, Z away from the camera; the
+A scene is a street seen through a pinhole camera. Meters everywhere: X to the right, Y up, Z away from the camera; the
 ground is Y = 0. Things are painted from far to near, and everything random about them is drawn before any is painted,
 so a seed shows the same street at any size. Colors come from palettes that the classes share: what tells a building
 from a bus or a lawn from a tree is texture, shape and surroundings.
@@ -25,7 +25,7 @@ from bisenetv1_plugin.datasets.classes import (
     remap,
 )
 from bisenetv1_plugin.datasets.scenes.canvas import Camera, Canvas
-from bisenetv1_plugin.datasets.scenes.dice import BLUE, GREY, Dice
+from bisenetv1_plugin.datasets.scenes.dice import BLUE, GRAY, Dice
 from bisenetv1_plugin.datasets.scenes.finish import develop, paint_own_car
 from bisenetv1_plugin.datasets.scenes.ground import paint_ground, paint_sky
 from bisenetv1_plugin.datasets.scenes.street import Street, things_of
@@ -55,7 +55,7 @@ def render_scene(seed: int, width: int, height: int) -> tuple[np.ndarray, np.nda
     dice = Dice([seed, 0])
     camera = Camera.draw(dice, width, height)
     street = Street.draw(dice)
-    canvas = Canvas(camera, width, height, dice.color(GREY, BLUE))
+    canvas = Canvas(camera, width, height, dice.color(GRAY, BLUE))
     paint_sky(canvas, dice)
     paint_ground(canvas, dice, street)
     for _, paint in sorted(things_of(street, dice, canvas), key=lambda thing: -thing[0]):

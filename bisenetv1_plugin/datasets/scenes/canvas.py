@@ -21,7 +21,7 @@ _CIRCLE = [(round(float(np.cos(a)), 3), round(float(np.sin(a)), 3)) for a in np.
 
 
 class Camera(NamedTuple):
-    """Pinhole camera; pixels, except for `height` (metres) and `tilt` (pixels down per pixel right)."""
+    """Pinhole camera; pixels, except for `height` (meters) and `tilt` (pixels down per pixel right)."""
 
     vanishing_x: float
     horizon: float
@@ -54,7 +54,7 @@ class Canvas:
         return tuple(int(c + (h - c) * k) for c, h in zip(color, self.haze)) + (label,)
 
     def polygon(self, points: Sequence[Corner], color: Color, label: int) -> None:
-        """Fill a polygon of `(x, y, z)` corners in metres with one color."""
+        """Fill a polygon of `(x, y, z)` corners in meters with one color."""
         center, horizon, focal, eye, tilt = self.camera[:5]
         flat: list[float] = []
         for x, y, z in points:
@@ -69,9 +69,9 @@ class Canvas:
         cv2.fillConvexPoly(self.pixels, corners, self.pixel(color, label, points[0][2]), cv2.LINE_8, 4)
 
     def plane(self, start: Point, end: Point, top: float, texture: Texture) -> None:
-        """Paint an upright plane over the ground line `start` to `end`, both `(x, z)` in metres.
+        """Paint an upright plane over the ground line `start` to `end`, both `(x, z)` in meters.
 
-        `texture(s, y)` gets metres along the line `[1, w]` and metres above ground `[h, w]`; it returns the index of
+        `texture(s, y)` gets meters along the line `[1, w]` and meters above ground `[h, w]`; it returns the index of
         a color for every pixel (`[h, w]`, negative: see-through), the colors, and the label.
         """
         (xa, za), (xb, zb) = start, end
@@ -122,7 +122,7 @@ def phase(x: np.ndarray, period: float) -> np.ndarray:
 class Face:
     """Convex shapes on an upright plane, in the order of painting; where the plane stands is said when it is painted.
 
-    Shapes are in metres: `s` along the plane, `y` above ground. They get the label that the face has when they are
+    Shapes are in meters: `s` along the plane, `y` above ground. They get the label that the face has when they are
     added. `turn` foreshortens them; below 0 it mirrors them.
     """
 
@@ -131,7 +131,7 @@ class Face:
         self._shapes: list[tuple[list[Corner], Color, int]] = []
 
     def polygon(self, points: Sequence[tuple[float, ...]], color: Color) -> None:
-        """Corners `(s, y)`, or `(s, y, d)` for d metres behind the face."""
+        """Corners `(s, y)`, or `(s, y, d)` for d meters behind the face."""
         self._shapes.append(([(s * self.turn, y, *(d or (0.0,))) for s, y, *d in points], color, self.label))
 
     def box(self, left: float, bottom: float, right: float, top: float, color: Color) -> None:

@@ -9,16 +9,16 @@ import numpy as np
 Color = Tuple[int, ...]  # blue, green, red
 Palette = Sequence[Color]
 
-GREY = ((58, 56, 54), (92, 92, 90), (128, 126, 124), (164, 164, 162), (206, 204, 202))
+GRAY = ((58, 56, 54), (92, 92, 90), (128, 126, 124), (164, 164, 162), (206, 204, 202))
 EARTH = ((52, 70, 98), (70, 96, 138), (92, 120, 160), (60, 66, 132), (150, 180, 200))
 GREEN = ((48, 78, 62), (62, 110, 88), (88, 132, 104), (104, 140, 138))
 BLUE = ((206, 178, 142), (176, 140, 104), (120, 84, 62), (222, 208, 190))
 VIVID = ((48, 44, 172), (60, 164, 206), (38, 36, 36), (228, 226, 226), (150, 70, 40), (70, 120, 200))
-SKIES = (BLUE[0], BLUE[1], BLUE[3], EARTH[4], GREY[4])
+SKIES = (BLUE[0], BLUE[1], BLUE[3], EARTH[4], GRAY[4])
 # Groups of palettes
-ANY = (GREY, EARTH, GREEN, BLUE, VIVID)
+ANY = (GRAY, EARTH, GREEN, BLUE, VIVID)
 LEAVES = (GREEN,) * 5 + (EARTH,)
-GLASS = (GREY, BLUE, BLUE)
+GLASS = (GRAY, BLUE, BLUE)
 DARK = (34, 32, 31)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from bisenetv1_plugin.datasets.classes import ROAD, SIDEWALK, SKY, TERRAIN
 from bisenetv1_plugin.datasets.scenes.canvas import Canvas, as_words, phase
-from bisenetv1_plugin.datasets.scenes.dice import BLUE, EARTH, GREEN, GREY, SKIES, VIVID, Dice, shade
+from bisenetv1_plugin.datasets.scenes.dice import BLUE, EARTH, GRAY, GREEN, SKIES, VIVID, Dice, shade
 from bisenetv1_plugin.datasets.scenes.street import Street
 
 # Five eighths of the light, and the label as it is
@@ -15,7 +15,7 @@ _SHADOW = np.stack([np.arange(256) * 5 // 8] * 3 + [np.arange(256)], -1).astype(
 
 
 def paint_sky(canvas: Canvas, dice: Dice) -> None:
-    high = dice.color(BLUE, SKIES, SKIES, GREY[3:])
+    high = dice.color(BLUE, SKIES, SKIES, GRAY[3:])
     low = tuple((a + 2 * b) // 3 for a, b in zip(shade(high, dice.between(0.95, 1.3)), canvas.haze))
     ramp = np.arange(canvas.height, dtype=np.int32)[:, None] * 256 // canvas.height
     rows = (np.array(high) * (256 - ramp) + np.array(low) * ramp) // 256
@@ -29,9 +29,9 @@ def paint_ground(canvas: Canvas, dice: Dice, street: Street) -> None:
     tile, course = dice.between(0.7, 1.8), dice.between(0.8, 2.4)
     meadow = dice.chance(0.6)  # behind the sidewalk; else the pavement goes on
     verge = dice.between(0.8, 2.0) if dice.chance(0.35) else 0.0  # a strip of grass along the kerb
-    road, walk = dice.color(GREY[:3], GREY[:3], GREY, EARTH), dice.color(GREY[2:], GREY[2:], EARTH)
+    road, walk = dice.color(GRAY[:3], GRAY[:3], GRAY, EARTH), dice.color(GRAY[2:], GRAY[2:], EARTH)
     lawn = dice.color(GREEN, GREEN, GREEN, EARTH)
-    mark = shade(dice.color(GREY[-1:], BLUE[-1:], VIVID[1:2]), 1.1)
+    mark = shade(dice.color(GRAY[-1:], BLUE[-1:], VIVID[1:2]), 1.1)
     zebra = dice.between(6, 30) if dice.chance(0.3) else None
     shadow_side, shadow = dice.count(0, 2), dice.between(0.0, 1.6)
     joint = shade(walk, dice.between(0.5, 0.7))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from bisenetv1_plugin.datasets.classes import BICYCLE, MOTORCYCLE, PERSON, RIDER
 from bisenetv1_plugin.datasets.scenes.canvas import Face
-from bisenetv1_plugin.datasets.scenes.dice import ANY, DARK, EARTH, GREY, VIVID, Color, Dice, shade
+from bisenetv1_plugin.datasets.scenes.dice import ANY, DARK, EARTH, GRAY, VIVID, Color, Dice, shade
 
 
 def _clothes(dice: Dice) -> tuple[Color, Color, Color, Color]:
     """Colors of coat, trousers, skin and hair."""
-    return dice.color(*ANY), dice.color(*ANY), dice.color(EARTH), dice.color(GREY[:2], EARTH)
+    return dice.color(*ANY), dice.color(*ANY), dice.color(EARTH), dice.color(GRAY[:2], EARTH)
 
 
 def walker(dice: Dice) -> Face:
@@ -41,7 +41,7 @@ def two_wheeler(dice: Dice, haze: Color) -> Face:
     """A bicycle or motorcycle seen from the side, with its rider or without."""
     kind = BICYCLE if dice.chance(0.55) else MOTORCYCLE
     ridden, mirror = dice.chance(0.75), 1 if dice.chance(0.5) else -1
-    frame, tank = dice.color(*ANY), dice.color(VIVID, GREY)
+    frame, tank = dice.color(*ANY), dice.color(VIVID, GRAY)
     clothes = _clothes(dice)
     turn = dice.between(0.35, 1.0)  # foreshortened: seen from ahead rather than from the side
 

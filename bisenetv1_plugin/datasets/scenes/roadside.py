@@ -15,8 +15,8 @@ from bisenetv1_plugin.datasets.scenes.dice import (
     DARK,
     EARTH,
     GLASS,
+    GRAY,
     GREEN,
-    GREY,
     LEAVES,
     VIVID,
     Dice,
@@ -46,7 +46,7 @@ def house(dice: Dice) -> Texture:
 
 
 def bricks(dice: Dice) -> Texture:
-    stone = dice.color(GREY, EARTH, GREEN)
+    stone = dice.color(GRAY, EARTH, GREEN)
     course, length = dice.between(0.35, 0.6), dice.between(0.8, 1.4)
     mortar = shade(stone, dice.between(0.5, 0.7) if dice.chance(0.6) else dice.between(1.3, 1.5))
 
@@ -59,7 +59,7 @@ def bricks(dice: Dice) -> Texture:
 
 
 def pickets(dice: Dice) -> Texture:
-    wood = dice.color(GREY, EARTH, VIVID)
+    wood = dice.color(GRAY, EARTH, VIVID)
     step, share, rails = dice.between(0.3, 0.6), dice.between(0.3, 0.5), dice.between(0.4, 0.6)
 
     def texture(s: np.ndarray, y: np.ndarray) -> Painted:
@@ -75,7 +75,7 @@ def hedge(dice: Dice) -> Texture:
 
 
 def tree(dice: Dice) -> Face:
-    leaf, bark = dice.color(*LEAVES), dice.color(EARTH, GREY)
+    leaf, bark = dice.color(*LEAVES), dice.color(EARTH, GRAY)
     trunk, spread = dice.between(1.8, 3.5), dice.between(1.0, 2.4)
     if dice.chance(0.3):  # a bush
         trunk, spread = 0.3, dice.between(0.6, 1.3)
@@ -90,9 +90,9 @@ def tree(dice: Dice) -> Face:
 
 def post(dice: Dice) -> Face:
     """A pole with a lamp, a sign, or a traffic light."""
-    metal = dice.color(GREY, GREY, EARTH, GREEN)
+    metal = dice.color(GRAY, GRAY, EARTH, GREEN)
     kind, top, thick = dice.count(0, 4), dice.between(3.0, 6.5), dice.between(0.14, 0.24)
-    plate, rim, ink = dice.color(VIVID, BLUE), dice.color(VIVID, GREY), dice.color(VIVID, GREY)
+    plate, rim, ink = dice.color(VIVID, BLUE), dice.color(VIVID, GRAY), dice.color(VIVID, GRAY)
     shape, size, arm = dice.count(0, 3), dice.between(0.4, 0.75), dice.between(-2.5, 2.5)
     lit = dice.count(0, 3)
 

@@ -19,7 +19,7 @@ Thing = Tuple[float, Callable[[Canvas], None]]  # (distance, paint)
 
 
 class Street(NamedTuple):
-    """Where things stand across the street, metres to the right of the camera at Z = 0; `curve` bends it away."""
+    """Where things stand across the street, meters to the right of the camera at Z = 0; `curve` bends it away."""
 
     left: float  # kerbs
     right: float
@@ -97,7 +97,7 @@ def _roadsides(street: Street, dice: Dice) -> list[Thing]:
 def _objects(street: Street, dice: Dice, canvas: Canvas) -> list[Thing]:
     """Everything that stands or moves on the street."""
     things: list[Thing] = []
-    # Sideways, a thing is in the picture from about this distance per metre
+    # Sideways, a thing is in the picture from about this distance per meter
     seen = 1.9 * canvas.camera.focal_ratio
 
     def place(thing: Face | Vehicle, x: float, near: float, far: float) -> None:
