@@ -54,7 +54,8 @@ def load_trained(model: paddle.nn.Layer, path: str) -> None:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a tensor is missing or of another shape or type, or the file wants to run code; nothing is loaded.
+        ValueError: a tensor is missing, of another shape or type, or not all numbers, or the file wants to run code;
+            nothing is loaded.
     """
     matched, missing, misshapen = _match(model, path)
     if missing or misshapen:
@@ -63,6 +64,12 @@ def load_trained(model: paddle.nn.Layer, path: str) -> None:
             f"({_some(missing) or 'none'}), {len(misshapen)} have another shape or type "
             f"({_some(misshapen) or 'none'}). "
             "The weights were trained with another configuration."
+        )
+    spoiled = [name for name, tensor in matched.items() if not np.isfinite(tensor.numpy()).all()]
+    if spoiled:
+        raise ValueError(
+            f"{path} holds NaN or infinity in {len(spoiled)} tensors ({_some(spoiled)}): its training diverged. "
+            "Take an earlier checkpoint."
         )
     model.set_state_dict(matched)
     logger.info(f"Loaded all {len(matched)} tensors of {type(model).__name__} from {path}.")

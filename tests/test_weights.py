@@ -136,6 +136,17 @@ def test_a_network_s_parameters(tmp_path):
         assert (second.weight.astype("float32") == first.weight.astype("float32")).all()
 
 
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_what_a_diverged_training_left(tmp_path, value):
+    """Masks of it would be of one class, without a word."""
+    layer = paddle.nn.Linear(2, 3)
+    before = layer.weight.numpy()
+    paddle.save({"weight": paddle.zeros([2, 3]), "bias": paddle.to_tensor([1, value, 1])}, str(tmp_path / "w.pdparams"))
+    with pytest.raises(ValueError, match=r"holds NaN or infinity in 1 tensors \(bias\).* Take an earlier checkpoint"):
+        weights.load_trained(layer, str(tmp_path / "w.pdparams"))
+    assert (layer.weight.numpy() == before).all()
+
+
 @pytest.mark.parametrize("kind", ["bool", "int8", "uint32", "float16", "float64", "longdouble", "complex64"])
 def test_another_type_is_no_assertion_of_paddle_s(tmp_path, kind):
     layer = paddle.nn.Linear(2, 3)
