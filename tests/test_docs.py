@@ -29,6 +29,7 @@ PAGES = sorted(
 CHINESE = [page for page in PAGES if page.endswith("_CN.md") or page.startswith("docs/zh/")]
 ENGLISH = [page for page in PAGES if page not in CHINESE]
 ENGLISH_ONLY = {"CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "docs/upstream.md"}
+ENGLISH_ONLY |= {page for page in ENGLISH if page.startswith("docs/notes/")}
 LONGEST_README = 140
 
 FENCE = re.compile(r"^```(\w*)$(.*?)^```$", re.MULTILINE | re.DOTALL)
