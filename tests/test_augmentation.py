@@ -316,10 +316,10 @@ def test_as_the_original_in_own_words(samples, name):
 # The originals' own code
 
 
-def _file(path, **stubs):
-    """A module of a checkout; `stubs` are what it imports and does not need."""
-    before = {name: sys.modules.get(name) for name in stubs}
-    sys.modules.update(stubs)
+def _file(path, **stand_ins):
+    """A module of a checkout; `stand_ins` stand for what it imports and does not need."""
+    before = {name: sys.modules.get(name) for name in stand_ins}
+    sys.modules.update(stand_ins)
     try:
         spec = importlib.util.spec_from_file_location("original", path)
         module = importlib.util.module_from_spec(spec)
@@ -353,8 +353,8 @@ def _torchseg(name, size, crop, scales):
     utils, img_utils = types.ModuleType("utils"), _file(folder / "furnace/utils/img_utils.py")
     # Python 3.10 dropped this name
     img_utils.collections = types.SimpleNamespace(Iterable=collections.abc.Iterable)
-    stubs = {"config": config, "utils": utils, "utils.img_utils": img_utils}
-    prepare = _file(folder / f"model/bisenet/cityscapes.bisenet.{kind}/dataloader.py", **stubs).TrainPre(*IMAGENET)
+    stand_ins = {"config": config, "utils": utils, "utils.img_utils": img_utils}
+    prepare = _file(folder / f"model/bisenet/cityscapes.bisenet.{kind}/dataloader.py", **stand_ins).TrainPre(*IMAGENET)
 
     def sample(probe):
         image, where, _ = prepare(probe.image, probe.where)

@@ -172,8 +172,8 @@ def _torchseg(kind):
     config.config = types.SimpleNamespace(num_classes=CLASSES, bn_eps=1e-5, bn_momentum=0.1)
     utils = types.ModuleType("utils.pyt_utils")
     utils.load_model = None
-    stubs = {"config": config, "utils": package(), "utils.pyt_utils": utils}
-    with modules(folder / "furnace", "base_model", "seg_opr", **stubs):
+    stand_ins = {"config": config, "utils": package(), "utils.pyt_utils": utils}
+    with modules(folder / "furnace", "base_model", "seg_opr", **stand_ins):
         spec = importlib.util.spec_from_file_location(
             "torchseg_network", folder / f"model/bisenet/cityscapes.bisenet.{kind}/network.py"
         )
@@ -213,11 +213,11 @@ def package(folder=None):
 
 
 @contextmanager
-def modules(folder=None, *names, **stubs):
-    """Imports see `folder` and the stubs; afterwards all of them are forgotten."""
+def modules(folder=None, *names, **stand_ins):
+    """Imports see `folder` and the modules that stand in; afterwards all of them are forgotten."""
     before = dict(sys.modules)
     path = list(sys.path)
-    sys.modules.update(stubs)
+    sys.modules.update(stand_ins)
     if folder:
         sys.path.insert(0, str(folder))
     try:
@@ -225,6 +225,6 @@ def modules(folder=None, *names, **stubs):
     finally:
         sys.path[:] = path
         for name in list(sys.modules):
-            if name.partition(".")[0] in {*names, *(stub.partition(".")[0] for stub in stubs)}:
+            if name.partition(".")[0] in {*names, *(stand_in.partition(".")[0] for stand_in in stand_ins)}:
                 del sys.modules[name]
         sys.modules.update({name: before[name] for name in before if name not in sys.modules})

@@ -226,9 +226,9 @@ def zllrunning(crop, batch):
             numbers[node.targets[0].id] = ast.literal_eval(node.value)
     numbers.update(n_img_per_gpu=batch, cropsize=crop)
     _run(_assignments(script, "n_min"), numbers)
-    stubs = {"torchvision": types.ModuleType("torchvision")}
+    stand_ins = {"torchvision": types.ModuleType("torchvision")}
     with references.modules(
-        folder, "model", "resnet", "loss", "optimizer", **stubs
+        folder, "model", "resnet", "loss", "optimizer", **stand_ins
     ), _no_gpu(), references.no_download():
         from loss import OhemCELoss
         from model import BiSeNet
