@@ -12,6 +12,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from bisenetv1_plugin import machine
 from bisenetv1_plugin.cli import main
 from bisenetv1_plugin.drawing import painter
 from bisenetv1_plugin.errors import InputError
@@ -222,6 +223,15 @@ def test_a_missing_runtime_is_named(dynamic, monkeypatch, backend):
     monkeypatch.setitem(sys.modules, backend, None)
     with pytest.raises(InputError, match=rf"needs the package {backend}: pip install"):
         RUNTIMES[backend](Export(dynamic / "deploy.yaml"))
+
+
+def test_openvino_s_threads_may_run_on_any_core(dynamic, monkeypatch):
+    """Else all processes of one thread, as `infer --ray` starts them, would share the first core."""
+    monkeypatch.setattr(machine, "cores", lambda: 8)
+    runtime = RUNTIMES["openvino"](Export(dynamic / "deploy.yaml"), cpu_threads=1)
+    list(runtime.stream([np.zeros((1, 3, 64, 96), "float32")]))
+    for model in (runtime._model, runtime._for_many):
+        assert model.get_property("ENABLE_CPU_PINNING") is False
 
 
 _TOO_LARGE = """

@@ -9,6 +9,7 @@ from typing import Any, Iterable, Iterator
 
 import numpy as np
 
+from bisenetv1_plugin import machine
 from bisenetv1_plugin.errors import InputError, brief
 from bisenetv1_plugin.inference.exported import Export
 from bisenetv1_plugin.libraries import optional_library
@@ -46,6 +47,8 @@ class OpenVINO:
         self._options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint}
         if device == "cpu":
             self._options["INFERENCE_NUM_THREADS"] = cpu_threads
+            if cpu_threads < machine.cores():  # else those of every process would share the same first cores
+                self._options["ENABLE_CPU_PINNING"] = False
         self._compile = functools.partial(core.compile_model, model, device.upper())
         self._for_many: Any = None
         try:
