@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import io
 import logging
 import time
@@ -49,9 +48,12 @@ _PICTURE = {"schema": {"type": "string", "format": "binary"}}
 _FORM = {"type": "object", "properties": {"picture": _PICTURE["schema"]}, "required": ["picture"]}
 _BODY = {
     "required": True,
-    "content": {**dict.fromkeys(("image/jpeg", "image/png", "image/webp", "image/bmp"), _PICTURE)},
+    "content": {
+        **dict.fromkeys(("image/jpeg", "image/png", "image/webp", "image/bmp"), _PICTURE),
+        "multipart/form-data": {"schema": _FORM},
+    },
 }
-_BODY["content"]["multipart/form-data"] = {"schema": _FORM}  # type: ignore[index]
+_SEE = "/docs has what there is."
 
 
 @dataclass(frozen=True)
@@ -232,7 +234,7 @@ class Service:
         return pixels_of(content)
 
     async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, functools.partial(function, *arguments))
+        return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
 
 
 def _refuse_with_sentences(app: fastapi.FastAPI) -> None:
@@ -263,6 +265,3 @@ def _refuse_with_sentences(app: fastapi.FastAPI) -> None:
         (Exception, failed),
     ):
         app.add_exception_handler(kind, handler)
-
-
-_SEE = "/docs has what there is."

@@ -71,32 +71,17 @@ def _run(args: argparse.Namespace) -> int:
     return _judge(chain.steps, chain.deployments, chain.folder)
 
 
-def _run_onnx(args: argparse.Namespace) -> int:
+def _run_short(args: argparse.Namespace) -> int:
     from bisenetv1_plugin.tipc import short_chains
 
-    _check_mode(args, None, "whole_infer", "paddle2onnx_infer")
-    return _judge(*short_chains.run_onnx(args.config))
-
-
-def _run_ptq(args: argparse.Namespace) -> int:
-    from bisenetv1_plugin.tipc import short_chains
-
-    _check_mode(args, None, "whole_infer")
-    return _judge(*short_chains.run_ptq(args.config))
-
-
-def _run_cpp(args: argparse.Namespace) -> int:
-    from bisenetv1_plugin.tipc import short_chains
-
-    _check_mode(args, None, "whole_infer")
-    return _judge(*short_chains.run_cpp(args.config))
-
-
-def _run_serving(args: argparse.Namespace) -> int:
-    from bisenetv1_plugin.tipc import serving
-
-    _check_mode(args, None, "whole_infer")
-    return _judge(*serving.run_serving(args.config))
+    chains = {
+        "onnx": short_chains.run_onnx,
+        "ptq": short_chains.run_ptq,
+        "cpp": short_chains.run_cpp,
+        "serving": short_chains.run_serving,
+    }
+    _check_mode(args, None, "whole_infer", *(["paddle2onnx_infer"] if args.action == "onnx" else []))
+    return _judge(*chains[args.action](args.config))
 
 
 def _run_benchmark(args: argparse.Namespace) -> int:
@@ -125,8 +110,10 @@ def _judge(steps: Steps, deployments: Sequence[Deployment], folder: Path) -> int
 
 
 _ACTIONS = {
-    **{"prepare": _prepare, "run": _run, "benchmark": _run_benchmark},
-    **{"onnx": _run_onnx, "ptq": _run_ptq, "cpp": _run_cpp, "serving": _run_serving},
+    "prepare": _prepare,
+    "run": _run,
+    "benchmark": _run_benchmark,
+    **dict.fromkeys(("onnx", "ptq", "cpp", "serving"), _run_short),
 }
 
 

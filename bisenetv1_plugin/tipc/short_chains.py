@@ -1,4 +1,4 @@
-"""The chains of the shorter files, which start from trained weights: paddle2onnx, C++, and PTQ (8 bits)."""
+"""The chains of the shorter files, which start from trained weights: paddle2onnx, PTQ (8 bits), C++ and serving."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ from pathlib import Path
 from bisenetv1_plugin.libraries import optional_library
 from bisenetv1_plugin.tipc import own_folders
 from bisenetv1_plugin.tipc.chain import Deployment, Run, config_of, holds_masks
-from bisenetv1_plugin.tipc.params import CPP, PADDLE2ONNX, PTQ, ShortParams, TipcError, check_count, check_name
+from bisenetv1_plugin.tipc.inputs import listed
+from bisenetv1_plugin.tipc.params import (
+    CPP,
+    PADDLE2ONNX,
+    PTQ,
+    SERVING,
+    ShortParams,
+    TipcError,
+    check_count,
+    check_name,
+)
 from bisenetv1_plugin.tipc.steps import Steps
 
 _ONNX_LINES = (
@@ -20,8 +30,8 @@ _PTQ_LINES = (
     *("", "trainer", "quantize", "", "infer_params", "inference", "infer_device", "infer_batch_size"),
     *("deploy", "images", "benchmark"),
 )
-
 _CPP_LINES = ("model_name", "python", "export", "weights", "save_dir", "source", "mode", "images")
+_SERVING_LINES = ("model_name", "python", "export", "weights", "save_dir", "client", "server", "backend", "images")
 
 
 def run_onnx(path: str | Path) -> tuple[Steps, list[Deployment], Path]:
@@ -117,6 +127,35 @@ def _build(steps: Steps, source: Path, folder: Path) -> bool:
     )
 
 
+def run_serving(path: str | Path) -> tuple[Steps, list[Deployment], Path]:
+    """Run the chain of a `..._serving_python_linux_cpu.txt`: an export, and `bisenetv1 serve` asked for the images.
+
+    Returns:
+        tuple[Steps, list[Deployment], Path]: as `run_onnx`.
+
+    Raises:
+        TipcError: the file cannot be used.
+    """
+    params = ShortParams(path, SERVING, _SERVING_LINES)
+    folder = Path("test_tipc/output") / params["model_name"] / "serving_infer"
+    deploy = Path(params["save_dir"]) / "deploy.yaml"
+    backends = params["backend"].split("|")
+    for backend in backends:
+        check_name(backend, params.where("backend"))
+    own_folders.check_export(deploy, deploy.parent, params.where("save_dir"))
+    listed(Path(params["images"]))  # refused here rather than after the export
+    steps, deployment = _begin(params, "serving", config_of(params["export"]), deploy.parent, folder, "serving")
+    options = [params.option(name) for name in ("weights", "save_dir")]
+    if steps.run(params["export"], options, folder / "export.log", done=own_folders.is_new(deploy)):
+        for backend in backends:
+            name = f"serving_cpu_backend_{backend}"
+            server = f"{params['server']} {deploy.parent} {params.option('backend', backend)}"
+            options = [f"--server={server}", params.option("images")]
+            run = Run(folder / f"{name}_results", backend)
+            _infer(params, steps, deployment, options, run, name, command="client")
+    return steps, [deployment], folder
+
+
 def _begin(
     params: ShortParams, name: str, config: str, exported: Path, folder: Path, kind: str
 ) -> tuple[Steps, Deployment]:
@@ -126,9 +165,17 @@ def _begin(
     return Steps(params["model_name"], params["python"], folder, f"results_{kind}.log", reads), deployment
 
 
-def _infer(params: ShortParams, steps: Steps, deployment: Deployment, options: list[str], run: Run, name: str) -> None:
-    """Infer the images into the run's folder, which the last option names."""
+def _infer(
+    params: ShortParams,
+    steps: Steps,
+    deployment: Deployment,
+    options: list[str],
+    run: Run,
+    name: str,
+    command: str = "inference",
+) -> None:
+    """Infer the images into the run's folder, which the last option names, by the command of that line."""
     deployment.runs.append(run)
     options = [*options, f"--save_dir={run.results}"]
     log = run.results.with_name(f"{name}.log")
-    steps.run(params["inference"], options, log, done=functools.partial(holds_masks, run.results))
+    steps.run(params[command], options, log, done=functools.partial(holds_masks, run.results))

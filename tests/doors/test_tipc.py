@@ -20,7 +20,7 @@ from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
 from bisenetv1_plugin.datasets.synthetic import write_scenes
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.tipc import __main__ as tipc
-from bisenetv1_plugin.tipc import inputs, own_folders, serving, short_chains, speed
+from bisenetv1_plugin.tipc import inputs, own_folders, short_chains, speed
 from bisenetv1_plugin.tipc.chain import Chain
 from bisenetv1_plugin.tipc.params import BENCHMARK, MODES, Params, TipcError, header_of
 
@@ -115,7 +115,7 @@ def runs(path, mode, data):
     if header == "cpp_infer_params":
         return short_chains.run_cpp(path)
     if header == "serving_params":
-        return serving.run_serving(path)
+        return short_chains.run_serving(path)
     if header == "ptq_params":
         return short_chains.run_ptq(path)
     if mode == BENCHMARK:
