@@ -27,10 +27,9 @@ class Page:
     """The page, to be put behind a `Guard`.
 
     Args:
-        title (str): of the page, such as the export's folder.
-        segmenters (Segmenters): to choose among.
+        segmenters (Segmenters): to choose among; the folder of their export is the page's title.
         limits (Limits): what is taken.
-        folder (str): from `server.passing_folder`, in which Gradio was imported: for the files of visitors, of which
+        folder (str): from `server.temporary_folder`, in which Gradio was imported: for the files of visitors, of which
             what is old is removed every minute.
 
     Attributes:
@@ -38,12 +37,13 @@ class Page:
         ending (threading.Event): to be set when the server ends; a video that is under way stops then.
     """
 
-    def __init__(self, title: str, segmenters: Segmenters, limits: Limits, folder: str) -> None:
+    def __init__(self, segmenters: Segmenters, limits: Limits, folder: str) -> None:
         uploads = Uploads(os.path.join(folder, "gradio"), limits.kept_bytes)
         threading.Thread(target=_sweep, args=(folder, uploads), daemon=True).start()
         self.ending = threading.Event()
         self._bodies = Bodies(limits.bytes + _ENVELOPE, _AT_A_TIME, check_room=uploads.check_room)
         texts = words(minutes=KEPT_SECONDS // 60, **vars(limits))
+        title = os.path.basename(os.path.dirname(os.path.abspath(segmenters.path)))
         page = build(title, segmenters, limits, uploads, texts, self.ending)
         self.app = Routes(_mounted(page, texts, limits.bytes), page, uploads)
 

@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 from bisenetv1_plugin.errors import InputError
-from bisenetv1_plugin.inference.exported import Export
+from bisenetv1_plugin.inference.exported import load_export
 from bisenetv1_plugin.inference.runtimes import select
 from bisenetv1_plugin.inference.scores import can_tell
 from bisenetv1_plugin.inference.segmenter import Segmenter
@@ -27,7 +27,7 @@ class Segmenters:
         windows (Windows, optional): a sliding window; default: whole pictures.
 
     Attributes:
-        path (str): as `exported` named it.
+        path (str): of the deploy.yaml.
         names (list[str]): such as 'openvino fp32'; the first is the default.
 
     Raises:
@@ -35,8 +35,8 @@ class Segmenters:
     """
 
     def __init__(self, exported: str, device: str | None, cpu_threads: int, windows: Windows | None = None) -> None:
-        self.path, self._export, self._cpu_threads = exported, Export(exported), cpu_threads
-        self._windows = windows
+        self._export, self._cpu_threads, self._windows = load_export(exported), cpu_threads, windows
+        self.path = self._export.path
         self._options: dict[str, dict[str, Any]] = {}
         self._untried: set[str] = set()
         self._faults: list[str] = []

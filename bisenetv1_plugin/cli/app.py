@@ -33,7 +33,7 @@ def run(args: Namespace) -> None:
     from bisenetv1_plugin.serve import server
 
     windows = flags.server_windows(args)
-    with server.listen(args.host, args.port, _FIRST_PORT) as listening, server.until_told(), server.passing_folder(
+    with server.listen(args.host, args.port, _FIRST_PORT) as listening, server.until_signal(), server.temporary_folder(
         "app"
     ) as folder:
         _show(args, windows, server, listening, folder)
@@ -46,7 +46,6 @@ def _show(args: Namespace, windows: Windows | None, server: ModuleType, listenin
     from bisenetv1_plugin.libraries import optional_library
 
     optional_library("gradio", "app")
-    path = os.path.join(args.exported, "deploy.yaml") if os.path.isdir(args.exported) else args.exported
     with terminal.quiet():
         from bisenetv1_plugin.app.limits import Limits
         from bisenetv1_plugin.app.mount import Page
@@ -54,11 +53,11 @@ def _show(args: Namespace, windows: Windows | None, server: ModuleType, listenin
         from bisenetv1_plugin.serve import asgi_server
         from bisenetv1_plugin.serve.guard import Guard, names_of
 
-        segmenters = Segmenters(path, args.device, args.cpu_threads, windows)
-    server.take_signals_back()
+        segmenters = Segmenters(args.exported, args.device, args.cpu_threads, windows)
+    server.restore_signal_handlers()
     print(f"{', '.join(segmenters.names)}; {flags.threads_and_windows(args, windows)}")
     limits = Limits(args.max_megabytes, args.max_megapixels, args.max_seconds)
-    page = Page(os.path.basename(os.path.dirname(os.path.abspath(path))), segmenters, limits, folder)
+    page = Page(segmenters, limits, folder)
     guard = Guard(page.app, names_of(args.host, args.allowed_hosts), args.allowed_hosts, page.bodies)
     print(f"Open {server.address(listening)} in a browser; Ctrl-C ends this.", flush=True)
     try:

@@ -56,9 +56,9 @@ def run(args: Namespace) -> None:
 
     windows = flags.server_windows(args)
     token = _token()
-    with server.listen(args.host, args.port, _FIRST_PORT) as listening, server.until_told(
+    with server.listen(args.host, args.port, _FIRST_PORT) as listening, server.until_signal(
         args.max_seconds
-    ), server.passing_folder("serve") as folder:
+    ), server.temporary_folder("serve") as folder:
         _serve(args, windows, server, listening, folder, token)
     print("Ended; no file is left.", flush=True)
     # A picture that is still being computed would hold the process, and nobody waits for it.
@@ -104,7 +104,7 @@ def _serve(
         service = api.Service(segmenter, limits, args.cpu_threads, registry)
         service.warm_up(*(size or 256 for size in load_export(args.exported).input_shape[2:]))
         page = _page(args, windows, folder) if args.page else None
-    server.take_signals_back()
+    server.restore_signal_handlers()
     _log_requests()
 
     def bodies(path: str) -> Bodies | None:
@@ -137,10 +137,8 @@ def _page(args: Namespace, windows: Windows | None, folder: str) -> Page:
     from bisenetv1_plugin.app.mount import Page
     from bisenetv1_plugin.app.segmenters import Segmenters
 
-    path = os.path.join(args.exported, "deploy.yaml") if os.path.isdir(args.exported) else args.exported
-    title = os.path.basename(os.path.dirname(os.path.abspath(path)))
     limits = Limits(args.max_megabytes, args.max_megapixels, _LARGEST_VIDEO)
-    return Page(title, Segmenters(path, args.device, args.cpu_threads, windows), limits, folder)
+    return Page(Segmenters(args.exported, args.device, args.cpu_threads, windows), limits, folder)
 
 
 def _with_page(service: Application, page: Page | None) -> Application:

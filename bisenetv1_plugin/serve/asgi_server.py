@@ -12,7 +12,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.serve.guard import Application, Guard
-from bisenetv1_plugin.serve.server import take_signals_back
+from bisenetv1_plugin.serve.server import restore_signal_handlers
 
 # Connections; a browser holds two or three. Files may be open as well, and 1024 are usual for both together.
 _CONNECTIONS = 512
@@ -115,4 +115,4 @@ def run(
 
 
 async def _every_second() -> None:
-    take_signals_back()  # of a runtime that a visitor has chosen
+    restore_signal_handlers()  # of a runtime that a visitor has chosen

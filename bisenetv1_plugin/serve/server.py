@@ -18,6 +18,8 @@ from bisenetv1_plugin.errors import InputError
 
 # How many ports are tried, one after the other.
 _PORTS = 100
+# Until a connection is closed whose other end takes nothing of an answer.
+_SECONDS_TO_TAKE = 60
 # After a signal; what hangs in a library then is left to the system.
 _SECONDS_TO_END = 10
 _folders: list[str] = []  # those that go when the process ends
@@ -39,7 +41,7 @@ def listen(host: str, port: int | None, first: int) -> socket.socket:
     for candidate in range(first, first + _PORTS) if port is None else [port]:
         try:
             family = socket.getaddrinfo(host, candidate, type=socket.SOCK_STREAM)[0][0]
-            return socket.create_server((host, candidate), family=family, backlog=128)
+            return _limited(socket.create_server((host, candidate), family=family, backlog=128))
         except (socket.gaierror, UnicodeError) as error:
             raise InputError(f"--host {host}: no such name is known here; give 127.0.0.1 or 0.0.0.0.") from error
         except OSError as error:
@@ -54,6 +56,13 @@ def listen(host: str, port: int | None, first: int) -> socket.socket:
     raise InputError(f"port {port} is taken; give another, or omit --port for the next free one.")
 
 
+def _limited(listening: socket.socket) -> socket.socket:
+    """The same, with a limit that its connections inherit: uvicorn has none for a client that does not read."""
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux has it
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _SECONDS_TO_TAKE * 1000)
+    return listening
+
+
 def address(listening: socket.socket) -> str:
     """Where a browser on this machine finds it."""
     host, port = listening.getsockname()[:2]
@@ -62,7 +71,7 @@ def address(listening: socket.socket) -> str:
 
 
 @contextmanager
-def until_told(seconds_to_finish: float = 0) -> Iterator[None]:
+def until_signal(seconds_to_finish: float = 0) -> Iterator[None]:
     """Ctrl-C, SIGTERM and the end of the terminal end this block, all as a KeyboardInterrupt that goes no further.
 
     The first alone does: another, of who is impatient, would break off the removal of the files.
@@ -100,7 +109,7 @@ def until_told(seconds_to_finish: float = 0) -> Iterator[None]:
         told.close()  # which ends the thread
 
 
-def take_signals_back() -> None:
+def restore_signal_handlers() -> None:
     """Paddle takes SIGTERM for itself when it is imported, in the system and without telling Python."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.getsignal(number))
@@ -132,7 +141,7 @@ def _remove(folder: str) -> None:
 
 
 @contextmanager
-def passing_folder(name: str) -> Iterator[str]:
+def temporary_folder(name: str) -> Iterator[str]:
     """All temporary files of this process in one folder, which goes when the block ends.
 
     To be entered before Gradio is imported: it looks up its folder then, and whether it may telephone.

@@ -701,7 +701,7 @@ HANGS = """
 import ctypes, sys, threading
 from bisenetv1_plugin.serve import server
 server._SECONDS_TO_END = 1
-with server.until_told(), server.passing_folder("app") as folder:
+with server.until_signal(), server.temporary_folder("app") as folder:
     print(folder, flush=True)
     lock = ctypes.create_string_buffer(64)
     libc = ctypes.CDLL(None)
@@ -731,7 +731,7 @@ def told_again(folder):
     os.kill(os.getpid(), getattr(signal, sys.argv[1]))
     remove(folder)
 server._remove = told_again
-with server.until_told(), server.passing_folder("app") as folder:
+with server.until_signal(), server.temporary_folder("app") as folder:
     os.kill(os.getpid(), getattr(signal, sys.argv[1]))
     time.sleep(60)
 """
@@ -756,7 +756,7 @@ def test_a_signal_while_the_folder_is_being_made(tmp_path, monkeypatch):
     monkeypatch.setattr(server.os, "mkdir", interrupted)
     for name in ("TMPDIR", "GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED", "HF_HUB_DISABLE_TELEMETRY"):
         monkeypatch.setenv(name, os.environ.get(name, ""))
-    with pytest.raises(KeyboardInterrupt), server.passing_folder("app"):
+    with pytest.raises(KeyboardInterrupt), server.temporary_folder("app"):
         pass
     assert list(tmp_path.iterdir()) == []
 
@@ -766,7 +766,7 @@ def test_where_there_is_no_hangup(monkeypatch):
     monkeypatch.delattr(signal, "SIGHUP")
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with server.until_told():
+        with server.until_signal():
             pass
     finally:
         for number, handler in before.items():

@@ -151,6 +151,16 @@ def test_bodies_that_are_none(server, pictures):
     assert set(server.folder.rglob("*")) == before
 
 
+def protocols(app):
+    """What makes a protocol of uvicorn's for each connection, and the state that they share."""
+    from bisenetv1_plugin.serve import asgi_server
+
+    config = asgi_server.uvicorn.Config(app, http=asgi_server._Protocol, ws="none", lifespan="off")
+    config.load()
+    state = asgi_server.uvicorn.server.ServerState()
+    return lambda: asgi_server._Protocol(config, state, {}), state
+
+
 def test_the_head_of_a_request_is_not_waited_for(monkeypatch):
     """Neither of the first on a connection nor of a later one."""
     import asyncio
@@ -164,10 +174,7 @@ def test_the_head_of_a_request_is_not_waited_for(monkeypatch):
         await send({"type": "http.response.body"})
 
     async def asked(first):
-        config = asgi_server.uvicorn.Config(app, http=asgi_server._Protocol, ws="none", lifespan="off")
-        config.load()
-        state = asgi_server.uvicorn.server.ServerState()
-        make = lambda: asgi_server._Protocol(config, state, {})  # noqa: E731
+        make, _ = protocols(app)
         async with await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0) as listening:
             reader, writer = await asyncio.open_connection(*listening.sockets[0].getsockname())
             writer.write(first)
@@ -178,6 +185,38 @@ def test_the_head_of_a_request_is_not_waited_for(monkeypatch):
     assert asyncio.run(asked(b"GET / HT")).startswith(b"HTTP/1.1 408")
     found = asyncio.run(asked(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"))
     assert found.startswith(b"HTTP/1.1 200") and b"HTTP/1.1 408" in found
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the system has no such limit")
+def test_who_reads_no_answer_is_not_waited_for(monkeypatch):
+    """The connection would be held for ever."""
+    import asyncio
+
+    from bisenetv1_plugin.serve import server
+
+    monkeypatch.setattr(server, "_SECONDS_TO_TAKE", 1)
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % (1 << 25))]})
+        await send({"type": "http.response.body", "body": bytes(1 << 25)})
+
+    async def connections():
+        make, state = protocols(app)
+        listening = server.listen("127.0.0.1", None, 8400)
+        async with await asyncio.get_running_loop().create_server(make, sock=listening):
+            with socket.create_connection(listening.getsockname()) as client:
+                client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                while not state.total_requests:
+                    await asyncio.sleep(0.1)
+                yield len(state.connections)
+                while state.connections:
+                    await asyncio.sleep(0.1)
+                yield 0
+
+    async def counted():
+        return [count async for count in connections()]
+
+    assert asyncio.run(asyncio.wait_for(counted(), 20)) == [1, 0]
 
 
 def test_what_has_begun_is_answered_at_the_end(dynamic, pictures, tmp_path):
