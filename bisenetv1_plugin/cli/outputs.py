@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bisenetv1_plugin.cli import flags, results
 from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.inference.addresses import without_secret
 
 if TYPE_CHECKING:
     from bisenetv1_plugin.inference.engine import Segmented
@@ -90,7 +91,8 @@ class Outputs:
         self._unknown: _Unknown | None = None
         self._skipped = 0
         if (args.save_video or args.show) and not source.frames:
-            raise InputError(f"--save_video and --show are for a video or a camera, and {args.image_path} is neither.")
+            shown = without_secret(args.image_path)
+            raise InputError(f"--save_video and --show are for a video or a camera, and {shown} is neither.")
         if args.save_regions and source.frames:
             raise InputError(
                 f"--save_regions is for pictures, and {args.image_path} is none: save its frames as pictures first."

@@ -18,6 +18,12 @@ def is_address(path: str) -> bool:
     return bool(separator) and scheme in _SCHEMES
 
 
+def without_secret(path: str) -> str:
+    """A path, or an address without its `KEY:SECRET@`, which is not for whoever reads a log."""
+    # A secret with a `/` that should be %2F is one as well; `:8020/` is a port.
+    return re.sub(r"^(\w+://)([^/@:]*:(?!\d+/).*@|[^/]*@)", r"\1", path)
+
+
 class Folder:
     """An image, or a folder of images, at an address. It can be pickled.
 
@@ -26,6 +32,7 @@ class Folder:
 
     Attributes:
         folder (str): its address without options; those of the images begin with it.
+        is_here (bool): whether it is on this machine.
 
     Raises:
         InputError: PyArrow is not installed, or finds nothing there.
@@ -33,18 +40,18 @@ class Folder:
 
     def __init__(self, address: str) -> None:
         fs = optional_library("pyarrow.fs", "ray")
-        # `KEY:SECRET@` is not for whoever reads a log.
-        secret = re.match(r"\w+://([^/]*@)?", address)[1] or ""  # type: ignore[index]
+        shown = without_secret(address)
         try:
             self._filesystem, self._path = fs.FileSystem.from_uri(address)
             kind = self._filesystem.get_file_info(self._path).type
         except (OSError, ValueError) as error:
-            raise InputError(f"{address} cannot be read ({brief(error)}).".replace(secret, "")) from None
+            reason = brief(str(error).replace(address, shown))
+            raise InputError(f"{shown} cannot be read ({reason}).") from None
         if kind == fs.FileType.NotFound:
-            shown = address.replace(secret, "")
             raise InputError(f"{shown} cannot be read (there is nothing): name an image or a folder of them.")
         self._is_folder = kind == fs.FileType.Directory
         self._prefix = f"{address.partition('://')[0]}://"
+        self.is_here = self._prefix == "file://"
         path = self._path if self._is_folder else self._path.rpartition("/")[0]
         self.folder = self._prefix + path.rstrip("/")
 
@@ -61,7 +68,7 @@ class Folder:
             there = [info for info in self._filesystem.get_file_info(selector) if info.is_file]
         except OSError as error:
             raise InputError(f"{self.folder} cannot be listed ({brief(error)}).") from error
-        if self._prefix == "file://":
+        if self.is_here:
             here = tuple(os.path.join(os.path.realpath(folder), "") for folder in skip)
             there = [info for info in there if not os.path.realpath(info.path).startswith(here)]
         images = [info for info in there if info.path.lower().endswith(endings) and info.base_name[0] != "."]

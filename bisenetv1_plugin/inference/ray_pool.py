@@ -92,7 +92,7 @@ class Pool:
             cores = machine.cores()
             options.update(num_cpus=cores, object_store_memory=_STORE, include_dashboard=False)
         try:
-            with nullcontext() if self._talkative else _muted():
+            with nullcontext() if self._talkative else _muted(), _away():
                 self._ray.init(address, **options)
         except (OSError, ValueError, RuntimeError) as error:
             raise InputError(
@@ -175,6 +175,20 @@ def _muted() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+
+
+@contextmanager
+def _away() -> Iterator[None]:
+    """The current folder is that of Python's own modules.
+
+    Ray has its processes import from the current folder before all others, where somebody else's cv2.py may lie.
+    """
+    before = os.getcwd()
+    os.chdir(os.path.dirname(os.__file__))
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 def everywhere(path: str) -> str:

@@ -122,7 +122,7 @@ class Source(Pictures):
 
     Attributes:
         frames, total, done, faults, folder: see `Pictures`.
-        paths (list[str]): the files: of the pictures, of their list, or of the video.
+        paths (list[str]): the files on this machine: of the pictures, of their list, or of the video.
         skipped (int): how many `skip_done` has taken out.
 
     Raises:
@@ -130,7 +130,8 @@ class Source(Pictures):
     """
 
     def __init__(self, image_path: str, keep_folders: bool = False, skip: Sequence[str] = ()) -> None:
-        is_video = is_camera(image_path) or (image_path.lower().endswith(VIDEOS) and not os.path.isdir(image_path))
+        is_file = not (os.path.isdir(image_path) or is_address(image_path))
+        is_video = is_camera(image_path) or (image_path.lower().endswith(VIDEOS) and is_file)
         super().__init__({})
         self.frames = Frames(image_path) if is_video else None
         self._unreadable: list[str] = []
@@ -142,8 +143,10 @@ class Source(Pictures):
             self.total = self.frames.total
         elif is_address(image_path) and not keep_folders:
             there = Folder(image_path)
-            self._take(there.listed(_IMAGES, skip))
+            found = there.listed(_IMAGES, skip)
+            self._take(found)
             self.folder, self.read = there.folder, there.read
+            self.paths = [address.partition("://")[2] for address in found] if there.is_here else []
         else:
             found = listed(image_path, skip)
             readable = [path for path in found if has_reader(path)]

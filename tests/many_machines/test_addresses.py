@@ -1,8 +1,10 @@
 """Pictures at addresses that PyArrow reads, without Ray."""
 
 import shutil
+from types import SimpleNamespace
 
 import pytest
+from small_network import infer
 
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.inference.addresses import Folder, is_address
@@ -39,6 +41,30 @@ def test_results_below_are_no_pictures(photos, small):
     shutil.copytree(small.images, photos / "below" / "masks")
     masks = str(photos / "below/../below/masks")
     assert Source(photos.as_uri(), skip=[masks]).names() == Source(str(small.images)).names() + ["broken"]
+
+
+def test_a_picture_is_not_written_over(dynamic, photos, capsys):
+    """A mask that an earlier run has made may be, but not where it is what is read."""
+    picture, out = photos / "below" / "00001.png", photos / "masks"
+    assert infer(dynamic, SimpleNamespace(images=picture.as_uri()), out) == 0
+    mask = out / "00001.png"
+    before = mask.read_bytes()
+    assert infer(dynamic, SimpleNamespace(images=mask.as_uri()), out) == 2
+    assert "would be written, and it is read" in capsys.readouterr().err and mask.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "address, shown",
+    [
+        ("s3://WHO:SECRET@bucket /a.mp4", "s3://bucket /a.mp4"),
+        ("s3://WHO:SEC/RET@bucket/a", "s3://bucket/a"),
+        ("s3://SECRET@bucket /a@b", "s3://bucket /a@b"),
+        ("hdfs://host:8020/a @b", "hdfs://host:8020/a @b"),
+    ],
+)
+def test_no_secret_is_shown(address, shown):
+    with pytest.raises(InputError, match=f"^{shown} cannot be read .Cannot parse URI: '{shown}'"):
+        Source(address)
 
 
 def test_an_image(photos, small):

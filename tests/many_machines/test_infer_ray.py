@@ -61,11 +61,12 @@ def start(dynamic):
     """Starts `infer --ray` on this machine; what still runs at the end is killed."""
     started = []
 
-    def start(folder, out, *flags):
+    def start(folder, out, *flags, cwd=None):
         argv = ["infer", "--config", dynamic / "deploy.yaml", "--image_path", folder, "--save_dir", out, "--ray"]
-        command = [sys.executable, "-m", "bisenetv1_plugin", *map(str, [*argv, *flags])]
+        # Not `-m`, which imports from the current folder.
+        command = [Path(sys.executable).with_name("bisenetv1"), *map(str, [*argv, *flags])]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        started.append(subprocess.Popen(command, env={**os.environ, "RAY_ADDRESS": "local"}, **pipes))
+        started.append(subprocess.Popen(command, env={**os.environ, "RAY_ADDRESS": "local"}, cwd=cwd, **pipes))
         return started[-1]
 
     yield start
@@ -112,13 +113,17 @@ def assert_masks(photos, out, names):
 @needs_ray
 @pytest.mark.very_slow
 def test_an_actor_is_killed(start, photos, tmp_path):
-    """And a picture cannot be read: it is named, as by plain `infer`, and all others are done, in their order."""
+    """And a picture cannot be read: it is named, as by plain `infer`, and all others are done, in their order.
+
+    Nobody imports what lies in the current folder, which Ray has its processes do.
+    """
     out, broken = tmp_path / "out", photos / "photos" / "0005.png"
+    (tmp_path / "cv2.py").write_text("raise SystemExit('imported from the current folder')")
     whole = broken.read_bytes()
     broken.write_bytes(whole[:200])
     try:
         flags = ["--save_masks", "True", "--save_regions", "coco", "--json", tmp_path / "a.json"]
-        process = start(photos / "photos", out, *flags)
+        process = start(photos / "photos", out, *flags, cwd=tmp_path)
         wait_for_masks(process, out, 50)
         os.kill(actors(process.pid)[0], signal.SIGKILL)
         said, errors = process.communicate(timeout=300)
