@@ -145,7 +145,7 @@ class TestAfterAStop:
         told = []
 
         class Told(Watcher):
-            def started(self, iteration, iters, best=None):
+            def on_start(self, iteration, iters, best=None):
                 told.append((iteration, iters, best))
 
         train("out", 6, watcher=Told())
@@ -203,9 +203,9 @@ class TestAfterAStop:
 
 def test_the_screen_goes_on_with_the_best(capsys):
     view = TrainingView("a network", "out")
-    view.started(4, 8, (0.5, 2))
+    view.on_start(4, 8, (0.5, 2))
     for tag, value in (("Evaluate/mIoU", 0.4), ("Evaluate/Acc", 0.6)):
-        view.scalar(tag, value, 6)
+        view.on_scalar(tag, value, 6)
     view.close()
     view.summary()
     said = capsys.readouterr().out

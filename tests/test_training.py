@@ -321,12 +321,12 @@ class TestTheFolder:
         assert not part.exists()
 
     def test_is_shared_by_the_processes_of_one_training(self, tmp_path):
-        alone = checkpoints.alone
-        with alone(str(tmp_path), True), alone(str(tmp_path), False):
+        reserve_folder = checkpoints.reserve_folder
+        with reserve_folder(str(tmp_path), True), reserve_folder(str(tmp_path), False):
             pass
 
     def test_that_was_made_for_nothing_is_gone(self, tmp_path):
-        with pytest.raises(InputError, match="no reason"), checkpoints.alone(str(tmp_path / "out"), True):
+        with pytest.raises(InputError, match="no reason"), checkpoints.reserve_folder(str(tmp_path / "out"), True):
             assert (tmp_path / "out").is_dir()
             raise InputError("no reason")
         assert not (tmp_path / "out").exists()
@@ -334,7 +334,9 @@ class TestTheFolder:
     def test_is_no_file(self, tmp_path):
         """Which PaddleSeg would remove."""
         (tmp_path / "out").write_text("mine")
-        with pytest.raises(InputError, match="out is no folder"), checkpoints.alone(str(tmp_path / "out"), True):
+        with pytest.raises(InputError, match="out is no folder"), checkpoints.reserve_folder(
+            str(tmp_path / "out"), True
+        ):
             pass
         assert (tmp_path / "out").read_text() == "mine"
 

@@ -30,7 +30,7 @@ def run(args: Namespace) -> int:
     from bisenetv1_plugin.inference.engine import infer
     from bisenetv1_plugin.inference.sources import Source
     from bisenetv1_plugin.training import builder
-    from bisenetv1_plugin.training.dygraph import PredictionFiles, engines_of, folders
+    from bisenetv1_plugin.training.dygraph import PredictionFiles, engine_factory, result_folders
 
     if len(args.custom_color or []) % 3:
         raise InputError(f"--custom_color has {len(args.custom_color)} numbers; give three for each class: R G B.")
@@ -38,12 +38,12 @@ def run(args: Namespace) -> int:
     options = flags.test_config(cfg, args, "aug_pred")
     colors = options.pop("custom_color", None)
     colors = args.custom_color or colors
-    source = Source(args.image_path, keep_folders=True, skip=[args.save_dir, *folders(args.save_dir)])
+    source = Source(args.image_path, keep_folders=True, skip=[args.save_dir, *result_folders(args.save_dir)])
     if source.live:
         raise InputError("predict takes no camera: export the model, and give the camera to bisenetv1 infer.")
     _refuse_overwriting(args, source)
     model = builder.open_network(cfg, args.model_path, args.device).model
-    engine = engines_of(model, cfg.val_dataset_cfg.get("transforms") or [], options)()
+    engine = engine_factory(model, cfg.val_dataset_cfg.get("transforms") or [], options)()
     sink = PredictionFiles(args.save_dir, source.frames is not None, colors)
     with progress.bar(total=source.total, unit="image", desc="predict") as bar:
         infer(engine, source, [sink], step=lambda: bar.update(source.done - bar.n))
@@ -54,10 +54,10 @@ def run(args: Namespace) -> int:
 
 def _refuse_overwriting(args: Namespace, source: Source) -> None:
     from bisenetv1_plugin import files
-    from bisenetv1_plugin.training.dygraph import MADE_BY, results
+    from bisenetv1_plugin.training.dygraph import MADE_BY, result_paths
 
     is_frame = source.frames is not None
-    targets = [path for name in source.names() for path in results(args.save_dir, name, is_frame)]
+    targets = [path for name in source.names() for path in result_paths(args.save_dir, name, is_frame)]
     if is_frame:
         targets = [frame for path in targets for frame in source.frames_in(os.path.dirname(path))]
     files.check_outputs(targets, [*source.paths, args.config, args.model_path], files.made_by(MADE_BY))

@@ -24,7 +24,7 @@ class TrainingView(Watcher):
         self._figures: dict[str, float] = {}
         self._best: tuple[float, int] | None = None  # mIoU and iteration
 
-    def started(self, iteration: int, iters: int, best: tuple[float, int] | None = None) -> None:
+    def on_start(self, iteration: int, iters: int, best: tuple[float, int] | None = None) -> None:
         import paddle
 
         terminal.log_at_once()
@@ -34,12 +34,12 @@ class TrainingView(Watcher):
         self._best = best
         self._bar = progress.bar(desc="train", unit="iteration", total=iters, initial=iteration, leave=False)
 
-    def stepped(self) -> None:
+    def on_step(self) -> None:
         self._iteration += 1
         if progress.is_live():
             self._bar.update()
 
-    def scalar(self, tag: str, value: float, iteration: int) -> None:
+    def on_scalar(self, tag: str, value: float, iteration: int) -> None:
         self._figures[tag] = value
         if tag == "Train/lr":  # which comes after the loss
             self._bar.set_postfix(
@@ -57,7 +57,7 @@ class TrainingView(Watcher):
         elif tag == "Evaluate/Ema_Acc":
             terminal.say(f"  averaged weights: mIoU {self._figures['Evaluate/Ema_mIoU']:.4f}, Acc {value:.4f}")
 
-    def evaluated(self, done: int, total: int) -> None:
+    def on_evaluation_batch(self, done: int, total: int) -> None:
         if self._evaluation is None:
             self._evaluation = progress.bar(desc="validate", unit="image", total=total, leave=False)
         self._evaluation.update(done - self._evaluation.n)
@@ -110,7 +110,7 @@ class EvaluationView(Watcher):
         self._desc = desc
         self._bar: Any = None
 
-    def evaluated(self, done: int, total: int) -> None:
+    def on_evaluation_batch(self, done: int, total: int) -> None:
         if self._bar is None:
             self._bar = progress.bar(desc=self._desc, unit="image", total=total)
         self._bar.update(done - self._bar.n)

@@ -1,7 +1,7 @@
-"""How guards come around PaddleSeg's `train`, and what they share; no guard itself.
+"""The guards around PaddleSeg's `train`, and what they share. It is no guard itself.
 
-A tool has imported the name `train` before it builds a network: another function under that name would come too late.
-So the function stays, and its code is replaced by an entrance to `guarded`; PaddleSeg's own code moves into a copy.
+A tool imports the name `train` before it builds a network. Replacing that name in `paddleseg.core` would come too late.
+So the function object stays, and its code is replaced: it calls `dispatch`. PaddleSeg's own code moves into a copy.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ def names() -> set[str]:
     return set(function().__code__.co_names)
 
 
-def add(guard: Guard) -> None:
+def add_guard(guard: Guard) -> None:
     """From now on a training enters this context too, after those that were added before."""
     if not _guards:
-        _open_entrance(function())
+        _replace_code(function())
     _guards.append(guard)
 
 
-def guarded(*args: Any, **kwargs: Any) -> None:
+def train_with_guards(*args: Any, **kwargs: Any) -> None:
     """PaddleSeg's `train` with all guards, whatever network it trains."""
     own = function()
     bound = inspect.signature(own).bind(*args, **kwargs)
@@ -72,27 +72,27 @@ def guarded(*args: Any, **kwargs: Any) -> None:
         own(*bound.args, **bound.kwargs)
 
 
-def _open_entrance(own: FunctionType) -> None:
+def _replace_code(own: FunctionType) -> None:
     copy = FunctionType(own.__code__, own.__globals__, own.__name__, own.__defaults__)
     copy.__kwdefaults__, copy.__module__, copy.__doc__ = own.__kwdefaults__, own.__module__, own.__doc__
-    own.__code__, own.__defaults__, own.__kwdefaults__ = _entrance.__code__, None, None
+    own.__code__, own.__defaults__, own.__kwdefaults__ = _replacement.__code__, None, None
     vars(own)["__wrapped__"] = copy  # where `inspect` looks for the signature and the source
 
 
-def _entrance(*args: Any, **kwargs: Any) -> None:
+def _replacement(*args: Any, **kwargs: Any) -> None:
     # Runs with the names of PaddleSeg's module.
     from bisenetv1_plugin.compat import core_train
 
-    core_train.enter(*args, **kwargs)
+    core_train.dispatch(*args, **kwargs)
 
 
-def enter(*args: Any, **kwargs: Any) -> None:
+def dispatch(*args: Any, **kwargs: Any) -> None:
     """PaddleSeg's `train`, with the guards where the network or a loss is of this package."""
     own = function()
     arguments = inspect.signature(own).bind(*args, **kwargs).arguments
     losses = (arguments.get("losses") or {}).get("types", ())
     is_ours = any(_is_ours(part) for part in (arguments["model"], *losses))
-    (guarded if is_ours else own)(*args, **kwargs)
+    (train_with_guards if is_ours else own)(*args, **kwargs)
 
 
 def _is_ours(layer: object) -> bool:

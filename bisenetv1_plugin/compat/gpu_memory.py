@@ -18,28 +18,28 @@ DEFECT = (
     "driver: the training ends at its first line of the log."
 )
 
-_ASKED = ("max_memory_reserved", "max_memory_allocated")
+_FUNCTIONS = ("max_memory_reserved", "max_memory_allocated")
 
 
 def needed() -> bool:
-    in_use = set(_ASKED) <= core_train.names()
+    in_use = set(_FUNCTIONS) <= core_train.names()
     return in_use and paddle.is_compiled_with_cuda() and not paddle.device.cuda.device_count()
 
 
 def apply() -> None:
-    core_train.add(_no_memory_in_use)
+    core_train.add_guard(_report_no_memory)
 
 
 @contextmanager
-def _no_memory_in_use(_: core_train.Call) -> Iterator[None]:
+def _report_no_memory(_: core_train.Call) -> Iterator[None]:
     names = vars(core_train.module())
     view, outer = core_train.ModuleView, names["paddle"]
-    cuda = view(outer.device.cuda, **dict.fromkeys(_ASKED, _nothing))
+    cuda = view(outer.device.cuda, **dict.fromkeys(_FUNCTIONS, _zero))
     with core_train.patch(names, "paddle", view(outer, device=view(outer.device, cuda=cuda))):
         yield
 
 
-def _nothing() -> int:
+def _zero() -> int:
     _log_once()
     return 0
 

@@ -34,11 +34,11 @@ def needed() -> bool:
 
 
 def apply() -> None:
-    core_train.add(_finite)
+    core_train.add_guard(_refuse_nan)
 
 
 @contextmanager
-def _finite(call: core_train.Call) -> Iterator[None]:
+def _refuse_nan(call: core_train.Call) -> Iterator[None]:
     losses = (call.arguments["losses"] or {}).get("types", ())
     names = vars(core_train.module())
     paddle_ = names["paddle"]

@@ -53,14 +53,14 @@ def _with_watched_workers(base: Any) -> Any:
     return Iterator
 
 
-def _start_worker(then: Callable[[int], None] | None, worker_id: int) -> None:
+def _start_worker(init_fn: Callable[[int], None] | None, worker_id: int) -> None:
     """In a worker, forked or spawned, before its first task."""
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    if then is not None:
-        then(worker_id)
+    threading.Thread(target=_exit_after, args=(os.getppid(),), daemon=True).start()
+    if init_fn is not None:
+        init_fn(worker_id)
 
 
-def _end_with(parent: int) -> None:
+def _exit_after(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(MP_STATUS_CHECK_INTERVAL)
     # An orderly end would wait until somebody has taken the last batches.

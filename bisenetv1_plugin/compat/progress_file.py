@@ -21,7 +21,7 @@ NAME = "progress.json"
 BEST = {"best_model": ("model.pdparams", "mIoU"), "ema_best_model": ("ema_model.pdparams", "ema_mIoU")}
 
 _LARGEST = 1 << 16  # bytes; a training writes a few hundred
-_Kinds = Dict[str, Callable[[Any], bool]]  # by key, whether a value can be one of a training
+_Checks = Dict[str, Callable[[Any], bool]]  # by key, whether a value can be one of a training
 
 
 @dataclass
@@ -117,7 +117,7 @@ def write(folder: str, **values: object) -> None:
     files.write(os.path.join(folder, NAME), json.dumps(values, indent=1).encode("ascii"))
 
 
-def _read(folder: str | os.PathLike[str], kinds: _Kinds) -> dict[str, Any] | None:
+def _read(folder: str | os.PathLike[str], checks: _Checks) -> dict[str, Any] | None:
     path = os.path.join(folder, NAME)
     if not os.path.isfile(path):
         return None
@@ -129,12 +129,12 @@ def _read(folder: str | os.PathLike[str], kinds: _Kinds) -> dict[str, Any] | Non
         values = None
     if not isinstance(values, dict):
         raise InputError(f"{path} is no JSON of a training's progress: take another checkpoint, or remove this file.")
-    for key, is_right in kinds.items():
+    for key, is_right in checks.items():
         if not is_right(values.get(key)):
             raise InputError(
                 f"{path}: {key} cannot be {str(values.get(key))[:80]!r}: take another checkpoint, or remove this file."
             )
-    return {key: values.get(key) for key in kinds}
+    return {key: values.get(key) for key in checks}
 
 
 def _is_number(value: Any) -> bool:
@@ -145,12 +145,12 @@ def _is_count(value: Any) -> bool:
     return type(value) is int and 0 <= value < 1 << 32
 
 
-def _is_share(value: Any) -> bool:
+def _is_fraction(value: Any) -> bool:
     return _is_number(value) and 0 <= value <= 1
 
 
-def _is_share_or_none(value: Any) -> bool:
-    return value is None or _is_share(value)
+def _is_fraction_or_none(value: Any) -> bool:
+    return value is None or _is_fraction(value)
 
 
 def _is_scaling(value: Any) -> bool:
@@ -168,14 +168,14 @@ _SCALING = {
     *("scale", "incr_ratio", "decr_ratio", "incr_every_n_steps", "decr_every_n_nan_or_inf", "incr_count", "decr_count"),
     "use_dynamic_loss_scaling",
 }
-_CHECKPOINT: _Kinds = {
+_CHECKPOINT: _Checks = {
     "begun": _is_number,
     "saved": _is_number,
     "seed": _is_count,
     "average": lambda value: isinstance(value, bool),
-    "mIoU": _is_share_or_none,
-    "ema_mIoU": _is_share_or_none,
+    "mIoU": _is_fraction_or_none,
+    "ema_mIoU": _is_fraction_or_none,
     "stop_count": _is_count,
     "loss_scaling": _is_scaling,
 }
-_BEST: _Kinds = {"begun": _is_number, "mIoU": _is_share, "iteration": _is_count}
+_BEST: _Checks = {"begun": _is_number, "mIoU": _is_fraction, "iteration": _is_count}

@@ -43,9 +43,9 @@ DEFECT = (
 
 _SINGLE = dataloader_iter._DataLoaderIterSingleProcess
 _EVERYTHING = {"Exception", "BaseException"}
-_NAMED = 3  # samples that a sentence names
-_THREAD_ENDS = 10  # seconds in which the reading thread, whose queue is dead already, has to come to its end
-_WORKERS_END = 3  # seconds in which the workers have to end by themselves
+_MAX_NAMES = 3  # samples that a sentence names
+_THREAD_TIMEOUT = 10  # seconds in which the reading thread, whose queue is dead already, has to come to its end
+_WORKERS_TIMEOUT = 3  # seconds in which the workers have to end by themselves
 _BUS_ERROR = "Bus error"
 
 _WITH_WORKERS: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -109,7 +109,7 @@ def _with_reasons(base: Any) -> Any:
                 raise
             except Exception:
                 if self._thread is not None:  # as it is once the loader was shut down
-                    self._thread.join(_THREAD_ENDS)
+                    self._thread.join(_THREAD_TIMEOUT)
                 reason = _reason(self)
                 if self in _WITH_WORKERS:
                     _end_workers(self)
@@ -145,11 +145,11 @@ def _with_workers(base: Any) -> Any:
     return Iterator
 
 
-def _start_worker(then: Callable[[int], None] | None, worker_id: int) -> None:
+def _start_worker(init_fn: Callable[[int], None] | None, worker_id: int) -> None:
     """In a worker, forked or spawned, before its first task."""
     worker_module._MapDatasetFetcher = _Fetcher  # type: ignore[misc]
-    if then is not None:
-        then(worker_id)
+    if init_fn is not None:
+        init_fn(worker_id)
 
 
 def _end_all_workers() -> None:
@@ -159,7 +159,7 @@ def _end_all_workers() -> None:
 
 def _end_workers(iterator: Any) -> None:
     """No worker process stays, nor anything to do when Python ends."""
-    iterator._try_shutdown_all(_WORKERS_END)
+    iterator._try_shutdown_all(_WORKERS_TIMEOUT)
     for worker in iterator._workers:
         worker.kill()
 
@@ -168,13 +168,13 @@ def _reason(iterator: Any) -> str | None:
     """Why a reading thread has failed, a sentence; None if it did not."""
     failure = iterator._failure
     if failure is not None:
-        text = _short(failure)
+        text = _one_line(failure)
         if "DataLoader worker(" in text:  # a worker's exception comes as its traceback; the last line says what it was
             text = str(failure).strip().splitlines()[-1]
         return text.partition(": ")[2] if isinstance(failure, InputError) else f"the data cannot be read ({text})."
     for worker in getattr(iterator, "_workers", ()):
         if worker.exitcode:
-            return _death(signal.strsignal(-worker.exitcode) if worker.exitcode < 0 else None)
+            return _explain_death(signal.strsignal(-worker.exitcode) if worker.exitcode < 0 else None)
     return None
 
 
@@ -189,7 +189,7 @@ class _DeathHandler:
             self._handler(signum, frame)
         except SystemError as error:
             killed = re.search(r"killed by signal: ([\w ]+)", str(error))
-            raise InputError(_death(killed and killed[1])) from error
+            raise InputError(_explain_death(killed and killed[1])) from error
 
 
 def _handle_deaths() -> None:
@@ -199,7 +199,7 @@ def _handle_deaths() -> None:
         signal.signal(signal.SIGCHLD, _DeathHandler(handler))
 
 
-def _death(killed_by: str | None) -> str:
+def _explain_death(killed_by: str | None) -> str:
     """What a worker process died of; `killed_by` is the signal in words, None if it ended by itself."""
     if killed_by is None:
         return "a process that reads the data has ended; what it printed above says why."
@@ -228,20 +228,19 @@ def explanation(dataset: Any, indices: Sequence[int], error: Exception) -> str:
             samples[index] = dataset[index]
         except Exception as again:  # noqa: BLE001 - any kind; a dataset is the user's code
             name = name_of(dataset, index)
-            return f"{name} cannot be read ({_short(again)}). `bisenetv1 data check` finds all such files."
+            return f"{name} cannot be read ({_one_line(again)}). `bisenetv1 data check` finds all such files."
     odd = _odd_shapes({index: _shapes(sample) for index, sample in samples.items()})
     if odd:
-        which = "; ".join(f"{name_of(dataset, index)} has {what}" for index, what in list(odd.items())[:_NAMED])
-        more = f"; and {len(odd) - _NAMED} more" if len(odd) > _NAMED else ""
+        which = "; ".join(f"{name_of(dataset, index)} has {what}" for index, what in list(odd.items())[:_MAX_NAMES])
+        more = f"; and {len(odd) - _MAX_NAMES} more" if len(odd) > _MAX_NAMES else ""
         return (
             f"samples of different shapes cannot be put into one batch: {which}{more}. Mend these files, or let the "
             "transforms give all the same size."
         )
     # Random transforms may fail once and succeed again.
-    names = ", ".join(name_of(dataset, index) for index in list(samples)[:_NAMED])
-    return (
-        f"a batch cannot be read ({_short(error)}); its samples are {names}{' and others' * (len(samples) > _NAMED)}."
-    )
+    names = ", ".join(name_of(dataset, index) for index in list(samples)[:_MAX_NAMES])
+    others = " and others" * (len(samples) > _MAX_NAMES)
+    return f"a batch cannot be read ({_one_line(error)}); its samples are {names}{others}."
 
 
 def name_of(dataset: Any, index: int) -> str:
@@ -270,16 +269,16 @@ def _odd_shapes(shapes: dict[int, Shapes]) -> dict[int, str]:
         usual = Counter(of_sample.get(key) for of_sample in shapes.values()).most_common(1)[0][0]
         for index, of_sample in shapes.items():
             if of_sample.get(key) != usual:
-                what = f"{key} of shape {_times(of_sample.get(key))} where others have {_times(usual)}"
+                what = f"{key} of shape {_format_shape(of_sample.get(key))} where others have {_format_shape(usual)}"
                 odd[index] = f"{odd[index]}, {what}" if index in odd else what
     return odd
 
 
-def _times(shape: tuple[int, ...] | None) -> str:
+def _format_shape(shape: tuple[int, ...] | None) -> str:
     return "none" if shape is None else "x".join(map(str, shape)) or "()"
 
 
-def _short(error: BaseException) -> str:
+def _one_line(error: BaseException) -> str:
     """An exception on one line."""
     message = " ".join(str(error).split())
     return f"{type(error).__name__}: {message}" if message else type(error).__name__

@@ -47,11 +47,11 @@ def needed() -> bool:
 
 
 def apply() -> None:
-    core_train.add(_going_on)
+    core_train.add_guard(_resume)
 
 
 @contextmanager
-def _going_on(call: core_train.Call) -> Iterator[None]:
+def _resume(call: core_train.Call) -> Iterator[None]:
     names = ("save_dir", "resume_model", "val_dataset", "use_ema", "keep_checkpoint_max")
     training = _Training(*(call.arguments[name] for name in names))
     call.arguments["train_dataset"] = _SeededDataset(call.arguments["train_dataset"], training.seed)
@@ -70,12 +70,12 @@ class _Training:
         self._use_ema, self._keep_checkpoint_max = use_ema, keep_checkpoint_max
         self._rank = paddle.distributed.ParallelEnv().local_rank
         self._iteration = (progress_file.iteration(checkpoint) or 0) if checkpoint else 0
-        self._before = before = progress_file.read(checkpoint) if checkpoint else None
+        self._progress = before = progress_file.read(checkpoint) if checkpoint else None
         self._begun = before.begun if before else time.time()
         self.seed = before.seed if before else int(np.random.randint(1 << 31))
         self._stop_count = before.stop_count if before else 0
-        self._best: dict[str, float] = {}
-        self._figures: dict[str, float | None] = {}  # of the evaluations since the last checkpoint
+        self._best_scores: dict[str, float] = {}
+        self._scores: dict[str, float | None] = {}  # of the evaluations since the last checkpoint
         self._average: paddle.nn.Layer | None = None
         self._scaler: Any = None
         if checkpoint and before is None and os.path.isdir(checkpoint):
@@ -91,26 +91,26 @@ class _Training:
         paddle_, evaluate = module.paddle, module.evaluate
         init_ema_params, add_profiler_step = module.init_ema_params, module.train_profiler.add_profiler_step
 
-        def evaluated(network: paddle.nn.Layer, *args: Any, **kwargs: Any) -> Any:
+        def evaluate_and_record(network: paddle.nn.Layer, *args: Any, **kwargs: Any) -> Any:
             results = evaluate(network, *args, **kwargs)
             kind = "ema_best_model" if network is self._average else "best_model"
-            self._figures[kind] = float(results[0]) if math.isfinite(results[0]) else None
+            self._scores[kind] = float(results[0]) if math.isfinite(results[0]) else None
             return results
 
-        def average(network: paddle.nn.Layer, *args: Any, **kwargs: Any) -> None:
+        def init_average(network: paddle.nn.Layer, *args: Any, **kwargs: Any) -> None:
             init_ema_params(network, *args, **kwargs)
             self._average = network
             self._restore_average(network)
 
-        def stepped(*args: Any, **kwargs: Any) -> None:
+        def count_step(*args: Any, **kwargs: Any) -> None:
             add_profiler_step(*args, **kwargs)
             self._iteration += 1
             self._seed_network()
 
-        def scaler(*args: Any, **kwargs: Any) -> Any:
+        def make_scaler(*args: Any, **kwargs: Any) -> Any:
             self._scaler = paddle_.amp.GradScaler(*args, **kwargs)
-            if self._before and self._before.loss_scaling:
-                self._scaler.load_state_dict(self._before.loss_scaling)
+            if self._progress and self._progress.loss_scaling:
+                self._scaler.load_state_dict(self._progress.loss_scaling)
             return self._scaler
 
         sampler = functools.partial(_Sampler, done=self._iteration)
@@ -119,11 +119,11 @@ class _Training:
                 paddle_,
                 save=self._wrap_save(paddle_.save),
                 io=ModuleView(paddle_.io, DistributedBatchSampler=sampler),
-                amp=ModuleView(paddle_.amp, GradScaler=scaler),
+                amp=ModuleView(paddle_.amp, GradScaler=make_scaler),
             ),
-            "evaluate": evaluated,
-            "init_ema_params": average,
-            "train_profiler": ModuleView(module.train_profiler, add_profiler_step=stepped),
+            "evaluate": evaluate_and_record,
+            "init_ema_params": init_average,
+            "train_profiler": ModuleView(module.train_profiler, add_profiler_step=count_step),
             "shutil": ModuleView(module.shutil, rmtree=_remove_checkpoint),
         }
         self._seed_network()
@@ -134,7 +134,7 @@ class _Training:
 
     def first_statements(self) -> list[str]:
         """Python for what `train` knew when it was stopped."""
-        if self._before is None or self._rank != 0:  # who writes checkpoints, and decides about the early stop
+        if self._progress is None or self._rank != 0:  # who writes checkpoints, and decides about the early stop
             return []
         lines = [f"stop_count = {self._stop_count}"]
         for kind, variables in _VARIABLES.items():
@@ -143,7 +143,7 @@ class _Training:
                 continue
             if best.iteration == self._iteration and self._evaluates:
                 self._keep_checkpoint_as(kind, best)
-            self._best[kind] = best.mIoU
+            self._best_scores[kind] = best.mIoU
             lines += [f"{variables[0]} = {best.mIoU!r}", f"{variables[1]} = {best.iteration}"]
         return [*lines, f"save_models.extend({self._checkpoints()!r})"]
 
@@ -174,7 +174,7 @@ class _Training:
             logger.warning(f"The average of --use_ema begins at {self._checkpoint}, which has none.")
 
     def _seed_network(self) -> None:
-        paddle.seed(int(_words(self.seed, self._iteration, self._rank)[0]))
+        paddle.seed(int(_random_seeds(self.seed, self._iteration, self._rank)[0]))
 
     def _wrap_save(self, save: Callable[..., Any]) -> Callable[..., None]:
         """`save`, which notes the progress beside the weights."""
@@ -186,20 +186,20 @@ class _Training:
             if name == progress_file.BEST.get(kind, [None])[0]:
                 _remove(folder, [progress_file.NAME])  # lest it stay beside other weights
                 save(obj, path, *args, **kwargs)
-                progress_file.write(folder, begun=self._begun, mIoU=self._best[kind], iteration=self._iteration)
+                progress_file.write(folder, begun=self._begun, mIoU=self._best_scores[kind], iteration=self._iteration)
                 return
             if name == "model.pdparams":
-                self._note(folder)
+                self._write_progress(folder)
             save(obj, path, *args, **kwargs)
 
         return save_with_progress
 
-    def _note(self, folder: str) -> None:
-        figures, self._figures = self._figures, {}
-        for kind, figure in figures.items():
-            before = self._best.get(kind, -1.0)
+    def _write_progress(self, folder: str) -> None:
+        scores, self._scores = self._scores, {}
+        for kind, figure in scores.items():
+            before = self._best_scores.get(kind, -1.0)
             if figure is not None and figure > before:
-                self._best[kind] = figure
+                self._best_scores[kind] = figure
             if kind == "best_model" and figure is not None and figure != before:
                 self._stop_count = self._stop_count + 1 if figure < before else 0
         # Of another training, which this one goes over: its other files would complete the new weights.
@@ -211,8 +211,8 @@ class _Training:
             saved=time.time(),
             seed=self.seed,
             average=bool(self._use_ema),
-            mIoU=figures.get("best_model"),
-            ema_mIoU=figures.get("ema_best_model"),
+            mIoU=scores.get("best_model"),
+            ema_mIoU=scores.get("ema_best_model"),
             stop_count=self._stop_count,
             loss_scaling={key: np.asarray(value).tolist() for key, value in scaling.items()} or None,
         )
@@ -266,7 +266,7 @@ class _SeededDataset(paddle.io.Dataset):
         self._dataset, self._seed = dataset, seed
 
     def __getitem__(self, index: _Index) -> Any:  # type: ignore[override]
-        python, numpy = _words(self._seed, index.epoch, int(index))
+        python, numpy = _random_seeds(self._seed, index.epoch, int(index))
         random.seed(int(python))
         np.random.seed(numpy)
         return self._dataset[int(index)]
@@ -280,6 +280,6 @@ class _SeededDataset(paddle.io.Dataset):
         return getattr(self._dataset, name)
 
 
-def _words(*numbers: int) -> np.ndarray:
+def _random_seeds(*numbers: int) -> np.ndarray:
     """Two random numbers of 32 bits that belong to these."""
     return np.random.SeedSequence(numbers).generate_state(2)

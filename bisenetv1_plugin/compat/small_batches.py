@@ -35,11 +35,11 @@ def needed() -> bool:
 
 
 def apply() -> None:
-    core_train.add(_checked)
+    core_train.add_guard(_check_batches)
 
 
 @contextmanager
-def _checked(call: core_train.Call) -> Iterator[None]:
+def _check_batches(call: core_train.Call) -> Iterator[None]:
     check_images(len(call.arguments["train_dataset"]), call.arguments["batch_size"])
     check_batch_norms(*(call.arguments[name] for name in ("model", "batch_size", "resume_model")))
     yield

@@ -25,11 +25,11 @@ def needed() -> bool:
 
 
 def apply() -> None:
-    core_train.add(_variables_set)
+    core_train.add_guard(_define_variables)
 
 
 @contextmanager
-def _variables_set(call: core_train.Call) -> Iterator[None]:
+def _define_variables(call: core_train.Call) -> Iterator[None]:
     if call.arguments["val_dataset"] is None:
         logger.info("bisenetv1-plugin corrects train() of this PaddleSeg, which fails without an evaluation.")
         call.first_statements.append(_SET_BY_EVALUATION)

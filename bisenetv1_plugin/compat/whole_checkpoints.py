@@ -26,11 +26,11 @@ def needed() -> bool:
 
 
 def apply() -> None:
-    core_train.add(_whole)
+    core_train.add_guard(_write_whole_files)
 
 
 @contextmanager
-def _whole(_: core_train.Call) -> Iterator[None]:
+def _write_whole_files(_: core_train.Call) -> Iterator[None]:
     # Nothing to log: the files are the same.
     names = vars(core_train.module())
     paddle = names["paddle"]

@@ -107,10 +107,10 @@ class Segmenter:
         """
         _check_unknown_below(unknown_below)
         with needs_paddle():
-            from bisenetv1_plugin.training.dygraph import trained_engines
+            from bisenetv1_plugin.training.dygraph import load_engine_factory
 
         segmenter = cls.__new__(cls)
-        make, classes, colors = trained_engines(os.fspath(config), os.fspath(weights), device)
+        make, classes, colors = load_engine_factory(os.fspath(config), os.fspath(weights), device)
         segmenter._set("dygraph fp32", make, classes, colors, unknown_below)
         return segmenter
 

@@ -30,8 +30,8 @@ _TIE = 1e-6
 _UNLABELLED = -1
 
 # Labels are narrowed to 32 bits; what does not fit stops at an end, neither of which is ever a class or `ignore_index`.
-_LEAST, _MOST = -(2**31), 2**31 - 1
-_BEYOND = {_LEAST: " or less", _MOST: " or more"}
+_INT32_MIN, _INT32_MAX = -(2**31), 2**31 - 1
+_BEYOND = {_INT32_MIN: " or less", _INT32_MAX: " or more"}
 
 
 class BiSeNetV1Loss(nn.Layer):
@@ -86,7 +86,7 @@ class BiSeNetV1Loss(nn.Layer):
             raise ValueError(f"`min_kept_of` is 'all' or 'valid', not {min_kept_of!r}.")
         if average_over not in ("kept", "all"):
             raise ValueError(f"`average_over` is 'kept' or 'all', not {average_over!r}.")
-        if not _is_number(ignore_index, _LEAST + 1, _MOST - 1) or ignore_index != int(ignore_index):
+        if not _is_number(ignore_index, _INT32_MIN + 1, _INT32_MAX - 1) or ignore_index != int(ignore_index):
             raise ValueError(f"`ignore_index` is a label, a whole number of 32 bits, not {ignore_index!r}.")
         if weight is not None and not _are_weights(weight):
             raise ValueError(f"`weight` needs one number from 0 on for each class, not {weight!r}.")
@@ -99,7 +99,7 @@ class BiSeNetV1Loss(nn.Layer):
         self.average_over = average_over
         self._calls = 0
         self._label_range: paddle.Tensor | None = None
-        self._not_finite: paddle.Tensor | None = None
+        self._calls_not_finite: paddle.Tensor | None = None
         compat.apply(compat.WITH_THE_NETWORK)
 
     def forward(self, logit: paddle.Tensor, label: paddle.Tensor) -> paddle.Tensor:
@@ -130,19 +130,19 @@ class BiSeNetV1Loss(nn.Layer):
             pixel_loss = F.cross_entropy(
                 logit, target.unsqueeze(1), ignore_index=_UNLABELLED, reduction="none", axis=1
             ).squeeze(1)
-            kept = self._hard(pixel_loss.detach(), target != _number(_UNLABELLED)).astype(pixel_loss.dtype)
+            kept = self._hard_pixels(pixel_loss.detach(), target != _int32(_UNLABELLED)).astype(pixel_loss.dtype)
             if self.weight is not None:
                 weight = paddle.to_tensor(self.weight, dtype=kept.dtype)
                 kept = kept * paddle.gather(weight, target.clip(min=0).flatten()).reshape(kept.shape)
             total = kept.sum() if self.average_over == "kept" else paddle.full([], kept.size, kept.dtype)
             loss = (pixel_loss * kept).sum() / paddle.where(total > 0, total, paddle.ones_like(total))
             if paddle.in_dynamic_mode():
-                self._remember(loss.detach())
-            return loss.reshape([1]) if _is_indexed() else loss
+                self._count_not_finite(loss.detach())
+            return loss.reshape([1]) if _train_indexes_loss() else loss
 
     def calls_not_finite(self) -> int:
         """How many of the last calls, without a break, gave NaN or infinity. Reads from the device."""
-        return 0 if self._not_finite is None else int(self._not_finite)
+        return 0 if self._calls_not_finite is None else int(self._calls_not_finite)
 
     def _target(self, label: paddle.Tensor, num_classes: int) -> paddle.Tensor:
         """The classes, int32, and `_UNLABELLED` for pixels that do not count.
@@ -150,9 +150,9 @@ class BiSeNetV1Loss(nn.Layer):
         Every map of the label's size counts: a bare number in a comparison would be made one, and what is ours is
         changed in place. The caller's label is not ours, and `astype` may return it.
         """
-        least, end, one, ignored = (_number(value) for value in (0, num_classes, 1, self.ignore_index))
+        least, end, one, ignored = (_int32(value) for value in (0, num_classes, 1, self.ignore_index))
         if label.dtype == paddle.int64:
-            label = label.clip(_LEAST, _MOST)
+            label = label.clip(_INT32_MIN, _INT32_MAX)
         label = label.astype("int32")
         labeled = label != ignored
         label = labeled.astype("int32").multiply_(label)
@@ -161,28 +161,28 @@ class BiSeNetV1Loss(nn.Layer):
         valid = (labeled & (label >= least) & (label < end)).astype("int32")
         return label.multiply_(valid).add_(valid).subtract_(one)
 
-    def _hard(self, pixel_loss: paddle.Tensor, valid: paddle.Tensor) -> paddle.Tensor:
+    def _hard_pixels(self, pixel_loss: paddle.Tensor, valid: paddle.Tensor) -> paddle.Tensor:
         """Which pixels are kept, bool `[N, H, W]`. `loss >= -log(t)` is `probability <= t`."""
         if isinstance(self.min_kept, int) and self.min_kept > valid.size:
             return valid
-        count = self._count(valid)
+        count = self._least_kept(valid)
         # Pixels that do not count have no loss, so probability 1, as in the authors' code.
-        threshold = _largest(pixel_loss, count, self.max_easy_loss) - _TIE
-        threshold = paddle.where(_total(valid) >= count, threshold, paddle.zeros_like(threshold))
+        threshold = _kth_largest(pixel_loss, count, self.max_easy_loss) - _TIE
+        threshold = paddle.where(_count_true(valid) >= count, threshold, paddle.zeros_like(threshold))
         return valid & (pixel_loss >= threshold)
 
-    def _count(self, valid: paddle.Tensor) -> int | paddle.Tensor:
+    def _least_kept(self, valid: paddle.Tensor) -> int | paddle.Tensor:
         """How many pixels are kept at least: a number, or of no dimension and on the device."""
         if isinstance(self.min_kept, int):
             return self.min_kept
         if self.min_kept_of == "all":
             return max(int(self.min_kept * valid.size), 1)
-        return paddle.clip((_total(valid).astype("float64") * self.min_kept).astype("int64"), min=1)
+        return paddle.clip((_count_true(valid).astype("float64") * self.min_kept).astype("int64"), min=1)
 
-    def _remember(self, loss: paddle.Tensor) -> None:
+    def _count_not_finite(self, loss: paddle.Tensor) -> None:
         """Count, on the device, the calls in a row whose loss is not finite."""
-        before = paddle.zeros_like(loss) if self._not_finite is None else self._not_finite
-        self._not_finite = paddle.where(paddle.isfinite(loss), paddle.zeros_like(before), before + 1)
+        before = paddle.zeros_like(loss) if self._calls_not_finite is None else self._calls_not_finite
+        self._calls_not_finite = paddle.where(paddle.isfinite(loss), paddle.zeros_like(before), before + 1)
 
     def _check(self, label: paddle.Tensor, num_classes: int) -> None:
         """Name a wrong label value or a loss of NaN: kept on the device, and read every `_CHECK_EVERY` calls."""
@@ -212,7 +212,7 @@ class BiSeNetV1Loss(nn.Layer):
             )
 
 
-def _is_indexed() -> bool:
+def _train_indexes_loss() -> bool:
     """Whether PaddleSeg's `train` averages `loss.numpy()[0]`, as that of 2.8.0; later ones take `float(loss)`.
 
     No shape serves both: from 2.5 on, NumPy makes no number of an array of shape `[1]`.
@@ -220,14 +220,14 @@ def _is_indexed() -> bool:
     return "numpy" in core_train.names()
 
 
-def _largest(values: paddle.Tensor, count: int | paddle.Tensor, most: float) -> paddle.Tensor:
+def _kth_largest(values: paddle.Tensor, count: int | paddle.Tensor, most: float) -> paddle.Tensor:
     """The `count`-th largest of `values` (`[N, H, W]`, from 0 on), or `most` if that is less; of no dimension."""
     if paddle.in_dynamic_mode() and str(values.place) == "Place(cpu)":
-        return _selected(values, count, most)
-    return _enclosed(values, count, most)
+        return _kth_largest_by_partition(values, count, most)
+    return _kth_largest_by_bisection(values, count, most)
 
 
-def _selected(values: paddle.Tensor, count: int | paddle.Tensor, most: float) -> paddle.Tensor:
+def _kth_largest_by_partition(values: paddle.Tensor, count: int | paddle.Tensor, most: float) -> paddle.Tensor:
     """By selection, where there is no device to wait for."""
     found = values.numpy().ravel()
     place = found.size - int(count)
@@ -235,16 +235,16 @@ def _selected(values: paddle.Tensor, count: int | paddle.Tensor, most: float) ->
     return paddle.to_tensor(np.minimum(found[place], found.dtype.type(most)))
 
 
-def _enclosed(values: paddle.Tensor, count: int | paddle.Tensor, most: float) -> paddle.Tensor:
+def _kth_largest_by_bisection(values: paddle.Tensor, count: int | paddle.Tensor, most: float) -> paddle.Tensor:
     """Without sorting or reading from the device: the interval that holds it is halved until no float lies inside.
 
     Exact from 1e-5 on; below, to less than the tie's width.
     """
     low, high = paddle.zeros([], values.dtype), paddle.full([], most, values.dtype)
-    reached = _total(values >= high) >= count
+    reached = _count_true(values >= high) >= count
     for _ in range(70 if values.dtype == paddle.float64 else 40):
         middle = (low + high) / 2
-        enough = _total(values >= middle) >= count
+        enough = _count_true(values >= middle) >= count
         low, high = paddle.where(enough, middle, low), paddle.where(enough, high, middle)
     return paddle.where(reached, paddle.full([], most, values.dtype), low)
 
@@ -263,10 +263,10 @@ def _are_weights(weight: Any) -> bool:
     return len(weight) > 0 and all(_is_number(value, 0, float(np.finfo("float32").max)) for value in weight)
 
 
-def _number(value: int) -> paddle.Tensor:
+def _int32(value: int) -> paddle.Tensor:
     return paddle.full([], value, "int32")
 
 
-def _total(ones: paddle.Tensor) -> paddle.Tensor:
+def _count_true(ones: paddle.Tensor) -> paddle.Tensor:
     """How many of `[N, H, W]`, bool, are true, int64; an image's are counted in float32, exact to 16 million."""
     return ones.astype("float32").sum(axis=[1, 2]).astype("int64").sum()

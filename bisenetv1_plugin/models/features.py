@@ -7,7 +7,7 @@ from typing import Any
 import paddle
 
 _SIZE = 128
-_SERVES = [(8, 16, 32), (8, 16, 16), (8, 8, 8)]
+_STRIDES = [(8, 16, 32), (8, 16, 16), (8, 8, 8)]
 
 
 def feature_channels(backbone: paddle.nn.Layer, in_channels: int) -> tuple[int, ...]:
@@ -26,7 +26,7 @@ def feature_channels(backbone: paddle.nn.Layer, in_channels: int) -> tuple[int, 
     """
     shapes = _feature_shapes(backbone, in_channels)
     strides = [round(_SIZE / shape[2]) for shape in shapes]
-    if tuple(strides[-3:]) not in _SERVES:
+    if tuple(strides[-3:]) not in _STRIDES:
         listed = ", ".join(f"1/{stride}" for stride in strides)
         raise ValueError(
             f"The backbone {type(backbone).__name__} returns features at {listed} of the input. BiSeNetV1 needs the "

@@ -17,7 +17,7 @@ from bisenetv1_plugin.weights import check_pretrained, load_trained
 Result = TypeVar("Result")
 set_device = utils.set_device
 
-_TOLD = 600  # characters of upstream's words
+_MAX_LENGTH = 600  # characters of upstream's words
 
 
 def load_config(
@@ -38,7 +38,7 @@ def load_config(
     plugin.register()  # for interpreters that run no start-up files; where they ran, it does nothing
     if not os.path.isfile(path):
         raise InputError(f"there is no configuration {path}. `bisenetv1 configs` lists ready ones.")
-    cfg = _refusing(f"{path} cannot be used", configuration.Configuration, path, opts=opts, **overrides)
+    cfg = _with_input_errors(f"{path} cannot be used", configuration.Configuration, path, opts=opts, **overrides)
     for part in needs:
         if not getattr(cfg, f"{part}_cfg"):
             raise InputError(f"{path} has no {part}, and this needs one.")
@@ -82,7 +82,7 @@ def open_network(
         getattr(builder, name)
     _check_classes(cfg.model_cfg.get("num_classes", 1))
     model = builder.model
-    _refusing(f"the weights {os.fspath(weights)} cannot be used", load_trained, model, os.fspath(weights))
+    _with_input_errors(f"the weights {os.fspath(weights)} cannot be used", load_trained, model, os.fspath(weights))
     model.eval()
     return Network(cfg, builder, model)
 
@@ -102,18 +102,18 @@ class Builder:
         if not hasattr(SegBuilder, part):
             raise AttributeError(part)
         if part == "model":
-            _refusing("the configuration's model cannot be built", check_pretrained, self.config.model_cfg)
-        built = _refusing(f"the configuration's {part} cannot be built", getattr, self._builder, part)
+            _with_input_errors("the configuration's model cannot be built", check_pretrained, self.config.model_cfg)
+        built = _with_input_errors(f"the configuration's {part} cannot be built", getattr, self._builder, part)
         if part == "val_dataset":  # whose class may say it alone
             _check_classes(getattr(built, "num_classes", 1))
         return built
 
 
 def _check_classes(number: Any) -> None:
-    _refusing("the configuration cannot be used", configuration.check_classes, "num_classes", number)
+    _with_input_errors("the configuration cannot be used", configuration.check_classes, "num_classes", number)
 
 
-def _refusing(what: str, function: Callable[..., Result], *arguments: Any, **keywords: Any) -> Result:
+def _with_input_errors(what: str, function: Callable[..., Result], *arguments: Any, **keywords: Any) -> Result:
     """Call it; whatever it raises of what stands in a file becomes a sentence."""
     try:
         return function(*arguments, **keywords)
@@ -128,4 +128,4 @@ def _refusing(what: str, function: Callable[..., Result], *arguments: Any, **key
         words = " ".join(str(error).split()) or "no reason was given"
         if isinstance(error, KeyError):
             words = f"the key {words} is missing"
-        raise InputError(f"{what}: {words if len(words) <= _TOLD else words[:_TOLD] + ' ...'}") from error
+        raise InputError(f"{what}: {words if len(words) <= _MAX_LENGTH else words[:_MAX_LENGTH] + ' ...'}") from error

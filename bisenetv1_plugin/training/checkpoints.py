@@ -28,25 +28,25 @@ LATEST = "latest"  # in place of a checkpoint's name
 CHECKPOINT = ("model.pdparams", "model.pdopt")
 AVERAGE = "ema_model.pdparams"
 # In a folder iter_N, best_model or ema_best_model; the states by PaddleSeg 2.9 and later.
-_WRITTEN = {*CHECKPOINT, AVERAGE, "model.pdstates", "ema_model.pdstates", progress_file.NAME}
-_PART = re.compile(r"part-[a-z0-9_]{8}\.(pdparams|pdopt|json)")  # what `files.whole_file` has meanwhile
+_FILES = {*CHECKPOINT, AVERAGE, "model.pdstates", "ema_model.pdstates", progress_file.NAME}
+_TEMPORARY_NAME = re.compile(r"part-[a-z0-9_]{8}\.(pdparams|pdopt|json)")  # what `files.whole_file` has meanwhile
 
 # Descriptors of the folders that this process trains into. A process that loads data would keep its copy, and with it
 # the lock, for seconds after this one is killed.
-_held: set[int] = set()
+_locks: set[int] = set()
 
 
-def _let_go() -> None:
-    while _held:
-        os.close(_held.pop())
+def _release_locks() -> None:
+    while _locks:
+        os.close(_locks.pop())
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go)
+    os.register_at_fork(after_in_child=_release_locks)
 
 
 @contextmanager
-def alone(save_dir: str, is_first: bool) -> Iterator[None]:
+def reserve_folder(save_dir: str, is_first: bool) -> Iterator[None]:
     """Keep other trainings out of the folder, as long as the block or this process lasts.
 
     Of a training in several processes only the first does, and all of them may be in.
@@ -60,7 +60,7 @@ def alone(save_dir: str, is_first: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        _let_go()
+        _release_locks()
         if made:
             with suppress(OSError):  # there is something in it, as there should be
                 os.rmdir(save_dir)
@@ -81,7 +81,7 @@ def _lock(save_dir: str) -> None:
     except OSError:  # some network file systems have no locks
         os.close(folder)
     else:
-        _held.add(folder)
+        _locks.add(folder)
 
 
 def check_outputs(
@@ -103,7 +103,7 @@ def check_outputs(
     Raises:
         InputError: the training would do so.
     """
-    reads = [path for path in _texts(values) if os.path.isfile(path)]
+    reads = [path for path in _strings(values) if os.path.isfile(path)]
     reads += [os.path.join(resume_model, name) for name in (*CHECKPOINT, AVERAGE)] if resume_model else []
     best = {"best_model": do_eval, "ema_best_model": do_eval and use_ema}
     root, start = os.path.realpath(save_dir), (iteration(resume_model) or 0) if resume_model else 0
@@ -118,22 +118,22 @@ def check_outputs(
         if not os.path.isdir(folder):
             raise InputError(f"{folder} is no folder, and a checkpoint of this training would be: move it away.")
         there = [file for file in os.listdir(folder) if not file.startswith("part-")]
-        if name not in best and not set(CHECKPOINT) <= set(there) and set(there) - _WRITTEN:
+        if name not in best and not set(CHECKPOINT) <= set(there) and set(there) - _FILES:
             raise InputError(f"{folder} holds what no training wrote: move it away, or choose another --save_dir.")
-        targets = [os.path.join(folder, file) for file in there if file in _WRITTEN]
+        targets = [os.path.join(folder, file) for file in there if file in _FILES]
         for path in (folder, *targets):
             if os.path.commonpath([root, os.path.realpath(path)]) != root:
                 raise InputError(f"{path} leads out of {save_dir}: move it away, or choose another --save_dir.")
         files.check_outputs(targets, reads, is_ours=lambda path: True)
 
 
-def _texts(value: Any) -> Iterator[str]:
+def _strings(value: Any) -> Iterator[str]:
     """Every text in a configuration's values."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, (list, tuple)):
         for item in value:
-            yield from _texts(item)
+            yield from _strings(item)
     elif isinstance(value, str):
         yield value
 
@@ -153,9 +153,9 @@ def newest(save_dir: str, tidy: bool = True) -> str | None:
             if folder.is_symlink():  # to where the user has moved it
                 continue
             for part in folder.glob("part-*"):
-                if _PART.fullmatch(part.name) and part.is_file():
+                if _TEMPORARY_NAME.fullmatch(part.name) and part.is_file():
                     part.unlink()
-    for checkpoint in sorted(found, key=_written, reverse=True):
+    for checkpoint in sorted(found, key=_time_saved, reverse=True):
         why = fault(checkpoint)
         if why is None:
             logger.info(f"Going on from {checkpoint}, the newest whole checkpoint in {save_dir}.")
@@ -165,7 +165,7 @@ def newest(save_dir: str, tidy: bool = True) -> str | None:
     return None
 
 
-def _written(folder: Path) -> tuple[float, int]:
+def _time_saved(folder: Path) -> tuple[float, int]:
     """When a checkpoint was written; of two at a time, the one of more iterations is the later."""
     with suppress(InputError):
         progress = progress_file.read(folder)

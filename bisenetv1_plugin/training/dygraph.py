@@ -31,8 +31,8 @@ from bisenetv1_plugin.training import builder
 
 MADE_BY = "predict"  # see `files.whole_file`
 # Of a configuration's `test_config`, what says how a picture is predicted. The rest is for `val`, or names files.
-_OF_PREDICT = ("aug_pred", "scales", "flip_horizontal", "flip_vertical", "is_slide", "crop_size", "stride")
-_OF_AUGMENTATION = ("scales", "flip_horizontal", "flip_vertical")
+_PREDICT_OPTIONS = ("aug_pred", "scales", "flip_horizontal", "flip_vertical", "is_slide", "crop_size", "stride")
+_AUGMENTATION_OPTIONS = ("scales", "flip_horizontal", "flip_vertical")
 
 
 class Dygraph:
@@ -55,7 +55,7 @@ class Dygraph:
         self._model, self._options, self._cpu_threads = model, dict(options), cpu_threads
         self._augments = self._options.pop("aug_pred", False)
         if not self._augments:
-            for name in _OF_AUGMENTATION:
+            for name in _AUGMENTATION_OPTIONS:
                 self._options.pop(name, None)
         self._lock = threading.Lock()  # whether gradients are kept is one setting for all threads
 
@@ -87,22 +87,22 @@ class Dygraph:
         return map(self.run, inputs)
 
 
-def engines_of(
+def engine_factory(
     model: paddle.nn.Layer, transforms: Sequence[dict[str, Any]], options: dict[str, Any]
 ) -> Callable[..., Engine]:
     """Makes engines that run a network in dygraph; the arguments are `Dygraph`'s, its own what `Engine` is to give."""
     network = Dygraph(model, transforms, options, machine.cores())
-    return functools.partial(Engine, network, network, _enlarge)
+    return functools.partial(Engine, network, network, _resize_logits)
 
 
-def _enlarge(logits: np.ndarray, sizes: Sizes) -> np.ndarray:
+def _resize_logits(logits: np.ndarray, sizes: Sizes) -> np.ndarray:
     """As upstream's `predict`, to the last bit."""
     if not sizes:
         return logits
     return infer.reverse_transform(paddle.to_tensor(logits[np.newaxis]), sizes, mode="bilinear").numpy()[0]
 
 
-def trained_engines(
+def load_engine_factory(
     config: str, weights: str, device: str | None = None
 ) -> tuple[Callable[..., Engine], Sequence[str], Any]:
     """What makes engines for `Segmenter.from_weights`, with the names and colors of the classes.
@@ -114,9 +114,9 @@ def trained_engines(
     if device not in (None, *DEVICES) or (device == "gpu" and not has_gpu):
         raise InputError(f"device is {device!r}; there is {'cpu and gpu' if has_gpu else 'cpu'} here.")
     cfg = builder.load_config(config, needs=["val_dataset"])
-    options = {key: value for key, value in cfg.test_config.items() if key in _OF_PREDICT}
+    options = {key: value for key, value in cfg.test_config.items() if key in _PREDICT_OPTIONS}
     model = builder.open_network(cfg, weights, device or ("gpu" if has_gpu else "cpu")).model
-    return (engines_of(model, cfg.val_dataset_cfg.get("transforms") or [], options), *named_classes(cfg))
+    return (engine_factory(model, cfg.val_dataset_cfg.get("transforms") or [], options), *named_classes(cfg))
 
 
 class PredictionFiles:
@@ -139,25 +139,25 @@ class PredictionFiles:
             OSError: a file cannot be written; it is not there then.
         """
         (name, pixels, _), mask = found.picture, found.mask
-        added, pseudo_color = results(self._save_dir, name, self._are_frames)
+        added, pseudo_color = result_paths(self._save_dir, name, self._are_frames)
         write_picture(added, cv2.addWeighted(pixels, 0.6, self._bgr[mask], 0.4, 0), MADE_BY)
         encoded = io.BytesIO()
         visualize.get_pseudo_color_map(mask, self._colors).save(encoded, format="PNG")
         files.write(pseudo_color, encoded.getvalue(), MADE_BY)
 
 
-def results(save_dir: str, name: str, is_frame: bool) -> tuple[str, str]:
+def result_paths(save_dir: str, name: str, is_frame: bool) -> tuple[str, str]:
     """The paths that the picture of this name is written to, overlay and mask."""
-    added, pseudo_color = folders(save_dir)
+    added, pseudo_color = result_folders(save_dir)
     stem, ending = (name, "") if is_frame else os.path.splitext(name)  # a frame's name may have dots
-    ending = ending if ending and _takes_colors(ending) else ".png"
+    ending = ending if ending and _can_write_color(ending) else ".png"
     return files.below(added, f"{stem}{ending}"), files.below(pseudo_color, f"{stem}.png")
 
 
-def folders(save_dir: str) -> tuple[str, str]:
+def result_folders(save_dir: str) -> tuple[str, str]:
     """The folders of overlays and of masks, which have upstream's names."""
     return os.path.join(save_dir, "added_prediction"), os.path.join(save_dir, "pseudo_color_prediction")
 
 
-def _takes_colors(ending: str) -> bool:
+def _can_write_color(ending: str) -> bool:
     return ending.isascii() and ending.lower() not in (".pgm", ".pbm") and cv2.haveImageWriter(f"x{ending}")

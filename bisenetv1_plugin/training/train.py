@@ -31,11 +31,11 @@ from bisenetv1_plugin.weights import load_state
 
 logger = logging.getLogger(__name__)
 
-_EVALUATION = set(EVALUATION) - {"auc_roc"}  # which `train` has no use for
+_EVALUATION_OPTIONS = set(EVALUATION) - {"auc_roc"}  # which `train` has no use for
 _HEADS = 3  # outputs of BiSeNetV1 in training
-_ENTRIES = 10**7  # of a data set's list, with --repeats
-_TOLD = 3  # problems of the data; `bisenetv1 data check` tells all
-_PASSED_ON = (
+_MAX_IMAGES = 10**7  # of a data set's list, with --repeats
+_SHOWN = 3  # problems of the data; `bisenetv1 data check` tells all
+_TRAIN_ARGUMENTS = (
     *("save_interval", "num_workers", "use_ema", "keep_checkpoint_max", "precision", "amp_level"),
     "profiler_options",
 )  # to PaddleSeg's `train`, under the same names
@@ -96,62 +96,62 @@ def train(cfg: Config, save_dir: str, watcher: watch.Watcher | None = None, **op
             than one step takes, one image a step would spoil the weights, the checkpoint cannot be resumed, or this
             PaddleSeg lacks what is asked; later, a sample cannot be read, the network becomes NaN, or the disk is full.
     """
-    wanted = Options(**options)
+    settings = Options(**options)
     _check_loss(cfg)
-    _check_profiler(wanted.profiler_options)
-    if wanted.early_stop_intervals and not wanted.do_eval:
+    _check_profiler(settings.profiler_options)
+    if settings.early_stop_intervals and not settings.do_eval:
         raise InputError("--early_stop_intervals needs --do_eval: without it nothing says that a checkpoint is better.")
     is_first = paddle.distributed.get_rank() == 0
-    with checkpoints.alone(save_dir, is_first):
-        checkpoint = wanted.resume_model
+    with checkpoints.reserve_folder(save_dir, is_first):
+        checkpoint = settings.resume_model
         if checkpoint == checkpoints.LATEST:
             checkpoint = checkpoints.newest(save_dir, tidy=is_first)
         elif checkpoint:
             checkpoints.refuse_broken(checkpoint)
-        done = checkpoint and _why_done(cfg, checkpoint, wanted.early_stop_intervals)
+        done = checkpoint and _why_finished(cfg, checkpoint, settings.early_stop_intervals)
         if checkpoint and done:
             _check_network(builder.Builder(cfg).model, checkpoint)
             logger.info(f"Nothing is left to do: {done}")
             return
         if is_first:
-            interval = wanted.save_interval
+            interval = settings.save_interval
             checkpoints.check_outputs(
-                cfg.dic, cfg.iters, save_dir, checkpoint, interval, wanted.do_eval, wanted.use_ema
+                cfg.dic, cfg.iters, save_dir, checkpoint, interval, settings.do_eval, settings.use_ema
             )
-        later_options = _later_options(wanted.early_stop_intervals)
-        if wanted.tensorboard:
+        later_options = _later_options(settings.early_stop_intervals)
+        if settings.tensorboard:
             watch.check_tensorboard()
 
         utils.show_env_info()
         utils.show_cfg_info(cfg)
-        utils.set_seed(wanted.seed)
-        builder.set_device(wanted.device)
+        utils.set_seed(settings.seed)
+        builder.set_device(settings.device)
         if is_first:
-            _doubt_the_data(cfg, wanted.do_eval)
-        utils.set_cv2_num_threads(wanted.num_workers)
-        parts = _build(cfg, checkpoint, wanted)
+            _check_data(cfg, settings.do_eval)
+        utils.set_cv2_num_threads(settings.num_workers)
+        parts = _build(cfg, checkpoint, settings)
         if watcher:
             best = progress_file.best(save_dir, checkpoint) if checkpoint else None
             start = (checkpoints.iteration(checkpoint) or 0) if checkpoint else 0
-            watcher.started(start, cfg.iters, (best.mIoU, best.iteration) if best else None)
-        recording = watch.training(watcher, wanted.use_vdl, wanted.tensorboard and is_first)
-        with _in_sentences(), recording as records:
-            core_train.guarded(  # whatever network it is
+            watcher.on_start(start, cfg.iters, (best.mIoU, best.iteration) if best else None)
+        recording = watch.training(watcher, settings.use_vdl, settings.tensorboard and is_first)
+        with _as_input_errors(), recording as records:
+            core_train.train_with_guards(  # whatever network it is
                 **parts,
                 **later_options,
-                **{name: getattr(wanted, name) for name in _PASSED_ON},
+                **{name: getattr(settings, name) for name in _TRAIN_ARGUMENTS},
                 iters=cfg.iters,
                 batch_size=cfg.batch_size,
-                test_config={key: value for key, value in cfg.test_config.items() if key in _EVALUATION},
+                test_config={key: value for key, value in cfg.test_config.items() if key in _EVALUATION_OPTIONS},
                 to_static_training=cfg.to_static_training,
                 save_dir=save_dir,
                 resume_model=checkpoint,
-                log_iters=min(wanted.log_iters, cfg.iters),  # at least one line and one point of the curve
+                log_iters=min(settings.log_iters, cfg.iters),  # at least one line and one point of the curve
                 use_vdl=records,
             )
 
 
-def _why_done(cfg: Config, checkpoint: str, early_stop_intervals: int | None) -> str | None:
+def _why_finished(cfg: Config, checkpoint: str, early_stop_intervals: int | None) -> str | None:
     """Why a checkpoint leaves nothing to train, a sentence; None if it leaves something."""
     if (checkpoints.iteration(checkpoint) or 0) >= cfg.iters:
         return f"{checkpoint} has all of the {cfg.iters} iterations."
@@ -161,17 +161,17 @@ def _why_done(cfg: Config, checkpoint: str, early_stop_intervals: int | None) ->
     return None
 
 
-def _build(cfg: Config, checkpoint: str | None, wanted: Options) -> dict[str, Any]:
+def _build(cfg: Config, checkpoint: str | None, settings: Options) -> dict[str, Any]:
     """Network, data, optimizer and losses, under the names that PaddleSeg's `train` has for them."""
     build = builder.Builder(cfg)
     train_dataset = build.train_dataset  # data first: what is wrong there shows before a network is built
-    val_dataset = build.val_dataset if wanted.do_eval else None
-    if len(train_dataset) * wanted.repeats > _ENTRIES:
-        raise InputError(f"--repeats {wanted.repeats} makes a list of more than {_ENTRIES} images: give fewer.")
-    if wanted.repeats > 1:
-        train_dataset.file_list *= wanted.repeats
+    val_dataset = build.val_dataset if settings.do_eval else None
+    if len(train_dataset) * settings.repeats > _MAX_IMAGES:
+        raise InputError(f"--repeats {settings.repeats} makes a list of more than {_MAX_IMAGES} images: give fewer.")
+    if settings.repeats > 1:
+        train_dataset.file_list *= settings.repeats
     small_batches.check_images(len(train_dataset), cfg.batch_size)
-    model = utils.convert_sync_batchnorm(build.model, wanted.device)
+    model = utils.convert_sync_batchnorm(build.model, settings.device)
     if checkpoint:
         _check_network(model, checkpoint)
     optimizer, losses = build.optimizer, build.loss
@@ -187,7 +187,7 @@ def _build(cfg: Config, checkpoint: str | None, wanted: Options) -> dict[str, An
 
 
 @contextmanager
-def _in_sentences() -> Iterator[None]:
+def _as_input_errors() -> Iterator[None]:
     """What PaddleSeg's `train` raises of a configuration or of a full disk becomes an `InputError`."""
     try:
         yield
@@ -196,7 +196,7 @@ def _in_sentences() -> Iterator[None]:
             raise
         raise InputError(f"loss.coef needs a number for each output of the network: {error}") from error
     except (AssertionError, IndexError, TypeError, ValueError) as error:
-        sentence = _of_a_loss(error)
+        sentence = _explain_loss_error(error)
         if sentence is None or isinstance(error, InputError):
             raise
         raise InputError(sentence) from error
@@ -217,7 +217,7 @@ def _check_network(model: paddle.nn.Layer, checkpoint: str) -> None:
     if other:
         raise InputError(
             f"{checkpoint} is of another network: {len(other)} tensors of this one are not in it or have another "
-            f"shape ({', '.join(other[:_TOLD])}). Name another --save_dir, or the configuration it was trained with."
+            f"shape ({', '.join(other[:_SHOWN])}). Name another --save_dir, or the configuration it was trained with."
         )
 
 
@@ -232,7 +232,7 @@ def _check_optimizer(optimizer: paddle.optimizer.Optimizer, checkpoint: str) -> 
         )
 
 
-def _of_a_loss(error: Exception) -> str | None:
+def _explain_loss_error(error: Exception) -> str | None:
     """What to say where it was raised in a loss; None elsewhere."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     names = [frame.f_globals.get("__name__", "") for frame in frames]
@@ -268,7 +268,7 @@ def _check_profiler(options: str | None) -> None:
         ) from error
 
 
-def _doubt_the_data(cfg: Config, do_eval: bool) -> None:
+def _check_data(cfg: Config, do_eval: bool) -> None:
     """Refuse data that would stop or spoil the training, of the splits that it uses."""
     used = copy.copy(cfg)
     used.dic = {key: value for key, value in cfg.dic.items() if key != "val_dataset" or do_eval}
@@ -277,16 +277,16 @@ def _doubt_the_data(cfg: Config, do_eval: bool) -> None:
     leaks = [problem.message for problem in report.problems if problem.kind == "leak"]
     problems = [problem.message for problem in report.problems if problem.kind != "leak"]
     if leaks:
-        logger.warning(f"The scores will be too good: {_some(leaks)}")
+        logger.warning(f"The scores will be too good: {_summary(leaks)}")
     for doubt in report.doubts:
         logger.warning(doubt)
     if problems:
-        raise InputError(_some(problems))
+        raise InputError(_summary(problems))
 
 
-def _some(sentences: Sequence[str]) -> str:
-    more = f" And {len(sentences) - _TOLD} more: `bisenetv1 data check CONFIG` tells all." * (len(sentences) > _TOLD)
-    return " ".join(sentences[:_TOLD]) + more
+def _summary(sentences: Sequence[str]) -> str:
+    more = f" And {len(sentences) - _SHOWN} more: `bisenetv1 data check CONFIG` tells all." * (len(sentences) > _SHOWN)
+    return " ".join(sentences[:_SHOWN]) + more
 
 
 def _later_options(early_stop_intervals: int | None) -> dict[str, Any]:

@@ -29,16 +29,16 @@ logger = logging.getLogger(__name__)
 class Watcher:
     """Is told what happens; all of it does nothing here."""
 
-    def started(self, iteration: int, iters: int, best: tuple[float, int] | None = None) -> None:
+    def on_start(self, iteration: int, iters: int, best: tuple[float, int] | None = None) -> None:
         """A training goes on from `iteration`, up to `iters`; `best` is the best mIoU until then and its iteration."""
 
-    def stepped(self) -> None:
+    def on_step(self) -> None:
         """An iteration was done."""
 
-    def scalar(self, tag: str, value: Any, iteration: int) -> None:
+    def on_scalar(self, tag: str, value: Any, iteration: int) -> None:
         """A figure, under its name among the curves: Train/loss, Train/lr, Evaluate/mIoU, Evaluate/Acc, ..."""
 
-    def evaluated(self, done: int, total: int) -> None:
+    def on_evaluation_batch(self, done: int, total: int) -> None:
         """So many batches of an evaluation are done."""
 
 
@@ -53,13 +53,13 @@ def training(watcher: Watcher | None, use_vdl: bool, tensorboard: bool) -> Itera
     if watcher is None and not tensorboard:
         yield use_vdl
         return
-    stepped = (watcher or Watcher()).stepped
+    on_step = (watcher or Watcher()).on_step
     if use_vdl:
         from visualdl import LogWriter  # before another stands under its name
 
     def add_profiler_step(options: Any) -> None:
         profiler.add_profiler_step(options)
-        stepped()
+        on_step()
 
     def log_writer(folder: str) -> _Writers:
         writers = [LogWriter(folder)] if use_vdl else []
@@ -92,7 +92,7 @@ class _Writers:
         for writer in self._writers:
             writer.add_scalar(tag, value, step)
         if self._watcher:
-            self._watcher.scalar(tag, float(value), step)
+            self._watcher.on_scalar(tag, float(value), step)
 
     def close(self) -> None:
         for writer in self._writers:
@@ -141,11 +141,15 @@ class Evaluation:
     auc_roc: float | None = None
 
 
-See = Callable[[np.ndarray, np.ndarray], None]
+MaskCallback = Callable[[np.ndarray, np.ndarray], None]
 
 
 def evaluate(
-    model: paddle.nn.Layer, dataset: Any, watcher: Watcher | None = None, see: See | None = None, **options: Any
+    model: paddle.nn.Layer,
+    dataset: Any,
+    watcher: Watcher | None = None,
+    on_mask: MaskCallback | None = None,
+    **options: Any,
 ) -> Evaluation:
     """PaddleSeg's `evaluate`, with all that it computes and only logs.
 
@@ -153,7 +157,7 @@ def evaluate(
         model (paddle.nn.Layer): the network.
         dataset (paddle.io.Dataset): gives images and labels.
         watcher (Watcher, optional): who watches.
-        see (callable, optional): is called with each mask that is scored and its label, in the order of the data,
+        on_mask (callable, optional): is called with each mask that is scored and its label, in the order of the data,
             integers `[1, H, W]` or `[1, 1, H, W]`.
         **options: of PaddleSeg's.
 
@@ -163,7 +167,7 @@ def evaluate(
     Raises:
         InputError: `auc_roc` was asked for, and the labels have several sizes.
     """
-    metrics = _Metrics(val.metrics, dataset.ignore_index, see)
+    metrics = _Metrics(val.metrics, dataset.ignore_index, on_mask)
     with patch(vars(val), "metrics", metrics), _progress(watcher):
         try:
             val.evaluate(model, dataset, **options)
@@ -171,41 +175,41 @@ def evaluate(
             if not options.get("auc_roc") or "array dimensions" not in str(error):
                 raise
             raise InputError("the area under the ROC curve needs labels of one size: leave --auc_roc out.") from error
-    found = metrics.found
-    acc, class_precision, class_recall = found["class_measurement"]
+    results = metrics.results
+    acc, class_precision, class_recall = results["class_measurement"]
     return Evaluation(
         len(dataset),
-        float(found["mean_iou"][1]),
+        float(results["mean_iou"][1]),
         float(acc),
-        float(found["kappa"]),
-        float(found["dice"][1]),
-        [float(value) for value in found["mean_iou"][0]],
+        float(results["kappa"]),
+        float(results["dice"][1]),
+        [float(value) for value in results["mean_iou"][0]],
         [float(value) for value in class_precision],
         [float(value) for value in class_recall],
-        auc_roc=float(found["auc_roc"]) if "auc_roc" in found else None,
+        auc_roc=float(results["auc_roc"]) if "auc_roc" in results else None,
     )
 
 
 class _Metrics:
-    """PaddleSeg's metrics; `found` is what each gave last, by name."""
+    """PaddleSeg's metrics, which also keep the last result of each function in `results`, by name."""
 
-    def __init__(self, metrics: Any, ignore_index: int, see: See | None) -> None:
-        self._metrics, self._ignore_index, self._see = metrics, ignore_index, see
-        self.found: dict[str, Any] = {}
+    def __init__(self, metrics: Any, ignore_index: int, on_mask: MaskCallback | None) -> None:
+        self._metrics, self._ignore_index, self._on_mask = metrics, ignore_index, on_mask
+        self.results: dict[str, Any] = {}
 
     def __getattr__(self, name: str) -> Any:
         function = getattr(self._metrics, name)
 
-        def noted(*arguments: Any, **keywords: Any) -> Any:
-            self.found[name] = function(*arguments, **keywords)
-            return self.found[name]
+        def recorded(*arguments: Any, **keywords: Any) -> Any:
+            self.results[name] = function(*arguments, **keywords)
+            return self.results[name]
 
-        return noted
+        return recorded
 
     def calculate_area(self, pred: paddle.Tensor, label: paddle.Tensor, *arguments: Any, **keywords: Any) -> Any:
         areas = self._metrics.calculate_area(pred, label, *arguments, **keywords)
-        if self._see:
-            self._see(pred.numpy(), label.numpy())
+        if self._on_mask:
+            self._on_mask(pred.numpy(), label.numpy())
         return areas
 
     def auc_roc(self, logits: np.ndarray, label: np.ndarray, **keywords: Any) -> float:
@@ -219,7 +223,7 @@ class _Metrics:
             area, why = float("nan"), brief(error)
         if np.isnan(area):
             logger.warning(f"there is no area under the ROC curve: {why}")
-        self.found["auc_roc"] = area
+        self.results["auc_roc"] = area
         return area
 
 
@@ -229,14 +233,14 @@ def _progress(watcher: Watcher | None) -> Iterator[None]:
     if watcher is None:
         yield
         return
-    tell = watcher.evaluated
+    on_batch = watcher.on_evaluation_batch
 
     class Progbar:
         def __init__(self, target: int, **_: Any) -> None:
             self._total = target
 
         def update(self, current: int, *_: Any) -> None:
-            tell(current, self._total)
+            on_batch(current, self._total)
 
     with patch(vars(val), "progbar", SimpleNamespace(Progbar=Progbar)):
         yield

@@ -72,7 +72,7 @@ class TestNaN:
         "package, train",
         [
             ("somebody.elses+bisenetv1_plugin.losses.any", "from paddleseg.core import train"),
-            ("somebody.elses", "from bisenetv1_plugin.compat.core_train import guarded as train"),
+            ("somebody.elses", "from bisenetv1_plugin.compat.core_train import train_with_guards as train"),
         ],
     )
     def test_of_another_network(self, python, tmp_path, package, train):
@@ -125,7 +125,7 @@ class TestWholeFiles:
 
     def test_only_paddlesegs_train_sees_it(self):
         module = core_train.module()
-        with whole_checkpoints._whole(core_train.Call({})):
+        with whole_checkpoints._write_whole_files(core_train.Call({})):
             assert module.paddle.save is not paddle.save and module.paddle.nn is paddle.nn
         assert module.paddle is paddle
 

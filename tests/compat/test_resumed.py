@@ -204,7 +204,7 @@ def test_the_loss_scaling_goes_on(tmp_path):
     state = {**keys, "scale": np.float32([4096]), "incr_count": 7, "use_dynamic_loss_scaling": True}
     training = resumed_training._Training(str(tmp_path), None, None, False, 5)
     training._scaler = scaler(state)
-    training._note(str(tmp_path / "iter_2"))
+    training._write_progress(str(tmp_path / "iter_2"))
     read = progress_file.read(str(tmp_path / "iter_2")).loss_scaling
     assert scaler(read).state_dict() == state
 

@@ -85,11 +85,13 @@ def test_against_numpy(name, min_kept, weight, seed):
     np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-4, atol=1e-7)
 
 
-@pytest.mark.parametrize("selection", ["_selected", "_enclosed"])  # on the CPU, and on other devices
+@pytest.mark.parametrize(
+    "selection", ["_kth_largest_by_partition", "_kth_largest_by_bisection"]
+)  # on the CPU, and on other devices
 @pytest.mark.parametrize("seed", range(4))
 def test_a_fraction_of_the_valid_pixels(seed, selection, monkeypatch):
     """CoinCheung's: a sixteenth of the pixels that are not ignored. Here a half, so that it takes easy ones."""
-    monkeypatch.setattr(ohem, "_selected", getattr(ohem, selection))
+    monkeypatch.setattr(ohem, "_kth_largest_by_partition", getattr(ohem, selection))
     logit, label = case("few hard", seed)
     valid = int((label != 255).sum())
     expected, expected_gradient = reference(logit, label, min_kept=valid // 2)
