@@ -51,7 +51,7 @@ def all_lines(path: str | Path, what: str) -> list[str]:
     return [line.strip() for line in lines]
 
 
-def shown(line: str) -> str:
+def shorten(line: str) -> str:
     """A line for a sentence: cut where it is long."""
     return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."
 

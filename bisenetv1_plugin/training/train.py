@@ -278,8 +278,8 @@ def _check_data(cfg: Config, do_eval: bool) -> None:
     problems = [problem.message for problem in report.problems if problem.kind != "leak"]
     if leaks:
         logger.warning(f"The scores will be too good: {_summary(leaks)}")
-    for doubt in report.doubts:
-        logger.warning(doubt)
+    for warning in report.warnings:
+        logger.warning(warning)
     if problems:
         raise InputError(_summary(problems))
 

@@ -177,11 +177,11 @@ def test_what_is_hardly_meant_so(root):
     other = {"transforms": [{"type": "Normalize", "mean": [0.4, 0.5, 0.6]}]}
     path = config(root, half, other)
     for report in (check_config(path), before_training(read_config(path))):
-        assert report.ok and len(report.doubts) == 2
+        assert report.ok and len(report.warnings) == 2
         assert "mean and std [0.5, 0.5, 0.5] and [0.5, 0.5, 0.5], of val_dataset [0.4, 0.5, 0.6]" in report.to_text()
         assert "all labels of train have class 0 alone, and 255, which is ignored" in report.to_text()
     cv2.imwrite(str(root / "b_label.png"), LABEL)
-    assert check_config(config(root, {"transforms": [{"type": "Normalize"}]}, half)).doubts == []
+    assert check_config(config(root, {"transforms": [{"type": "Normalize"}]}, half)).warnings == []
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from bisenetv1_plugin import image_files
-from bisenetv1_plugin.datasets.check.pairs import check_headers, look_at_pair
+from bisenetv1_plugin.datasets.check.pairs import check_headers, check_pixels
 from bisenetv1_plugin.datasets.check.splits import Split
 from bisenetv1_plugin.datasets.own import Options, coco_rle, configure, walk
-from bisenetv1_plugin.datasets.own.naming import LabelNames
+from bisenetv1_plugin.datasets.own.naming import UniqueNames
 from bisenetv1_plugin.datasets.prepare import prepare_camvid, prepare_cityscapes
 from bisenetv1_plugin.datasets.synthetic import write_scenes
 from bisenetv1_plugin.errors import InputError
@@ -64,16 +64,16 @@ def test_labels_outside_of_the_folder_are_not_overwritten(root):
     assert sorted(path.name for path in summary.folder.glob("labels/*")) == [mask.name for mask in masks]
 
 
-def test_names_of_labels():
-    names = LabelNames()
+def test_unique_names():
+    names = UniqueNames()
     wanted = ["a.png", "a.tif", "A.png", "é.png", "e\u0301.png", "b.png/c.png", "b.bmp", f"{'x' * 255}", "d/a.png"]
-    given = [str(names.of(Path(name))) for name in wanted]
-    told_apart = ["a.png", "a.1.png", "A.1.png", "é.png", "e\u0301.1.png", "b.png/c.png", "b.1.png", "label.png"]
-    assert given[:2] + given[3:] == [*told_apart[:2], *told_apart[3:], "d/a.png"]
-    assert given[2].casefold() not in ("a.png", "a.1.png")
+    assigned = [str(names.assign(Path(name))) for name in wanted]
+    expected = ["a.png", "a.1.png", "A.1.png", "é.png", "e\u0301.1.png", "b.png/c.png", "b.1.png", "label.png"]
+    assert assigned[:2] + assigned[3:] == [*expected[:2], *expected[3:], "d/a.png"]
+    assert assigned[2].casefold() not in ("a.png", "a.1.png")
     for name in ("../a.png", "/a.png", "a/../../b.png"):
         with pytest.raises(InputError, match="names no file inside"):
-            names.of(Path(name))
+            names.assign(Path(name))
 
 
 class TestCoco:
@@ -190,7 +190,7 @@ class TestNamesOfFiles:
             file.write(cv2.imencode(".png", np.zeros((H, W, 3), np.uint8))[1].tobytes())
         assert image_files.decode_file(path).shape == (H, W, 3) and image_files.has_reader(path)
         split = Split([], 3, 255)
-        for problems in (check_headers((path, None), split), look_at_pair((path, None), split).problems):
+        for problems in (check_headers((path, None), split), check_pixels((path, None), split).problems):
             assert [problem.kind for problem in problems] == ["unreadable"]
             assert "\\xff.png is not UTF-8" in problems[0].message and "rename" in problems[0].message
         assert "\\xff.png is not UTF-8" in refused(root)

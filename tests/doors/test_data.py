@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bisenetv1_plugin import image_files
-from bisenetv1_plugin.datasets.check.pairs import check_headers, look_at_pair
+from bisenetv1_plugin.datasets.check.pairs import check_headers, check_pixels
 from bisenetv1_plugin.datasets.check.splits import Split
 from bisenetv1_plugin.datasets.classes import read_classes
 from bisenetv1_plugin.datasets.own import census, configure, tables
@@ -338,18 +338,18 @@ def test_images(tmp_path_factory, door, image, label):
         warnings.simplefilter("ignore")
         pair = (str(paths[0]), str(paths[1]))
         headers = check_headers(pair, split)
-        problems, counts = look_at_pair(pair, split)[:2]
-        looked = census.look_at_pairs([Pair(*paths)])
+        problems, counts = check_pixels(pair, split)[:2]
+        result = census.inspect_pairs([Pair(*paths)])
         for read in (dataset_files.image_size, lambda path: dataset_files.read_label(path, (W, H))):
             try:
                 read(paths[1])
             except ValueError as error:
                 assert str(paths[1]) in str(error)
-    assert looked.seen or looked.broken or looked.wrong
-    for problem in [*headers, *problems, *looked.broken, *looked.wrong]:
+    assert result.usable or result.broken or result.invalid
+    for problem in [*headers, *problems, *result.broken, *result.invalid]:
         assert "image.png" in problem.message or "label.png" in problem.message
-    event("usable" if looked.seen else "refused")
-    assert image_files.has_reader(paths[0]) or not looked.seen
+    event("usable" if result.usable else "refused")
+    assert image_files.has_reader(paths[0]) or not result.usable
     assert counts.sum() <= 2**24
 
 

@@ -3,7 +3,7 @@
 PaddleSeg opens a file when its turn comes: a missing image stops a training after hours, a label value out of range
 becomes a loss of nan or a crash in a CUDA kernel, and a validation image among the training images only makes the score
 too good. `check_config` opens every file once, in the way PaddleSeg would, and counts the classes while it is there.
-`before_training` has seconds: it looks at all the headers, and at the pixels of as many files as there is time for.
+`before_training` has seconds: it reads every header, and the pixels of as many files as there is time for.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Iterator
 import numpy as np
 
 from bisenetv1_plugin.datasets.check import copies
-from bisenetv1_plugin.datasets.check.pairs import Look, check_headers, look_at_pair, one_class
+from bisenetv1_plugin.datasets.check.pairs import PixelCheck, check_headers, check_pixels, single_class_warnings
 from bisenetv1_plugin.datasets.check.report import Problem, Report, count_of
-from bisenetv1_plugin.datasets.check.splits import Split, normalized_otherwise, read_config, split_of
+from bisenetv1_plugin.datasets.check.splits import Split, normalize_mismatch, read_config, split_of
 from bisenetv1_plugin.datasets.classes import named_classes
 from bisenetv1_plugin.datasets.text import first_few
 from bisenetv1_plugin.progress import Progress, silent
@@ -60,14 +60,14 @@ def check_config(config_path: str | os.PathLike[str], progress: Progress = silen
     digests: dict[str, bytes | None] = {}
     unclear: list[str] = []
     sums = {name: np.zeros(256, np.int64) for name in splits}
-    for name, image, look in progress(_looks(splits), desc="check", unit="file", total=total):
-        report.problems += look.problems
-        sums[name] += look.histogram
-        digests[image] = look.digest
-        unclear += [image] if look.hidden and look.turn is None else []
+    for name, image, check in progress(_check_all_pixels(splits), desc="check", unit="file", total=total):
+        report.problems += check.problems
+        sums[name] += check.histogram
+        digests[image] = check.digest
+        unclear += [image] if check.ambiguous and check.turn is None else []
     for name, split in splits.items():
         if name == "train":
-            report.doubts += one_class(split, sums[name], True)
+            report.warnings += single_class_warnings(split, sums[name], True)
         if split.num_classes is not None:
             report.ignored[name] = int(sums[name][split.ignore_index]) if 0 <= split.ignore_index < 256 else 0
             counts = report.counts[name] = np.zeros(split.num_classes, np.int64)
@@ -84,17 +84,17 @@ def check_config(config_path: str | os.PathLike[str], progress: Progress = silen
         train, val = ([image for image, _ in splits[name].pairs] for name in ("train", "val"))
         same = copies.leaks(train, val)
         equal = copies.with_equal_pixels(train, val, digests)
-        report.problems += [*same, *copies.without(equal, same)]
+        report.problems += [*same, *copies.exclude_files(equal, same)]
     return report
 
 
-def _looks(splits: dict[str, Split]) -> Iterator[tuple[str, str, Look]]:
+def _check_all_pixels(splits: dict[str, Split]) -> Iterator[tuple[str, str, PixelCheck]]:
     """Every pair, looked at in threads: its split, its image and what was seen."""
     with ThreadPoolExecutor(THREADS) as pool:  # reading images leaves Python's lock free
         for name, split in splits.items():
-            found = pool.map(look_at_pair, split.pairs, repeat(split))
-            for (image, _), look in zip(split.pairs, found):
-                yield name, image, look
+            found = pool.map(check_pixels, split.pairs, repeat(split))
+            for (image, _), check in zip(split.pairs, found):
+                yield name, image, check
 
 
 def before_training(cfg: Config, seconds: float = 10.0) -> Report:
@@ -121,26 +121,28 @@ def before_training(cfg: Config, seconds: float = 10.0) -> Report:
         report.problems += [problem for problems in found for problem in problems]
         sound = [job for job, problems in zip(jobs, found) if not problems]
         order = sorted(range(len(sound)), key=lambda index: index * _GOLDEN % 1)
-        looked = 0
-        looks: list[Look] = []
-        while looked < len(order) and (looked == 0 or time.monotonic() < end):
-            some = [sound[index] for index in order[looked : looked + THREADS]]
-            looks += pool.map(lambda job: look_at_pair(*job), some)
-            looked += len(some)
-    trained = [look.histogram for index, look in zip(order, looks) if sound[index][1] is splits.get("train")]
+        count = 0
+        checks: list[PixelCheck] = []
+        while count < len(order) and (count == 0 or time.monotonic() < end):
+            some = [sound[index] for index in order[count : count + THREADS]]
+            checks += pool.map(lambda job: check_pixels(*job), some)
+            count += len(some)
+    trained = [check.histogram for index, check in zip(order, checks) if sound[index][1] is splits.get("train")]
     if trained:
-        report.doubts += one_class(splits["train"], np.sum(trained, axis=0), len(trained) == len(splits["train"].pairs))
-    if looked < len(sound):
-        report.notes.append(f"the pixels of {looked} of {len(jobs)} pairs were looked at, the headers of all.")
+        report.warnings += single_class_warnings(
+            splits["train"], np.sum(trained, axis=0), len(trained) == len(splits["train"].pairs)
+        )
+    if count < len(sound):
+        report.notes.append(f"the pixels of {count} of {len(jobs)} pairs were looked at, the headers of all.")
     # One label that seems turned may be an accident of its picture; most of them are none
-    sides = [look.turn for look in looks if look.hidden and look.turn is not None]
+    sides = [check.turn for check in checks if check.ambiguous and check.turn is not None]
     doubt = 2 * sum(sides) > len(sides)
-    report.problems += [p for look in looks for p in look.problems if doubt or p.kind != "orientation"]
+    report.problems += [p for check in checks for p in check.problems if doubt or p.kind != "orientation"]
     if len(splits) == 2:
         train, val = ([image for image, _ in splits[name].pairs] for name in ("train", "val"))
         same = copies.leaks(train, val)
         equal, all_compared = copies.with_equal_bytes(train, val, max(end, time.monotonic() + _LEAST))
-        report.problems += [*same, *copies.without(equal, same)]
+        report.problems += [*same, *copies.exclude_files(equal, same)]
         if not all_compared:
             report.notes.append("not all images were compared for copies in train and val.")
     return report
@@ -155,6 +157,6 @@ def _splits(config: Config, report: Report) -> dict[str, Split]:
             splits[name] = split
             report.images[name] = len(split.pairs)
     if len(splits) == 2:
-        report.doubts += normalized_otherwise(config)
+        report.warnings += normalize_mismatch(config)
     report.classes = named_classes(config).names
     return splits

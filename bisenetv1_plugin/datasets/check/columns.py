@@ -9,7 +9,7 @@ import numpy as np
 
 from bisenetv1_plugin import image_files
 
-_LOOKED_AT = 3  # pairs, spread over the list
+_SAMPLES = 3  # pairs, spread over the list
 _COLORS = 64  # more than a label has, fewer than a photograph
 _PIXELS = 1 << 18  # about as many are counted
 
@@ -23,8 +23,8 @@ def order_fault(list_path: str | Path, pairs: Sequence[tuple[Any, ...]]) -> str 
         list_path: the list, for the sentence.
         pairs: of files, which begin with the two of a line.
     """
-    some = sorted({index * (len(pairs) - 1) // (_LOOKED_AT - 1) for index in range(_LOOKED_AT)}) if pairs else []
-    if not some or not all(_looks_exchanged(*pairs[index][:2]) for index in some):
+    some = sorted({index * (len(pairs) - 1) // (_SAMPLES - 1) for index in range(_SAMPLES)}) if pairs else []
+    if not some or not all(_looks_swapped(*pairs[index][:2]) for index in some):
         return None
     first, second = pairs[0][:2]
     return (
@@ -33,7 +33,7 @@ def order_fault(list_path: str | Path, pairs: Sequence[tuple[Any, ...]]) -> str 
     )
 
 
-def _looks_exchanged(first: str | Path, second: str | Path) -> bool:
+def _looks_swapped(first: str | Path, second: str | Path) -> bool:
     try:
         modes = [image_files.header(path).mode for path in (first, second)]
         return not (modes[0] == "RGB" and modes[1] in "LP") and _colors(first) <= _COLORS < _colors(second)

@@ -95,7 +95,7 @@ def _copy(image: str, original: str) -> Problem:
     return Problem("leak", image, f"image {image} of val is a copy of {original} of train: take one of them out.")
 
 
-def without(problems: Iterable[Problem], known: Iterable[Problem]) -> list[Problem]:
+def exclude_files(problems: Iterable[Problem], known: Iterable[Problem]) -> list[Problem]:
     """Those about files that no known problem is about."""
     files = {problem.file for problem in known}
     return [problem for problem in problems if problem.file not in files]

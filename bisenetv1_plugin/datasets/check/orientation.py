@@ -27,7 +27,7 @@ def turn(array: np.ndarray, orientation: int) -> np.ndarray:
     return array
 
 
-def is_hidden(size: tuple[int, int], orientation: int) -> bool:
+def is_ambiguous(size: tuple[int, int], orientation: int) -> bool:
     """Whether an orientation turns an image of this (width, height) without a change of size."""
     return orientation != 1 and (orientation < 5 or size[0] == size[1])
 

@@ -27,21 +27,21 @@ class Image(NamedTuple):
         return self.pixels.shape[1], self.pixels.shape[0]
 
 
-class Look(NamedTuple):
+class PixelCheck(NamedTuple):
     """What the pixels of a pair show.
 
     Attributes:
         problems: what is wrong.
         histogram: int64 [256], the pixels of the label by value.
         digest: of the image's pixels, see `copies`; None for none that another could be a copy of.
-        hidden: EXIF turns the image without a change of size.
+        ambiguous: EXIF turns the image without a change of size.
         turn: whether the label must be turned as well, as their edges show; None where they do not.
     """
 
     problems: list[Problem]
     histogram: np.ndarray
     digest: bytes | None = None
-    hidden: bool = False
+    ambiguous: bool = False
     turn: bool | None = False
 
 
@@ -67,7 +67,7 @@ def check_headers(pair: FilePair, split: Split) -> list[Problem]:
     return problems
 
 
-def look_at_pair(pair: FilePair, split: Split) -> Look:
+def check_pixels(pair: FilePair, split: Split) -> PixelCheck:
     """All that the pixels of one pair show; every byte of both files is decoded."""
     image_path, label_path = pair
     histogram = np.zeros(256, np.int64)
@@ -75,26 +75,26 @@ def look_at_pair(pair: FilePair, split: Split) -> Look:
     problems = [image] if isinstance(image, Problem) else []
     digest = digest_of(image.pixels) if isinstance(image, Image) else None
     if label_path is None:
-        return Look(problems, histogram, digest)
+        return PixelCheck(problems, histogram, digest)
     head = _header("label", label_path)
     if isinstance(head, Problem):
-        return Look([*problems, head], histogram, digest)
+        return PixelCheck([*problems, head], histogram, digest)
     try:
         with image_files.open_image(label_path) as opened:
             mode, label = opened.mode, np.asarray(opened)
     except image_files.READ_ERRORS as error:
-        return Look([*problems, unreadable("label", label_path, error)], histogram, digest)
+        return PixelCheck([*problems, unreadable("label", label_path, error)], histogram, digest)
 
     label_size = (label.shape[1], label.shape[0])
-    hidden, turn = False, None
+    ambiguous, turn = False, None
     if isinstance(image, Image) and image.size != label_size:
         problems.append(_sizes(image_path, label_path, image.size, label_size))
-    elif isinstance(image, Image) and orientation.is_hidden(image.size, image.header.orientation):
-        hidden, turn = True, orientation.needs_turn(image.pixels, label, image.header.orientation)
+    elif isinstance(image, Image) and orientation.is_ambiguous(image.size, image.header.orientation):
+        ambiguous, turn = True, orientation.needs_turn(image.pixels, label, image.header.orientation)
         if turn:
             problems.append(_turned(image_path, label_path, image.header.orientation))
     problems += _values(label_path, mode, label, split, histogram)
-    return Look(problems, histogram, digest, hidden, turn)
+    return PixelCheck(problems, histogram, digest, ambiguous, turn)
 
 
 def _values(label_path: str, mode: str, label: np.ndarray, split: Split, histogram: np.ndarray) -> list[Problem]:
@@ -147,7 +147,7 @@ def count_values(label: np.ndarray) -> np.ndarray:
     return sum((np.bincount(strip.ravel(), minlength=256) for strip in strips), np.zeros(256, np.int64))
 
 
-def one_class(split: Split, histogram: np.ndarray, complete: bool) -> list[str]:
+def single_class_warnings(split: Split, histogram: np.ndarray, complete: bool) -> list[str]:
     """Says so of labels of a single class, of which no network learns anything.
 
     Masks of 0 and 255 are such: 255 is ignored unless the configuration says otherwise.

@@ -28,7 +28,7 @@ class Report:
         images: image and label pairs in the list.
         classes: class names by index, as far as they are known.
         notes: what was not checked, and why.
-        doubts: what is no fault of a file, and hardly meant so; `train` says it and goes on.
+        warnings: what is no fault of a file, and hardly meant so; `train` says it and goes on.
     """
 
     config: str
@@ -38,7 +38,7 @@ class Report:
     images: dict[str, int] = field(default_factory=dict)
     classes: Sequence[str] = ()
     notes: list[str] = field(default_factory=list)
-    doubts: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -56,8 +56,8 @@ class Report:
             lines += ["", f"{kind} ({len(messages)})"] + [f"  {message}" for message in messages[:shown]]
             if len(messages) > shown:
                 lines.append(f"  ... and {len(messages) - shown} more")
-        if self.notes or self.doubts:
-            lines += [""] + self.doubts + self.notes
+        if self.notes or self.warnings:
+            lines += [""] + self.warnings + self.notes
         if self.counts:
             lines += [""] + self.table()
         for split, counts in self.counts.items():

@@ -52,7 +52,7 @@ def split_of(name: str, config: Config, report: Report) -> Split | None:
     return _listed_files(name, cfg, report) if cfg.get("type") == "Dataset" else _built_files(name, config, report)
 
 
-def normalized_otherwise(config: Config) -> list[str]:
+def normalize_mismatch(config: Config) -> list[str]:
     """A `Normalize` of train that val has not, or has with other numbers: the network sees other colors there."""
     found = []
     for name in ("train", "val"):

@@ -30,7 +30,7 @@ _LOSSY = {
 }
 
 
-class Values(NamedTuple):
+class LabelInfo(NamedTuple):
     """What a label file holds.
 
     Attributes:
@@ -49,16 +49,16 @@ class Values(NamedTuple):
 
 
 @dataclass
-class Seen:
+class PairInfo:
     """What is known of a pair.
 
     Attributes:
         pair: image and label.
         size: (width, height) of the image as OpenCV reads it.
-        kind, values, palette, plain: of the label, see `Values`.
+        kind, values, palette, plain: of the label, see `LabelInfo`.
         turn: EXIF orientation by which the label must be turned to lie as its image does; 1 for none.
-        hidden: EXIF turns the image without a change of size.
-        unclear: and the edges of both do not show whether the label must be turned as well.
+        ambiguous: EXIF turns the image without a change of size.
+        undecided: and the edges of both do not show whether the label must be turned as well.
         digest: of the image's pixels, see `check.copies`.
         brightest: value of a 16-bit image; 0 for others.
     """
@@ -70,8 +70,8 @@ class Seen:
     palette: dict[int, RGB]
     plain: bool
     turn: int = 1
-    hidden: bool = False
-    unclear: bool = False
+    ambiguous: bool = False
+    undecided: bool = False
     digest: bytes | None = None
     brightest: int = 0
 
@@ -80,12 +80,12 @@ class Seen:
 class Census:
     """All pairs that can be used, the files that cannot be read, and the pairs that are wrong."""
 
-    seen: list[Seen]
+    usable: list[PairInfo]
     broken: list[Problem]
-    wrong: list[Problem]
+    invalid: list[Problem]
 
 
-def look_at_pairs(pairs: Sequence[Pair], progress: Progress = silent) -> Census:
+def inspect_pairs(pairs: Sequence[Pair], progress: Progress = silent) -> Census:
     """Looks at every pair; pixels are decoded, in threads, each picture once.
 
     Args:
@@ -97,22 +97,22 @@ def look_at_pairs(pairs: Sequence[Pair], progress: Progress = silent) -> Census:
     """
     census = Census([], [], [])
     with ThreadPoolExecutor(THREADS) as pool:
-        for found in progress(pool.map(_look, pairs), desc="look", unit="file", total=len(pairs)):
-            if isinstance(found, Seen):
-                census.seen.append(found)
+        for found in progress(pool.map(_inspect, pairs), desc="look", unit="file", total=len(pairs)):
+            if isinstance(found, PairInfo):
+                census.usable.append(found)
             else:
                 for problem in found:
-                    (census.broken if problem.kind in ("missing", "unreadable") else census.wrong).append(problem)
+                    (census.broken if problem.kind in ("missing", "unreadable") else census.invalid).append(problem)
     return census
 
 
-def _look(pair: Pair) -> Seen | list[Problem]:
+def _inspect(pair: Pair) -> PairInfo | list[Problem]:
     """A pair that can be used, or what is wrong with it."""
-    label, image = _values(pair.label), read_image(str(pair.image))
+    label, image = _label_info(pair.label), read_image(str(pair.image))
     if isinstance(label, Problem) or isinstance(image, Problem):
         return [found for found in (label, image) if isinstance(found, Problem)]
     head = image.header
-    seen = Seen(pair, image.size, *label[:4], digest=digest_of(image.pixels))
+    info = PairInfo(pair, image.size, *label[:4], digest=digest_of(image.pixels))
     if label.size != image.size:
         if head.orientation < 5 or label.size != head.stored:
             (w, h), (width, height) = label.size, image.size
@@ -120,19 +120,19 @@ def _look(pair: Pair) -> Seen | list[Problem]:
                 f"label {pair.label} is {w}x{h}, its image {pair.image} {width}x{height}: both must have one size"
             )
             return [Problem("size", str(pair.label), sentence)]
-        seen.turn = head.orientation
-    elif orientation.is_hidden(image.size, head.orientation):
+        info.turn = head.orientation
+    elif orientation.is_ambiguous(image.size, head.orientation):
         pixels, _ = read_label(pair.label)
         turned = None if pixels is None else orientation.needs_turn(image.pixels, pixels, head.orientation)
-        seen.hidden, seen.unclear = True, turned is None
-        seen.turn = head.orientation if turned else 1
+        info.ambiguous, info.undecided = True, turned is None
+        info.turn = head.orientation if turned else 1
     if head.mode.startswith("I;16"):
         deep = image_files.decode_file(pair.image, cv2.IMREAD_UNCHANGED)
-        seen.brightest = 0 if deep is None else int(deep.max())
-    return seen
+        info.brightest = 0 if deep is None else int(deep.max())
+    return info
 
 
-def _values(path: Path) -> Values | Problem:
+def _label_info(path: Path) -> LabelInfo | Problem:
     """What a label says, or why it cannot be used."""
     try:
         head = image_files.header(path)
@@ -162,28 +162,28 @@ def _values(path: Path) -> Values | Problem:
         return Problem("label format", str(path), sentence)
     kind = "color" if label.ndim == 3 else "index" if colors is None else "palette"
     palette = {value: colors[value] for value in counts if value < len(colors)} if colors is not None else {}
-    return Values(kind, counts, palette, head.mode in ("L", "P"), head.stored)
+    return LabelInfo(kind, counts, palette, head.mode in ("L", "P"), head.stored)
 
 
-def notes_on_images(seen: Sequence[Seen]) -> list[str]:
+def notes_on_images(infos: Sequence[PairInfo]) -> list[str]:
     """Sentences on images that EXIF turns, and on those of 16 bits."""
     notes = []
-    turned = sum(one.turn != 1 for one in seen)
-    upright = [one for one in seen if one.hidden and one.turn == 1]
-    unclear = [one for one in upright if one.unclear]
-    deep = [one for one in seen if one.brightest]
+    turned = sum(one.turn != 1 for one in infos)
+    upright = [one for one in infos if one.ambiguous and one.turn == 1]
+    undecided = [one for one in upright if one.undecided]
+    deep = [one for one in infos if one.brightest]
     if turned:
         notes.append(f"{turned} labels lie as their images do before EXIF turns them: they were turned as well.")
-    if len(upright) > len(unclear):
-        name = next(one.pair.image.name for one in upright if not one.unclear)
+    if len(upright) > len(undecided):
+        name = next(one.pair.image.name for one in upright if not one.undecided)
         notes.append(
-            f"EXIF turns {len(upright) - len(unclear)} images without a change of size ({name}): their labels are "
+            f"EXIF turns {len(upright) - len(undecided)} images without a change of size ({name}): their labels are "
             "taken to be upright, as the edges of both show."
         )
-    if unclear:
-        names = first_few([one.pair.image.name for one in unclear])
+    if undecided:
+        names = first_few([one.pair.image.name for one in undecided])
         notes.append(
-            f"EXIF turns {len(unclear)} images without a change of size, and edges do not show whether their labels "
+            f"EXIF turns {len(undecided)} images without a change of size, and edges do not show whether their labels "
             f"were turned as well ({names}): they are taken to be upright. Look at them, and save such images upright."
         )
     if deep:

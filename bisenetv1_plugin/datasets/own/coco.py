@@ -12,12 +12,12 @@ import numpy as np
 from bisenetv1_plugin import image_files
 from bisenetv1_plugin.datasets.classes import IGNORE_INDEX
 from bisenetv1_plugin.datasets.own import coco_json, coco_rle, pairing, walk
-from bisenetv1_plugin.datasets.own.layouts import Layout, left_out
+from bisenetv1_plugin.datasets.own.layouts import Layout, omission_notes
 from bisenetv1_plugin.datasets.own.lists import Pair
-from bisenetv1_plugin.datasets.own.naming import LabelNames
-from bisenetv1_plugin.datasets.own.path_words import Place, place
+from bisenetv1_plugin.datasets.own.naming import UniqueNames
+from bisenetv1_plugin.datasets.own.path_words import PathInfo, path_info
 from bisenetv1_plugin.datasets.prepare.dataset_files import write_png
-from bisenetv1_plugin.datasets.text import shown
+from bisenetv1_plugin.datasets.text import shorten
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.progress import Progress, silent
 
@@ -105,12 +105,12 @@ def write_labels(
         InputError: pycocotools is not installed and needed, or the annotations are not what COCO's are.
     """
     if not any(annotations.panoptic for annotations in found):
-        _masks()  # before anything is drawn
+        _pycocotools_mask()  # before anything is drawn
     names, index_of = _classes(found)
-    places = [place(path) for path in files]
+    places = [path_info(path) for path in files]
     segments = _segment_files(found, root, places)
     jobs, notes = _jobs(found, root, places, segments)
-    label_names = LabelNames()
+    label_names = UniqueNames()
     pairs: dict[str, list[Pair]] = {one.split: [] for one in found}
     for job in progress(jobs, desc="draw", unit="file"):
         if job.split in segments:
@@ -118,7 +118,7 @@ def write_labels(
         else:
             label = _draw_instances(job.entries, _size(job.where, job.image, root / job.path), index_of)
         wanted = PurePosixPath(job.split, job.image["file_name"].lstrip("/"))
-        target = folder / label_names.of(wanted.with_name(walk.stem(Path(wanted.name)) + ".png"))
+        target = folder / label_names.assign(wanted.with_name(walk.stem(Path(wanted.name)) + ".png"))
         target.parent.mkdir(parents=True, exist_ok=True)
         write_png(target, label)
         pairs[job.split].append(Pair(root / job.path, target))
@@ -146,16 +146,16 @@ def _classes(found: Sequence[Annotations]) -> tuple[list[str], dict[int, int]]:
     return names, {number: index for index, number in enumerate(sorted(names_of), start=len(background))}
 
 
-def _segment_files(found: Sequence[Annotations], root: Path, places: Sequence[Place]) -> dict[str, dict[str, Path]]:
+def _segment_files(found: Sequence[Annotations], root: Path, places: Sequence[PathInfo]) -> dict[str, dict[str, Path]]:
     """Of panoptic annotations, by split: see `_annotation_files`."""
-    by_name: dict[str, list[Place]] = {}
+    by_name: dict[str, list[PathInfo]] = {}
     for each in places:
         by_name.setdefault(each.path.name, []).append(each)
     return {one.split: _annotation_files(one, found, root, by_name) for one in found if one.panoptic}
 
 
 def _jobs(
-    found: Sequence[Annotations], root: Path, places: Sequence[Place], segments: dict[str, dict[str, Path]]
+    found: Sequence[Annotations], root: Path, places: Sequence[PathInfo], segments: dict[str, dict[str, Path]]
 ) -> tuple[list[_Job], list[str]]:
     """The labels to draw, and sentences on images that get none.
 
@@ -164,35 +164,35 @@ def _jobs(
     """
     annotated = {path for of_split in segments.values() for path in of_split.values()}
     candidates = pairing.images_among(each for each in places if each.path not in annotated)
-    pictures = pairing.Names(root, candidates, splits={one.split for one in found} if len(found) > 1 else ())
+    finder = pairing.PictureFinder(root, candidates, splits={one.split for one in found} if len(found) > 1 else ())
     jobs: list[_Job] = []
     missing: list[str] = []
     unclear: list[str] = []
-    bare: list[str] = []
+    unannotated: list[str] = []
     for one in found:
         images = one.content["images"]
-        entries_of = _by_image(one)
+        entries_of = _entries_by_image(one)
         indices: dict[Path, int] = {}
-        all_meant = pictures.of([image["file_name"] for image in images], one.path.relative_to(root), one.split, True)
+        all_meant = finder.find([image["file_name"] for image in images], one.path.relative_to(root), one.split, True)
         for index, (image, meant) in enumerate(zip(images, all_meant)):
-            where, name = f"{one.path}: images[{index}]", shown(image["file_name"])
+            where, name = f"{one.path}: images[{index}]", shorten(image["file_name"])
             if len(meant) != 1:
                 (unclear if meant else missing).append(name)
             elif one.panoptic and image["id"] not in entries_of:
-                bare.append(name)
+                unannotated.append(name)
             elif indices.setdefault(meant[0].path, index) != index:
                 raise InputError(f"{where} is {name} as images[{indices[meant[0].path]}] is: keep one of them.")
             else:
                 jobs.append(_Job(where, image, one.split, meant[0].path, entries_of.get(image["id"], [])))
     notes = [
-        *left_out(missing, "images of the annotations that are not there"),
-        *left_out(unclear, "images of the annotations, and several files have this name"),
-        *left_out(bare, "images without an annotation"),
+        *omission_notes(missing, "images of the annotations that are not there"),
+        *omission_notes(unclear, "images of the annotations, and several files have this name"),
+        *omission_notes(unannotated, "images without an annotation"),
     ]
     return jobs, notes
 
 
-def _by_image(annotations: Annotations) -> dict[Any, list[_Entry]]:
+def _entries_by_image(annotations: Annotations) -> dict[Any, list[_Entry]]:
     """What there is to draw, by the image's id."""
     found: dict[Any, list[_Entry]] = {}
     for index, annotation in enumerate(annotations.content["annotations"]):
@@ -202,7 +202,7 @@ def _by_image(annotations: Annotations) -> dict[Any, list[_Entry]]:
 
 
 def _annotation_files(
-    one: Annotations, found: Sequence[Annotations], root: Path, by_name: dict[str, list[Place]]
+    one: Annotations, found: Sequence[Annotations], root: Path, by_name: dict[str, list[PathInfo]]
 ) -> dict[str, Path]:
     """Of a panoptic JSON's annotations the files that are there, by the names that they have in it.
 
@@ -213,16 +213,16 @@ def _annotation_files(
         InputError: one could be either of two files.
     """
     files = {}
-    beside = one.path.parent.relative_to(root).parts
+    json_folder = one.path.parent.relative_to(root).parts
     stem, others = one.path.stem, {other.path.stem for other in found} - {one.path.stem}
 
-    def may_be(place: Place) -> bool:
+    def may_be(place: PathInfo) -> bool:
         if stem in place.path.parts:
             return True
         return place.role != "image" and place.split in ("", one.split) and others.isdisjoint(place.path.parts)
 
-    def nearness(place: Place) -> tuple[bool, bool, int]:
-        shared = os.path.commonprefix([place.path.parts[:-1], beside])
+    def nearness(place: PathInfo) -> tuple[bool, bool, int]:
+        shared = os.path.commonprefix([place.path.parts[:-1], json_folder])
         return stem in place.path.parts, place.role == "label", len(shared)
 
     for index, annotation in enumerate(one.content["annotations"]):
@@ -234,7 +234,7 @@ def _annotation_files(
         fit = [place for place in fit if nearness(place) == best]
         if len(fit) > 1:
             raise InputError(
-                f"{one.path}: annotations[{index}] names {shown(name)}, and that may be {fit[0].path} or "
+                f"{one.path}: annotations[{index}] names {shorten(name)}, and that may be {fit[0].path} or "
                 f"{fit[1].path}: put the annotations into a folder {stem} beside the JSON."
             )
         if fit:
@@ -242,7 +242,7 @@ def _annotation_files(
     return files
 
 
-def _masks() -> ModuleType:
+def _pycocotools_mask() -> ModuleType:
     try:
         from pycocotools import mask
     except ImportError as error:
@@ -299,7 +299,7 @@ def _draw_instances(entries: Sequence[_Entry], size: tuple[int, int], index_of: 
 
 def _polygons(where: str, shapes: list[Any], height: int, width: int) -> np.ndarray | None:
     """bool [H, W], True inside of any; None where none has an inside."""
-    mask = _masks()
+    mask = _pycocotools_mask()
     rings = []
     for index, shape in enumerate(shapes):
         try:
@@ -324,7 +324,7 @@ def _draw_panoptic(entry: _Entry, index_of: dict[int, int], root: Path, files: d
             segments = np.asarray(png.convert("RGB"))
     except image_files.READ_ERRORS as error:
         raise InputError(
-            f"{entry.where} names {shown(name)}, which cannot be read ({error}): unpack it beside the JSON."
+            f"{entry.where} names {shorten(name)}, which cannot be read ({error}): unpack it beside the JSON."
         ) from error
     ids = (
         segments[..., 0].astype(np.uint32)

@@ -8,13 +8,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
 from bisenetv1_plugin import image_files
-from bisenetv1_plugin.datasets.text import shown
+from bisenetv1_plugin.datasets.text import shorten
 from bisenetv1_plugin.errors import InputError
 
 _KEYS = ("images", "categories", "annotations")
 _LONGEST_NUMBER = 20  # digits; Python before 3.11 takes minutes for a million of them
 _LONGEST_SIDE = 1 << 20  # pixels, OpenCV's own limit
-_LOOKED_AT = 100  # annotations, to tell objects from captions and key points
+_SAMPLE = 100  # annotations, to tell objects from captions and key points
 
 
 def read(path: Path) -> dict[str, Any] | None:
@@ -38,7 +38,7 @@ def read(path: Path) -> dict[str, Any] | None:
         raise InputError(f"{path} is no JSON that can be read ({error}): export the annotations again.") from error
     if not isinstance(content, dict) or not all(key in content for key in _KEYS):
         return None
-    some = content["annotations"][:_LOOKED_AT] if isinstance(content["annotations"], list) else ()
+    some = content["annotations"][:_SAMPLE] if isinstance(content["annotations"], list) else ()
     if some and not any(isinstance(a, dict) and ("segmentation" in a or "segments_info" in a) for a in some):
         return None
     _check(path, content)
@@ -52,7 +52,12 @@ def parse(raw: bytes) -> Any:
         ValueError: it is none.
     """
     try:
-        return json.loads(raw.decode("utf-8-sig"), object_pairs_hook=_once, parse_constant=_none, parse_int=_integer)
+        return json.loads(
+            raw.decode("utf-8-sig"),
+            object_pairs_hook=_unique_keys,
+            parse_constant=_refuse_constant,
+            parse_int=_parse_integer,
+        )
     except RecursionError as error:
         raise ValueError("it is nested too deep") from error
 
@@ -71,7 +76,7 @@ def size_of(where: str, image: dict[str, Any]) -> tuple[int, int]:
     for key in ("width", "height"):
         value = image.get(key)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 1 <= value <= _LONGEST_SIDE:
-            raise _wrong(f"{where}.{key}", value, "the pixels of the image")
+            raise _error(f"{where}.{key}", value, "the pixels of the image")
         sides.append(int(value))
     return sides[0], sides[1]
 
@@ -86,7 +91,7 @@ def number_of(where: str, entry: dict[str, Any], key: str) -> int:
     if isinstance(value, str) and value.isdecimal() and len(value) <= _LONGEST_NUMBER:
         return int(value)
     if isinstance(value, bool) or not isinstance(value, int):
-        raise _wrong(f"{where}.{key}", value, "a whole number")
+        raise _error(f"{where}.{key}", value, "a whole number")
     return value
 
 
@@ -98,10 +103,10 @@ def objects(where: str, parent: dict[str, Any], key: str) -> list[dict[str, Any]
     """
     value = parent.get(key)
     if not isinstance(value, list):
-        raise _wrong(f"{where}{key}", value, "a list")
+        raise _error(f"{where}{key}", value, "a list")
     for index, entry in enumerate(value):
         if not isinstance(entry, dict):
-            raise _wrong(f"{where}{key}[{index}]", entry, "an object")
+            raise _error(f"{where}{key}[{index}]", entry, "an object")
     return value
 
 
@@ -109,7 +114,7 @@ def describe(value: Any) -> str:
     """A value for a sentence, which may be anything of any depth."""
     if isinstance(value, (list, dict)):
         return "a list" if isinstance(value, list) else "an object"
-    return "missing" if value is None else shown(repr(value))
+    return "missing" if value is None else shorten(repr(value))
 
 
 def _check(path: Path, content: dict[str, Any]) -> None:
@@ -121,13 +126,13 @@ def _check(path: Path, content: dict[str, Any]) -> None:
             raise InputError(f"{place} has the id of images[{seen[image['id']]}], {image['id']!r}: give each its own.")
         name = image.get("file_name")
         if not isinstance(name, str) or not PurePosixPath(name.lstrip("/")).parts:
-            raise _wrong(f"{place}.file_name", name, "the name of a file")
+            raise _error(f"{place}.file_name", name, "the name of a file")
     names: dict[int, str] = {}
     for index, category in enumerate(objects(where, content, "categories")):
         place = f"{where}categories[{index}]"
         number = number_of(place, category, "id")
         if not isinstance(category.get("name"), (str, int)):
-            raise _wrong(f"{place}.name", category.get("name"), "a text")
+            raise _error(f"{place}.name", category.get("name"), "a text")
         if names.setdefault(number, str(category["name"])) != str(category["name"]):
             raise InputError(f"{place} has the id {number} of another category, {names[number]}: give each its own.")
     annotations = objects(where, content, "annotations")
@@ -139,7 +144,7 @@ def _check(path: Path, content: dict[str, Any]) -> None:
             number_of(f"{place}.segments_info[{key}]", segment, "id")
             _check_category(f"{place}.segments_info[{key}]", segment, names)
         if panoptic and not (isinstance(annotation.get("file_name"), str) and annotation["file_name"].strip("/.")):
-            raise _wrong(f"{place}.file_name", annotation.get("file_name"), "the name of a file")
+            raise _error(f"{place}.file_name", annotation.get("file_name"), "the name of a file")
         if not panoptic and annotation.get("segmentation"):
             _check_category(place, annotation, names)
 
@@ -152,28 +157,28 @@ def _check_category(place: str, entry: dict[str, Any], names: dict[int, str]) ->
 def _id(place: str, entry: dict[str, Any], key: str) -> int | str:
     value = entry.get(key)
     if isinstance(value, bool) or not isinstance(value, (int, str)):
-        raise _wrong(f"{place}.{key}", value, "a number")
+        raise _error(f"{place}.{key}", value, "a number")
     return value
 
 
-def _wrong(where: str, value: Any, wanted: str) -> InputError:
+def _error(where: str, value: Any, wanted: str) -> InputError:
     return InputError(f"{where} is {describe(value)}: it must be {wanted}.")
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object whose keys are there once: of two, every program takes another."""
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"the key {shown(twice)!r} is there twice in an object")
+        raise ValueError(f"the key {shorten(twice)!r} is there twice in an object")
     return found
 
 
-def _none(name: str) -> NoReturn:
+def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number")
 
 
-def _integer(text: str) -> int:
+def _parse_integer(text: str) -> int:
     if len(text) > _LONGEST_NUMBER:
         raise ValueError(f"a number has {len(text)} digits")
     return int(text)

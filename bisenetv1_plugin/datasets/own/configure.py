@@ -15,9 +15,9 @@ from bisenetv1_plugin.datasets.check import THREADS, Problem, Report, orientatio
 from bisenetv1_plugin.datasets.check.copies import leaks
 from bisenetv1_plugin.datasets.classes import CLASS_NAMES, class_colors
 from bisenetv1_plugin.datasets.own import census, coco, encoding, labelme, layouts, recipe, split, tables, walk
-from bisenetv1_plugin.datasets.own.census import Seen
+from bisenetv1_plugin.datasets.own.census import PairInfo
 from bisenetv1_plugin.datasets.own.lists import Pair, Pairs, read_list
-from bisenetv1_plugin.datasets.own.naming import LabelNames
+from bisenetv1_plugin.datasets.own.naming import UniqueNames
 from bisenetv1_plugin.datasets.own.options import Options
 from bisenetv1_plugin.datasets.prepare import prepare_cityscapes
 from bisenetv1_plugin.datasets.prepare.dataset_files import all_or_nothing, write_lists, write_png
@@ -25,7 +25,7 @@ from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.progress import Progress, silent
 
 _SHOWN = 3
-_NOTHING_SAID = Options()
+_DEFAULTS = Options()
 
 
 @dataclass
@@ -57,7 +57,7 @@ class Summary:
 
 @dataclass
 class _Source:
-    """A layout, and what is known of its classes before its labels are looked at."""
+    """A layout, and what is known of its classes before its labels are read."""
 
     layout: layouts.Layout
     names: Sequence[str] | None = None
@@ -68,7 +68,7 @@ def configure(
     source: str | os.PathLike[str],
     config: str | os.PathLike[str],
     folder: str | os.PathLike[str] | None = None,
-    options: Options = _NOTHING_SAID,
+    options: Options = _DEFAULTS,
     progress: Progress = silent,
 ) -> Summary:
     """Looks at a folder of images and labels, and writes what PaddleSeg needs to train on it.
@@ -93,7 +93,7 @@ def configure(
     folder = folder.resolve()
     try:
         with all_or_nothing(folder) as work:
-            summary, content = _fill(source.resolve(), found, config, folder, work, options, progress)
+            summary, content = _build(source.resolve(), found, config, folder, work, options, progress)
     except FileExistsError as error:
         raise InputError(str(error)) from error
     files.write(config, content.encode("utf-8"))
@@ -117,7 +117,7 @@ def _check_arguments(source: Path, config: Path, folder: Path, options: Options)
         raise InputError(f"--max_size is {options.max_size}: give 32 pixels or more, or 0 for no limit.")
 
 
-def _fill(
+def _build(
     source: Path, found: list[Path], config: Path, folder: Path, work: Path, options: Options, progress: Progress
 ) -> tuple[Summary, str]:
     """Writes everything into `work`, which will become `folder`; the Summary and the configuration's text."""
@@ -129,25 +129,26 @@ def _fill(
             f"{source} has no images with labels, neither train.txt and val.txt nor images/ and labels/ that fit: "
             "lay them out as images/NAME.jpg and labels/NAME.png, or list pairs, `image label` a line."
         )
-    looked = census.look_at_pairs(pairs, progress)
-    notes += _left_out(looked, options)
-    if len(looked.seen) < 2:
-        usable = "one usable image with a label" if looked.seen else "no usable image with a label"
+    inspection = census.inspect_pairs(pairs, progress)
+    notes += _broken_notes(inspection, options)
+    infos = inspection.usable
+    if len(infos) < 2:
+        usable = "one usable image with a label" if infos else "no usable image with a label"
         raise InputError(f"{source} has {usable}: two are the least, one trains and one validates. Add more.")
     own_table = tables.read(Path(options.colors)) if options.colors else tables.in_folder(source, found)
     names = start.names or tables.names_in_folder(source, found)
-    meaning = encoding.decide(looked.seen, options, own_table, names, drawn=start.names is not None)
+    meaning = encoding.decide(infos, options, own_table, names, drawn=start.names is not None)
     notes += meaning.notes
     colors = list(start.colors) if len(start.colors) == len(meaning.names) else meaning.colors
-    notes += census.notes_on_images(looked.seen)
+    notes += census.notes_on_images(infos)
 
-    counts = np.stack([meaning.classes(one.values) for one in looked.seen])
+    counts = np.stack([meaning.classes(info.values) for info in infos])
     classes = counts[:, : len(meaning.names)]
-    splits, split_notes = split.choose(looked.seen, classes > 0)
+    splits, split_notes = split.choose(infos, classes > 0)
     train, val = (classes[splits[name]].sum(axis=0) for name in ("train", "val"))
     notes += [*split_notes, *split.coverage(train, val, meaning.names)]
 
-    sizes = [one.size for one in looked.seen]
+    sizes = [info.size for info in infos]
     weights = None
     if options.class_weights:
         weights = recipe.median_frequency(classes[splits["train"]], classes[splits["train"]] > 0)
@@ -160,16 +161,16 @@ def _fill(
             "most of the time: smaller copies train faster."
         )
 
-    labels = _convert(looked.seen, meaning, source, folder, work, progress)
+    labels = _convert(infos, meaning, source, folder, work, progress)
     report = Report(str(config), classes=meaning.names)
     summary = Summary(config, folder, layout.kind, report, colors, chosen, notes=notes)
-    summary.converted = sum(label != one.pair.label for label, one in zip(labels, looked.seen))
+    summary.converted = sum(label != info.pair.label for label, info in zip(labels, infos))
     for name, indices in splits.items():
-        summary.pairs[name] = [(_later(looked.seen[i].pair.image, work, folder), labels[i]) for i in indices]
+        summary.pairs[name] = [(_final_path(infos[i].pair.image, work, folder), labels[i]) for i in indices]
         report.counts[name] = classes[indices].sum(axis=0)
         report.ignored[name] = int(counts[indices, 255].sum())
         report.images[name] = len(indices)
-    same = leaks(*([str(looked.seen[index].pair.image) for index in splits[name]] for name in ("train", "val")))
+    same = leaks(*([str(infos[index].pair.image) for index in splits[name]] for name in ("train", "val")))
     if same:
         raise InputError(same[0].message)
     tab = _write_lists(work, folder, summary.pairs, meaning.names, colors)
@@ -210,59 +211,59 @@ def _source(source: Path, found: list[Path], work: Path, options: Options, progr
     return _Source(layout, names)
 
 
-def _left_out(looked: census.Census, options: Options) -> list[str]:
+def _broken_notes(inspection: census.Census, options: Options) -> list[str]:
     """A note on the broken files, where they may be left out.
 
     Raises:
         InputError: files are wrong, or broken and wanted.
     """
-    if looked.wrong:
-        raise InputError(_together(looked.wrong))
-    if looked.broken and not options.skip_broken:
-        raise InputError(f"{_together(looked.broken)} Repair or remove these files, or give --skip_broken.")
-    return layouts.left_out([Path(problem.file).name for problem in looked.broken], "cannot be read")
+    if inspection.invalid:
+        raise InputError(_join(inspection.invalid))
+    if inspection.broken and not options.skip_broken:
+        raise InputError(f"{_join(inspection.broken)} Repair or remove these files, or give --skip_broken.")
+    return layouts.omission_notes([Path(problem.file).name for problem in inspection.broken], "cannot be read")
 
 
-def _together(problems: Sequence[Problem]) -> str:
+def _join(problems: Sequence[Problem]) -> str:
     more = f" ... and {len(problems) - _SHOWN} more." if len(problems) > _SHOWN else ""
     return " ".join(f"{problem.message.rstrip('.')}." for problem in problems[:_SHOWN]) + more
 
 
-def _later(path: Path, work: Path, folder: Path) -> Path:
+def _final_path(path: Path, work: Path, folder: Path) -> Path:
     """The path that a file has once `work` has become `folder`."""
     return folder / path.relative_to(work) if work in path.parents else path
 
 
 def _convert(
-    seen: Sequence[Seen], meaning: encoding.Encoding, source: Path, folder: Path, work: Path, progress: Progress
+    infos: Sequence[PairInfo], meaning: encoding.Encoding, source: Path, folder: Path, work: Path, progress: Progress
 ) -> list[Path]:
     """Writes the labels that cannot stay as they are; the path that every label has in the end."""
-    jobs, paths, names = [], [], LabelNames()
-    for one in seen:
-        label = one.pair.label
+    jobs, paths, names = [], [], UniqueNames()
+    for info in infos:
+        label = info.pair.label
         drawn = work in label.parents
-        if not (meaning.changes(one.values) or one.turn != 1 or not one.plain):
-            paths.append(_later(label, work, folder))
+        if not (meaning.changes(info.values) or info.turn != 1 or not info.plain):
+            paths.append(_final_path(label, work, folder))
             continue
         if drawn:
             name = label.relative_to(work)  # it is overwritten, and nobody else's
         else:
             place = Path(os.path.normpath(label))  # a list may lead through `..` to anywhere
             inside = place.relative_to(source) if source in place.parents else Path(place.name)
-            name = names.of(Path("labels", *inside.parts[inside.parts[0] == "labels" :]))
-        jobs.append((one, Path(files.below(work, str(name)))))
+            name = names.assign(Path("labels", *inside.parts[inside.parts[0] == "labels" :]))
+        jobs.append((info, Path(files.below(work, str(name)))))
         paths.append(folder / name)
 
-    def write(job: tuple[Seen, Path]) -> None:
-        one, target = job
-        array, _ = census.read_label(one.pair.label)
+    def write(job: tuple[PairInfo, Path]) -> None:
+        info, target = job
+        array, _ = census.read_label(info.pair.label)
         assert array is not None, "the census has read it"
         if meaning.of_colors and array.ndim == 2:  # a palette, whose colors count
-            with image_files.open_image(one.pair.label) as image:
+            with image_files.open_image(info.pair.label) as image:
                 array = np.asarray(image.convert("RGB"))
         label = meaning.apply(array)
-        if one.turn != 1:
-            label = orientation.turn(label, one.turn)
+        if info.turn != 1:
+            label = orientation.turn(label, info.turn)
         target.parent.mkdir(parents=True, exist_ok=True)
         write_png(target, label)
 

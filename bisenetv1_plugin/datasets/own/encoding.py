@@ -12,7 +12,7 @@ import numpy as np
 from bisenetv1_plugin import image_files
 from bisenetv1_plugin.datasets.classes import IGNORE_INDEX
 from bisenetv1_plugin.datasets.own import tables
-from bisenetv1_plugin.datasets.own.census import Seen, codes_of
+from bisenetv1_plugin.datasets.own.census import PairInfo, codes_of
 from bisenetv1_plugin.datasets.own.options import Options
 from bisenetv1_plugin.datasets.own.tables import RGB, Table
 from bisenetv1_plugin.datasets.text import first_few
@@ -20,7 +20,7 @@ from bisenetv1_plugin.drawing.painter import voc_colors
 from bisenetv1_plugin.errors import InputError
 
 RARE = 1e-4  # a value with a smaller share of all label pixels is more likely a slip than a class
-_MOST = 255  # classes in a byte, beside 255
+_MAX_CLASSES = 255  # classes in a byte, beside 255
 _SHOWN = 6
 
 
@@ -70,7 +70,7 @@ class Encoding:
 
 
 def decide(
-    seen: Sequence[Seen],
+    infos: Sequence[PairInfo],
     options: Options,
     table: Table | None,
     names: Sequence[str] | None,
@@ -79,7 +79,7 @@ def decide(
     """Decides what the values of all labels together mean.
 
     Args:
-        seen: every pair. Labels of palettes that contradict one another become colors.
+        infos: every pair. Labels of palettes that contradict one another become colors.
         options: of the user.
         table: colors by name.
         names: what the folder itself says (its `classes.txt`, its annotations), for labels of numbers.
@@ -89,39 +89,39 @@ def decide(
         InputError: some labels are numbers and others colors, a value is a class only perhaps, or fewer than two
             classes are left.
     """
-    palette, agree = _palette_of(seen)
+    palette, agree = _palette_of(infos)
     if not agree:
         note = "The palettes of the labels contradict one another, so their colors count, not numbers."
-        return _of_colors(seen, options, table, [note])
-    kinds = {one.kind for one in seen}
+        return _decide_colors(infos, options, table, [note])
+    kinds = {info.kind for info in infos}
     if kinds == {"color", "palette"}:
-        return _of_colors(seen, options, table, [])
+        return _decide_colors(infos, options, table, [])
     if "color" in kinds and len(kinds) > 1:
-        color, number = (next(s.pair.label for s in seen if s.kind in k) for k in (("color",), ("index", "palette")))
+        color, number = (next(s.pair.label for s in infos if s.kind in k) for k in (("color",), ("index", "palette")))
         raise InputError(f"{color} has colors and {number} numbers: make all labels of one kind.")
     notes = []
     if "color" in kinds:
-        gray = table is None and all(value % 0x010101 == 0 for one in seen for value in one.values)
+        gray = table is None and all(value % 0x010101 == 0 for info in infos for value in info.values)
         if not gray:
-            return _of_colors(seen, options, table, [])
+            return _decide_colors(infos, options, table, [])
         notes.append("The labels are RGB with three equal channels: one of them counts as the class number.")
-        for one in seen:
-            one.values = Counter({value // 0x010101: count for value, count in one.values.items()})
-    return _of_numbers(seen, options, table, names, palette, drawn, notes)
+        for info in infos:
+            info.values = Counter({value // 0x010101: count for value, count in info.values.items()})
+    return _decide_numbers(infos, options, table, names, palette, drawn, notes)
 
 
-def _palette_of(seen: Sequence[Seen]) -> tuple[dict[int, RGB], bool]:
+def _palette_of(infos: Sequence[PairInfo]) -> tuple[dict[int, RGB], bool]:
     """The colors of all palettes together, and whether they agree."""
     palette: dict[int, RGB] = {}
-    for one in seen:
-        for value, color in one.palette.items():
+    for info in infos:
+        for value, color in info.palette.items():
             if palette.setdefault(value, color) != color and value != IGNORE_INDEX:
                 return palette, False
     return palette, True
 
 
-def _of_numbers(
-    seen: Sequence[Seen],
+def _decide_numbers(
+    infos: Sequence[PairInfo],
     options: Options,
     table: Table | None,
     names: Sequence[str] | None,
@@ -130,9 +130,9 @@ def _of_numbers(
     notes: Sequence[str],
 ) -> Encoding:
     """The meaning of numbers; see `decide`. `notes`: what was decided before."""
-    values = _total(seen)
+    values = _total_counts(infos)
     used = sorted(set(values) - {IGNORE_INDEX})
-    _check_range(seen, used)
+    _check_range(infos, used)
     found, found_notes = _names_of(table, palette) if not (options.classes or names) else ((), [])
     names, notes = list(options.classes or names or found), [*notes, *found_notes]
     rare = [value for value in used if values[value] < RARE * sum(values.values())]
@@ -149,9 +149,9 @@ def _of_numbers(
     notes += _note_on_ignored(values, ignored)
     if binary and len(names) in (0, 2):
         notes.append("The labels have the values 0 and 255 alone: 255 is class 1 here, and nothing is ignored.")
-        return _checked(Encoding(False, {**mapping, 0: 0, 255: 1}, names or ["background", "foreground"], [], notes))
+        return _validate(Encoding(False, {**mapping, 0: 0, 255: 1}, names or ["background", "foreground"], [], notes))
     if doubtful and not options.keep_rare:
-        _refuse_number(seen, doubtful, rare, used, len(names))
+        _refuse_number(infos, doubtful, rare, used, len(names))
     order = order + doubtful if names else sorted({*common, *doubtful})
     mapping.update({value: order.index(value) for value in used if value not in ignored})
     if any(index != value for value, index in mapping.items() if value not in ignored):
@@ -170,14 +170,14 @@ def _of_numbers(
             )
     if table and not palette and tuple(names) == table.names:
         colors = list(table.colors())
-    return _checked(Encoding(False, mapping, names, colors if len(set(colors)) == len(names) else [], notes))
+    return _validate(Encoding(False, mapping, names, colors if len(set(colors)) == len(names) else [], notes))
 
 
-def _check_range(seen: Sequence[Seen], used: Sequence[int]) -> None:
+def _check_range(infos: Sequence[PairInfo], used: Sequence[int]) -> None:
     """Refuses numbers that no class can have. `used`: sorted."""
     if used and not 0 <= used[0] <= used[-1] <= 255:
         beyond = used[-1] if used[-1] > 255 else used[0]
-        path, count = _most(seen, beyond)
+        path, count = _label_with_most(infos, beyond)
         raise InputError(
             f"label {path} has {_pixels(count)} of {beyond}, and classes are 0..254: these may be objects' numbers. "
             "Export labels of class numbers."
@@ -204,7 +204,9 @@ def _doubtful(common: list[int], rare: list[int]) -> list[int]:
     return sorted([*rare, *(value for index, value in enumerate(common) if value != index)])
 
 
-def _refuse_number(seen: Sequence[Seen], doubtful: list[int], rare: list[int], used: list[int], named: int) -> None:
+def _refuse_number(
+    infos: Sequence[PairInfo], doubtful: list[int], rare: list[int], used: list[int], named: int
+) -> None:
     value = doubtful[0]
     if named:
         why = f"and there are names for {named} classes (0..{named - 1})"
@@ -212,7 +214,7 @@ def _refuse_number(seen: Sequence[Seen], doubtful: list[int], rare: list[int], u
         why = "less than 0.01 % of all"
     else:
         why = f"and none of {first_few([number for number in range(value) if number not in used], _SHOWN)}"
-    path, count = _most(seen, value)
+    path, count = _label_with_most(infos, value)
     more = f" ({len(doubtful)} such values: {first_few(doubtful, _SHOWN)})" if len(doubtful) > 1 else ""
     more += "; edges smoothed by an editor or by a resize do this" if len(doubtful) > 8 else ""
     raise InputError(
@@ -222,10 +224,10 @@ def _refuse_number(seen: Sequence[Seen], doubtful: list[int], rare: list[int], u
     )
 
 
-def _of_colors(seen: Sequence[Seen], options: Options, table: Table | None, notes: Sequence[str]) -> Encoding:
+def _decide_colors(infos: Sequence[PairInfo], options: Options, table: Table | None, notes: Sequence[str]) -> Encoding:
     """The meaning of colors; see `decide`. `notes`: what was decided before."""
-    _palettes_to_colors(seen)
-    values, notes = _total(seen), list(notes)
+    _palettes_to_colors(infos)
+    values, notes = _total_counts(infos), list(notes)
     total = sum(values.values())
     known = dict(table.codes) if table else {}
     rare = [value for value in values if values[value] < RARE * total and value not in known]
@@ -235,47 +237,51 @@ def _of_colors(seen: Sequence[Seen], options: Options, table: Table | None, note
     if options.ignore_rare:
         ignored, doubtful = sorted(rare), [value for value in doubtful if value not in rare]
     if doubtful and not options.keep_rare:
-        _refuse_color(seen, max(doubtful, key=lambda value: values[value]), len(doubtful), rare, table)
-    fresh = sorted([*common, *(rare if options.keep_rare and not ignored else [])])
+        _refuse_color(infos, max(doubtful, key=lambda value: values[value]), len(doubtful), rare, table)
+    unnamed = sorted([*common, *(rare if options.keep_rare and not ignored else [])])
     names = list(table.names) if table else []
     colors = list(table.colors()) if table else []
     mapping = {number: IGNORE_INDEX if index is None else index for number, index in known.items()}
-    for value in fresh:
+    for value in unnamed:
         mapping[value] = len(names)
         names.append("rgb_{}_{}_{}".format(*tables.rgb(value)))
         colors.append(tables.rgb(value))
-        if len(names) > _MOST:
-            path, _ = _most(seen, value)
-            raise InputError(f"the labels have more than {_MOST} colors, for example {path}: are these photographs?")
+        if len(names) > _MAX_CLASSES:
+            path, _ = _label_with_most(infos, value)
+            raise InputError(
+                f"the labels have more than {_MAX_CLASSES} colors, for example {path}: are these photographs?"
+            )
     mapping.update(dict.fromkeys(ignored, IGNORE_INDEX))
     if table:
         notes.append(f"The colors were turned into the classes of {table.path}.")
         void = [tables.rgb(number) for number, index in known.items() if index is None and number in values]
         if void:
             notes.append(f"{first_few(void, _SHOWN)} is called void there and became 255 (ignored).")
-    if fresh and options.classes and len(options.classes) == len(names):
+    if unnamed and options.classes and len(options.classes) == len(names):
         names = list(options.classes)
-    elif fresh:
+    elif unnamed:
         notes.append(
-            f"{len(fresh)} colors have no name: they are classes in the order of red, green, blue, called "
+            f"{len(unnamed)} colors have no name: they are classes in the order of red, green, blue, called "
             "rgb_R_G_B. Name them in classes.txt, or in colors.txt and give that as --colors: `void` is ignored."
         )
     notes += _note_on_ignored(values, ignored)
-    return _checked(Encoding(True, mapping, names, colors, notes))
+    return _validate(Encoding(True, mapping, names, colors, notes))
 
 
-def _palettes_to_colors(seen: Sequence[Seen]) -> None:
-    for one in seen:
-        if one.kind == "palette":
+def _palettes_to_colors(infos: Sequence[PairInfo]) -> None:
+    for info in infos:
+        if info.kind == "palette":
             values: Counter[int] = Counter()
-            for value, count in one.values.items():
-                values[tables.code(one.palette.get(value, (0, 0, 0)))] += count
-            one.values, one.kind = values, "color"
+            for value, count in info.values.items():
+                values[tables.code(info.palette.get(value, (0, 0, 0)))] += count
+            info.values, info.kind = values, "color"
 
 
-def _refuse_color(seen: Sequence[Seen], value: int, doubtful: int, rare: list[int], table: Table | None) -> NoReturn:
+def _refuse_color(
+    infos: Sequence[PairInfo], value: int, doubtful: int, rare: list[int], table: Table | None
+) -> NoReturn:
     """Says that a color may be none of a class. `doubtful`: how many such colors there are."""
-    path, count = _most(seen, value)
+    path, count = _label_with_most(infos, value)
     why = f"which {table.path} does not have" if table else "less than 0.01 % of all"
     more = f" ({doubtful} such colors)" if doubtful > 1 else ""
     more += "; edges smoothed by an editor, a resize or JPEG do this" if doubtful > 8 else ""
@@ -286,7 +292,7 @@ def _refuse_color(seen: Sequence[Seen], value: int, doubtful: int, rare: list[in
     )
 
 
-def _checked(encoding: Encoding) -> Encoding:
+def _validate(encoding: Encoding) -> Encoding:
     if len(encoding.names) < 2:
         raise InputError(
             f"the labels have {len(encoding.names)} class{'es' * (len(encoding.names) != 1)} beside 255 (ignored): "
@@ -310,17 +316,17 @@ def _note_on_ignored(values: Counter[int], ignored: Sequence[int]) -> list[str]:
     return [f"{_pixels(sum(values[v] for v in ignored))} of {len(ignored)} rare values became 255 (ignored)."]
 
 
-def _total(seen: Sequence[Seen]) -> Counter[int]:
+def _total_counts(infos: Sequence[PairInfo]) -> Counter[int]:
     total: Counter[int] = Counter()
-    for one in seen:
-        total.update(one.values)
+    for info in infos:
+        total.update(info.values)
     return total
 
 
-def _most(seen: Sequence[Seen], value: int) -> tuple[Path, int]:
+def _label_with_most(infos: Sequence[PairInfo], value: int) -> tuple[Path, int]:
     """The label with the most pixels of a value, and how many these are."""
-    one = max(seen, key=lambda one: one.values.get(value, 0))
-    return one.pair.label, one.values[value]
+    info = max(infos, key=lambda info: info.values.get(value, 0))
+    return info.pair.label, info.values[value]
 
 
 def _pixels(count: int) -> str:

@@ -16,19 +16,19 @@ from bisenetv1_plugin import image_files
 from bisenetv1_plugin.datasets.classes import IGNORE_INDEX
 from bisenetv1_plugin.datasets.own import coco_json, labelme_shapes, tables, walk
 from bisenetv1_plugin.datasets.own.labelme_shapes import Shape
-from bisenetv1_plugin.datasets.own.layouts import Layout, left_out
+from bisenetv1_plugin.datasets.own.layouts import Layout, omission_notes
 from bisenetv1_plugin.datasets.own.lists import Pair
-from bisenetv1_plugin.datasets.own.naming import LabelNames
+from bisenetv1_plugin.datasets.own.naming import UniqueNames
 from bisenetv1_plugin.datasets.own.options import Options
-from bisenetv1_plugin.datasets.own.path_words import place
+from bisenetv1_plugin.datasets.own.path_words import path_info
 from bisenetv1_plugin.datasets.prepare.dataset_files import write_png
-from bisenetv1_plugin.datasets.text import shown
+from bisenetv1_plugin.datasets.text import shorten
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.progress import Progress, silent
 
 IGNORED = "__ignore__"  # labelme's name for what is no class
 _BACKGROUND = ("background", "_background_")
-_MUCH = 0.05  # a larger share of pixels without a label is background
+_BACKGROUND_SHARE = 0.05  # a larger share of pixels without a label is background
 _SHOWN = 3
 
 
@@ -42,7 +42,7 @@ class _Job(NamedTuple):
     shapes: list[Shape]
 
 
-class Found(NamedTuple):
+class LabelmeFiles(NamedTuple):
     """What the JSON files of a folder say.
 
     Attributes:
@@ -60,7 +60,7 @@ class Found(NamedTuple):
     outside: int
 
 
-def find(root: Path, files: Sequence[Path]) -> Found:
+def find(root: Path, files: Sequence[Path]) -> LabelmeFiles:
     """The labelme files of a folder, and their pictures.
 
     Args:
@@ -68,10 +68,10 @@ def find(root: Path, files: Sequence[Path]) -> Found:
         files: of `walk.files_under`.
     """
     known = set(files)
-    called: dict[str, list[Path]] = {}
+    by_name: dict[str, list[Path]] = {}
     for path in files:
         if path.suffix.lower() in walk.SUFFIXES:
-            called.setdefault(path.name, []).append(path)
+            by_name.setdefault(path.name, []).append(path)
     jobs: dict[Path, _Job] = {}
     faults: list[str] = []
     classes: set[tuple[str, ...]] = set()
@@ -83,7 +83,7 @@ def find(root: Path, files: Sequence[Path]) -> Found:
             content = _read(root / path)
             if content is None:
                 continue
-            job = _job(root, path, content, known, called)
+            job = _job(root, path, content, known, by_name)
             if jobs.setdefault(job.picture, job) is not job:
                 first = jobs[job.picture].json
                 raise InputError(f"{root / path} is of the picture {job.picture}, as {first} is: keep one of them.")
@@ -95,11 +95,11 @@ def find(root: Path, files: Sequence[Path]) -> Found:
         listed = content.get("classes")
         if isinstance(listed, list) and listed and all(isinstance(name, str) for name in listed):
             classes.add(tuple(listed))
-    return Found(list(jobs.values()), faults, classes, points, outside)
+    return LabelmeFiles(list(jobs.values()), faults, classes, points, outside)
 
 
 def write_labels(
-    found: Found, root: Path, files: Sequence[Path], folder: Path, options: Options, progress: Progress = silent
+    found: LabelmeFiles, root: Path, files: Sequence[Path], folder: Path, options: Options, progress: Progress = silent
 ) -> tuple[Layout, list[str]]:
     """Draws a label PNG into `folder/labels` for every picture; embedded pictures go into `folder/images`.
 
@@ -112,32 +112,32 @@ def write_labels(
     if found.faults and not options.skip_broken:
         more = f" ... and {len(found.faults) - _SHOWN} more." if len(found.faults) > _SHOWN else ""
         raise InputError(f"{' '.join(found.faults[:_SHOWN])}{more} Correct these files, or give --skip_broken.")
-    notes = left_out(found.faults, "labelme files that cannot be used")
-    names, number_of, unlabeled, note = _numbers(found, root, files, options)
+    notes = omission_notes(found.faults, "labelme files that cannot be used")
+    names, number_of, unlabeled, note = _number_classes(found, root, files, options)
     notes.append(note)
     if found.points:
         notes.append(f"{found.points} shapes are points, which have no area: they are in no label.")
     if found.outside:
         notes.append(f"{found.outside} corners of shapes lie outside of their pictures, and were cut off there.")
     with_label = {job.picture for job in found.jobs}
-    bare = [str(path) for path in files if path.suffix.lower() in walk.SUFFIXES and path not in with_label]
-    notes += left_out(bare, "images without a label")
+    unlabeled_images = [str(path) for path in files if path.suffix.lower() in walk.SUFFIXES and path not in with_label]
+    notes += omission_notes(unlabeled_images, "images without a label")
 
     pairs: dict[str, list[Pair]] = {}
-    label_names, image_names = LabelNames(), LabelNames()
+    label_names, image_names = UniqueNames(), UniqueNames()
     for job in progress(found.jobs, desc="draw", unit="file"):
         label = labelme_shapes.draw(job.shapes, job.size, number_of, unlabeled, options.line_width)
-        target = folder / "labels" / label_names.of(PurePosixPath(job.picture))
+        target = folder / "labels" / label_names.assign(PurePosixPath(job.picture))
         target.parent.mkdir(parents=True, exist_ok=True)
         write_png(target, label)
         image = root / job.picture
         if job.embedded:
-            name = image_names.of(PurePosixPath(job.picture))
+            name = image_names.assign(PurePosixPath(job.picture))
             image = folder / "images" / name.with_suffix(job.picture.suffix)
             content = _read(root / job.json)
             assert content is not None, "`find` has read it"
             outputs.write(image, _embedded(root / job.json, content))
-        split = place(job.picture).split or place(job.json).split
+        split = path_info(job.picture).split or path_info(job.json).split
         pairs.setdefault(split, []).append(Pair(image, target))
     if not ("train" in pairs and "val" in pairs):
         pairs = {"": [pair for of_split in pairs.values() for pair in of_split]}
@@ -148,17 +148,17 @@ def write_labels(
     return Layout(f"labelme, pixels without a label are {rest}", pairs, notes, files), names
 
 
-def _numbers(
-    found: Found, root: Path, files: Sequence[Path], options: Options
+def _number_classes(
+    found: LabelmeFiles, root: Path, files: Sequence[Path], options: Options
 ) -> tuple[list[str], dict[str, int], int, str]:
     """The names of the classes, the number of each, that of pixels without a label, and a sentence on these.
 
     Raises:
         InputError: there are too many classes, or none of them is the background where one is needed.
     """
-    names, fixed = _names(found, options.classes or tables.names_in_folder(root, files))
-    share = _share_without(found.jobs, options)
-    rest = options.unlabeled or ("background" if share > _MUCH else "ignored")
+    names, fixed = _class_names(found, options.classes or tables.names_in_folder(root, files))
+    share = _unlabeled_share(found.jobs, options)
+    rest = options.unlabeled or ("background" if share > _BACKGROUND_SHARE else "ignored")
     background = next((name for name in names if name.lower() in _BACKGROUND), None)
     if rest == "background" and background is None:
         if fixed:
@@ -197,13 +197,13 @@ def _read(path: Path) -> dict[str, Any] | None:
     return content
 
 
-def _job(root: Path, path: Path, content: dict[str, Any], known: set[Path], called: dict[str, list[Path]]) -> _Job:
+def _job(root: Path, path: Path, content: dict[str, Any], known: set[Path], by_name: dict[str, list[Path]]) -> _Job:
     """
     Raises:
         InputError: the file has no picture, or shapes that are none.
     """
     where = f"{root / path}: "
-    picture = _picture(where, path, content, known, called)
+    picture = _picture(where, path, content, known, by_name)
     embedded = picture not in known
     data = _embedded(root / path, content) if embedded else b""
     try:
@@ -216,10 +216,10 @@ def _job(root: Path, path: Path, content: dict[str, Any], known: set[Path], call
     except image_files.READ_ERRORS as error:
         of = "its imageData" if embedded else f"the picture {root / picture}"
         raise InputError(f"{where}{of} cannot be read ({error}): save it again.") from error
-    said = tuple(content.get(key) for key in ("imageWidth", "imageHeight"))
-    if None not in said and said != size:
+    stated = tuple(content.get(key) for key in ("imageWidth", "imageHeight"))
+    if None not in stated and stated != size:
         raise InputError(
-            f"{where}imageWidth and imageHeight are {' and '.join(map(coco_json.describe, said))}, and {picture} has "
+            f"{where}imageWidth and imageHeight are {' and '.join(map(coco_json.describe, stated))}, and {picture} has "
             f"{size[0]}x{size[1]} pixels: is that another picture?"
         )
     entries = coco_json.objects(where, content, "shapes")
@@ -227,7 +227,7 @@ def _job(root: Path, path: Path, content: dict[str, Any], known: set[Path], call
     return _Job(path, picture, embedded, size, shapes)
 
 
-def _picture(where: str, path: Path, content: dict[str, Any], known: set[Path], called: dict[str, list[Path]]) -> Path:
+def _picture(where: str, path: Path, content: dict[str, Any], known: set[Path], by_name: dict[str, list[Path]]) -> Path:
     """The picture that a JSON names: from its own folder, or else the only one of this name; or one that it holds."""
     named = content["imagePath"]
     if not isinstance(named, str) or not PureWindowsPath(named).name:
@@ -237,7 +237,7 @@ def _picture(where: str, path: Path, content: dict[str, Any], known: set[Path], 
     if beside in known:
         return beside
     name = PurePosixPath(written).name
-    found = called.get(name, [])
+    found = by_name.get(name, [])
     near = [other for other in found if other.parent == path.parent] or found
     if len(near) == 1:
         return near[0]
@@ -262,7 +262,7 @@ def _embedded(path: Path, content: dict[str, Any]) -> bytes:
         raise InputError(f"{path}: its imageData is no base64 ({error}): save it again in labelme.") from error
 
 
-def _names(found: Found, listed: Sequence[str] | None) -> tuple[list[str], bool]:
+def _class_names(found: LabelmeFiles, listed: Sequence[str] | None) -> tuple[list[str], bool]:
     """The names of the classes in order, and whether a list gave that order.
 
     Raises:
@@ -273,8 +273,8 @@ def _names(found: Found, listed: Sequence[str] | None) -> tuple[list[str], bool]
             for index, shape in enumerate(job.shapes):
                 if shape.has_area and shape.label not in (*listed, IGNORED):
                     raise InputError(
-                        f"{job.json}: shapes[{index}] is called {shown(shape.label)}, and there is no such class among "
-                        f"{shown(', '.join(listed))}: correct one of them."
+                        f"{job.json}: shapes[{index}] is called {shorten(shape.label)}, and there is no such class "
+                        f"among {shorten(', '.join(listed))}: correct one of them."
                     )
         return list(listed), True
     first = list(next(iter(found.classes))) if len(found.classes) == 1 else []
@@ -287,7 +287,7 @@ def _order(name: str) -> tuple[bool, int, str]:
     return name.lower() not in _BACKGROUND, len(name) * name.isdecimal(), name
 
 
-def _share_without(jobs: Sequence[_Job], options: Options) -> float:
+def _unlabeled_share(jobs: Sequence[_Job], options: Options) -> float:
     """The share of the pixels on which no shape lies."""
     bare = total = 0
     for job in jobs:

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, UnidentifiedImageError
 
 from bisenetv1_plugin import image_files
 from bisenetv1_plugin.datasets.own import coco_json
-from bisenetv1_plugin.datasets.text import shown
+from bisenetv1_plugin.datasets.text import shorten
 from bisenetv1_plugin.errors import InputError
 
 _FARTHEST = 16  # times the longer side: how far outside of its picture a corner may lie
@@ -121,4 +121,4 @@ def _mask(where: str, entry: Mapping[str, Any], corners: Sequence[tuple[float, f
     except UnidentifiedImageError as error:  # whose text has an address in the memory
         raise InputError(f"{where}.mask is no picture: draw it anew.") from error
     except (*image_files.READ_ERRORS, TypeError) as error:
-        raise InputError(f"{where}.mask is no picture of this shape ({shown(str(error))}): draw it anew.") from error
+        raise InputError(f"{where}.mask is no picture of this shape ({shorten(str(error))}): draw it anew.") from error

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Iterable, Sequence
 
 from bisenetv1_plugin.datasets.own import pairing, walk
-from bisenetv1_plugin.datasets.own.lists import Names, Pair, Pairs, read_list
-from bisenetv1_plugin.datasets.own.path_words import SPLITS, Place, place
-from bisenetv1_plugin.datasets.text import first_few, shown
+from bisenetv1_plugin.datasets.own.lists import ImageNames, Pair, Pairs, read_list
+from bisenetv1_plugin.datasets.own.path_words import SPLITS, PathInfo, path_info
+from bisenetv1_plugin.datasets.text import first_few, shorten
 from bisenetv1_plugin.errors import InputError
 
 
@@ -44,31 +44,31 @@ def find(root: Path, files: Sequence[Path]) -> Layout:
     Raises:
         InputError: a list is wrong or empty, or one image could have several labels.
     """
-    lists = _lists(root, files)
-    named = {split: content for split, content in lists.items() if isinstance(content, Names)}
+    lists = _read_lists(root, files)
+    named = {split: content for split, content in lists.items() if isinstance(content, ImageNames)}
     ready = {split: content.pairs for split, content in lists.items() if isinstance(content, Pairs)}
     if ready:
         splits = ready if "train" in ready and "val" in ready else {"": [pair for p in ready.values() for pair in p]}
         return Layout("lists of images and labels", splits, files=files)
 
-    places = [place(path) for path in files if walk.is_picture(root, path)]
-    kind, images, labels = _roles(places)
+    pictures = [path_info(path) for path in files if walk.is_picture(root, path)]
+    kind, images, labels = _images_and_labels(pictures)
     found = pairing.pair(images, labels)
     notes: list[str] = []
     pairs: dict[str, list[Pair]] = {}
     if named:
-        pictures = pairing.Names(root, images)
+        finder = pairing.PictureFinder(root, images)
         label_of = {image.path: label for image, label in found.pairs}
         for split, names in named.items():
-            pairs[split], unused = _listed(split, names, pictures, label_of, root)
+            pairs[split], unused = _pairs_from_list(split, names, finder, label_of, root)
             notes += unused
         listed = {pair.image for of_split in pairs.values() for pair in of_split}
         spare = [str(image.path) for image, _ in found.pairs if root / image.path not in listed]
-        notes += left_out(spare, "images with labels that no list names")
+        notes += omission_notes(spare, "images with labels that no list names")
     else:
         for image, label in found.pairs:
             pairs.setdefault(image.split or label.split, []).append(Pair(root / image.path, root / label.path))
-        notes += _leftovers(places, images, labels, found)
+        notes += _leftovers(pictures, images, labels, found)
     if found.pairs and not found.alike:
         image, label = found.pairs[0]
         notes.append(f"Labels are not called like their images: {image.path} has {label.path}, and so on.")
@@ -82,7 +82,7 @@ def find(root: Path, files: Sequence[Path]) -> Layout:
     return Layout(kind, pairs, notes, files)
 
 
-def _lists(root: Path, files: Sequence[Path]) -> dict[str, Names | Pairs]:
+def _read_lists(root: Path, files: Sequence[Path]) -> dict[str, ImageNames | Pairs]:
     """The lists of the folder itself, or else of VOC's `ImageSets/Segmentation`, by split."""
     found: dict[str, Path] = {}
     for path in files:
@@ -97,15 +97,15 @@ def _lists(root: Path, files: Sequence[Path]) -> dict[str, Names | Pairs]:
     return lists
 
 
-def _roles(places: Sequence[Place]) -> tuple[str, list[Place], list[Place]]:
+def _images_and_labels(pictures: Sequence[PathInfo]) -> tuple[str, list[PathInfo], list[PathInfo]]:
     """What the layout is called, and which pictures are images and labels."""
     kind = "folders of images and labels"
-    candidates = pairing.images_among(places)
+    candidates = pairing.images_among(pictures)
     images = [one for one in candidates if one.role == "image"] or [one for one in candidates if not one.role]
-    labels = [one for one in places if one.role == "label"]
+    labels = [one for one in pictures if one.role == "label"]
     if not labels:
         kind = "labels beside their images"
-        labels = [one for one in places if pairing.LABEL_ENDING.search(one.name)]
+        labels = [one for one in pictures if pairing.LABEL_ENDING.search(one.name)]
         taken = {one.path for one in labels}
         images = [one for one in images if one.path not in taken]
     if any("jpegimages" in map(str.lower, one.path.parts) for one in images):
@@ -113,53 +113,55 @@ def _roles(places: Sequence[Place]) -> tuple[str, list[Place], list[Place]]:
     return kind, images, labels
 
 
-def _listed(
-    split: str, names: Names, pictures: pairing.Names, label_of: dict[Path, Place], root: Path
+def _pairs_from_list(
+    split: str, names: ImageNames, finder: pairing.PictureFinder, label_of: dict[Path, PathInfo], root: Path
 ) -> tuple[list[Pair], list[str]]:
     """The pairs whose images a list names, and sentences on names that mean none."""
     found: dict[Path, Pair] = {}
     missing, unclear, twice = [], [], []
-    for name, meant in zip(names, pictures.of(names, names.path, split)):
+    for name, meant in zip(names, finder.find(names, names.path, split)):
         if len(meant) > 1:
-            unclear.append(shown(name))
+            unclear.append(shorten(name))
         elif not meant or meant[0].path not in label_of:
-            missing.append(shown(name))
+            missing.append(shorten(name))
         elif meant[0].path in found:
-            twice.append(shown(name))
+            twice.append(shorten(name))
         else:
             path = meant[0].path
             found[path] = Pair(root / path, root / label_of[path].path)
     notes = [
-        *left_out(missing, f"named in {split}.txt and without image or label"),
-        *left_out(unclear, f"named in {split}.txt, and several images have this name"),
-        *left_out(twice, f"named in {split}.txt once more"),
+        *omission_notes(missing, f"named in {split}.txt and without image or label"),
+        *omission_notes(unclear, f"named in {split}.txt, and several images have this name"),
+        *omission_notes(twice, f"named in {split}.txt once more"),
     ]
     return list(found.values()), notes
 
 
 def _leftovers(
-    places: Sequence[Place], images: Sequence[Place], labels: Sequence[Place], found: pairing.Pairing
+    pictures: Sequence[PathInfo], images: Sequence[PathInfo], labels: Sequence[PathInfo], found: pairing.Pairing
 ) -> list[str]:
     """Sentences on the pictures that are in no pair, each picture once."""
     used = {one.path for pair in found.pairs for one in pair}
     done = used | {image.path for image in found.unclear}
     kinds = {label.rank for _, label in found.pairs}
     spare = [label for label in labels if label.path not in used]
-    notes = left_out(_paths(i for i in images if i.path not in done), "images without a label")
-    notes += left_out(_paths(label for label in spare if label.rank in kinds or not kinds), "labels without an image")
+    notes = omission_notes(_paths(i for i in images if i.path not in done), "images without a label")
+    notes += omission_notes(
+        _paths(label for label in spare if label.rank in kinds or not kinds), "labels without an image"
+    )
     if kinds:
         folder = found.pairs[0][1].path.parent
         others = _paths(label for label in spare if label.rank not in kinds)
-        notes += left_out(others, f"pictures like labels, beside those of {folder}")
-    notes += left_out(_paths(found.unclear), "images whose label is not clear, for another fits as well")
+        notes += omission_notes(others, f"pictures like labels, beside those of {folder}")
+    notes += omission_notes(_paths(found.unclear), "images whose label is not clear, for another fits as well")
     known = {one.path for one in (*images, *labels)}
-    return notes + left_out(_paths(one for one in places if one.path not in known), "pictures in other folders")
+    return notes + omission_notes(_paths(one for one in pictures if one.path not in known), "pictures in other folders")
 
 
-def _paths(places: Iterable[Place]) -> list[str]:
-    return [str(one.path) for one in places]
+def _paths(pictures: Iterable[PathInfo]) -> list[str]:
+    return [str(one.path) for one in pictures]
 
 
-def left_out(names: Sequence[str], what: str) -> list[str]:
+def omission_notes(names: Sequence[str], what: str) -> list[str]:
     """A sentence on what was left out; none where nothing was."""
     return [f"{what}, left out: {len(names)} ({first_few(names)})"] if names else []

@@ -8,7 +8,7 @@ from typing import Iterable, NamedTuple
 
 from bisenetv1_plugin.datasets.check.columns import order_fault
 from bisenetv1_plugin.datasets.own import walk
-from bisenetv1_plugin.datasets.text import numbered_lines, shown
+from bisenetv1_plugin.datasets.text import numbered_lines, shorten
 from bisenetv1_plugin.errors import InputError
 
 _SEPARATORS = "\t,; "
@@ -29,7 +29,7 @@ class Pairs(NamedTuple):
     pairs: list[Pair]
 
 
-class Names(list):
+class ImageNames(list):
     """A list that names images alone, as it is written: perhaps with folders and endings.
 
     Attributes:
@@ -41,8 +41,8 @@ class Names(list):
         self.path = path
 
 
-def read_list(path: Path, root: Path) -> Pairs | Names:
-    """`Pairs` or `Names` of a list file, whatever separates its columns (tab, comma, semicolon or space).
+def read_list(path: Path, root: Path) -> Pairs | ImageNames:
+    """`Pairs` or `ImageNames` of a list file, whatever separates its columns (tab, comma, semicolon or space).
 
     A line is divided where an image and a label come out that are there, so names may have spaces. Names that stand
     alone may have folders and endings.
@@ -61,13 +61,13 @@ def read_list(path: Path, root: Path) -> Pairs | Names:
     if not any(_columns(line) or _divide(line, root) for _, line in numbered):
         inside = path.relative_to(root)
         voc = inside.parts[-3:-1] == ("ImageSets", "Segmentation")
-        return Names((line for _, line in numbered), Path(*inside.parts[:-3], inside.name) if voc else inside)
+        return ImageNames((line for _, line in numbered), Path(*inside.parts[:-3], inside.name) if voc else inside)
     pairs = []
     for number, line in numbered:
         pair = _divide(line, root)
         if pair is None:
             raise InputError(
-                f"{path}, line {number}: '{shown(line)}' names no image and label that are there, seen from {root}: "
+                f"{path}, line {number}: '{shorten(line)}' names no image and label that are there, seen from {root}: "
                 "correct the line or remove it."
             )
         pairs.append(pair)

@@ -12,7 +12,7 @@ from bisenetv1_plugin import files
 _LONGEST_STEM = 240  # bytes: usual file systems have 255 for a name, with a number and an ending
 
 
-class LabelNames:
+class UniqueNames:
     """Gives every label a name of its own below a folder, from the one that it would have.
 
     Names that a file system may take for one are told apart: those that differ in case, or in how Unicode writes an
@@ -24,7 +24,7 @@ class LabelNames:
         self._folders: set = set()
         self._numbers: Counter = Counter()
 
-    def of(self, wanted: PurePath) -> Path:
+    def assign(self, wanted: PurePath) -> Path:
         """`wanted` with the ending .png, or, where that name is taken, with a number before it.
 
         Raises:

@@ -9,16 +9,16 @@ from pathlib import Path, PurePosixPath
 from typing import Callable, Dict, Iterable, List, NamedTuple, Sequence, Tuple
 
 from bisenetv1_plugin.datasets.own import walk
-from bisenetv1_plugin.datasets.own.path_words import Place, is_year, place
+from bisenetv1_plugin.datasets.own.path_words import PathInfo, is_year, path_info
 from bisenetv1_plugin.errors import InputError
 
 # `a_mask.png`, `a_L.png` and `a.jpg.png` are labels of `a.jpg`
 LABEL_ENDING = re.compile(r"[_-](?:l|labels?|masks?|gt|seg|segmentation|groundtruth|annotation)$", re.IGNORECASE)
 
-_CLEARLY = 4  # times as many
+_CLEAR_RATIO = 4  # times as many
 _Folder = Tuple[str, Tuple[str, ...]]  # split, and the folders that images and labels have in common
 
-_Grouped = Dict[_Folder, List[Place]]
+_Grouped = Dict[_Folder, List[PathInfo]]
 
 
 class Pairing(NamedTuple):
@@ -30,12 +30,12 @@ class Pairing(NamedTuple):
         alike: the labels have the names of their images, and lie in folders of equal names.
     """
 
-    pairs: list[tuple[Place, Place]]
-    unclear: list[Place]
+    pairs: list[tuple[PathInfo, PathInfo]]
+    unclear: list[PathInfo]
     alike: bool
 
 
-def pair(images: Sequence[Place], labels: Sequence[Place]) -> Pairing:
+def pair(images: Sequence[PathInfo], labels: Sequence[PathInfo]) -> Pairing:
     """Finds the label of every image. What is not certain is left out; nothing is guessed for a single picture.
 
     The rule. Of a path count the split, the folders and the name; folders that are called like images or labels
@@ -58,38 +58,40 @@ def pair(images: Sequence[Place], labels: Sequence[Place]) -> Pairing:
     """
     none: tuple[str, ...] = ()
     cuts = [len(os.path.commonprefix([one.folders for one in some] or [none])) for some in (images, labels)]
-    kinds: list[Sequence[Place]] = [labels]
+    kinds: list[Sequence[PathInfo]] = [labels]
     if any(len({label.rank for label in some}) > 1 for some in _by_folder(labels, 0).values()):
         kinds = [[label for label in labels if label.rank == rank] for rank in sorted({one.rank for one in labels})]
-    for cut, fits in ((False, _equal), (False, _inside), (True, _equal)):
+    for cut, fits in ((False, _equal_folders), (False, _nested_folders), (True, _equal_folders)):
         for kind in kinds:
             of_images, of_labels = (_by_folder(some, n * cut) for some, n in zip((images, kind), cuts))
             folders = fits(of_images, of_labels)
-            exact, ended = (_match(of_images, of_labels, folders, names) for names in (_own_name, _without_ending))
-            found = _likelier(exact, ended)
+            exact, stripped = (
+                _match(of_images, of_labels, folders, names) for names in (_exact_names, _stripped_names)
+            )
+            found = _choose(exact, stripped)
             if found.clash:
                 raise InputError(found.clash)
             if found.pairs or found.unclear:
                 pairs = sorted(found.pairs, key=lambda pair: pair[0].path)
-                return Pairing(pairs, found.unclear, found is exact and fits is _equal and not cut)
+                return Pairing(pairs, found.unclear, found is exact and fits is _equal_folders and not cut)
     return Pairing([], [], True)
 
 
-def _by_folder(places: Sequence[Place], cut: int) -> _Grouped:
+def _by_folder(places: Sequence[PathInfo], cut: int) -> _Grouped:
     grouped: _Grouped = defaultdict(list)
     for one in places:
         grouped[one.split, one.folders[cut:]].append(one)
     return grouped
 
 
-def _equal(images: Iterable[_Folder], labels: Iterable[_Folder]) -> dict[_Folder, list[list[_Folder]]]:
+def _equal_folders(images: Iterable[_Folder], labels: Iterable[_Folder]) -> dict[_Folder, list[list[_Folder]]]:
     """For a folder of images those of labels, in groups, the nearest first: here the equal one."""
     known = set(labels)
     return {folder: [[folder]] for folder in images if folder in known}
 
 
-def _inside(images: Iterable[_Folder], labels: Iterable[_Folder]) -> dict[_Folder, list[list[_Folder]]]:
-    """As `_equal`: those whose path is part of the other's, by what they have in common."""
+def _nested_folders(images: Iterable[_Folder], labels: Iterable[_Folder]) -> dict[_Folder, list[list[_Folder]]]:
+    """As `_equal_folders`: those whose path is part of the other's, by what they have in common."""
     # Asked by the rarest component of a path: of thousands of scenes, not each is compared with each
     count = Counter(component for _, folders in labels for component in set(folders))
     having: dict[str, list[_Folder]] = defaultdict(list)
@@ -116,7 +118,7 @@ def _is_part(short: Sequence[str], long: Sequence[str]) -> bool:
     return all(component in rest for component in short)
 
 
-def _own_name(label: Place) -> list[str]:
+def _exact_names(label: PathInfo) -> list[str]:
     return [label.name]
 
 
@@ -124,46 +126,49 @@ def _without_year(folders: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(folder for folder in folders if not is_year(folder))
 
 
-def _without_ending(label: Place) -> list[str]:
+def _stripped_names(label: PathInfo) -> list[str]:
     return list({LABEL_ENDING.sub("", label.name), walk.stem(Path(label.name))} - {label.name})
 
 
-class _Try(NamedTuple):
+class _Attempt(NamedTuple):
     """Pairs, images that are unclear, and a sentence on two files of which one must go, if there are any."""
 
-    pairs: list[tuple[Place, Place]]
-    unclear: list[Place]
+    pairs: list[tuple[PathInfo, PathInfo]]
+    unclear: list[PathInfo]
     clash: str = ""
 
 
-def _likelier(exact: _Try, ended: _Try) -> _Try:
+def _choose(exact: _Attempt, stripped: _Attempt) -> _Attempt:
     """Of labels that are called like their images, and of those with endings, the ones that the data have."""
-    by_exact, by_ended = ({image.path for image, _ in found.pairs} for found in (exact, ended))
-    more_exact, more_ended = len(by_exact - by_ended), len(by_ended - by_exact)
-    if more_exact >= _CLEARLY * more_ended and (exact.pairs or exact.unclear or exact.clash):
+    by_exact, by_stripped = ({image.path for image, _ in found.pairs} for found in (exact, stripped))
+    more_exact, more_stripped = len(by_exact - by_stripped), len(by_stripped - by_exact)
+    if more_exact >= _CLEAR_RATIO * more_stripped and (exact.pairs or exact.unclear or exact.clash):
         return exact
-    if more_ended >= _CLEARLY * more_exact:
-        return ended
-    images = {image.path: image for found in (exact, ended) for image, _ in found.pairs}
-    images.update((image.path, image) for found in (exact, ended) for image in found.unclear)
-    return _Try([], list(images.values()))
+    if more_stripped >= _CLEAR_RATIO * more_exact:
+        return stripped
+    images = {image.path: image for found in (exact, stripped) for image, _ in found.pairs}
+    images.update((image.path, image) for found in (exact, stripped) for image in found.unclear)
+    return _Attempt([], list(images.values()))
 
 
 def _match(
-    images: _Grouped, labels: _Grouped, folders: dict[_Folder, list[list[_Folder]]], names: Callable[[Place], list[str]]
-) -> _Try:
+    images: _Grouped,
+    labels: _Grouped,
+    folders: dict[_Folder, list[list[_Folder]]],
+    names: Callable[[PathInfo], list[str]],
+) -> _Attempt:
     """What there is where a label is called one of `names`."""
-    by_name: dict[tuple[_Folder, str], list[Place]] = defaultdict(list)
+    by_name: dict[tuple[_Folder, str], list[PathInfo]] = defaultdict(list)
     for folder, some in labels.items():
         for label in some:
             for name in names(label):
                 by_name[folder, name].append(label)
-    users: dict[Path, list[tuple[Place, Place]]] = defaultdict(list)
-    unclear: list[Place] = []
+    users: dict[Path, list[tuple[PathInfo, PathInfo]]] = defaultdict(list)
+    unclear: list[PathInfo] = []
     clash = ""
     for folder, some in images.items():
         for image in some:
-            found: list[Place] = []
+            found: list[PathInfo] = []
             for group in folders.get(folder, ()):
                 found = found or [label for other in group for label in by_name.get((other, image.name), ())]
             if len(found) == 1:
@@ -180,10 +185,10 @@ def _match(
             unclear += [image for image, _ in using]
         else:
             pairs += using
-    return _Try(pairs, unclear, clash)
+    return _Attempt(pairs, unclear, clash)
 
 
-class Names:
+class PictureFinder:
     """Finds the pictures that a list or COCO's JSON means by names, which may have folders and endings.
 
     The rule is that of `pair`: a name with folders is of the picture in those folders, counted from the folder of the
@@ -192,18 +197,18 @@ class Names:
     one with no further folders, then one in a folder of images. Where that leaves two, it is unclear.
     """
 
-    def __init__(self, root: Path, pictures: Sequence[Place], splits: Iterable[str] = ()) -> None:
+    def __init__(self, root: Path, pictures: Sequence[PathInfo], splits: Iterable[str] = ()) -> None:
         """`splits`: that have folders of their own, even where none of their pictures is there."""
         self._root = root
         self._splits = {one.split for one in pictures} | set(splits)
-        self._called: dict[str, list[Place]] = defaultdict(list)
-        self._placed: dict[tuple[str, tuple[str, ...]], list[Place]] = defaultdict(list)
+        self._called: dict[str, list[PathInfo]] = defaultdict(list)
+        self._placed: dict[tuple[str, tuple[str, ...]], list[PathInfo]] = defaultdict(list)
         for one in pictures:
             self._called[one.name].append(one)
             for folders in {one.folders, _without_year(one.folders)}:
                 self._placed[one.name, folders].append(one)
 
-    def of(self, names: Sequence[str], listed: Path, split: str, whole: bool = False) -> list[list[Place]]:
+    def find(self, names: Sequence[str], listed: Path, split: str, whole: bool = False) -> list[list[PathInfo]]:
         """For each name the picture; several where it is unclear, none where there is none.
 
         Args:
@@ -212,15 +217,15 @@ class Names:
             split: of that file; pictures of others are not meant, where it has a folder of its own.
             whole: the names have their endings, and another ending is another file.
         """
-        own, base = split if split in self._splits else "", place(listed).folders
+        own, base = split if split in self._splits else "", path_info(listed).folders
         found = {}
         for name in set(names):
             written = Path(*(part for part in PurePosixPath(name.lstrip("/")).parts if part != "."))
-            found[name] = self._of(place(written), base, own, whole)
-            found[name] = found[name] or self._of(place(self._below_root(written)), base, own, whole)
+            found[name] = self._find(path_info(written), base, own, whole)
+            found[name] = found[name] or self._find(path_info(self._below_root(written)), base, own, whole)
         return [found[name] for name in names]
 
-    def _of(self, wanted: Place, base: tuple[str, ...], own: str, whole: bool) -> list[Place]:
+    def _find(self, wanted: PathInfo, base: tuple[str, ...], own: str, whole: bool) -> list[PathInfo]:
         parts = wanted.path.parts[:-1]
         if not wanted.name or ".." in parts:
             return []
@@ -228,19 +233,19 @@ class Names:
         candidates = there if parts else self._called.get(wanted.name, [])
         at = {one.path for one in there}
 
-        def fits(one: Place) -> bool:
+        def fits(one: PathInfo) -> bool:
             if (whole and one.path.name != wanted.path.name) or (own and one.split not in ("", own)):
                 return False
             return not one.split or wanted.split in ("", one.split)
 
-        def nearness(one: Place) -> tuple[bool, bool, bool, bool]:
+        def nearness(one: PathInfo) -> tuple[bool, bool, bool, bool]:
             return one.split == own, one.path in at, one.role == "image", one.path.name == wanted.path.name
 
         found = list(filter(fits, candidates))
         best = max(map(nearness, found), default=None)
         return [one for one in found if nearness(one) == best]
 
-    def _at(self, wanted: Place, folders: tuple[str, ...]) -> list[Place]:
+    def _at(self, wanted: PathInfo, folders: tuple[str, ...]) -> list[PathInfo]:
         """Of a name in these folders; the year of a split may be omitted where no split is named."""
         found = self._placed.get((wanted.name, folders), [])
         return [one for one in found if one.folders == folders] if wanted.split else found
@@ -253,7 +258,7 @@ class Names:
         return path
 
 
-def images_among(pictures: Iterable[Place]) -> list[Place]:
+def images_among(pictures: Iterable[PathInfo]) -> list[PathInfo]:
     """Those that may be images: none in a folder of labels, and none below one where there are images elsewhere."""
     candidates = [one for one in pictures if one.role != "label"]
     elsewhere = any(one.role == "image" and not one.among_labels for one in candidates)

@@ -25,7 +25,7 @@ _SPLIT = "|".join(sorted(SPLITS, key=len, reverse=True))
 _YEAR = r"(?:19|20)\d\d"
 
 
-class Place(NamedTuple):
+class PathInfo(NamedTuple):
     """A picture.
 
     Attributes:
@@ -47,7 +47,7 @@ class Place(NamedTuple):
     among_labels: bool
 
 
-def place(path: Path) -> Place:
+def path_info(path: Path) -> PathInfo:
     role, rank, split, folders, among_labels = "", 0, "", [], False
     for component in path.parts[:-1]:
         word, named, year = _word(component)
@@ -60,7 +60,7 @@ def place(path: Path) -> Place:
             role, rank, among_labels = "label", _LABELS.index(word), True
         elif word:
             folders.append(component)
-    return Place(path, role, rank, split, tuple(folders), walk.stem(path), among_labels)
+    return PathInfo(path, role, rank, split, tuple(folders), walk.stem(path), among_labels)
 
 
 def is_year(folder: str) -> bool:

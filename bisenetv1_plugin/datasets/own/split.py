@@ -7,24 +7,24 @@ from typing import Sequence
 
 import numpy as np
 
-from bisenetv1_plugin.datasets.own.census import Seen
+from bisenetv1_plugin.datasets.own.census import PairInfo
 
 EVERY = 5
 _SERIES = re.compile(r"(\d+)\D*$")
 
 
-def choose(seen: Sequence[Seen], present: np.ndarray) -> tuple[dict[str, list[int]], list[str]]:
+def choose(infos: Sequence[PairInfo], present: np.ndarray) -> tuple[dict[str, list[int]], list[str]]:
     """The positions that train and validate, as the data say or every fifth; and notes."""
     notes = []
-    splits = {name: [i for i, one in enumerate(seen) if one.pair.split == name] for name in ("train", "val")}
-    digests = [one.digest for one in seen]
+    splits = {name: [i for i, info in enumerate(infos) if info.pair.split == name] for name in ("train", "val")}
+    digests = [info.digest for info in infos]
     if splits["train"] and splits["val"]:
         copied = copies(splits["train"], splits["val"], digests)
         if copied:
             index, original = next(iter(copied.items()))
             notes.append(
-                f"Copies of training images validate: {len(copied)} ({seen[index].pair.image} is "
-                f"{seen[original].pair.image}). The score is too good: take them out of one of the two."
+                f"Copies of training images validate: {len(copied)} ({infos[index].pair.image} is "
+                f"{infos[original].pair.image}). The score is too good: take them out of one of the two."
             )
         return splits, notes
     train, val = every_fifth(present)
@@ -33,7 +33,7 @@ def choose(seen: Sequence[Seen], present: np.ndarray) -> tuple[dict[str, list[in
         train, val = sorted([*train, *copied]), [index for index in val if index not in copied]
         notes.append(f"Images that are copies of training images train as well: {len(copied)}.")
     notes.append(f"Nothing says which images validate: every fifth does, and {len(train)} train.")
-    if looks_like_video([one.pair.image.stem for one in seen]):
+    if looks_like_video([info.pair.image.stem for info in infos]):
         notes.append(
             "The names are numbered like frames of a video. Neighboring frames are alike, and the score is too good "
             "then: write train.txt and val.txt of different scenes."

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple, Sequence
 
-from bisenetv1_plugin.datasets.text import numbered_lines, shown
+from bisenetv1_plugin.datasets.text import numbered_lines, shorten
 from bisenetv1_plugin.drawing.painter import RGB, voc_colors
 from bisenetv1_plugin.errors import InputError
 
@@ -104,7 +104,7 @@ def read(path: Path) -> Table:
             if number == 1 and not re.search(r"\d", line):
                 continue  # a header
             raise InputError(
-                f"{path}, line {number}: '{shown(line)}' is no class and color: write `name red green blue`."
+                f"{path}, line {number}: '{shorten(line)}' is no class and color: write `name red green blue`."
             )
         name, color = parsed
         if code(color) in codes:
@@ -144,7 +144,7 @@ def _names_by_value(path: Path) -> list[str]:
             if number == lines[0][0]:
                 continue
             raise InputError(
-                f"the table {path}, line {number}: '{shown(line)}' is no value and name: write `value, name`."
+                f"the table {path}, line {number}: '{shorten(line)}' is no value and name: write `value, name`."
             )
         if int(value) in names:
             raise InputError(f"the table {path}, line {number}: the value {value} is there twice: give each one name.")
