@@ -17,7 +17,7 @@ from bisenetv1_plugin.evaluation import text_table
 from bisenetv1_plugin.machine import cores
 
 if TYPE_CHECKING:
-    from bisenetv1_plugin.evaluation.benchmark import Measured
+    from bisenetv1_plugin.evaluation.benchmark import Measurement
 
 SUMMARY = "measure runtimes and precisions, or the loss"
 
@@ -145,7 +145,7 @@ def _quantized(model: Any, folder: str, to: str, name: str) -> str | None:
 
 def _measure(
     exports: Mapping[tuple[str, str], str], shape: tuple[int, int, int, int], threads: int, turns: int
-) -> list[Measured]:
+) -> list[Measurement]:
     from bisenetv1_plugin.cli import progress
     from bisenetv1_plugin.evaluation.benchmark import RuntimeCase, measure
 
@@ -161,13 +161,13 @@ def _measure(
     return found
 
 
-def _label(one: Measured) -> str:
+def _label(one: Measurement) -> str:
     batch, _, height, width = one.case.shape
     threads = one.case.options["cpu_threads"]
     return f"{one.case.name}, {width}x{height}" + f", batch {batch}" * (batch > 1) + f", {threads} threads"
 
 
-def _table(measured: Sequence[Measured]) -> str:
+def _table(measured: Sequence[Measurement]) -> str:
     """A row each, as Markdown; the ratio is to the slowest of the same size and batch.
 
     ms is for one run at a time; images/s for many at a time, as `infer` runs a folder.
@@ -183,13 +183,13 @@ def _table(measured: Sequence[Measured]) -> str:
     return text_table.markdown(titles, rows)
 
 
-def _figures(one: Measured) -> dict[str, Any]:
+def _figures(one: Measurement) -> dict[str, Any]:
     return {
         "name": one.case.name,
         "shape": one.case.shape,
         "options": one.case.options,
         "milliseconds": one.milliseconds,
-        "images_per_second": one.streamed,
+        "images_per_second": one.stream_rates,
         "start_seconds": one.start,
         "memory_bytes": one.memory,
         "fault": one.fault,

@@ -63,7 +63,7 @@ def run(args: Namespace) -> None:
     names = classes.names
     columns = {"IoU": done.class_iou, "precision": done.class_precision, "recall": done.class_recall}
     terminal.say(_overall(done))
-    terminal.say(text_table.by_class(names, columns))
+    terminal.say(text_table.class_table(names, columns))
     if args.json and terminal.is_first():
         results.write(args.json, {"config": args.config, "weights": args.model_path, "classes": names, **vars(done)})
     if counted:
@@ -131,7 +131,7 @@ def _write_report(args: Namespace, counted: Confusion, done: Evaluation, dataset
         evaluation_report.write(args.report, counted, dataset, names, summary, progress.bar)
     if odd:
         terminal.warn(odd)
-    for sentence in evaluation_report.in_brief(counted, names):
+    for sentence in evaluation_report.summary_lines(counted, names):
         terminal.say(sentence)
     terminal.say(f"The report is in {os.path.join(args.report, 'report.md')}")
 

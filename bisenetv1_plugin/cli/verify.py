@@ -136,7 +136,7 @@ def _table(done: Verification, names: Sequence[str]) -> str:
         f"{verdict.name}: {verdict.verdict}" + f" ({verdict.reason})" * bool(verdict.reason)
         for verdict in done.verdicts
     ]
-    return "\n".join(["", text_table.aligned(lines, first=26, other=18), "", *verdicts])
+    return "\n".join(["", text_table.align(lines, first=26, other=18), "", *verdicts])
 
 
 def _form(value: float | None, form: str) -> str:

@@ -21,9 +21,9 @@ _SAFE_TORCH = (2, 6)
 _WRAPPERS = ("state_dict", "model", "model_state", "net")
 _PARALLEL = "module."
 
-_NAME = 1000  # characters of a tensor's name
-_TOLD = 300  # characters of a library's words
-_TIMES = 4  # as large as its file are the tensors of one at most: some are in it once and have two names
+_MAX_NAME = 1000  # characters of a tensor's name
+_MAX_MESSAGE = 300  # characters of a library's words
+_MAX_RATIO = 4  # as large as its file are the tensors of one at most: some are in it once and have two names
 
 
 def read(path: str) -> dict[str, np.ndarray]:
@@ -44,7 +44,7 @@ def read(path: str) -> dict[str, np.ndarray]:
         raise FileNotFoundError(f"There is no checkpoint at {path}.")
     tensors = _read_safetensors(path) if path.endswith(".safetensors") else _read_torch(path)
     for name in tensors:
-        if not isinstance(name, str) or len(name) > _NAME or not name.isprintable():
+        if not isinstance(name, str) or len(name) > _MAX_NAME or not name.isprintable():
             shown = repr(name[:40]) if isinstance(name, str) else type(name).__name__
             raise ValueError(f"{path} holds no state dict: {shown} is no tensor's name.")
     prefix = _PARALLEL if all(name.startswith(_PARALLEL) for name in tensors) else ""
@@ -79,7 +79,7 @@ def _read_safetensors(path: str) -> dict[str, np.ndarray]:
     try:
         tensors = load_file(path)
     except Exception as error:
-        raise ValueError(f"{path} cannot be read as safetensors: {_words(error)}.") from error
+        raise ValueError(f"{path} cannot be read as safetensors: {_first_line(error)}.") from error
     return {name: _float32(values) for name, values in tensors.items()}
 
 
@@ -95,8 +95,8 @@ def _read_torch(path: str) -> dict[str, np.ndarray]:
     except Exception as error:
         raise ValueError(
             f"{path} cannot be read as a PyTorch checkpoint of plain tensors, and nothing in it was executed: "
-            f"{_words(error)} It is damaged or holds more than tensors. If you trust its source, write its tensors "
-            "alone to another file: torch.save(torch.load(SRC, weights_only=False)['state_dict'], DST)"
+            f"{_first_line(error)} It is damaged or holds more than tensors. If you trust its source, write only its "
+            "tensors to another file: torch.save(torch.load(SRC, weights_only=False)['state_dict'], DST)"
         ) from error
     for wrapper in _WRAPPERS:
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
@@ -104,11 +104,11 @@ def _read_torch(path: str) -> dict[str, np.ndarray]:
     if not isinstance(state, dict) or not state or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise ValueError(f"{path} holds no state dict: it must be a dictionary of named tensors.")
     try:
-        if sum(value.numel() * value.element_size() for value in state.values()) > _TIMES * size:
+        if sum(value.numel() * value.element_size() for value in state.values()) > _MAX_RATIO * size:
             raise ValueError("They are larger than the file.")
         return {name: _float32(_plain(value)) for name, value in state.items()}
     except Exception as error:  # sparse, quantized, without values, ...
-        raise ValueError(f"{path} holds tensors that are no plain arrays of numbers. {_words(error)}") from error
+        raise ValueError(f"{path} holds tensors that are no plain arrays of numbers. {_first_line(error)}") from error
 
 
 def _plain(tensor: Any) -> Any:
@@ -117,10 +117,10 @@ def _plain(tensor: Any) -> Any:
     return tensor.float() if tensor.is_floating_point() else tensor
 
 
-def _words(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     """The first line of a library's message, without what a terminal would obey."""
     lines = re.sub(r"\x1b\[\d+m", "", str(error)).strip().splitlines() or [type(error).__name__]
-    line = lines[0] if len(lines[0]) <= _TOLD else lines[0][:_TOLD] + " ..."
+    line = lines[0] if len(lines[0]) <= _MAX_MESSAGE else lines[0][:_MAX_MESSAGE] + " ..."
     return line if line.isprintable() else repr(line)
 
 

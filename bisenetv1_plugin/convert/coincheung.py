@@ -4,7 +4,7 @@ from bisenetv1_plugin.convert.family import Family
 
 FAMILY = Family(
     name="coincheung",
-    mark="sp.",
+    prefix="sp.",
     modules={
         "spatial_path.conv_7x7": "sp.conv1",
         "spatial_path.conv_3x3_1": "sp.conv2",

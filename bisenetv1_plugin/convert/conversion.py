@@ -17,8 +17,8 @@ from bisenetv1_plugin.models.bisenetv1 import BiSeNetV1
 _COUNTER = ".num_batches_tracked"
 _CLASSIFIER = ("fc.weight", "fc.bias")  # of an ImageNet network: a backbone ends before it
 
-_SHOWN = 6
-_MOST_CLASSES = 65536
+_MAX_SHOWN = 6
+_MAX_CLASSES = 65536
 
 
 @dataclass
@@ -68,7 +68,7 @@ def to_paddle(tensors: Mapping[str, np.ndarray], family: str | None = None) -> C
         variant, num_classes = _variant(found, backbone, shapes), _num_classes(found, shapes)
     ours = _names(found, backbone, variant, num_classes)
     dropped = [name for name in tensors if name.endswith(_COUNTER) or (not found.variants and name in _CLASSIFIER)]
-    _account(tensors, dict(ours.values()), dropped, f"{found.name} with {backbone}")
+    _check_complete(tensors, dict(ours.values()), dropped, f"{found.name} with {backbone}")
     state = {our_name: tensors[theirs] for our_name, (theirs, _) in ours.items()}
     return Converted(found.name, backbone, variant, num_classes, state, dropped)
 
@@ -94,7 +94,8 @@ def to_torch(state: Mapping[str, np.ndarray], family: str | None = None) -> dict
     their_shapes = {found.their_name(name, backbone): shape for name, shape in shapes.items()}
     variant = _variant(found, backbone, their_shapes)
     ours = _names(found, backbone, variant, _num_classes(found, their_shapes))
-    _account(state, {name: shape for name, (_, shape) in ours.items()}, [], f"the variant {variant} with {backbone}")
+    expected = {name: shape for name, (_, shape) in ours.items()}
+    _check_complete(state, expected, [], f"the variant {variant} with {backbone}")
     tensors = {}
     for name, (theirs, _) in ours.items():
         tensors[theirs] = state[name]
@@ -105,12 +106,12 @@ def to_torch(state: Mapping[str, np.ndarray], family: str | None = None) -> dict
 
 def _recognize(names: Collection[str], wanted: str | None) -> Family:
     for family in FAMILIES:
-        if family.name == (wanted or family.name) and any(name.startswith(family.mark) for name in names):
+        if family.name == (wanted or family.name) and any(name.startswith(family.prefix) for name in names):
             return family
     if wanted:
-        raise ValueError(f"This is no checkpoint of {wanted}: no tensor has {wanted}'s names. It holds {_some(names)}.")
+        raise ValueError(f"This is no checkpoint of {wanted}: no tensor has {wanted}'s names. It holds {_join(names)}.")
     raise ValueError(
-        f"No family has these tensors: {_some(names)}. Known are {', '.join(NAMES)}; "
+        f"No family has these tensors: {_join(names)}. Known are {', '.join(NAMES)}; "
         "PaddleSeg's own checkpoints load as they are, with `variant: paddleseg`."
     )
 
@@ -124,7 +125,7 @@ def _family_of_ours(names: Collection[str], wanted: str | None) -> Family:
     elif "ffm.channel_attention.1._conv.weight" in names:
         fits = ["coincheung", "mmseg"]
     else:
-        raise ValueError(f"This is no trained BiSeNetV1 of this plugin: it holds {_some(names)}.")
+        raise ValueError(f"This is no trained BiSeNetV1 of this plugin: it holds {_join(names)}.")
     if wanted not in (None, *fits):
         raise ValueError(f"This is a network of {' or '.join(fits)}, not of {wanted}.")
     if wanted is None and len(fits) > 1:
@@ -147,7 +148,7 @@ def _num_classes(family: Family, shapes: Mapping[str, tuple[int, ...]]) -> int:
     if classifier not in shapes:
         raise ValueError(f"The principal head is missing: there is no {classifier}.")
     shape = shapes[classifier]
-    if len(shape) != 4 or not 1 <= shape[0] <= _MOST_CLASSES:  # a network of so many is built below
+    if len(shape) != 4 or not 1 <= shape[0] <= _MAX_CLASSES:  # a network of so many is built below
         raise ValueError(f"The principal head {classifier} is {_shape(shape)}, which is no classifier's.")
     return shape[0]
 
@@ -166,7 +167,7 @@ def _names(
     }
 
 
-def _account(
+def _check_complete(
     tensors: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]], dropped: Collection[str], what: str
 ) -> None:
     """Refuse if `tensors` and the `expected` shapes differ in anything but the dropped names."""
@@ -179,7 +180,7 @@ def _account(
     ]
     faults = [("missing", missing), ("left over", extra), ("of another shape", misshapen)]
     if any(names for _, names in faults):
-        told = "; ".join(f"{len(names)} {fault}: {_some(names)}" for fault, names in faults if names)
+        told = "; ".join(f"{len(names)} {fault}: {_join(names)}" for fault, names in faults if names)
         raise ValueError(f"The tensors are not those of {what}: {told}.")
 
 
@@ -187,7 +188,7 @@ def _shape(shape: Iterable[int]) -> str:
     return "x".join(map(str, shape)) or "scalar"
 
 
-def _some(names: Iterable[str]) -> str:
+def _join(names: Iterable[str]) -> str:
     names = list(names)
-    more = len(names) - _SHOWN
-    return ", ".join(repr(name)[1:-1] for name in names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - _MAX_SHOWN
+    return ", ".join(repr(name)[1:-1] for name in names[:_MAX_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -20,7 +20,7 @@ class Family:
 
     Attributes:
         name: what `--from` calls it.
-        mark: a tensor whose name begins so is this family's, once the families before it in the list are ruled out.
+        prefix: a tensor whose name begins so is this family's, once the families before it in the list are ruled out.
         modules: our module -> theirs, wherever it stands in a name. Names are read from the left, and the longest
             module that comes next is replaced: `arms.0.conv_3x3` goes before `arms.0` followed by `conv_3x3`. What is
             not listed keeps its name.
@@ -30,7 +30,7 @@ class Family:
     """
 
     name: str
-    mark: str
+    prefix: str
     modules: Mapping[str, str]
     deep_stem: Mapping[str, str] = field(default_factory=AUTHORS_STEM.copy)
     variants: Mapping[tuple[str, int], str] = field(default_factory=dict)

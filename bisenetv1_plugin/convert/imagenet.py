@@ -2,6 +2,6 @@
 
 from bisenetv1_plugin.convert.family import OPENMMLAB_STEM, Family
 
-FAMILY = Family(name="imagenet", mark="layer1.", modules={"backbone": ""})
+FAMILY = Family(name="imagenet", prefix="layer1.", modules={"backbone": ""})
 
-OPENMMLAB_FAMILY = Family(name="imagenet", mark="stem.", modules={"backbone": ""}, deep_stem=OPENMMLAB_STEM)
+OPENMMLAB_FAMILY = Family(name="imagenet", prefix="stem.", modules={"backbone": ""}, deep_stem=OPENMMLAB_STEM)

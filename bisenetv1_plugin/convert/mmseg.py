@@ -4,7 +4,7 @@ from bisenetv1_plugin.convert.family import OPENMMLAB_STEM, Family
 
 FAMILY = Family(
     name="mmseg",
-    mark="backbone.context_path.",
+    prefix="backbone.context_path.",
     modules={
         "spatial_path.conv_7x7": "backbone.spatial_path.layer1",
         "spatial_path.conv_3x3_1": "backbone.spatial_path.layer2",

@@ -4,7 +4,7 @@ from bisenetv1_plugin.convert.family import Family
 
 FAMILY = Family(
     name="torchseg",
-    mark="context_path.",
+    prefix="context_path.",
     modules={
         "backbone": "context_path",
         # Xception39, whose first convolution has its BatchNorm in the same place in both

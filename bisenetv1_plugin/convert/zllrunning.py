@@ -5,7 +5,7 @@ from bisenetv1_plugin.convert.family import Family
 
 FAMILY = Family(
     name="zllrunning",
-    mark="cp.",
+    prefix="cp.",
     modules={
         **coincheung.FAMILY.modules,  # both grew out of the same code; this one has no spatial path
         "ffm.channel_attention.1": "ffm.conv1",

@@ -26,7 +26,7 @@ from bisenetv1_plugin.progress import Progress, silent
 
 # After a run, idle threads of OpenMP spin for 200 ms: the next in turn waits for them.
 _PAUSE = 0.25
-_MANY = 4  # inputs that are given at a time
+_STREAM_LENGTH = 4  # inputs that are given at a time
 
 
 class Work(Protocol):
@@ -35,7 +35,7 @@ class Work(Protocol):
     def run(self) -> object:
         """Once."""
 
-    def many(self) -> int:
+    def stream(self) -> int:
         """Several at a time; returns how many images these are, 0 for what is never run so."""
 
     def bytes(self) -> int:
@@ -68,7 +68,7 @@ class RuntimeCase:
     options: dict[str, Any] = field(default_factory=dict)
 
     def begin(self) -> Work:
-        return _Inference(self)
+        return _ExportWork(self)
 
 
 @dataclass(frozen=True)
@@ -79,17 +79,17 @@ class LossCase:
     loss: str
 
     def begin(self) -> Work:
-        return _Step(self)
+        return _LossWork(self)
 
 
 @dataclass
-class Measured:
+class Measurement:
     """What one case gave.
 
     Attributes:
         case: which.
         milliseconds: of every run, the first left out.
-        streamed: images a second of every turn, many given at a time, as `infer` gives those of a folder.
+        stream_rates: images a second of every turn, many given at a time, as `infer` gives those of a folder.
         start: seconds from nothing to the end of the first run.
         memory: in bytes (Linux only): the most that the process of an export ever held; what a loss, or a step of
             training with it, takes beside what stood before.
@@ -98,7 +98,7 @@ class Measured:
 
     case: Any
     milliseconds: list[float] = field(default_factory=list)
-    streamed: list[float] = field(default_factory=list)
+    stream_rates: list[float] = field(default_factory=list)
     start: float = 0.0
     memory: int = 0
     fault: str | None = None
@@ -111,7 +111,7 @@ class Measured:
     @property
     def throughput(self) -> float:
         """Images a second."""
-        return statistics.median(self.streamed)
+        return statistics.median(self.stream_rates)
 
     @property
     def spread(self) -> float:
@@ -126,7 +126,7 @@ def measure(
     runs: int = 2,
     progress: Progress = silent,
     desc: str = "measure",
-) -> list[Measured]:
+) -> list[Measurement]:
     """Run the cases in turns.
 
     Args:
@@ -149,35 +149,35 @@ class _Process:
 
     def __init__(self, case: Case) -> None:
         context = multiprocessing.get_context("spawn")
-        self.measured = Measured(case)
+        self._measurement = Measurement(case)
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, case), daemon=True)
         self._process.start()
         theirs.close()
 
     def start(self) -> None:
-        self.measured.start, self.measured.fault = self._answer((0.0, "its process ended"))
+        self._measurement.start, self._measurement.fault = self._answer((0.0, "its process ended"))
 
     def turn(self, runs: int) -> None:
-        if not self.measured.fault:
+        if not self._measurement.fault:
             time.sleep(_PAUSE)
             self._pipe.send(runs)
-            milliseconds, streamed = self._answer(([], []))
-            self.measured.milliseconds += milliseconds
-            self.measured.streamed += streamed
+            milliseconds, stream_rates = self._answer(([], []))
+            self._measurement.milliseconds += milliseconds
+            self._measurement.stream_rates += stream_rates
 
-    def end(self) -> Measured:
-        if not self.measured.fault:
+    def end(self) -> Measurement:
+        if not self._measurement.fault:
             self._pipe.send(0)
-            self.measured.memory = self._answer(0)
+            self._measurement.memory = self._answer(0)
         self._process.join()  # Paddle does not like to be ended
-        return self.measured
+        return self._measurement
 
     def _answer(self, otherwise: Any) -> Any:
         try:
             return self._pipe.recv()
         except EOFError:  # killed, for its memory perhaps
-            self.measured.fault = "its process ended"
+            self._measurement.fault = "its process ended"
             return otherwise
 
 
@@ -188,7 +188,7 @@ def _serve(pipe: Any, case: Case) -> None:
     try:
         work = case.begin()
         start = time.perf_counter() - started
-        work.many()  # some are set up once more for many
+        work.stream()  # some are set up once more for many
     except InputError as error:
         pipe.send((0.0, str(error)))
         return
@@ -198,7 +198,7 @@ def _serve(pipe: Any, case: Case) -> None:
         if not runs:
             break
         milliseconds = [_seconds(work.run)[0] * 1000 for _ in range(runs)]
-        seconds, images = _seconds(work.many)
+        seconds, images = _seconds(work.stream)
         pipe.send((milliseconds, [images / seconds] if images else []))
     pipe.send(work.bytes())
 
@@ -209,7 +209,7 @@ def _seconds(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - began, found
 
 
-class _Inference:
+class _ExportWork:
     """An export on noise."""
 
     def __init__(self, case: RuntimeCase) -> None:
@@ -220,9 +220,9 @@ class _Inference:
     def run(self) -> object:
         return self._runtime.run(self._image)
 
-    def many(self) -> int:
-        deque(self._runtime.stream([self._image] * _MANY), maxlen=0)
-        return _MANY * len(self._image)
+    def stream(self) -> int:
+        deque(self._runtime.stream([self._image] * _STREAM_LENGTH), maxlen=0)
+        return _STREAM_LENGTH * len(self._image)
 
     def bytes(self) -> int:
         return memory("VmHWM")
@@ -235,7 +235,7 @@ LOSS_CASES = (*_SHARES, _STEP)  # the loss alone, on logits of 4x19x512x1024; an
 LOSSES = ("plain cross-entropy", "BiSeNetV1Loss")
 
 
-class _Step:
+class _LossWork:
     """A loss on logits, or a step of a training with it."""
 
     def __init__(self, case: LossCase) -> None:
@@ -254,7 +254,7 @@ class _Step:
         self.run()
         self._bytes = memory("VmHWM") - before
 
-    def many(self) -> int:
+    def stream(self) -> int:
         return 0
 
     def bytes(self) -> int:

@@ -12,7 +12,7 @@ from typing import NamedTuple, Sequence
 import cv2
 import numpy as np
 
-IGNORED = 255  # in the label of a `Worst`
+IGNORED = 255  # in the label of a `WorstImage`
 _SIDE = 640  # pixels of the longer side of what is shown
 
 
@@ -25,7 +25,7 @@ class Mistake(NamedTuple):
     share: float
 
 
-class Pair(NamedTuple):
+class ConfusedPair(NamedTuple):
     """Two classes that were taken for one another.
 
     Attributes:
@@ -70,7 +70,7 @@ class ImageFigures:
     mistake: Mistake | None
 
 
-class Worst(NamedTuple):
+class WorstImage(NamedTuple):
     """One of the images to show: its figures, its label and its mask, uint8 `[h, w]`, reduced alike."""
 
     figures: ImageFigures
@@ -94,7 +94,7 @@ class Confusion:
 
     def __init__(self, num_classes: int, ignore_index: int = 255, worst: int = 0) -> None:
         self._num_classes, self._ignore_index, self._keep = num_classes, ignore_index, worst
-        self._worst: list[tuple[float, int, Worst]] = []
+        self._worst: list[tuple[float, int, WorstImage]] = []
         self.matrix = np.zeros((num_classes + 1, num_classes + 1), "int64")
         self.images: list[ImageFigures] = []
 
@@ -120,7 +120,7 @@ class Confusion:
         if self._keep and not np.isnan(figures.iou):
             label[ignored] = IGNORED
             # The smallest is the best of those that are kept; of equals the last.
-            entry = (-figures.iou, -figures.number, Worst(figures, _small(label), _small(mask)))
+            entry = (-figures.iou, -figures.number, WorstImage(figures, _shrink(label), _shrink(mask)))
             push = heapq.heappush if len(self._worst) < self._keep else heapq.heappushpop
             push(self._worst, entry)
 
@@ -130,7 +130,7 @@ class Confusion:
         return np.where(known, classes, self._num_classes).astype("int64")
 
     @property
-    def worst(self) -> list[Worst]:
+    def worst(self) -> list[WorstImage]:
         """The images to show, the worst first."""
         return [worst for _, _, worst in sorted(self._worst, key=lambda entry: entry[:2], reverse=True)]
 
@@ -161,37 +161,38 @@ def accuracy(matrix: np.ndarray) -> float:
     return float(_ratio(np.diag(matrix)[:-1].sum(), matrix[:, :-1].sum()))
 
 
-def shares(matrix: np.ndarray) -> np.ndarray:
+def row_shares(matrix: np.ndarray) -> np.ndarray:
     """Each row by its sum: float64, NaN in a row without pixels."""
     return _ratio(matrix, matrix.sum(axis=1, keepdims=True))
 
 
-def wrong(matrix: np.ndarray) -> np.ndarray:
+def mistakes(matrix: np.ndarray) -> np.ndarray:
     """The matrix without the pixels that are right."""
     return matrix - np.diag(np.diag(matrix))
 
 
 def largest_mistake(matrix: np.ndarray) -> Mistake | None:
     """The most pixels of one class that were taken for one other; None where there are none."""
-    mistakes = wrong(matrix)
-    label, prediction = map(int, np.unravel_index(mistakes.argmax(), mistakes.shape))
-    pixels = int(mistakes[label, prediction])
+    counts = mistakes(matrix)
+    label, prediction = map(int, np.unravel_index(counts.argmax(), counts.shape))
+    pixels = int(counts[label, prediction])
     return Mistake(label, prediction, pixels, pixels / int(matrix.sum())) if pixels else None
 
 
-def most_confused(matrix: np.ndarray, most: int) -> list[Pair]:
+def most_confused(matrix: np.ndarray, most: int) -> list[ConfusedPair]:
     """The pairs of classes that were most often taken for one another, by pixels."""
-    mistakes, of_label = wrong(matrix), shares(matrix)
-    both = np.triu(mistakes + mistakes.T)
+    counts, of_label = mistakes(matrix), row_shares(matrix)
+    both = np.triu(counts + counts.T)
     pairs = []
     for place in np.argsort(-both, axis=None, kind="stable")[:most]:
         first, second = map(int, np.unravel_index(place, both.shape))
         if not both[first, second]:
             break
         share = both[first, second] / matrix.sum()
-        if mistakes[second, first] > mistakes[first, second]:
+        if counts[second, first] > counts[first, second]:
             first, second = second, first
-        pairs.append(Pair(first, second, float(share), float(of_label[first, second]), float(of_label[second, first])))
+        shares = of_label[first, second], of_label[second, first]
+        pairs.append(ConfusedPair(first, second, float(share), *map(float, shares)))
     return pairs
 
 
@@ -206,7 +207,7 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
 
 
-def _small(classes: np.ndarray) -> np.ndarray:
+def _shrink(classes: np.ndarray) -> np.ndarray:
     height, width = classes.shape
     scale = min(1.0, _SIDE / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))

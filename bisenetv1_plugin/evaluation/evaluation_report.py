@@ -82,10 +82,10 @@ def remarks(counted: Confusion, classes: Sequence[str]) -> list[str]:
     return found
 
 
-def in_brief(counted: Confusion, names: Names) -> list[str]:
+def summary_lines(counted: Confusion, names: Names) -> list[str]:
     """The report for a terminal, a line each."""
     pairs = confusion.most_confused(counted.matrix, 3)
-    lines = [f"Taken for one another: {pair_in_words(pair, names.classes)}" for pair in pairs]
+    lines = [f"Taken for one another: {describe_pair(pair, names.classes)}" for pair in pairs]
     lines = lines or ["No pixel was taken for another class."]
     for worst in counted.worst[:1]:
         figures = worst.figures
@@ -112,7 +112,7 @@ def write(
         progress (Progress): see `bisenetv1_plugin.progress`.
     """
     matrix, classes = _named(counted, names.classes)
-    shares = confusion.shares(matrix)
+    shares = confusion.row_shares(matrix)
     worst = counted.worst
     short = [plots.shorten(name, 24) for name in painter.in_fonts(classes)]
     captions = [
@@ -131,7 +131,7 @@ def write(
         step(os.path.join(folder, name))
 
 
-def pair_in_words(pair: confusion.Pair, classes: Sequence[str]) -> str:
+def describe_pair(pair: confusion.ConfusedPair, classes: Sequence[str]) -> str:
     """How much of two classes was taken for the other."""
     first, second = (_class(number, classes) for number in (pair.first, pair.second))
     text = (
@@ -142,10 +142,10 @@ def pair_in_words(pair: confusion.Pair, classes: Sequence[str]) -> str:
 
 def caption(image: ImageFigures, classes: Sequence[str]) -> str:
     """IoU of an image, and its largest mistake."""
-    return "; ".join(filter(None, [f"IoU {image.iou:.3f}", _mistake_in_words(image, classes)]))
+    return "; ".join(filter(None, [f"IoU {image.iou:.3f}", _describe_mistake(image, classes)]))
 
 
-def _mistake_in_words(image: ImageFigures, classes: Sequence[str]) -> str:
+def _describe_mistake(image: ImageFigures, classes: Sequence[str]) -> str:
     if image.mistake is None:
         return ""
     label, prediction = _class(image.mistake.label, classes), _class(image.mistake.prediction, classes)
@@ -185,7 +185,7 @@ def _image_rows(counted: Confusion, names: Names, classes: Sequence[str]) -> Ite
         *("mistaken", "taken_for", "share"),
         *(f"iou {name}" for name in names.classes),
     ]
-    for image in worst_first(counted.images):
+    for image in sort_by_iou(counted.images):
         mistake: Sequence[Any] = ("", "", "")
         if image.mistake:
             mistake = (*(classes[number] for number in image.mistake[:2]), image.mistake.share)
@@ -193,7 +193,7 @@ def _image_rows(counted: Confusion, names: Names, classes: Sequence[str]) -> Ite
         yield [names.images[image.number], *figures, *mistake, *image.class_iou.tolist()]
 
 
-def worst_first(images: Iterable[ImageFigures]) -> list[ImageFigures]:
+def sort_by_iou(images: Iterable[ImageFigures]) -> list[ImageFigures]:
     """By IoU; at the end those without a pixel that counts."""
     return sorted(images, key=lambda image: (image.iou != image.iou, image.iou, image.number))
 
@@ -215,7 +215,7 @@ def _cell(value: Any) -> Any:
 def _write_page(path: str, counted: Confusion, names: Names, summary: Sequence[str]) -> None:
     classes = [_markdown(name) for name in names.classes]
     pairs = [
-        f"{n}. {pair_in_words(pair, classes)}" for n, pair in enumerate(confusion.most_confused(counted.matrix, 10), 1)
+        f"{n}. {describe_pair(pair, classes)}" for n, pair in enumerate(confusion.most_confused(counted.matrix, 10), 1)
     ]
     parts = [
         *map(_markdown, summary),
@@ -227,7 +227,7 @@ def _write_page(path: str, counted: Confusion, names: Names, summary: Sequence[s
         "## Classes",
         _class_table(counted, classes),
         "A class without pixels has no figure. The same in [classes.csv](classes.csv).",
-        "## Worst images",
+        "## WorstImage images",
         *(["![The picture, its label, the prediction and where they differ](worst.png)"] * bool(counted.worst)),
         _image_table(counted, names, classes),
         "All of them, with the IoU of every class: [images.csv](images.csv). IoU is the mean over the classes that an "
@@ -239,7 +239,7 @@ def _write_page(path: str, counted: Confusion, names: Names, summary: Sequence[s
 
 def _class_table(counted: Confusion, classes: Sequence[str]) -> str:
     matrix = counted.matrix
-    total, of_label, wrong = matrix.sum(), confusion.shares(matrix), confusion.wrong(matrix)
+    total, of_label, wrong = matrix.sum(), confusion.row_shares(matrix), confusion.mistakes(matrix)
     rows = []
     for number, (name, *figures) in enumerate(zip(classes, *confusion.class_figures(matrix))):
         other = int(wrong[number].argmax())
@@ -254,7 +254,7 @@ def _image_table(counted: Confusion, names: Names, classes: Sequence[str]) -> st
     for worst in counted.worst:
         image = worst.figures
         figures = [f"{image.iou:.4f}", f"{image.acc:.4f}"]
-        rows.append([_markdown(names.images[image.number]), *figures, _mistake_in_words(image, classes)])
+        rows.append([_markdown(names.images[image.number]), *figures, _describe_mistake(image, classes)])
     return text_table.markdown(["image", "IoU", "accuracy", "largest mistake"], rows)
 
 

@@ -22,10 +22,10 @@ MARGIN = 1e-3
 AGREEMENT = 0.9999
 # IoU and Acc of a class are equal to four decimals: half of the fourth. Not by rounding both, which would tell
 # 0.37051 from 0.37049, one pixel of a million.
-FIGURE = 5e-5
+CLASS_TOLERANCE = 5e-5
 # Of a reduced precision: the least agreement, and what the mIoU may change by. bf16 has 8 bits of mantissa: its logits
 # differ in the second decimal. In int8, a network of 100 iterations (mIoU 0.149) kept 88 % of the pixels.
-REDUCED = {"bf16": (0.95, 0.003), "fp16": (0.95, 0.003), "int8": (0.8, 0.01)}
+REDUCED_LIMITS = {"bf16": (0.95, 0.003), "fp16": (0.95, 0.003), "int8": (0.8, 0.01)}
 
 
 @dataclass
@@ -130,7 +130,7 @@ class Comparison:
 
     def reduced_fault(self, precision: str, prediction: Scores, inference: Scores) -> str | None:
         """The same for bf16, fp16 or int8, by the `Scores` of the two; logits are not asked."""
-        agreement, allowed = REDUCED[precision]
+        agreement, allowed = REDUCED_LIMITS[precision]
         if self.agreement < agreement:
             return f"prediction and inference agree on {self.agreement:.2%} of the pixels only."
         difference = abs(prediction.miou - inference.miou)
@@ -139,19 +139,19 @@ class Comparison:
         return None
 
 
-def figure_fault(prediction: Scores, inference: Scores) -> str | None:
+def class_fault(prediction: Scores, inference: Scores) -> str | None:
     """The first class whose IoU or Acc the two `Scores` do not share to four decimals, in a sentence; None if none."""
     for name, ours, theirs in (
         ("IoU", prediction.class_iou, inference.class_iou),
         ("Acc", prediction.class_acc, inference.class_acc),
     ):
         for number, (a, b) in enumerate(zip(ours, theirs)):
-            if not abs(a - b) < FIGURE:
+            if not abs(a - b) < CLASS_TOLERANCE:
                 return f"{name} of class {number} is {a:.5f} in prediction and {b:.5f} in inference."
     return None
 
 
-def too_few(classes: int, num_classes: int) -> str | None:
+def too_few_classes(classes: int, num_classes: int) -> str | None:
     """Why this many predicted classes show nothing, in a sentence; None if they are enough."""
     if classes < min(3, num_classes):
         return f"parity is not shown: only {classes} classes were predicted, and empty answers always agree."
@@ -203,13 +203,13 @@ class Answer(NamedTuple):
     logits: np.ndarray | None
 
 
-class Contestant:
+class Candidate:
     """One runtime in one precision, and its answers so far; a subclass says where they come from.
 
     Args:
         name (str): of its verdict.
         num_classes, ignore_index (int): of the labels.
-        precision (str): 'fp32' must be equal but for rounding; the others have the limits of `REDUCED`.
+        precision (str): 'fp32' must be equal but for rounding; the others have the limits of `REDUCED_LIMITS`.
         exact (bool): IoU and Acc of every class must be dygraph's to four decimals; asked in fp32 only.
         needs_logits (bool): without logits to compare, parity is not shown.
 
@@ -259,10 +259,10 @@ class Contestant:
         if self._precision != "fp32":
             fault = self._comparison.reduced_fault(self._precision, theirs, ours)
         else:
-            fault = self._comparison.fault() or (figure_fault(theirs, ours) if self._exact else None)
+            fault = self._comparison.fault() or (class_fault(theirs, ours) if self._exact else None)
         without_logits = self._needs_logits and self._comparison.max_difference is None
         unshown = "there are no logits to compare." if without_logits else None
-        unshown = unshown or too_few(min(reference.classes, self._tally.classes), len(theirs.class_iou))
+        unshown = unshown or too_few_classes(min(reference.classes, self._tally.classes), len(theirs.class_iou))
         verdict = NO_PARITY if fault else NOT_SHOWN if unshown else PARITY
         return Verdict(self.name, self._comparison, ours, self._equal / self._pixels, verdict, fault or unshown)
 
@@ -276,7 +276,7 @@ def table(names: Sequence[str], prediction: Scores, inference: Scores | None) ->
         for whose, scores in both.items()
     }
     miou = ", ".join(f"{whose} {scores.miou:.4f}" for whose, scores in both.items())
-    return f"{text_table.by_class(names, columns)}\nmIoU {miou}"
+    return f"{text_table.class_table(names, columns)}\nmIoU {miou}"
 
 
 def scores(

@@ -9,15 +9,15 @@ import numpy as np
 
 from bisenetv1_plugin import image_files
 from bisenetv1_plugin.drawing import painter, plots
-from bisenetv1_plugin.evaluation.confusion import IGNORED, Worst
-from bisenetv1_plugin.evaluation.verify import Shown
+from bisenetv1_plugin.evaluation.confusion import IGNORED, WorstImage
+from bisenetv1_plugin.evaluation.verify import ExampleImage
 
 _WRONG = (220, 30, 30)  # the color of what `draw_worst` shows as wrong, RGB
 
 
 def draw_sheet(
     path: str,
-    shown: Sequence[Shown],
+    shown: Sequence[ExampleImage],
     titles: Sequence[str],
     names: Sequence[str],
     colors: Sequence[Any],
@@ -27,7 +27,7 @@ def draw_sheet(
 
     Args:
         path (str): the PNG.
-        shown (sequence[Shown]): the images.
+        shown (sequence[ExampleImage]): the images.
         titles (sequence[str]): of the columns of masks.
         names, colors (sequence): of the classes; without colors, PaddleSeg's.
         files (sequence, optional): the data's files, the image first: then the image is its file's, and the truth
@@ -40,7 +40,7 @@ def draw_sheet(
     rows = []
     for number, image, label, masks in shown:
         if not files:
-            pixels = _seen(image)
+            pixels = _displayable(image)
         else:
             height, width = masks[0].shape  # smaller than the files' where validation resizes
             pixels = cv2.cvtColor(cv2.resize(cv2.imread(str(files[number][0])), (width, height)), cv2.COLOR_BGR2RGB)
@@ -55,7 +55,7 @@ def draw_sheet(
 
 def draw_worst(
     path: str,
-    worst: Sequence[Worst],
+    worst: Sequence[WorstImage],
     captions: Sequence[str],
     dataset: Any,
     names: Sequence[str],
@@ -65,7 +65,7 @@ def draw_worst(
 
     Args:
         path (str): the PNG.
-        worst (sequence[Worst]): the images.
+        worst (sequence[WorstImage]): the images.
         captions (sequence[str]): a line above each.
         dataset (paddle.io.Dataset): which they are of. Without a `file_list`, or where OpenCV does not read its files,
             the picture is as the network sees it.
@@ -106,11 +106,11 @@ def _picture(dataset: Any, number: int) -> np.ndarray:
     pixels = image_files.decode_file(path) if path else None
     if pixels is not None:
         return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
-    seen = _seen(np.asarray(dataset[number]["img"]))
+    seen = _displayable(np.asarray(dataset[number]["img"]))
     return np.repeat((255 * seen).astype("uint8"), 3 // seen.shape[2], axis=2)
 
 
-def _seen(image: np.ndarray) -> np.ndarray:
+def _displayable(image: np.ndarray) -> np.ndarray:
     """What the network sees, `[C, h, w]`, for the eye: `[h, w, 1 or 3]`, 0..1."""
     seen = (image[:3] if len(image) >= 3 else image[:1]).transpose(1, 2, 0)
     return (seen - seen.min()) / max(float(seen.max() - seen.min()), 1e-6)

@@ -6,7 +6,7 @@ import unicodedata
 from typing import Mapping, Sequence
 
 
-def aligned(rows: Sequence[Sequence[str]], first: int, other: int) -> str:
+def align(rows: Sequence[Sequence[str]], first: int, other: int) -> str:
     """A line a row: a title, in a column of at least `first` characters, and cells of `other` characters each."""
     width = max(first, *(_width(title) + 1 for title, *_ in rows))
     return "\n".join(
@@ -14,7 +14,7 @@ def aligned(rows: Sequence[Sequence[str]], first: int, other: int) -> str:
     )
 
 
-def by_class(names: Sequence[str], columns: Mapping[str, Sequence[float]]) -> str:
+def class_table(names: Sequence[str], columns: Mapping[str, Sequence[float]]) -> str:
     """A line a class, its figures to four decimals, under a line of titles.
 
     Args:
@@ -22,7 +22,7 @@ def by_class(names: Sequence[str], columns: Mapping[str, Sequence[float]]) -> st
         columns (mapping): a title -> a figure of every class.
     """
     rows = [[name, *(f"{value:.4f}" for value in values)] for name, *values in zip(names, *columns.values())]
-    return aligned([["class", *columns], *rows], first=16, other=13)
+    return align([["class", *columns], *rows], first=16, other=13)
 
 
 def markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

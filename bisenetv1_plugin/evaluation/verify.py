@@ -26,10 +26,10 @@ from bisenetv1_plugin.inference.sources import Picture
 from bisenetv1_plugin.inference.windows import SlidingEngine, Windows
 from bisenetv1_plugin.progress import Progress, silent
 
-_SHOWN = 4
+_EXAMPLES = 4
 
 
-class Shown(NamedTuple):
+class ExampleImage(NamedTuple):
     """One of the few images that are shown.
 
     Attributes:
@@ -64,7 +64,7 @@ class Verification:
     dygraph: parity.Scores
     otherwise: str | None
     verdicts: list[parity.Verdict]
-    shown: list[Shown]
+    shown: list[ExampleImage]
     left_out: list[str]
 
     @property
@@ -116,15 +116,15 @@ def verify(
             twin = None
             if make_model:
                 twin, no_logits = _logits_export(make_model(), export, folder)
-        contestants, left_out = _contestants(
+        candidates, left_out = _candidates(
             export, twin, dataset, precisions, backends, cpu_threads, enable_mkldnn, windows
         )
         left_out = [*filter(None, [no_logits]), *left_out]
-        if not contestants:
+        if not candidates:
             raise InputError(" ".join([*left_out, "There is no runtime to compare with."]))
         reference = Reference(model, dataset, export.output_op, test_config or {}, windows)
-        shown = compare(reference, dataset, contestants, progress)
-    verdicts = [contestant.judge(reference.as_infer, len(dataset)) for contestant in contestants]
+        shown = compare(reference, dataset, candidates, progress)
+    verdicts = [candidate.judge(reference.as_infer, len(dataset)) for candidate in candidates]
     otherwise = reference.otherwise()
     if otherwise:
         least = min(verdict.own_size or 0.0 for verdict in verdicts)
@@ -136,29 +136,29 @@ def verify(
 def compare(
     reference: Reference,
     dataset: Any,
-    contestants: Sequence[parity.Contestant],
+    candidates: Sequence[parity.Candidate],
     progress: Progress = silent,
-) -> list[Shown]:
-    """Hold every contestant's answers against dygraph's, image by image; returns a few images for a picture.
+) -> list[ExampleImage]:
+    """Hold every candidate's answers against dygraph's, image by image; returns a few images for a picture.
 
     Raises:
         InputError: an image does not fit the export.
     """
-    shown: list[Shown] = []
-    step = max(1, len(dataset) // _SHOWN)
+    shown: list[ExampleImage] = []
+    step = max(1, len(dataset) // _EXAMPLES)
     for index in progress(range(len(dataset)), desc="verify", unit="image"):
         sample = dataset[index]
         image = np.asarray(sample["img"], dtype="float32")[np.newaxis]
-        answers = [contestant.answer(index, image, sample["trans_info"]) for contestant in contestants]
+        answers = [candidate.answer(index, image, sample["trans_info"]) for candidate in candidates]
         logits = reference.logits(image)
         mask = reference.add(image, logits, sample)
-        for contestant, answer in zip(contestants, answers):
+        for candidate, answer in zip(candidates, answers):
             if answer:
-                contestant.add(answer, reference.output_op, logits, sample, mask)
+                candidate.add(answer, reference.output_op, logits, sample, mask)
         given = [answer.output for answer in answers if answer]
-        if index % step == 0 and len(shown) < _SHOWN and len(given) == len(contestants):
+        if index % step == 0 and len(shown) < _EXAMPLES and len(given) == len(candidates):
             masks = [of_output(output, []) for output in (logits, *given)]
-            shown.append(Shown(index, image[0], np.asarray(sample["label"]), masks))
+            shown.append(ExampleImage(index, image[0], np.asarray(sample["label"]), masks))
     return shown
 
 
@@ -188,9 +188,9 @@ class Reference:
         self.output_op = "none" if windows else output_op  # what is averaged where windows overlap are logits
         self._augmented = bool(test_config.get("aug_eval"))
         self._slides = bool(test_config.get("is_slide"))
-        self._options = {name: value for name, value in test_config.items() if name in _OF_INFERENCE}
+        self._options = {name: value for name, value in test_config.items() if name in _INFERENCE_KEYS}
         if self._augmented:
-            self._options.update({name: value for name, value in test_config.items() if name in _OF_AUGMENTATION})
+            self._options.update({name: value for name, value in test_config.items() if name in _AUGMENTATION_KEYS})
         self._resizes = False
         self.as_infer = parity.Tally(dataset.num_classes, dataset.ignore_index)
         self.as_val = parity.Tally(dataset.num_classes, dataset.ignore_index)
@@ -232,15 +232,15 @@ class Reference:
 
 
 # Keys of a `test_config`, by the function of PaddleSeg's that takes them.
-_OF_INFERENCE = ("is_slide", "crop_size", "stride")
-_OF_AUGMENTATION = ("scales", "flip_horizontal", "flip_vertical")
+_INFERENCE_KEYS = ("is_slide", "crop_size", "stride")
+_AUGMENTATION_KEYS = ("scales", "flip_horizontal", "flip_vertical")
 
 
 # `[1, C, H, W]` -> what an export gives for it; InputError where it does not fit.
 _Run = Callable[[np.ndarray], np.ndarray]
 
 
-class _OfRuntime(parity.Contestant):
+class _RuntimeCandidate(parity.Candidate):
     """What a runtime gives for an export, and for the one that gives logits."""
 
     def __init__(self, masks: _Run, logits: _Run | None, *judged: Any, **as_what: Any) -> None:
@@ -265,7 +265,7 @@ def _logits_export(model: paddle.nn.Layer, export: Export, folder: str) -> tuple
     return load_export(folder), f"no logits but Paddle's: {reason}" if reason else None
 
 
-def _contestants(
+def _candidates(
     export: Export,
     twin: Export | None,
     dataset: Any,
@@ -274,9 +274,9 @@ def _contestants(
     cpu_threads: int,
     enable_mkldnn: bool,
     windows: Windows | None,
-) -> tuple[list[_OfRuntime], list[str]]:
+) -> tuple[list[_RuntimeCandidate], list[str]]:
     """The runtimes at hand, and a sentence for each of those that are not; `twin` gives logits."""
-    contestants, left_out = [], []
+    candidates, left_out = [], []
     for backend, precision in itertools.product(backends, precisions):
         name = f"{backend} {precision}"
         options: dict[str, Any] = {"cpu_threads": cpu_threads, "precision": precision}
@@ -293,14 +293,14 @@ def _contestants(
             logits = masks
         elif twin and precision != "int8" and (twin.onnx or backend == "paddle"):  # the twin is not quantized
             logits = _run(twin, make, name, windows)
-        contestants.append(
-            _OfRuntime(
+        candidates.append(
+            _RuntimeCandidate(
                 *(masks, logits, name, dataset.num_classes, dataset.ignore_index, precision),
                 exact=backend == "paddle" and not enable_mkldnn,
                 needs_logits=twin is not None and precision != "int8",
             )
         )
-    return contestants, left_out
+    return candidates, left_out
 
 
 def _run(export: Export, make: Callable[[Export], Runtime], name: str, windows: Windows | None) -> _Run:

@@ -62,8 +62,8 @@ def remove_unused(graph: Any) -> None:
             graph.initializer.remove(initializer)
 
 
-def check_takes_pictures(transforms: list[dict[str, Any]], channels: int) -> None:
-    """Refuse what `take_pictures` cannot put into a model.
+def check_only_normalization(transforms: list[dict[str, Any]], channels: int) -> None:
+    """Refuse what `embed_normalization` cannot put into a model.
 
     Raises:
         InputError: the transforms are not `Normalize` alone, or the network takes no pictures in color.
@@ -77,7 +77,7 @@ def check_takes_pictures(transforms: list[dict[str, Any]], channels: int) -> Non
         )
 
 
-def take_pictures(model: bytes, transforms: list[dict[str, Any]], color: str) -> bytes:
+def embed_normalization(model: bytes, transforms: list[dict[str, Any]], color: str) -> bytes:
     """The same ONNX model for pictures as they are: an input `picture`, uint8 `[N, H, W, 3]`.
 
     Each of a channel's 256 values becomes one number, which is looked up among what the transforms make of all 256: the
@@ -86,7 +86,7 @@ def take_pictures(model: bytes, transforms: list[dict[str, Any]], color: str) ->
 
     Args:
         model (bytes): of an input `[N, 3, H, W]` float32.
-        transforms (list[dict]): `Normalize`, or nothing, see `check_takes_pictures`.
+        transforms (list[dict]): `Normalize`, or nothing, see `check_only_normalization`.
         color (str): the order of the picture's channels, 'rgb' or 'bgr'.
     """
     onnx = optional_library("onnx")

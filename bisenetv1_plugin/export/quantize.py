@@ -63,7 +63,7 @@ def write_quantized(
     needed = batch_nums * batch_size
     if not 0 < needed <= len(images):
         raise InputError(f"batch_nums and batch_size ask for {needed} images; the train_dataset has {len(images)}.")
-    images = _Spread(images, needed)
+    images = _CalibrationImages(images, needed)
     with temporary_folder(save_dir) as folder:
         quantized = os.path.join(folder, "int8")
         os.mkdir(quantized)
@@ -79,11 +79,11 @@ def write_quantized(
             arrays = [np.asarray(images[index], "float32")[np.newaxis] for index in range(needed)]
             quantize = {"openvino": _quantize_for_openvino, "onnx": _quantize_for_onnxruntime}[to]
             files = {to: quantize(os.path.join(folder, "model.onnx"), arrays, quantized)}
-        _describe(folder, quantized, files)
+        _write_deploy_yaml(folder, quantized, files)
         move_files(quantized, save_dir)
 
 
-class _Spread(paddle.io.Dataset):
+class _CalibrationImages(paddle.io.Dataset):
     """The `img` of so many samples, from the whole length of a dataset."""
 
     def __init__(self, images: paddle.io.Dataset, count: int) -> None:
@@ -96,7 +96,7 @@ class _Spread(paddle.io.Dataset):
         return self._images[index * (len(self._images) // self._count)]["img"]
 
 
-def _describe(exported: str, quantized: str, files: dict[str, str]) -> None:
+def _write_deploy_yaml(exported: str, quantized: str, files: dict[str, str]) -> None:
     """Write the `deploy.yaml` of what was quantized, after that of the export in fp32."""
     with open(os.path.join(exported, "deploy.yaml"), encoding="utf-8") as file:
         deploy = yaml.safe_load(file)["Deploy"]
@@ -163,7 +163,7 @@ def _quantize_for_openvino(onnx_model: str, images: list[np.ndarray], folder: st
         nncf.Dataset(images),
         preset=nncf.QuantizationPreset.MIXED,
         subset_size=len(images),
-        ignored_scope=nncf.IgnoredScope(names=_attention(onnx_model)),
+        ignored_scope=nncf.IgnoredScope(names=_attention_convolutions(onnx_model)),
         advanced_parameters=AdvancedQuantizationParameters(
             activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX
         ),
@@ -193,14 +193,14 @@ def _quantize_for_onnxruntime(onnx_model: str, images: list[np.ndarray], folder:
         activation_type=quantization.QuantType.QUInt8,
         weight_type=quantization.QuantType.QInt8,
         per_channel=True,
-        nodes_to_exclude=_attention(onnx_model),
+        nodes_to_exclude=_attention_convolutions(onnx_model),
         calibrate_method=quantization.CalibrationMethod.MinMax,
     )
     os.remove(fused)
     return "model.onnx"
 
 
-def _attention(onnx_model: str) -> list[str]:
+def _attention_convolutions(onnx_model: str) -> list[str]:
     """The names of the convolutions whose result is one pixel; OpenVINO calls them as ONNX does."""
     model: Any = optional_library("openvino", _EXTRA).Core().read_model(onnx_model)
     return [

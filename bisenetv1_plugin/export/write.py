@@ -58,10 +58,10 @@ def write_export(
     shape: list[int | None] = list(input_shape or [None, getattr(model, "in_channels", 3), None, None])
     channels = shape[1] or 3
     if picture_onnx:
-        onnx_model.check_takes_pictures(transforms, channels)
+        onnx_model.check_only_normalization(transforms, channels)
         to = "onnx"
     model.eval()
-    answer = _answer(model, shape)  # an export leaves its model converted
+    answer = _probe_answer(model, shape)  # an export leaves its model converted
     with temporary_folder(save_dir) as folder:
         program = _write_paddle(model, shape, output_op, folder)
         deploy: dict[str, Any] = {
@@ -113,12 +113,12 @@ def _write_onnx(
     if not picture_onnx:
         return {"onnx": "model.onnx"}
     with open(os.path.join(folder, "picture.onnx"), "wb") as file:
-        file.write(onnx_model.take_pictures(converted, transforms, picture_onnx))
+        file.write(onnx_model.embed_normalization(converted, transforms, picture_onnx))
     picture = {"onnx": "picture.onnx", "dtype": "uint8", "layout": "NHWC", "color": picture_onnx.upper()}
     return {"onnx": "model.onnx", "picture": picture}
 
 
-def _answer(model: paddle.nn.Layer, shape: Sequence[int | None]) -> dict[str, np.ndarray]:
+def _probe_answer(model: paddle.nn.Layer, shape: Sequence[int | None]) -> dict[str, np.ndarray]:
     """Run the network in dygraph on a made-up picture, for the export's probe.
 
     Args:

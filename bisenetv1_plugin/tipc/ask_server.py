@@ -14,8 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
-from bisenetv1_plugin.tipc.inputs import listed
-from bisenetv1_plugin.tipc.params import words
+from bisenetv1_plugin.tipc.inputs import read_list
+from bisenetv1_plugin.tipc.params import split_command
 
 _CLIENTS = 4
 _SECONDS_TO_START, _SECONDS_TO_END = 120, 60
@@ -28,12 +28,12 @@ def main() -> int:
     parser.add_argument("--image_path", required=True, help="a list of `image label` lines")
     parser.add_argument("--save_dir", required=True, help="for the masks, NAME.png")
     args = parser.parse_args()
-    images = [image for image, _ in listed(Path(args.image_path))]
+    images = [image for image, _ in read_list(Path(args.image_path))]
     folder = Path(args.save_dir)
     folder.mkdir(parents=True, exist_ok=True)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = words(args.server, "--server")
+    command = split_command(args.server, "--server")
     module = [sys.executable, "-m", "bisenetv1_plugin", *command[1:]] if command[0] == "bisenetv1" else command
     # A token of the user's own server is not for this one, which is asked without.
     environment = {name: value for name, value in os.environ.items() if name != "BISENETV1_PLUGIN_TOKEN"}
@@ -41,7 +41,7 @@ def main() -> int:
     try:
         _wait(server, port)
         with ThreadPoolExecutor(_CLIENTS) as pool:
-            statuses = list(pool.map(lambda image: _ask(port, image, folder), images))
+            statuses = list(pool.map(lambda image: _segment(port, image, folder), images))
     finally:
         server.send_signal(signal.SIGTERM)
         code = server.wait(_SECONDS_TO_END)
@@ -67,7 +67,7 @@ def _wait(server: subprocess.Popen[bytes], port: int) -> None:
     raise RuntimeError("the server has not started")
 
 
-def _ask(port: int, image: Path, folder: Path) -> int:
+def _segment(port: int, image: Path, folder: Path) -> int:
     """The status of the answer; a mask is written."""
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=300)) as connection:
         connection.request("POST", "/segment", image.read_bytes(), {"Accept": "image/png"})

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Iterator
 
-from bisenetv1_plugin.tipc.params import BENCHMARK, Params, TipcError, check_save_dir, words
+from bisenetv1_plugin.tipc.params import BENCHMARK, Params, TipcError, check_save_dir, split_command
 from bisenetv1_plugin.tipc.steps import Steps
 
 # The losses of training under to_static against those of dygraph, relative: the two sum in another order.
-LOSSES = 1e-3
+LOSS_TOLERANCE = 1e-3
 
 # The trainer that the standard calls so: the file's norm_train under to_static.
 STATIC = "to_static_train"
@@ -101,11 +101,11 @@ class Chain:
     def run(self) -> None:
         self.steps.say(f"------------------------ {self.params.mode} ------------------------")
         if self.params.mode == "whole_infer":
-            self._export_given()
+            self._export_weights()
         else:
             self._train_all()
 
-    def _export_given(self) -> None:
+    def _export_weights(self) -> None:
         """Modes without training: the weights that prepare.sh has laid."""
         params, images = self.params, Path(self.params.value("infer_images"))
         lines = [params.values(name) for name in ("infer_weights", "infer_export", "infer_quantized")]
@@ -126,7 +126,7 @@ class Chain:
                         continue
                     folder = self.folder / f"{trainer}_gpus_{gpus.replace(';', '_')}_autocast_{precision}"
                     needs_weights = trainer in (params.key("pact_train"), params.key("fpgm_train"))
-                    amount = params.of_mode("iters"), params.of_mode("train_batch_size")
+                    amount = params.mode_value("iters"), params.mode_value("train_batch_size")
                     weights = self.train(
                         train, gpus, device, precision, folder, *amount, pretrained if needs_weights else None
                     )
@@ -245,7 +245,7 @@ class Chain:
                 self.params.option("result_dir", str(results)),  # the last one counts
             ]
             deployment.runs.append(Run(results, options=ours, precision=precision))
-            self.steps.run(self.params.value("inference"), options, log, done=functools.partial(holds_masks, results))
+            self.steps.run(self.params.value("inference"), options, log, done=functools.partial(has_masks, results))
 
     def _inference_options(self, quantized: bool) -> Iterator[tuple[str, str, dict[str, Any] | None, list[str]]]:
         """Of every combination that the standard runs: name, precision, options of our own predictor, arguments."""
@@ -255,7 +255,7 @@ class Chain:
             for first in params.values("mkldnn" if on_cpu else "tensorrt"):
                 for threads in params.values("threads") if on_cpu else [""]:
                     for precision in params.values("infer_precision"):
-                        if not _standard(on_cpu, first == "True", precision, quantized):
+                        if not _is_standard(on_cpu, first == "True", precision, quantized):
                             continue
                         for batch in params.values("infer_batch_size"):
                             how = f"cpu_usemkldnn_{first}_threads_{threads}" if on_cpu else f"gpu_usetrt_{first}"
@@ -279,7 +279,7 @@ class Chain:
                             )
 
 
-def _standard(on_cpu: bool, accelerated: bool, precision: str, quantized: bool) -> bool:
+def _is_standard(on_cpu: bool, accelerated: bool, precision: str, quantized: bool) -> bool:
     """Whether the standard runs this combination: oneDNN on the CPU and TensorRT on the GPU are what accelerates."""
     if (precision == "int8") != quantized:
         return False
@@ -288,7 +288,7 @@ def _standard(on_cpu: bool, accelerated: bool, precision: str, quantized: bool) 
 
 def config_of(command: str) -> str:
     """The configuration that a command names with --config."""
-    arguments = words(command.replace("=", " "), "the parameter file")
+    arguments = split_command(command.replace("=", " "), "the parameter file")
     if "--config" not in arguments[:-1]:
         raise TipcError(f"`{command}` names no --config, without which nothing can be compared.")
     return arguments[arguments.index("--config") + 1]
@@ -305,11 +305,11 @@ def losses_differ(log: Path, other: Path) -> str | None:
     if not ours or len(ours) != len(theirs):
         return f"{log} has {len(ours)} losses and {other} {len(theirs)}."
     for number, (a, b) in enumerate(zip(ours, theirs)):
-        if not abs(a - b) <= LOSSES * abs(b):  # so that NaN is not equal
+        if not abs(a - b) <= LOSS_TOLERANCE * abs(b):  # so that NaN is not equal
             return f"the losses differ from line {number + 1} on: {a} and {b}."
     return None
 
 
-def holds_masks(folder: Path) -> bool:
+def has_masks(folder: Path) -> bool:
     """Whether an inference run has left anything."""
     return any(folder.glob("*.png"))

@@ -51,26 +51,26 @@ def prepare(params: Params, data: str | None = None, weights: str | None = None)
         source, what, within = Path(data), f"the data you named, {data}", None
     else:
         source, what, within = _default_data(params.mode)
-    train, val = (listed(source / name, within) for name in ("train.txt", "val.txt"))
+    train, val = (read_list(source / name, within) for name in ("train.txt", "val.txt"))
     _check_places(params, weights)
     lite_train = params.mode.startswith("lite_train") or params.mode in ("whole_infer", BENCHMARK)
     lite_infer = params.mode.endswith("lite_infer")
     lists = {
-        "train.txt": _spread(train, _LITE_TRAIN) if lite_train else train,
-        "val.txt": _spread(val, _LITE_VAL) if lite_train else val,
-        "infer.txt": _spread(val, _LITE_INFER) if lite_infer else val,
+        "train.txt": _sample(train, _LITE_TRAIN) if lite_train else train,
+        "val.txt": _sample(val, _LITE_VAL) if lite_train else val,
+        "infer.txt": _sample(val, _LITE_INFER) if lite_infer else val,
     }
     classes = _count_classes([label for name in ("train.txt", "val.txt", "infer.txt") for _, label in lists[name]])
     written = {name: "".join(f"{image} {label}\n" for image, label in pairs) for name, pairs in lists.items()}
-    written["data.yml"] = _base(classes)
+    written["data.yml"] = _base_config(classes)
     reads = [str(source / name) for name in ("train.txt", "val.txt")]
-    files.check_outputs([str(FOLDER / name) for name in written], reads, is_ours=lambda path: _signed())
+    files.check_outputs([str(FOLDER / name) for name in written], reads, is_ours=lambda path: _is_signed())
     for name in ("data.yml", *lists):  # the signed one first, so that all are known again if this one is killed
         files.write(FOLDER / name, written[name].encode())
     print(f"Data: {what}; {classes} classes, " + ", ".join(f"{len(lists[name])} in {name}" for name in lists))
-    _lay_configs(params.path.parent)
+    _copy_configs(params.path.parent)
     if params.mode == "whole_infer":
-        _lay_weights(params, weights)
+        _write_weights(params, weights)
 
 
 def _check_places(params: Params, weights: str | None) -> None:
@@ -88,10 +88,10 @@ def _check_places(params: Params, weights: str | None) -> None:
     if weights is not None and not os.path.isfile(weights):
         raise TipcError(f"there are no weights {weights}.")
     if not (weights and os.path.exists(target) and _digest(weights) == _digest(target)):
-        files.check_outputs([target], is_ours=_laid)
+        files.check_outputs([target], is_ours=_is_ours)
 
 
-def _signed() -> bool:
+def _is_signed() -> bool:
     path = FOLDER / "data.yml"
     if not path.is_file():
         return False
@@ -120,7 +120,7 @@ def _default_data(mode: str) -> tuple[Path, str, Path | None]:
         print(f"{url} cannot be had ({error}).", file=sys.stderr)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return _scenes(), "generated street scenes", None
+    return _generate_scenes(), "generated street scenes", None
 
 
 def _download(url: str, folder: Path) -> None:
@@ -133,7 +133,7 @@ def _download(url: str, folder: Path) -> None:
     files.write(folder / _DOWNLOADED, f"{url}\n".encode())
 
 
-def _scenes() -> Path:
+def _generate_scenes() -> Path:
     from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
     from bisenetv1_plugin.datasets.synthetic import write_scenes
 
@@ -153,7 +153,7 @@ def _scenes() -> Path:
     return scenes
 
 
-def listed(path: Path, within: Path | None = None) -> list[tuple[Path, Path]]:
+def read_list(path: Path, within: Path | None = None) -> list[tuple[Path, Path]]:
     """Absolute paths of the images and labels of a list of `image label` lines, which are relative to its folder.
 
     Args:
@@ -179,14 +179,14 @@ def listed(path: Path, within: Path | None = None) -> list[tuple[Path, Path]]:
         where = f"{path}, line {number}"
         if len(names) != 2:
             raise TipcError(f"{where}: {line[:80]!r} is not `image label`, so that nothing can be scored.")
-        image, label = (_listed_file(path.parent, name, where, within) for name in names)
+        image, label = (_find_file(path.parent, name, where, within) for name in names)
         pairs.append((image, label))
     if not pairs:
         raise TipcError(f"{path} names no image.")
     return pairs
 
 
-def _listed_file(folder: Path, name: str, where: str, within: Path | None) -> Path:
+def _find_file(folder: Path, name: str, where: str, within: Path | None) -> Path:
     found = folder / name
     if not os.path.isfile(found):
         raise TipcError(f"{where} names {name[:200]}, and there is no such file.")
@@ -228,12 +228,12 @@ def _count_classes(labels: Iterable[Path]) -> int:
     return int(max(values - {255}) + 1)
 
 
-def _spread(pairs: Sequence[tuple[Path, Path]], count: int) -> Sequence[tuple[Path, Path]]:
+def _sample(pairs: Sequence[tuple[Path, Path]], count: int) -> Sequence[tuple[Path, Path]]:
     """At most `count` of them, from the whole length of the list."""
     return pairs[:: max(1, len(pairs) // count)][:count]
 
 
-def _base(classes: int) -> str:
+def _base_config(classes: int) -> str:
     def dataset(name: str, mode: str) -> str:
         return (
             f"{name}:\n  type: Dataset\n  dataset_root: {FOLDER}\n  {mode}_path: {FOLDER}/{mode}.txt\n"
@@ -256,7 +256,7 @@ def _same(target: str, copies: dict[Path, Path]) -> bool:
     return Path(target).read_bytes() == copies[Path(target)].read_bytes()
 
 
-def _lay_configs(source: Path) -> None:
+def _copy_configs(source: Path) -> None:
     """In a PaddleSeg checkout, whose scripts want everything under its own test_tipc: the YAML beside the TIPC file."""
     copies = _copies(source)
     for target, path in copies.items():
@@ -265,7 +265,7 @@ def _lay_configs(source: Path) -> None:
         print(f"Configurations: copied from {source} into {CONFIGS}")
 
 
-def _lay_weights(params: Params, weights: str | None) -> None:
+def _write_weights(params: Params, weights: str | None) -> None:
     """The weights that the mode without training exports."""
     from bisenetv1_plugin.tipc.chain import config_of
 
@@ -284,19 +284,19 @@ def _lay_weights(params: Params, weights: str | None) -> None:
     if not (target.is_file() and os.path.samefile(weights, target)):
         with files.whole_file(target) as beside:
             shutil.copyfile(weights, beside)
-        files.write(_note(target), f"{_digest(target)}  {target.name}\n".encode())
+        files.write(_digest_file(target), f"{_digest(target)}  {target.name}\n".encode())
     print(f"Weights: {what}, in {target}")
 
 
-def _note(target: str | Path) -> str:
+def _digest_file(target: str | Path) -> str:
     """Beside the weights, as sha256sum writes it: by it a later run knows them again."""
     return f"{os.fspath(target)}.sha256"
 
 
-def _laid(target: str) -> bool:
-    if not os.path.isfile(_note(target)):
+def _is_ours(target: str) -> bool:
+    if not os.path.isfile(_digest_file(target)):
         return False
-    with open(_note(target), "rb") as file:
+    with open(_digest_file(target), "rb") as file:
         return file.read(64) == _digest(target).encode()
 
 

@@ -27,7 +27,7 @@ def check(path: str | Path, where: str) -> None:
         )
 
 
-def make_room(folder: Path, reads: Iterable[str | Path]) -> None:
+def clear(folder: Path, reads: Iterable[str | Path]) -> None:
     """Remove what an earlier run left in its folder.
 
     Args:

@@ -71,7 +71,7 @@ _IN_NAMES = (
     *("tensorrt", "infer_precision"),
 )
 _COUNTS = ("threads", "infer_batch_size")
-_BYTES, _LETTERS = 1 << 20, 10_000  # of a file and of a line; the standard's have 3,000 and 300
+_BYTES, _CHARACTERS = 1 << 20, 10_000  # of a file and of a line; the standard's have 3,000 and 300
 
 
 class TipcError(InputError):
@@ -109,7 +109,7 @@ class Params:
             for value in self.values(name):
                 check_count(value, self.where(name), or_null=True)
         for name in ("iters", "train_batch_size"):
-            check_count(self.of_mode(name) or "null", self.where(name), or_null=True)
+            check_count(self.mode_value(name) or "null", self.where(name), or_null=True)
 
     def where(self, name: str) -> str:
         """The file and the number of a line, for a sentence."""
@@ -127,7 +127,7 @@ class Params:
         """The alternatives of a line, which `|` separates."""
         return [value for value in self.value(name).split("|") if value]
 
-    def of_mode(self, name: str) -> str:
+    def mode_value(self, name: str) -> str:
         """The value of a `mode=value|mode=value` line for this mode; '' if it has none."""
         for alternative in self.values(name):
             mode, _, value = alternative.partition("=")
@@ -201,8 +201,8 @@ def header_of(path: str | Path) -> str:
     return "".join(_lines(Path(path))[:1]).strip("= ")
 
 
-def words(command: str, where: str) -> list[str]:
-    """A command's words, as a shell has them."""
+def split_command(command: str, where: str) -> list[str]:
+    """Split a command into words, as a shell does."""
     try:
         return shlex.split(command)
     except ValueError as error:
@@ -258,8 +258,8 @@ def _lines(path: Path) -> list[_Line]:
         raise TipcError(f"{path}, line {_line_of(content, error.start)}: it is not UTF-8.") from error
     lines = [_Line(line, number) for number, line in enumerate(text.splitlines(), start=1) if line]
     for line in lines:
-        if len(line) > _LETTERS:
-            raise TipcError(f"{path}, line {line.number}: it has more than {_LETTERS} letters.")
+        if len(line) > _CHARACTERS:
+            raise TipcError(f"{path}, line {line.number}: it has more than {_CHARACTERS} letters.")
     return lines
 
 

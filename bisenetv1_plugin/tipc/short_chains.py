@@ -7,8 +7,8 @@ from pathlib import Path
 
 from bisenetv1_plugin.libraries import optional_library
 from bisenetv1_plugin.tipc import own_folders
-from bisenetv1_plugin.tipc.chain import Deployment, Run, config_of, holds_masks
-from bisenetv1_plugin.tipc.inputs import listed
+from bisenetv1_plugin.tipc.chain import Deployment, Run, config_of, has_masks
+from bisenetv1_plugin.tipc.inputs import read_list
 from bisenetv1_plugin.tipc.params import (
     CPP,
     PADDLE2ONNX,
@@ -47,7 +47,7 @@ def run_onnx(path: str | Path) -> tuple[Steps, list[Deployment], Path]:
     folder = Path("test_tipc/output") / params["model_name"] / "paddle2onnx_infer"
     model = Path(params["save_dir"]) / "model.onnx"
     own_folders.check_export(model, model.parent, params.where("save_dir"))
-    steps, deployment = _begin(params, "onnx", config_of(params["2onnx"]), model.parent, folder, "paddle2onnx")
+    steps, deployment = _prepare(params, "onnx", config_of(params["2onnx"]), model.parent, folder, "paddle2onnx")
     options = [params.option(name) for name in ("weights", "opset", "checker", "save_dir")]
     if steps.run(params["2onnx"], options, folder / "trans_model.log", done=own_folders.is_new(model)):
         options = [params.option("config"), params.option("images")]
@@ -74,7 +74,7 @@ def run_ptq(path: str | Path) -> tuple[Steps, list[Deployment], Path]:
         check_count(batch_size, params.where("infer_batch_size"))
     own_folders.check_export(deploy, Path(params["save_dir"]), params.where("deploy"))
     config = config_of(f"{params['quantize']} {params.option('config')}")
-    steps, deployment = _begin(params, "int8", config, deploy.parent, folder, "python")
+    steps, deployment = _prepare(params, "int8", config, deploy.parent, folder, "python")
     options = [params.option(name) for name in ("device", "weights", "batch_nums", "batch_size", "config", "save_dir")]
     if steps.run(params["quantize"], options, folder / "export.log", done=own_folders.is_new(deploy)):
         for device in devices:
@@ -104,7 +104,7 @@ def run_cpp(path: str | Path) -> tuple[Steps, list[Deployment], Path]:
     if not (source / "CMakeLists.txt").is_file():
         raise TipcError(f"{params.where('source')}: there is no CMakeLists.txt in {source}, which is examples/cpp.")
     own_folders.check_export(model, model.parent, params.where("save_dir"))
-    steps, deployment = _begin(params, "cpp", config_of(params["export"]), model.parent, folder, "infer_cpp")
+    steps, deployment = _prepare(params, "cpp", config_of(params["export"]), model.parent, folder, "infer_cpp")
     options = [params.option(name) for name in ("weights", "save_dir")]
     done = own_folders.is_new(model)
     if steps.run(params["export"], options, folder / "export.log", done=done) and _build(steps, source, folder):
@@ -114,7 +114,7 @@ def run_cpp(path: str | Path) -> tuple[Steps, list[Deployment], Path]:
             command = [str(folder / "build/segment"), str(model.parent), params["images"]]
             command += [params.option("mode", mode), f"--save_dir={run.results}"]
             log = folder / f"cpp_infer_cpu_mode_{mode}.log"
-            steps.run_program(command, log, done=functools.partial(holds_masks, run.results))
+            steps.run_program(command, log, done=functools.partial(has_masks, run.results))
     return steps, [deployment], folder
 
 
@@ -143,8 +143,8 @@ def run_serving(path: str | Path) -> tuple[Steps, list[Deployment], Path]:
     for backend in backends:
         check_name(backend, params.where("backend"))
     own_folders.check_export(deploy, deploy.parent, params.where("save_dir"))
-    listed(Path(params["images"]))  # refused here rather than after the export
-    steps, deployment = _begin(params, "serving", config_of(params["export"]), deploy.parent, folder, "serving")
+    read_list(Path(params["images"]))  # refused here rather than after the export
+    steps, deployment = _prepare(params, "serving", config_of(params["export"]), deploy.parent, folder, "serving")
     options = [params.option(name) for name in ("weights", "save_dir")]
     if steps.run(params["export"], options, folder / "export.log", done=own_folders.is_new(deploy)):
         for backend in backends:
@@ -156,7 +156,7 @@ def run_serving(path: str | Path) -> tuple[Steps, list[Deployment], Path]:
     return steps, [deployment], folder
 
 
-def _begin(
+def _prepare(
     params: ShortParams, name: str, config: str, exported: Path, folder: Path, kind: str
 ) -> tuple[Steps, Deployment]:
     """The steps, in an empty folder for their logs, and what they will deploy."""
@@ -178,4 +178,4 @@ def _infer(
     deployment.runs.append(run)
     options = [*options, f"--save_dir={run.results}"]
     log = run.results.with_name(f"{name}.log")
-    steps.run(params[command], options, log, done=functools.partial(holds_masks, run.results))
+    steps.run(params[command], options, log, done=functools.partial(has_masks, run.results))

@@ -57,8 +57,9 @@ def run(path: str | Path, case: str | None = None) -> bool:
             raise TipcError(f"{where}: flags are NAME=VALUE;NAME=VALUE, not {flag!r}.")
         if name != "null":
             os.environ[name] = value
-    well = [_train(Chain(params, name), name, block["epoch"], *cases[name]) for name in ([case] if case else cases)]
-    return all(well)
+    names = [case] if case else list(cases)
+    succeeded = [_train(Chain(params, name), name, block["epoch"], *cases[name]) for name in names]
+    return all(succeeded)
 
 
 def _train(chain: Chain, name: str, iters: str, gpus: str, precision: str, batch_size: str) -> bool:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Callable, Iterable, Mapping, Sequence
 
 from bisenetv1_plugin.tipc import own_folders
-from bisenetv1_plugin.tipc.params import TipcError, words
+from bisenetv1_plugin.tipc.params import TipcError, split_command
 
 # PaddleSeg's scripts, and the command of this package that stands in where there is no checkout.
-_STANDINS = {
+_REPLACEMENTS = {
     "tools/train.py": "train",
     "tools/val.py": "val",
     "tools/predict.py": "predict",
@@ -50,7 +50,7 @@ class Steps:
         if found is None:
             raise TipcError(f"the parameter file wants {python!r}, which is not on the PATH: edit its third line.")
         self._python = found
-        own_folders.make_room(folder, reads)
+        own_folders.clear(folder, reads)
         folder.mkdir(parents=True, exist_ok=True)
         self._model_name, self._status = model_name, folder / status_log
         self._status.touch()
@@ -80,11 +80,11 @@ class Steps:
         """
         if not command.strip():
             raise TipcError("the parameter file has a step without a command; `null` is how to leave one out.")
-        script, *arguments = words(command, "the parameter file")
+        script, *arguments = split_command(command, "the parameter file")
         arguments += [option for option in options if option]
-        if script in _STANDINS and not os.path.isfile(script):
+        if script in _REPLACEMENTS and not os.path.isfile(script):
             kept = [argument for argument in arguments if argument.split("=")[0] not in _LOG_FLAGS]
-            arguments = [_STANDINS[script], "--verbose", *kept]  # PaddleSeg's own lines, which the verdict reads
+            arguments = [_REPLACEMENTS[script], "--verbose", *kept]  # PaddleSeg's own lines, which the verdict reads
             script = "bisenetv1"
         if script == "bisenetv1":
             script = shutil.which(script, path=self._path) or ""
@@ -115,20 +115,20 @@ class Steps:
             code = subprocess.run(
                 shown, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **(environment or {})}
             ).returncode
-        well = code == 0 and done()
-        self._note(" ".join(shown), well, log)
-        if not well:
+        succeeded = code == 0 and done()
+        self._note(" ".join(shown), succeeded, log)
+        if not succeeded:
             sys.stderr.write(log.read_text(encoding="utf-8", errors="replace")[-3000:])
-        return well
+        return succeeded
 
     def check(self, what: str, fault: str | None) -> None:
         """Note a comparison as a step: `what` it compares, and the `fault` it found, a sentence or None."""
         self._note(what, not fault, fault or "as it should be")
 
-    def _note(self, command: str, well: bool, log: str | Path) -> None:
-        word = "successfully" if well else "failed"
+    def _note(self, command: str, succeeded: bool, log: str | Path) -> None:
+        word = "successfully" if succeeded else "failed"
         self.say(f"\033[33m Run {word} with command - {self._model_name} - {command} - {log}  \033[0m")
-        if not well:
+        if not succeeded:
             self.failed.append(command)
 
     def say(self, line: str) -> None:

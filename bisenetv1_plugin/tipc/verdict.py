@@ -22,7 +22,7 @@ from bisenetv1_plugin.inference.exported import load_export
 from bisenetv1_plugin.inference.runtimes import RUNTIMES, Runtime
 from bisenetv1_plugin.machine import cores
 from bisenetv1_plugin.tipc.chain import Deployment, Run
-from bisenetv1_plugin.tipc.inputs import listed
+from bisenetv1_plugin.tipc.inputs import read_list
 from bisenetv1_plugin.tipc.params import TipcError
 from bisenetv1_plugin.training import builder
 
@@ -63,7 +63,7 @@ def judge(deployment: Deployment, picture: Path) -> list[Result]:
     Raises:
         TipcError: the list of images cannot be read or has no labels.
     """
-    pairs = listed(deployment.images)
+    pairs = read_list(deployment.images)
     cfg, build, model = builder.open_network(deployment.config, deployment.weights, "cpu")
     dataset = build.val_dataset
     dataset.file_list = [[str(image), str(label)] for image, label in pairs]
@@ -71,7 +71,7 @@ def judge(deployment: Deployment, picture: Path) -> list[Result]:
     dygraph = verify.Reference(model, dataset, "argmax", {})
     with tempfile.TemporaryDirectory() as folder:
         logits = _logits(cfg, deployment, folder)
-        runs = [_OfRun(run, deployment, dataset, logits.get(_runtime(run))) for run in deployment.runs]
+        runs = [_RunCandidate(run, deployment, dataset, logits.get(_runtime(run))) for run in deployment.runs]
         shown = verify.compare(dygraph, dataset, runs, tqdm)
     if shown:
         titles = ["predict", *(f"infer {number + 1}" for number in range(len(runs)))]
@@ -124,7 +124,7 @@ class _Logits:
         return self._found
 
 
-class _OfRun(parity.Contestant):
+class _RunCandidate(parity.Candidate):
     """The masks that an inference run left, and the logits of its runtime."""
 
     def __init__(self, run: Run, deployment: Deployment, dataset: Any, logits: _Logits | None) -> None:

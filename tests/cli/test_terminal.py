@@ -456,7 +456,7 @@ def test_a_picture_that_cannot_be_written_is_refused_before_the_work(tmp_path, m
 
 def test_the_benchmark_of_the_loss_writes_json(tmp_path, monkeypatch, capsys):
     def measure(cases, *_, **__):
-        return [benchmark.Measured(case, [1000 + 100 * n], memory=100 + 20 * n) for n, case in enumerate(cases)]
+        return [benchmark.Measurement(case, [1000 + 100 * n], memory=100 + 20 * n) for n, case in enumerate(cases)]
 
     monkeypatch.setattr(benchmark, "measure", measure)
     monkeypatch.setattr(benchmark, "LOSS_CASES", ["hard"])

@@ -259,9 +259,9 @@ def test_lists(sandbox, door, data):
     (folder / "val.txt").write_bytes(content)
     with door.in_seconds(10):
         try:
-            inputs.listed(folder / "val.txt")
+            inputs.read_list(folder / "val.txt")
             event("done")
-            inputs.listed(folder / "val.txt", within=folder)
+            inputs.read_list(folder / "val.txt", within=folder)
         except InputError as error:
             event("refused")
             assert str(error) and "\n" not in str(error)
@@ -485,7 +485,7 @@ def test_the_command_ends_in_a_sentence(work, monkeypatch, capsys):
     def full(*_, **__):
         raise OSError(28, "No space left on device", "test_tipc/output")
 
-    monkeypatch.setattr("bisenetv1_plugin.tipc.own_folders.make_room", full)
+    monkeypatch.setattr("bisenetv1_plugin.tipc.own_folders.clear", full)
     monkeypatch.setattr(sys, "argv", ["tipc", "run", f"test_tipc/configs/bisenetv1/{CPU}", "whole_infer"])
     assert tipc.main() == 2
     assert capsys.readouterr().err.startswith("tipc: test_tipc/output: no space left on the device")

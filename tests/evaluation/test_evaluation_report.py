@@ -117,7 +117,7 @@ class TestCounts:
         assert [worst.figures.number for worst in found.worst] == [4, 2, 5]
         assert (found.worst[0].mask != found.worst[0].label).sum() == 36
         assert found.worst[0].figures.mistake == (0, 1, 36, 0.9)
-        order = [image.number for image in evaluation_report.worst_first(found.images)]
+        order = [image.number for image in evaluation_report.sort_by_iou(found.images)]
         assert order == [4, 2, 5, 1, 6, 3, 0] and np.isnan(found.images[0].iou)
 
     def test_nothing_large_is_kept(self):
@@ -134,7 +134,7 @@ class TestCounts:
         matrix[:3, :3] = [[60, 2, 0], [18, 2, 8], [0, 10, 0]]
         first, second = confusion.most_confused(matrix, 9)
         assert first == (1, 0, 0.2, 18 / 28, 2 / 62) and second == (2, 1, 0.18, 1.0, 8 / 28)
-        words = evaluation_report.pair_in_words(first, ["sky", "7", "car"])
+        words = evaluation_report.describe_pair(first, ["sky", "7", "car"])
         assert words == (
             "class 7 and sky, 20.0% of all pixels: 64.3% of class 7 is taken for sky, 3.2% of sky for class 7"
         )

@@ -189,11 +189,11 @@ def test_figures_of_a_class(acc, sentence):
     def scores(value):
         return parity.Scores(0.5, 0.5, np.full(3, 0.5), np.array([0.1, 0.2, value]))
 
-    fault = parity.figure_fault(scores(0.370499), scores(acc))
+    fault = parity.class_fault(scores(0.370499), scores(acc))
     assert fault is None if sentence is None else sentence in fault
 
 
-class Given(parity.Contestant):
+class Given(parity.Candidate):
     """Answers that are handed over."""
 
     def __init__(self, answers, **as_what):
@@ -244,7 +244,7 @@ def test_the_judge_has_three_words(answer, as_what, verdict, reason):
 
 @pytest.mark.parametrize("names", [["road", "sky"], ["道路", "天空的颜色和云的颜色和云的颜色"]])
 def test_columns_are_straight_where_letters_are_wide(names):
-    rows = text_table.by_class(names, {"IoU": [0.5, 1]}).splitlines()
+    rows = text_table.class_table(names, {"IoU": [0.5, 1]}).splitlines()
     widths = {sum(2 if ord(letter) > 0x2E80 else 1 for letter in row) for row in rows}
     assert len(rows) == 3 and len(widths) == 1 and rows[1].endswith("0.5000")
 

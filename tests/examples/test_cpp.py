@@ -87,11 +87,12 @@ def pictures(folder, path):
 
 def in_bgr(folder, exported):
     """The same export, as with `--picture_onnx bgr`."""
-    from bisenetv1_plugin.export.onnx_model import take_pictures
+    from bisenetv1_plugin.export.onnx_model import embed_normalization
 
     shutil.copytree(exported, folder)
     transforms = load_export(exported).transform_list
-    (folder / "picture.onnx").write_bytes(take_pictures((exported / "model.onnx").read_bytes(), transforms, "bgr"))
+    model = (exported / "model.onnx").read_bytes()
+    (folder / "picture.onnx").write_bytes(embed_normalization(model, transforms, "bgr"))
     deploy = (
         (exported / "deploy.yaml").read_text().replace("color: RGB\n    dtype: uint8", "color: BGR\n    dtype: uint8")
     )

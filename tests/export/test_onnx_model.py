@@ -155,7 +155,7 @@ def test_pictures_that_need_more_than_normalization_are_refused(small, tmp_path,
 
 def test_another_number_of_channels_is_refused():
     with pytest.raises(InputError, match="the network takes 4 channels"):
-        onnx_model.check_takes_pictures([{"type": "Normalize"}], 4)
+        onnx_model.check_only_normalization([{"type": "Normalize"}], 4)
 
 
 def test_the_program_in_the_documentation(small, pictures_too, tmp_path, monkeypatch):

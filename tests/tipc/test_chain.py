@@ -435,4 +435,4 @@ def test_a_link_in_a_list_keeps_its_own_name(tmp_path):
         (tmp_path / name).touch()
     (tmp_path / "street.png").symlink_to("real.png")
     (tmp_path / "list.txt").write_text("street.png label.png\n")
-    assert inputs.listed(tmp_path / "list.txt") == [(tmp_path / "street.png", tmp_path / "label.png")]
+    assert inputs.read_list(tmp_path / "list.txt") == [(tmp_path / "street.png", tmp_path / "label.png")]

@@ -17,10 +17,10 @@ def test_reads():
     params = Params(CPU, "lite_train_lite_infer")
     assert params.value("model_name") == "bisenetv1"
     assert params.values("mkldnn") == ["True", "False"]
-    assert params.of_mode("iters") == "40"
-    assert params.option("train_batch_size", params.of_mode("train_batch_size")) == "--batch_size=4"
+    assert params.mode_value("iters") == "40"
+    assert params.option("train_batch_size", params.mode_value("train_batch_size")) == "--batch_size=4"
     assert params.option("precision") == params.option("pretrained") == params.option("train_option") == ""
-    assert Params(CPU, "whole_infer").of_mode("iters") == ""
+    assert Params(CPU, "whole_infer").mode_value("iters") == ""
 
 
 def test_reads_the_shorter_form():
@@ -93,7 +93,7 @@ def test_as_the_shell_functions_read(tmp_path):
             read = [line.strip() for line in done.stdout.split("\n")[:-1]]
             params = Params(path, mode)
             for name, number in LINES.items():
-                key, value, of_mode = read[3 * number : 3 * number + 3]
+                key, value, mode_value = read[3 * number : 3 * number + 3]
                 assert (params.key(name).strip(), params.value(name).strip()) == (key, value), (path, name)
                 if name in ("iters", "train_batch_size"):
-                    assert params.of_mode(name) == of_mode, (path, name)
+                    assert params.mode_value(name) == mode_value, (path, name)
