@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 def find_spec(name: str, path: "Sequence[str] | None", target: "ModuleType | None") -> "ModuleSpec | None":
     """The hook's answer for `paddle` (no spec of its own) and `paddleseg` (its usual spec, which then goes on)."""
     if name == "paddle":
-        _guarded(name, _correct, "before paddle")
+        _run_safely(name, _apply_corrections, "before paddle")
         return None
-    return _extended(_find_elsewhere(name, path, target))
+    spec = _find_elsewhere(name, path, target)
+    _run_safely(name, _extend, spec)
+    return spec
 
 
 def _find_elsewhere(name: str, path: "Sequence[str] | None", target: "ModuleType | None") -> "ModuleSpec | None":
@@ -32,12 +34,6 @@ def _find_elsewhere(name: str, path: "Sequence[str] | None", target: "ModuleType
             if spec is not None:
                 return spec
     return None
-
-
-def _extended(spec: "ModuleSpec | None") -> "ModuleSpec | None":
-    """The spec, whose loader goes on once the module has executed."""
-    _guarded("paddleseg", _extend, spec)
-    return spec
 
 
 def _extend(spec: "ModuleSpec | None") -> None:
@@ -61,12 +57,12 @@ class _Loader:
     def exec_module(self, module: "ModuleType") -> None:
         self._spec.loader = module.__loader__ = self._loader
         self._loader.exec_module(module)
-        _guarded("paddleseg", _correct, "after paddleseg")
-        _guarded("paddleseg", _register)
-        _guarded("paddleseg", _log_through_paddleseg)
+        _run_safely("paddleseg", _apply_corrections, "after paddleseg")
+        _run_safely("paddleseg", _register)
+        _run_safely("paddleseg", _log_through_paddleseg)
 
 
-def _guarded(name: str, step: "Callable[..., None]", *arguments: object) -> None:
+def _run_safely(name: str, step: "Callable[..., None]", *arguments: object) -> None:
     try:
         step(*arguments)
     except Exception as error:  # noqa: BLE001 - a broken plugin must never break `import paddleseg` or Python itself
@@ -76,7 +72,7 @@ def _guarded(name: str, step: "Callable[..., None]", *arguments: object) -> None
         )
 
 
-def _correct(moment: str) -> None:
+def _apply_corrections(moment: str) -> None:
     from bisenetv1_plugin import compat
 
     compat.apply(moment)

@@ -51,7 +51,7 @@ def refusal(error: OSError) -> str | None:
 
 
 @contextmanager
-def naming(path: str, hidden: str) -> Iterator[None]:
+def name_in_errors(path: str, hidden: str) -> Iterator[None]:
     """Let the system's errors in this block name `path`.
 
     A write that fails names no file at all, and one under a passing name (they begin with `hidden`) means nothing to
@@ -144,7 +144,7 @@ def is_stream(path: str | os.PathLike[str]) -> bool:
     return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
-def for_libraries(path: str) -> str:
+def utf8_path(path: str) -> str:
     """The path, for a library in C++ that opens it.
 
     Raises:
@@ -158,7 +158,7 @@ def for_libraries(path: str) -> str:
     return path
 
 
-def below(folder: str | os.PathLike[str], name: str) -> str:
+def path_inside(folder: str | os.PathLike[str], name: str) -> str:
     """The path of a name in a folder, where the name comes out of a file.
 
     Raises:
@@ -182,7 +182,7 @@ def made_by(kind: str | None = None) -> Callable[[str], bool]:
             tail = file.read()
             if mark not in tail or not path.lower().endswith(_JSON):
                 return mark in tail
-            return tail.endswith(_end(file, length - len(tail) + tail.rfind(_KEY)))
+            return tail.endswith(_json_end(file, length - len(tail) + tail.rfind(_KEY)))
 
     return is_ours
 
@@ -212,22 +212,22 @@ def whole_file(path: str | os.PathLike[str], kind: str | None = None) -> Iterato
     os.makedirs(folder, exist_ok=True)
     # No leading dot: PyTorch derives a name inside its archive from the file's, and refuses an empty one. The ending
     # stays: OpenCV, matplotlib and PyTorch choose the format by it.
-    with naming(path, os.path.join(folder, "part-")):
-        handle, beside = tempfile.mkstemp(dir=folder, prefix="part-", suffix=os.path.splitext(path)[1])
+    with name_in_errors(path, os.path.join(folder, "part-")):
+        handle, temporary = tempfile.mkstemp(dir=folder, prefix="part-", suffix=os.path.splitext(path)[1])
         try:
             os.close(handle)
-            os.chmod(beside, 0o666 & ~_UMASK)
-            yield beside
+            os.chmod(temporary, 0o666 & ~_UMASK)
+            yield temporary
             if kind:
-                _sign(beside, kind)
+                _append_mark(temporary, kind)
             if stream:
-                _pour(beside, path)
-                os.unlink(beside)
+                _write_stream(temporary, path)
+                os.unlink(temporary)
             else:
-                os.replace(beside, target)
+                os.replace(temporary, target)
         except BaseException:
             with suppress(FileNotFoundError):  # some libraries remove what they could not finish
-                os.unlink(beside)
+                os.unlink(temporary)
             raise
 
 
@@ -237,7 +237,7 @@ def write(path: str | os.PathLike[str], content: bytes, kind: str | None = None)
     Raises:
         OSError: as `whole_file`.
     """
-    with whole_file(path, kind) as beside, open(beside, "wb") as file:
+    with whole_file(path, kind) as temporary, open(temporary, "wb") as file:
         file.write(content)
 
 
@@ -248,7 +248,7 @@ _JSON = (".json", ".geojson")
 _KEY = b',\n"made_by": "'  # before the mark
 
 
-def _end(file: BinaryIO, length: int) -> bytes:
+def _json_end(file: BinaryIO, length: int) -> bytes:
     """What follows the mark in JSON: a checksum of the first bytes of the file, and the brace of its object."""
     file.seek(0)
     checksum = 0
@@ -264,13 +264,13 @@ def _mark(kind: str) -> bytes:
     return _MARK + f"{kind}]".encode("ascii")
 
 
-def _sign(path: str, kind: str) -> None:
+def _append_mark(path: str, kind: str) -> None:
     """Add the mark at the end of a file that is complete."""
     mark = _mark(kind)
     with open(path, "r+b") as file:
         length = file.seek(0, os.SEEK_END)
         if path.lower().endswith(_JSON):
-            mark = _KEY + mark + _end(file, length - 1)
+            mark = _KEY + mark + _json_end(file, length - 1)
             file.seek(length - 1)  # over the brace
         elif path.lower().endswith((".mp4", ".mov")):
             mark = struct.pack(">I", 8 + len(mark)) + b"free" + mark
@@ -283,7 +283,7 @@ def _sign(path: str, kind: str) -> None:
         file.write(mark)
 
 
-def _pour(source: str, stream: str) -> None:
+def _write_stream(source: str, stream: str) -> None:
     """Write a file's content into a device or a pipe; one that nobody reads is an error, not a wait without end."""
     target = os.open(stream, os.O_WRONLY | os.O_APPEND | getattr(os, "O_NONBLOCK", 0))
     try:

@@ -19,7 +19,7 @@ _PLACES = {
 _KERNELS: dict[tuple[str, str], tuple[int, ...]] = {("2.6.2", "11.8"): (61, 70, 75, 80, 86)}
 
 
-class Found(NamedTuple):
+class PaddleGpu(NamedTuple):
     """What a Paddle for GPUs has here.
 
     Attributes:
@@ -39,15 +39,15 @@ class Found(NamedTuple):
     kernels: tuple[int, ...] = ()
 
 
-def probe(paddle: ModuleType) -> Found | None:
+def probe(paddle: ModuleType) -> PaddleGpu | None:
     """Look; None for a Paddle that is not built for NVIDIA's GPUs."""
     if not paddle.is_compiled_with_cuda() or paddle.is_compiled_with_rocm():
         return None
     version = paddle.version
     # Paddle 2 asks for the names that NVIDIA's development packages have; the wheels of Paddle 3 bring CUDA and cuDNN.
     needed = _PLACES if version.major == "2" else ["libcuda.so.1"]
-    missing = tuple(name for name in needed if sys.platform == "linux" and not opens(name))
-    found = Found(paddle.__version__, version.cuda(), version.cudnn(), missing)
+    missing = tuple(name for name in needed if sys.platform == "linux" and not can_open(name))
+    found = PaddleGpu(paddle.__version__, version.cuda(), version.cudnn(), missing)
     if not paddle.device.cuda.device_count():
         return found
     gpu = paddle.device.cuda.get_device_properties(0)
@@ -56,7 +56,7 @@ def probe(paddle: ModuleType) -> Found | None:
     return found._replace(gpu=gpu.name, capability=10 * gpu.major + gpu.minor, kernels=tuple(kernels))
 
 
-def opens(name: str) -> bool:
+def can_open(name: str) -> bool:
     """Whether the library of this name is where Paddle 2 looks for it.
 
     Paddle itself is not asked: `paddle.get_cudnn_version()` ends the process where cuDNN 8.6 is found and libnvrtc.so,
@@ -99,7 +99,7 @@ def can_run(paddle: ModuleType) -> bool:
     return paddle.is_compiled_with_cuda() and obstacle(paddle) is None
 
 
-def _packages(found: Found) -> str:
+def _packages(found: PaddleGpu) -> str:
     """What is missing, by the names of its files and of the packages in NVIDIA's repositories for Debian and Ubuntu."""
     cudnn = found.cudnn.split(".")[0]
     packages = {

@@ -48,14 +48,14 @@ class Header(NamedTuple):
     """The first bytes of an image file.
 
     Attributes:
-        stored: (width, height) as the pixels lie in the file, which is how Pillow reads a label.
-        seen: (width, height) as OpenCV, PaddleSeg's reader of images, turns it by its EXIF orientation.
+        stored_size: (width, height) as the pixels lie in the file, which is how Pillow reads a label.
+        upright_size: (width, height) as OpenCV, PaddleSeg's reader of images, turns it by its EXIF orientation.
         orientation: of EXIF, 1..8; 1 is upright, 5..8 swap width and height.
         format, mode: Pillow's, such as `JPEG` and `RGB`.
     """
 
-    stored: tuple[int, int]
-    seen: tuple[int, int]
+    stored_size: tuple[int, int]
+    upright_size: tuple[int, int]
     orientation: int
     format: str
     mode: str
@@ -76,8 +76,8 @@ def header(path: str | os.PathLike[str]) -> Header:
             orientation = image.getexif().get(_ORIENTATION, 1)
         orientation = orientation if orientation in range(1, 9) else 1
         width, height = image.size
-        seen = (height, width) if orientation >= 5 else (width, height)
-        return Header((width, height), seen, orientation, image.format or "", image.mode)
+        upright = (height, width) if orientation >= 5 else (width, height)
+        return Header((width, height), upright, orientation, image.format or "", image.mode)
 
 
 def is_regular(path: str | os.PathLike[str]) -> bool:

@@ -32,7 +32,7 @@ def use_all_cores() -> None:
         os.environ.setdefault("OMP_NUM_THREADS", str(cores()))
 
 
-def memory(key: str) -> int:
+def process_memory(key: str) -> int:
     """Bytes of this process, now ('VmRSS') or at the most so far ('VmHWM'); 0 where there is no /proc, so but on Linux.
 
     Not `resource.getrusage`, which counts what the process was before its program was loaded: a copy of its parent.
@@ -42,7 +42,7 @@ def memory(key: str) -> int:
     return int(found[1]) * 1024 if found else 0
 
 
-def memory_at_hand() -> int | None:
+def available_memory() -> int | None:
     """Bytes that this process may have in all: what it has, and what the machine and its control groups have free.
 
     Swap counts as free. None where there is no /proc/meminfo, so but on Linux.
@@ -52,17 +52,17 @@ def memory_at_hand() -> int | None:
     found = {key: int(kilobytes) << 10 for key, kilobytes in re.findall(r"(\w+):\s+(\d+) kB", MEMINFO.read_text())}
     if "MemAvailable" not in found:
         return None
-    free = [found["MemAvailable"], *_free_in_groups()]
+    free = [found["MemAvailable"], *_free_in_control_groups()]
     at_hand = min(free) + found.get("SwapFree", 0)
     import resource  # Windows has none
 
     most = resource.getrlimit(resource.RLIMIT_AS)[0]
     if most != resource.RLIM_INFINITY:  # `ulimit -v`
-        at_hand = min(at_hand, most - memory("VmSize"))
-    return max(at_hand, 0) + memory("VmRSS")
+        at_hand = min(at_hand, most - process_memory("VmSize"))
+    return max(at_hand, 0) + process_memory("VmRSS")
 
 
-def _free_in_groups() -> Iterator[int]:
+def _free_in_control_groups() -> Iterator[int]:
     """Bytes that the control groups of this process, and those that they are in, have free: a container's limit."""
     with suppress(OSError):
         for line in OWN_GROUPS.read_text().splitlines():

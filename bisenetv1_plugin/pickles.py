@@ -25,7 +25,7 @@ _DEPTH = 100  # of containers in containers
 _DIMENSIONS = 32
 
 
-class Refused(pickle.UnpicklingError):
+class ForbiddenCall(pickle.UnpicklingError):
     """The file names what no tensor needs; the message is its name."""
 
 
@@ -36,7 +36,7 @@ def read(path: str | os.PathLike[str]) -> Any:
     Arrays are views of the file's own bytes and therefore read-only. What Python 2 has written as a string is text.
 
     Raises:
-        Refused: the file wants to call something.
+        ForbiddenCall: the file wants to call something.
         Exception: of any type; the file is damaged, or Paddle did not write it.
     """
     with open(path, "rb") as file:
@@ -98,41 +98,41 @@ class _Machine:
         return items
 
     def put_global(self, module: Any, name: Any) -> None:
-        _is(module, str)
-        _is(name, str)
+        _check_type(module, str)
+        _check_type(name, str)
         key = (module.replace("__builtin__", "builtins").replace("._core.", ".core."), name)
         if key not in _CALLS:
-            raise Refused(_shown(f"{module}.{name}"))
+            raise ForbiddenCall(_shown(f"{module}.{name}"))
         self.stack.append(_Global(*key))
 
     def reduce(self) -> None:
         function, arguments = self.pop(2)
-        _is(function, _Global)
-        _is(arguments, tuple)
+        _check_type(function, _Global)
+        _check_type(arguments, tuple)
         call = _CALLS[function.key]
         if not call:
-            raise Refused(_kind(function))
+            raise ForbiddenCall(_describe(function))
         self.stack.append(call(self, *arguments))
 
     def build(self) -> None:
         record, state = self.pop(2)
-        _is(record, _Array, _Dtype)
-        _is(state, tuple)
+        _check_type(record, _Array, _Dtype)
+        _check_type(state, tuple)
         record.build(self, *state)
         self.stack.append(record)
 
     def append(self, items: list[Any]) -> None:
-        _is(self.stack[-1], list)
+        _check_type(self.stack[-1], list)
         self.stack[-1].extend(items)
 
     def set_items(self, items: list[Any]) -> None:
-        _is(self.stack[-1], dict, OrderedDict)
+        _check_type(self.stack[-1], dict, OrderedDict)
         if len(items) % 2:
             raise pickle.UnpicklingError("a name has no value")
         self.stack[-1].update(zip(map(_name, items[::2]), items[1::2]))
 
     def add_items(self, items: list[Any]) -> None:
-        _is(self.stack[-1], set)
+        _check_type(self.stack[-1], set)
         self.stack[-1].update(map(_name, items))
 
 
@@ -148,13 +148,13 @@ class _Dtype:
 
     def __init__(self, code: Any) -> None:
         if type(code) is not str or code not in _CODES:
-            raise Refused(f"numpy.dtype of {_kind(code)}")
+            raise ForbiddenCall(f"numpy.dtype of {_describe(code)}")
         self.numpy = np.dtype(code)
 
     def build(self, _: _Machine, *state: Any) -> None:
         version, order, subarray, names, fields, size, alignment, flags = state
         if not (subarray is names is fields is None):
-            raise Refused("numpy.dtype of a structure")
+            raise ForbiddenCall("numpy.dtype of a structure")
         if (version, size, alignment, flags) != (3, -1, -1, 0) or type(order) is not str or order not in _ORDERS:
             raise pickle.UnpicklingError("a dtype is not as NumPy writes it")
         self.numpy = self.numpy.newbyteorder(order)  # type: ignore[arg-type]
@@ -168,11 +168,11 @@ class _Array:
     def build(self, machine: _Machine, version: Any, shape: Any, dtype: Any, fortran: Any, content: Any) -> None:
         if self.values is not None or version != 1:
             raise pickle.UnpicklingError("an array is not as NumPy writes it")
-        _is(fortran, bool)
+        _check_type(fortran, bool)
         self.values = _values(machine, shape, dtype, content, "F" if fortran else "C")
 
 
-def shaped(shape: Any, size: int) -> tuple[int, ...]:
+def checked_shape(shape: Any, size: int) -> tuple[int, ...]:
     """The shape, if it is one of `size` elements; raises ValueError otherwise."""
     if type(shape) not in (tuple, list) or len(shape) > _DIMENSIONS:
         raise ValueError("an array has no shape")
@@ -182,17 +182,17 @@ def shaped(shape: Any, size: int) -> tuple[int, ...]:
 
 
 def _values(machine: _Machine, shape: Any, dtype: Any, content: Any, order: Literal["C", "F"] = "C") -> np.ndarray:
-    _is(dtype, _Dtype)
+    _check_type(dtype, _Dtype)
     if type(content) is str:  # of Python 2
         machine.spend(len(content))
         content = content.encode("latin1")
-    _is(content, bytes)
+    _check_type(content, bytes)
     machine.spend(len(content))
     count, rest = divmod(len(content), dtype.numpy.itemsize)
     if rest:
         raise pickle.UnpicklingError(f"an array has {rest} bytes more than values")
     # A view of the file's own bytes, and therefore read-only; in this machine's byte order, as NumPy has it.
-    values: np.ndarray = np.ndarray(shaped(shape, count), dtype.numpy, content, order=order)
+    values: np.ndarray = np.ndarray(checked_shape(shape, count), dtype.numpy, content, order=order)
     return values if dtype.numpy.isnative else values.astype(dtype.numpy.newbyteorder("="))
 
 
@@ -201,25 +201,25 @@ def _values(machine: _Machine, shape: Any, dtype: Any, content: Any, order: Lite
 
 def _reconstruct(machine: _Machine, kind: Any, shape: Any, code: Any) -> _Array:
     if type(kind) is not _Global or (kind.key, shape) != (_NDARRAY, (0,)) or code not in (b"b", "b"):
-        raise Refused(f"numpy.core.multiarray._reconstruct for {_kind(kind)}")
+        raise ForbiddenCall(f"numpy.core.multiarray._reconstruct for {_describe(kind)}")
     return _Array()
 
 
 def _tuple(machine: _Machine, items: Any) -> tuple[Any, ...]:
     """Paddle's form of a tensor: the pair (name, array)."""
-    _is(items, tuple)
+    _check_type(items, tuple)
     return items
 
 
 def _set(machine: _Machine, items: Any) -> set[str]:
-    _is(items, list)
+    _check_type(items, list)
     machine.spend(len(items))
     return set(map(_name, items))
 
 
 def _ordered(machine: _Machine, items: Any = ()) -> OrderedDict[str, Any]:
     """Python 2 gives the items as a list of lists, Python 3 gives none."""
-    _is(items, list, tuple)
+    _check_type(items, list, tuple)
     machine.spend(len(items))
     return OrderedDict((_name(name), value) for name, value in items)
 
@@ -227,15 +227,15 @@ def _ordered(machine: _Machine, items: Any = ()) -> OrderedDict[str, Any]:
 def _eval(machine: _Machine, source: Any, scope: Any = None) -> Any:
     """Paddle's form of a tensor of a static program; nothing is evaluated."""
     if type(source) is not str or source != "data" or type(scope) is not dict or len(scope) != 1 or "data" not in scope:
-        raise Refused(f"builtins.eval of {_kind(source)}")
+        raise ForbiddenCall(f"builtins.eval of {_describe(source)}")
     return scope["data"]
 
 
 def _encode(machine: _Machine, text: Any, encoding: Any) -> bytes:
     """Protocol 2's form of bytes."""
     if type(encoding) is not str or encoding not in ("latin1", "latin-1"):
-        raise Refused(f"_codecs.encode with {_kind(encoding)}")
-    _is(text, str)
+        raise ForbiddenCall(f"_codecs.encode with {_describe(encoding)}")
+    _check_type(text, str)
     machine.spend(len(text))
     return text.encode("latin1")
 
@@ -307,7 +307,7 @@ def _plain(value: Any, pairs: bool, done: dict[int, Any], depth: int = 0) -> Any
     if kind is _Array and value.values is not None:
         return value.values
     if kind not in (dict, OrderedDict, list, tuple):
-        raise pickle.UnpicklingError(f"it holds {_kind(value)}")
+        raise pickle.UnpicklingError(f"it holds {_describe(value)}")
     if depth == _DEPTH:
         raise pickle.UnpicklingError(f"it is nested more than {_DEPTH} deep")
     if id(value) in done:
@@ -327,18 +327,18 @@ _SIMPLE = {type(None), bool, int, float, str, bytes, set}
 
 def _name(value: Any) -> str:
     """Names are text, and short: numbers could be chosen to collide, and long texts that are equal to be compared."""
-    _is(value, str)
+    _check_type(value, str)
     if len(value) > _NAME:
         raise pickle.UnpicklingError(f"a name is longer than {_NAME} characters")
     return value
 
 
-def _is(value: Any, *kinds: type) -> None:
+def _check_type(value: Any, *kinds: type) -> None:
     if type(value) not in kinds:
-        raise pickle.UnpicklingError(f"it has {_kind(value)} in place of {kinds[0].__name__.lstrip('_')}")
+        raise pickle.UnpicklingError(f"it has {_describe(value)} in place of {kinds[0].__name__.lstrip('_')}")
 
 
-def _kind(value: Any) -> str:
+def _describe(value: Any) -> str:
     """A value in a message, which is short whatever the file has made of it."""
     if type(value) is _Global:
         return ".".join(value.key)

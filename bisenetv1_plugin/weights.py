@@ -33,7 +33,7 @@ def load_pretrained(layer: paddle.nn.Layer, source: str) -> int:
         FileNotFoundError: there is no such file.
         ValueError: the file is no dictionary of tensors, wants to run code, or has none of the layer's tensors.
     """
-    matched, missing, misshapen = _match(layer, _local(source))
+    matched, missing, misshapen = _match(layer, _local_path(source))
     own = layer.state_dict()
     if not matched:
         raise ValueError(
@@ -43,9 +43,11 @@ def load_pretrained(layer: paddle.nn.Layer, source: str) -> int:
     layer.set_state_dict({**own, **matched})
     logger.info(f"Loaded {len(matched)} of the {len(own)} tensors of {type(layer).__name__} from {source}.")
     if missing:
-        logger.warning(f"{len(missing)} tensors are not in {source} and keep their values: {_some(missing)}")
+        logger.warning(f"{len(missing)} tensors are not in {source} and keep their values: {_first_names(missing)}")
     if misshapen:
-        logger.warning(f"{len(misshapen)} tensors have another shape or type in {source}, skipped: {_some(misshapen)}")
+        logger.warning(
+            f"{len(misshapen)} tensors have another shape or type in {source}, skipped: {_first_names(misshapen)}"
+        )
     return len(matched)
 
 
@@ -61,14 +63,14 @@ def load_trained(model: paddle.nn.Layer, path: str) -> None:
     if missing or misshapen:
         raise ValueError(
             f"{path} does not fit this {type(model).__name__}: {len(missing)} tensors are missing "
-            f"({_some(missing) or 'none'}), {len(misshapen)} have another shape or type "
-            f"({_some(misshapen) or 'none'}). "
+            f"({_first_names(missing) or 'none'}), {len(misshapen)} have another shape or type "
+            f"({_first_names(misshapen) or 'none'}). "
             "The weights were trained with another configuration."
         )
     spoiled = [name for name, tensor in matched.items() if not np.isfinite(tensor.numpy()).all()]
     if spoiled:
         raise ValueError(
-            f"{path} holds NaN or infinity in {len(spoiled)} tensors ({_some(spoiled)}): its training diverged. "
+            f"{path} holds NaN or infinity in {len(spoiled)} tensors ({_first_names(spoiled)}): its training diverged. "
             "Take an earlier checkpoint."
         )
     model.set_state_dict(matched)
@@ -88,14 +90,14 @@ def check_pretrained(values: Any) -> None:
         values = dict(enumerate(values))
     for key, value in values.items() if os.environ.get(_TRUST) != "1" else ():
         if key == "pretrained" and isinstance(value, str):
-            path = _local(value)
+            path = _local_path(value)
             if os.path.exists(path):  # otherwise the component says so
                 load_state(path)
         elif isinstance(value, (dict, list, tuple)):
             check_pretrained(value)
 
 
-def _local(source: str) -> str:
+def _local_path(source: str) -> str:
     from paddleseg.utils import download_pretrained_model  # its import registers the networks, which import this module
 
     return download_pretrained_model(source) if urlparse(source).netloc else source
@@ -115,7 +117,7 @@ def load_state(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         raise FileNotFoundError(f"There are no weights at {path}: give the path or URL of a .pdparams file.")
     try:
         state = paddle.load(os.fspath(path), return_numpy=True) if os.environ.get(_TRUST) == "1" else _read(path)
-    except pickles.Refused as refused:
+    except pickles.ForbiddenCall as refused:
         raise InputError(
             f"the weights {path} want to call {refused}, which no tensor needs; nothing in the file was executed. "
             f"If you trust where it comes from, give --trust_weights (outside `bisenetv1`: {_TRUST}=1)."
@@ -135,22 +137,22 @@ def _match(layer: paddle.nn.Layer, path: str) -> tuple[dict[str, paddle.Tensor],
     state = {name: value for name, value in load_state(path).items() if isinstance(value, np.ndarray)}
     own = layer.state_dict()
     missing = [name for name in own if name not in state]
-    fitting = [name for name in own if name in state and _form(state[name]) == _form(own[name])]
+    fitting = [name for name in own if name in state and _shape_and_type(state[name]) == _shape_and_type(own[name])]
     misshapen = [
-        f"{name} ({_form(state[name])}, not {_form(own[name])})"
+        f"{name} ({_shape_and_type(state[name])}, not {_shape_and_type(own[name])})"
         for name in own
         if name in state and name not in fitting
     ]
     return {name: paddle.to_tensor(state[name]) for name in fitting}, missing, misshapen
 
 
-def _form(tensor: paddle.Tensor | np.ndarray) -> str:
+def _shape_and_type(tensor: paddle.Tensor | np.ndarray) -> str:
     """Shape and type of a tensor or an array, as text; Paddle writes bfloat16 as uint16."""
     kind = str(tensor.dtype).split(".")[-1].replace("bfloat16", "uint16")
     return "x".join(map(str, tensor.shape)) + ("" if kind == "float32" else f" of {kind}")
 
 
-def _some(names: Sequence[str]) -> str:
+def _first_names(names: Sequence[str]) -> str:
     more = len(names) - _NAMES_SHOWN
     return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
@@ -169,6 +171,6 @@ def _read(path: str | os.PathLike[str]) -> Any:
         left -= sum(part.nbytes for part in parts)
         if left < 0:
             raise ValueError("its tensors are larger than the file")
-        shape = pickles.shaped(cut["OriginShape"], sum(map(len, parts)))
+        shape = pickles.checked_shape(cut["OriginShape"], sum(map(len, parts)))
         state[name] = np.concatenate(parts).reshape(shape)
     return state

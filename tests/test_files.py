@@ -167,11 +167,11 @@ class TestLinksAndStreams:
 @pytest.mark.parametrize("name", ["../x", "/x", "a/../../x", "", ".", "..", "a/..", "x\0y"])
 def test_a_name_that_leads_out_of_its_folder(here, name):
     with pytest.raises(InputError, match="names no file inside of"):
-        files.below("folder", name)
+        files.path_inside("folder", name)
 
 
 def test_a_name_that_does_not(here):
-    assert files.below("folder", "a/../b/..c") == os.path.join("folder", "b", "..c")
+    assert files.path_inside("folder", "a/../b/..c") == os.path.join("folder", "b", "..c")
 
 
 class TestJson:

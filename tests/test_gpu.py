@@ -11,7 +11,7 @@ from bisenetv1_plugin.cli import main, terminal
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.inference.runtimes import select
 
-WHEEL = gpu.Found("2.6.2", "11.8", "8.6.0")
+WHEEL = gpu.PaddleGpu("2.6.2", "11.8", "8.6.0")
 ALL = ("libcuda.so.1", "libcublas.so", "libcudnn.so")
 ADA = WHEEL._replace(gpu="NVIDIA GeForce RTX 4090", capability=89, kernels=(61, 70, 75, 80, 86))
 HOPPER = ADA._replace(gpu="NVIDIA H100", capability=90)
@@ -60,7 +60,7 @@ def test_probe_looks_where_paddle_looks(monkeypatch, tmp_path):
 
     monkeypatch.setattr(ctypes, "CDLL", load)
     monkeypatch.setenv("FLAGS_cudnn_dir", str(tmp_path))
-    assert not gpu.opens("libcudnn.so")
+    assert not gpu.can_open("libcudnn.so")
     assert tried == ["libcudnn.so", f"{tmp_path}/libcudnn.so", "/usr/local/cuda/lib64/libcudnn.so"]
 
 

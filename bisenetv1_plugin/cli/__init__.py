@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _refuse_nothing(args)
         # `run`'s errors are the script's own.
         missing = nullcontext() if args.command == "run" else needs_paddle()
-        with flags.trusting(args), terminal.session(args), missing:
+        with flags.trust_weights(args), terminal.session(args), missing:
             code = args.run(args) or 0
         if sys.stdout:  # None where it is closed from the start
             sys.stdout.flush()

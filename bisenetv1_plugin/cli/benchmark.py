@@ -34,7 +34,7 @@ _RUNTIMES: dict[str, tuple[str, dict[str, Any]]] = {
     "openvino bf16": ("openvino", {"precision": "bf16"}),
 }
 _INT8 = {"onnxruntime int8": "onnx", "openvino int8": "openvino"}
-_GIVEN_INT8 = ("paddle int8", *_INT8)
+_QUANTIZED_RUNTIMES = ("paddle int8", *_INT8)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -66,7 +66,7 @@ def run(args: Namespace) -> int:
     measured = []
     with tempfile.TemporaryDirectory() as folder:
         with terminal.quiet():
-            exports = _given(args.export) if args.export else _fresh(folder, args.int8)
+            exports = _columns_of_export(args.export) if args.export else _export_networks(folder, args.int8)
         for width, height in args.sizes:
             for batch in args.batch_sizes:
                 for threads in args.cpu_threads:
@@ -88,14 +88,14 @@ def _files(exported: str | None) -> list[str]:
     return [] if exported in (None, "loss") else load_export(exported).files
 
 
-def _given(exported: str) -> dict[tuple[str, str], str]:
+def _columns_of_export(exported: str) -> dict[tuple[str, str], str]:
     from bisenetv1_plugin.inference.exported import load_export
 
     export = load_export(exported)
-    return {(exported, column): export.path for column in (_GIVEN_INT8 if export.quantized else _RUNTIMES)}
+    return {(exported, column): export.path for column in (_QUANTIZED_RUNTIMES if export.quantized else _RUNTIMES)}
 
 
-def _fresh(folder: str, int8: bool) -> dict[tuple[str, str], str]:
+def _export_networks(folder: str, int8: bool) -> dict[tuple[str, str], str]:
     """`deploy.yaml` for every network and column; says what cannot be had."""
     from paddleseg.models import BiseNetV1
     from paddleseg.models.backbones import ResNet18_vd

@@ -67,19 +67,19 @@ def _to_paddle(args: Namespace) -> None:
         print(f"variant {converted.variant}, {converted.num_classes} classes.", *notes, sep="\n")
     state = {name: paddle.to_tensor(values) for name, values in converted.state.items()}
     if config is None:
-        with files.whole_file(args.dst) as beside:
-            paddle.save(state, beside)
+        with files.whole_file(args.dst) as temporary:
+            paddle.save(state, temporary)
         print(f"The weights are in {args.dst}")
         print(f"Use them as `pretrained` of a `model.backbone` of type {converted.backbone}.")
         return
-    with files.whole_file(_config_path(args.dst)) as config_beside:
-        with open(config_beside, "w", encoding="utf-8") as file:
+    with files.whole_file(_config_path(args.dst)) as temporary_config:
+        with open(temporary_config, "w", encoding="utf-8") as file:
             name = os.path.basename(args.dst)
             file.write(f"# {name}, converted from {os.path.basename(args.src)} ({converted.family}).\n")
             file.write(f"# To evaluate: --model_path {name}. To fine-tune, add `pretrained: {name}` to model.\n")
             yaml.dump(config, file, Dumper=NoAliasDumper, sort_keys=False)
-        with files.whole_file(args.dst) as beside:  # within: where one cannot be written, there is none of the two
-            paddle.save(state, beside)
+        with files.whole_file(args.dst) as temporary:  # within: where one cannot be written, there is none of the two
+            paddle.save(state, temporary)
     print(f"The weights are in {args.dst}")
     print(f"Its configuration is {_config_path(args.dst)}: see to the paths in train_dataset and val_dataset.")
 

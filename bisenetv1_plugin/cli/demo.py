@@ -113,8 +113,8 @@ def _scenes(path: Path) -> _Classes:
     config = yaml.safe_load(zoo.path_of(_CONFIG).read_text(encoding="utf-8"))
     for part, split in (("train_dataset", "train"), ("val_dataset", "val")):
         config[part].update({"dataset_root": str(root), f"{split}_path": str(root / f"{split}.txt")})
-    with files.whole_file(path) as beside:
-        Path(beside).write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    with files.whole_file(path) as temporary:
+        Path(temporary).write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     return _Classes([name for name, _ in DEMO_CLASSES], ())
 
 

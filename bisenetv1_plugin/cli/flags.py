@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _MOST = 2**31 - 1  # of what libraries in C++ count; of larger numbers some make others, and some crash
 
 
-def _from(least: int, most: int = _MOST) -> Callable[[str], int]:
+def _whole_number(least: int, most: int = _MOST) -> Callable[[str], int]:
     """The type of a flag: whole numbers from `least` on."""
 
     def number(text: str) -> int:
@@ -35,13 +35,13 @@ def _from(least: int, most: int = _MOST) -> Callable[[str], int]:
     return number
 
 
-positive, not_negative = _from(1), _from(0)
-threads, processes = _from(1, 1024), _from(0, 1024)
-dimension = _from(-1, 1 << 16)  # of an input; -1 for any
-side = _from(1, 1 << 16)  # of a picture
-channel = _from(0, 255)  # of a color
-images = _from(1, 100)  # shown in one picture
-queue = _from(1, 400)  # of a server that takes 512 connections
+positive, not_negative = _whole_number(1), _whole_number(0)
+threads, processes = _whole_number(1, 1024), _whole_number(0, 1024)
+dimension = _whole_number(-1, 1 << 16)  # of an input; -1 for any
+side = _whole_number(1, 1 << 16)  # of a picture
+channel = _whole_number(0, 255)  # of a color
+images = _whole_number(1, 100)  # shown in one picture
+queue = _whole_number(1, 400)  # of a server that takes 512 connections
 
 
 def scale(text: str) -> float:
@@ -179,7 +179,7 @@ def add_trust_argument(parser: ArgumentParser) -> None:
 
 
 @contextmanager
-def trusting(args: Namespace) -> Iterator[None]:
+def trust_weights(args: Namespace) -> Iterator[None]:
     """Tell `weights.load_state` of --trust_weights; a configuration's `pretrained` is read deep inside PaddleSeg."""
     name = "BISENETV1_PLUGIN_TRUST_WEIGHTS"
     before = os.environ.get(name)

@@ -101,12 +101,12 @@ def run(args: Namespace) -> int:
     except KeyboardInterrupt:
         if not output.sinks:  # nothing was begun
             raise
-        print(f"bisenetv1: stopped at {source.done}{output.kept()}.", file=sys.stderr)
+        print(f"bisenetv1: stopped at {source.done}{output.stop_note()}.", file=sys.stderr)
         return 130
     output.finish(name, seconds, **more)
     if source.frames and source.done > len(source.faults):
         print(_speed(source.done, source.frames, seconds))
-    output.say()
+    output.print_places()
     return flags.report(source.faults)
 
 
@@ -128,13 +128,13 @@ def _segment(args: Namespace, source: Source, output: outputs.Outputs, export: E
             if source.frames and output.window and not output.window.show():
                 source.frames.stop()
 
-        with _ending(source.frames), output.clip or nullcontext(), output.regions or nullcontext():
+        with _stop_on_interrupt(source.frames), output.clip or nullcontext(), output.regions or nullcontext():
             infer(engine, source, output.sinks, args.batch_size, step)
     return name, time.monotonic() - begin
 
 
 @contextmanager
-def _ending(frames: Frames | None) -> Iterator[None]:
+def _stop_on_interrupt(frames: Frames | None) -> Iterator[None]:
     """Ctrl-C ends a camera as q does, with all that was taken; a second one is as any other."""
     if not (frames and frames.live):
         yield

@@ -87,7 +87,7 @@ def segment(
                     name = notes["name"]
                     terminal.say(f"{name}, {pool.size} actors, {args.cpu_threads} threads each")
                 if notes:
-                    output.take(notes)
+                    output.add_notes(notes)
                 bar.update(source.done - bar.n)
     return name, time.monotonic() - begin, {"actors": pool.size}
 

@@ -74,7 +74,7 @@ class Log(io.TextIOBase):
         if self.path is None or self.fault or not self._held or not self.path.parent.is_dir():
             return
         try:
-            with files.naming(str(self.path), str(self.path)):
+            with files.name_in_errors(str(self.path), str(self.path)):
                 if self._file is None:
                     self._file = _open(self.path)
                     self._held.insert(0, _header())

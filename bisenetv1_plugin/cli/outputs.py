@@ -87,7 +87,7 @@ class Outputs:
         self.clip: OverlayVideo | None = None
         self.window: Window | None = None
         self.regions: RegionFiles | None = None
-        self._figures: results.Noting | None = None
+        self._figures: results.JsonFigures | None = None
         self._unknown: _Unknown | None = None
         self._skipped = 0
         if (args.save_video or args.show) and not source.frames:
@@ -205,7 +205,7 @@ class Outputs:
             self.regions = self._region_files(export)
             self.sinks.append(self.regions)
         if args.json:
-            self._figures = results.Noting(args.json, self.regions, args.unknown_below)
+            self._figures = results.JsonFigures(args.json, self.regions, args.unknown_below)
             self.sinks.append(self._figures)
         if args.unknown_below is not None:
             self._unknown = _Unknown(args.unknown_below)
@@ -219,7 +219,7 @@ class Outputs:
             "unknown": self._unknown.counts if self._unknown else [0, 0],
         }
 
-    def take(self, notes: dict[str, Any]) -> None:
+    def add_notes(self, notes: dict[str, Any]) -> None:
         """The `notes` of a part of the pictures."""
         if self._figures:
             self._figures.images += notes["images"]
@@ -228,7 +228,7 @@ class Outputs:
         if self._unknown:
             self._unknown.add(*notes["unknown"])
 
-    def kept(self) -> str:
+    def stop_note(self) -> str:
         """The part of a sentence that says what is there of a command that was stopped."""
         masks = f"; the masks so far are in {self._args.save_dir}" * self.saves_masks
         if not self._source.frames and self._args.save_regions != "coco":
@@ -236,13 +236,13 @@ class Outputs:
         return f"{masks}{'; no video was written' * bool(self.clip)}"
 
     def finish(self, name: str, seconds: float, **more: int) -> None:
-        """Write what --json asks for; `name`: see `Noting.write_json`."""
+        """Write what --json asks for; `name`: see `JsonFigures.write_json`."""
         if self._args.skip_existing:
             more["skipped"] = self._skipped
         if self._figures:
             self._figures.write_json(name, self._args.cpu_threads, seconds, self._source.faults, more)
 
-    def say(self) -> None:
+    def print_places(self) -> None:
         """Print where everything is."""
         args, source = self._args, self._source
         new = source.done > len(source.faults)

@@ -24,10 +24,10 @@ class Parser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
-        parser, sentence = self._meant()
+        parser, sentence = self._find_unknown_word()
         self.exit(2, f"{parser.prog}: {sentence or message}\n`{parser.prog} --help` lists what there is.\n")
 
-    def _meant(self) -> tuple[argparse.ArgumentParser, str | None]:
+    def _find_unknown_word(self) -> tuple[argparse.ArgumentParser, str | None]:
         """The parser of the command that the words name, and a sentence on the first that nobody knows, or None."""
         parser = self
         for word in self._words:

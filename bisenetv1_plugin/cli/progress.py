@@ -60,7 +60,7 @@ class _Lines:
         self.total, self.n = total, initial
         self._items, self._desc, self._unit, self._first, self._file = items or (), desc, unit, initial, file
         self._postfix = ""
-        self._began = self._told = time.monotonic()
+        self._began = self._printed = time.monotonic()
 
     def __iter__(self) -> Iterator[Any]:
         for item in self._items:
@@ -76,8 +76,8 @@ class _Lines:
     def update(self, n: int = 1) -> None:
         self.n += n
         now = time.monotonic()
-        if now - self._told >= MINUTE and terminal.is_first():
-            self._told = now
+        if now - self._printed >= MINUTE and terminal.is_first():
+            self._printed = now
             self._file.write(f"{self._line(now - self._began)}\n")
             self._file.flush()
 

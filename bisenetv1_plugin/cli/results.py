@@ -99,7 +99,7 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-class Noting:
+class JsonFigures:
     """Takes masks as `engine.Sink` does, and notes what is in them for the file of --json."""
 
     def __init__(self, path: str, regions: RegionFiles | None = None, unknown_below: float | None = None) -> None:

@@ -29,7 +29,7 @@ _OURS, _COMMANDS, _CORRECTIONS = "bisenetv1_plugin", "bisenetv1_plugin.cli", "bi
 _PADDLESEG, _OTHERS = "paddleseg", "py.warnings"
 _WARNINGS = 10  # of PaddleSeg, that are shown: it has one that comes for every tensor
 # Those that nobody can act upon: the values that PaddleSeg fills in are the right ones, and the threads its own choice.
-_IDLE = ("We suggest you manually set", "The number of threads used by OpenCV")
+_USELESS = ("We suggest you manually set", "The number of threads used by OpenCV")
 _GLOG, _ERRORS = "GLOG_minloglevel", "2"
 
 
@@ -41,19 +41,19 @@ class _Session(ExitStack):
         self.log, self.stdout, self.stderr = log, sys.stdout, sys.stderr
         handler = logging.StreamHandler(log)
         handler.setFormatter(logging.Formatter("%(asctime)s [%(levelname)s]\t%(message)s", "%Y-%m-%d %H:%M:%S"))
-        self._handlers = [handler, _Shown(self)]
+        self._handlers = [handler, _ScreenHandler(self)]
 
-    def exchange(self, owner: Any, name: str, value: object) -> None:
+    def replace(self, owner: Any, name: str, value: object) -> None:
         self.callback(setattr, owner, name, getattr(owner, name))
         setattr(owner, name, value)
 
-    def hear(self, name: str) -> None:
+    def capture(self, name: str) -> None:
         """A logger and those below it, which nobody else hears meanwhile."""
         logger = logging.getLogger(name)
         self.callback(logger.setLevel, logger.level)
         logger.setLevel(logging.DEBUG)
-        self.exchange(logger, "propagate", False)
-        self.exchange(logger, "handlers", self._handlers)
+        self.replace(logger, "propagate", False)
+        self.replace(logger, "handlers", self._handlers)
 
     def write(self, text: str, file: TextIO) -> None:
         """A line, and every bar of the terminal after it."""
@@ -92,7 +92,7 @@ def session(args: Namespace) -> Iterator[None]:
     _session = _Session(Log(Path(folder, f"{args.command}.log") if folder else None))
     with _session:
         try:
-            _listen(_session)
+            _capture_loggers(_session)
             yield
         except BaseException as error:
             _end(_session, error)
@@ -119,7 +119,7 @@ def load_paddle(device: str | None = None) -> str:
         import paddleseg.core  # noqa: F401
         from paddleseg.utils import logger
     if _session is not None:
-        _listen_to(logger, _session)
+        _capture_paddleseg(logger, _session)
     return check_device(device)
 
 
@@ -182,19 +182,19 @@ def stderr() -> TextIO:
     return _session.stderr if _session else sys.stderr
 
 
-class _Shown(logging.Handler):
+class _ScreenHandler(logging.Handler):
     """Shows what the user should see of what is logged."""
 
     def __init__(self, session: _Session) -> None:
         super().__init__()
         self._session = session
-        self._told: set[str] = set()
+        self._messages: set[str] = set()
         self._warnings = 0
 
     def emit(self, record: logging.LogRecord) -> None:
-        name, message, minds = record.name, record.getMessage(), record.levelno >= logging.WARNING
+        name, message, is_warning = record.name, record.getMessage(), record.levelno >= logging.WARNING
         if name.split(".")[0] != _OURS:
-            if name == _OTHERS or not minds or any(words in message for words in _IDLE):
+            if name == _OTHERS or not is_warning or any(words in message for words in _USELESS):
                 return
             self._warnings += 1
             if self._warnings > _WARNINGS + 1:
@@ -205,16 +205,16 @@ class _Shown(logging.Handler):
                 message = f"there are more warnings; all of them {where}."
         elif name != _COMMANDS:
             # A network that is built twice is one to the user, and what a correction did is no news to act upon.
-            if message in self._told or (name.startswith(_CORRECTIONS) and not minds):
+            if message in self._messages or (name.startswith(_CORRECTIONS) and not is_warning):
                 return
-            self._told.add(message)
-        if minds:
+            self._messages.add(message)
+        if is_warning:
             self._session.write(f"bisenetv1: {line(message)}", self._session.stderr)
         else:
             self._session.write(message, self._session.stdout)
 
 
-def _listen(session: _Session) -> None:
+def _capture_loggers(session: _Session) -> None:
     """To this package, Python's warnings and the errors of threads; and have glog say less, which Paddle reads once."""
 
     def excepthook(args: Any, original: Any = threading.excepthook) -> None:
@@ -222,28 +222,28 @@ def _listen(session: _Session) -> None:
         with redirect_stderr(session.log if _is_refusal(args.exc_value) else session.stderr):
             original(args)
 
-    session.hear(_OURS)
-    session.hear(_OTHERS)
+    session.capture(_OURS)
+    session.capture(_OTHERS)
     session.callback(logging.captureWarnings, False)
     logging.captureWarnings(True)
-    session.exchange(threading, "excepthook", excepthook)
+    session.replace(threading, "excepthook", excepthook)
     if not {_GLOG, "GLOG_v"} & set(os.environ):
         os.environ[_GLOG] = _ERRORS
         session.callback(os.environ.pop, _GLOG, None)
 
 
-def _listen_to(logger: Any, session: _Session) -> None:
+def _capture_paddleseg(logger: Any, session: _Session) -> None:
     """PaddleSeg's logger: functions of a module, in its later versions those of `logging`."""
     if hasattr(logger, "logger_initialized"):
         for name in logger.logger_initialized:
-            session.hear(name)
+            session.capture(name)
         return
 
     def log(level: int = 2, message: object = "") -> None:
         logging.getLogger(_PADDLESEG).log(logging.getLevelName(logger.levels[level]), message)
 
-    session.hear(_PADDLESEG)
-    session.exchange(logger, "log", log)
+    session.capture(_PADDLESEG)
+    session.replace(logger, "log", log)
 
 
 def _is_refusal(error: BaseException | None) -> bool:

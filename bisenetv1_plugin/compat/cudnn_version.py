@@ -20,7 +20,7 @@ DEFECT = (
 
 
 def needed() -> bool:
-    return paddle.is_compiled_with_cuda() and not gpu.opens("libcudnn.so")
+    return paddle.is_compiled_with_cuda() and not gpu.can_open("libcudnn.so")
 
 
 def apply() -> None:

@@ -21,7 +21,7 @@ import numpy as np
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.inference.exported import Export
 from bisenetv1_plugin.inference.runtimes import RUNTIMES
-from bisenetv1_plugin.machine import memory
+from bisenetv1_plugin.machine import process_memory
 from bisenetv1_plugin.progress import Progress, silent
 
 # After a run, idle threads of OpenMP spin for 200 ms: the next in turn waits for them.
@@ -225,7 +225,7 @@ class _ExportWork:
         return _STREAM_LENGTH * len(self._image)
 
     def bytes(self) -> int:
-        return memory("VmHWM")
+        return process_memory("VmHWM")
 
 
 # What a training sees: at first nearly every pixel is hard, later few are.
@@ -249,10 +249,10 @@ class _LossWork:
             loss = lambda x, y: F.cross_entropy(x, y.unsqueeze(1), axis=1)  # noqa: E731
         self.run = _training_step(loss) if case.what == _STEP else _backward(loss, _SHARES[case.what])
         ctypes.CDLL(None).malloc_trim(0)  # what is free, to the system: else a step that finds room takes nothing
-        before = memory("VmRSS")
+        before = process_memory("VmRSS")
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forgets the peak
         self.run()
-        self._bytes = memory("VmHWM") - before
+        self._bytes = process_memory("VmHWM") - before
 
     def stream(self) -> int:
         return 0

@@ -31,7 +31,7 @@ def check_folder(save_dir: str, reads: Sequence[str] = ()) -> None:
         InputError: a file of one of an export's names is there, and no `deploy.yaml`; or it is one of `reads`.
         OSError: the folder cannot be looked into.
     """
-    files.for_libraries(save_dir)
+    files.utf8_path(save_dir)
     targets = [os.path.join(save_dir, name) for name in _NAMES]
     files.check_outputs(targets, reads, lambda path: _is_export(save_dir))
 
@@ -50,7 +50,7 @@ def temporary_folder(save_dir: str) -> Iterator[str]:
     check_folder(save_dir)
     os.makedirs(save_dir, exist_ok=True)
     hidden = os.path.join(os.path.abspath(save_dir), ".export-")
-    with files.naming(save_dir, hidden), tempfile.TemporaryDirectory(
+    with files.name_in_errors(save_dir, hidden), tempfile.TemporaryDirectory(
         dir=os.path.dirname(hidden), prefix=os.path.basename(hidden)
     ) as folder:
         try:

@@ -132,7 +132,7 @@ def _checked(path: str) -> dict[str, Any]:
     """What stands under `Deploy` in a file, if all of it is what it should be."""
     if not os.path.isfile(path):
         raise InputError(f"there is no {path}: name the deploy.yaml of an export.")
-    files.for_libraries(path)
+    files.utf8_path(path)
     try:
         with open(path, "rb") as file:
             content = plain_yaml.parse(file.read(_LARGEST))

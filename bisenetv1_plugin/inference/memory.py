@@ -38,7 +38,7 @@ def shortage(export: Export, runtime: str, width: int, height: int) -> str | Non
     least = need(export, runtime, width, height)
     if least is None or least < _LITTLE:
         return None
-    at_hand = machine.memory_at_hand()
+    at_hand = machine.available_memory()
     if at_hand is None or least <= at_hand:
         return None
     return (

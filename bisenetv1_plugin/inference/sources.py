@@ -231,7 +231,7 @@ class Source(Pictures):
 
 def _fault_of_size(path: str, fault: Callable[[int, int], str | None]) -> str | None:
     try:
-        return fault(*header(path).stored)
+        return fault(*header(path).stored_size)
     except READ_ERRORS:  # which is said when it is its turn
         return None
 

@@ -41,7 +41,7 @@ class VideoWriter:
         self._av: Any = optional_library("av")
         self._path, self.frames, self._ticks = path, 0, -1
         self._rate = Fraction(rate).limit_denominator(1001)
-        self._container: Any = self._av.open(files.for_libraries(path), "w")
+        self._container: Any = self._av.open(files.utf8_path(path), "w")
 
     def write(self, picture: np.ndarray, seconds: float) -> None:
         """Add a picture, uint8 BGR `[H, W, 3]`, shown after `seconds`.
@@ -125,7 +125,7 @@ class OverlayVideo:
             OSError: the file cannot be written.
         """
         if not self.frames:
-            beside = self._open.enter_context(files.whole_file(files.for_libraries(self._path), MADE_BY))
+            beside = self._open.enter_context(files.whole_file(files.utf8_path(self._path), MADE_BY))
             self._writer = self._open.enter_context(VideoWriter(beside, self._rate))
         picture = self._painter.with_legend(self._painter.overlay(found.mask, found.picture.pixels))
         self._writer.write(picture, found.picture.seconds)

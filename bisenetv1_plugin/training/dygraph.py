@@ -151,7 +151,7 @@ def result_paths(save_dir: str, name: str, is_frame: bool) -> tuple[str, str]:
     added, pseudo_color = result_folders(save_dir)
     stem, ending = (name, "") if is_frame else os.path.splitext(name)  # a frame's name may have dots
     ending = ending if ending and _can_write_color(ending) else ".png"
-    return files.below(added, f"{stem}{ending}"), files.below(pseudo_color, f"{stem}.png")
+    return files.path_inside(added, f"{stem}{ending}"), files.path_inside(pseudo_color, f"{stem}.png")
 
 
 def result_folders(save_dir: str) -> tuple[str, str]:

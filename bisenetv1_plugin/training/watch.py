@@ -106,16 +106,16 @@ class _TensorBoard:
         from tensorboard.summary import Writer
 
         self._folder = folder
-        with files.naming(folder, folder):
+        with files.name_in_errors(folder, folder):
             self._writer = Writer(folder)
 
     def add_scalar(self, tag: str, value: Any, step: int) -> None:
-        with files.naming(self._folder, self._folder):
+        with files.name_in_errors(self._folder, self._folder):
             self._writer.add_scalar(tag, float(value), step)
             self._writer.flush()
 
     def close(self) -> None:
-        with files.naming(self._folder, self._folder):
+        with files.name_in_errors(self._folder, self._folder):
             self._writer.close()
 
 

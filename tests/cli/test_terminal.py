@@ -238,7 +238,7 @@ class TestSession:
         logger.addHandler(own)
         logger.setLevel(logging.DEBUG)
         session = terminal._Session(Log(None))
-        terminal._listen_to(SimpleNamespace(logger_initialized={name: True}), session)
+        terminal._capture_paddleseg(SimpleNamespace(logger_initialized={name: True}), session)
         logger.info("config")
         logger.warning("mind this")
         out, err = capfd.readouterr()

@@ -167,7 +167,7 @@ class TestCudnnVersion:
 
     def test_leaves_a_right_one_alone(self, python):
         """It is found, and asked for its version where PaddleSeg asks, not before."""
-        preload = "import bisenetv1_plugin.gpu as gpu; gpu.opens = lambda name: True\n"
+        preload = "import bisenetv1_plugin.gpu as gpu; gpu.can_open = lambda name: True\n"
         done = python("-c", preload + CUDNN.format(version=8600))
         assert "not needed\n" in done.stdout and "['8.6', '8.6']" in done.stdout, done.stderr
         assert "cpu 8600 True" in done.stdout

@@ -867,9 +867,9 @@ class TestImages:
             label[: height // 2] = 1
             save(root / f"labels/{name}.png", label)
         code = (
-            "from bisenetv1_plugin.datasets.own import configure; from bisenetv1_plugin.machine import memory; "
+            "from bisenetv1_plugin.datasets.own import configure; from bisenetv1_plugin.machine import process_memory; "
             f"configure({str(root)!r}, {str(root.parent / 'made/my.yml')!r}); "
-            "print(memory('VmHWM'))"
+            "print(process_memory('VmHWM'))"
         )
         done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True)
         assert done.returncode == 0, done.stderr

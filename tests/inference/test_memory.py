@@ -21,7 +21,7 @@ LARGE = (8000, 8000)
 @pytest.fixture
 def at_hand(monkeypatch):
     """Sets how many bytes there are, or that nobody knows."""
-    return lambda free: monkeypatch.setattr(machine, "memory_at_hand", lambda: free)
+    return lambda free: monkeypatch.setattr(machine, "available_memory", lambda: free)
 
 
 @pytest.fixture
@@ -115,9 +115,9 @@ from bisenetv1_plugin import Segmenter, machine
 segmenter = Segmenter(sys.argv[1], backend=sys.argv[2], cpu_threads=1)
 segmenter(np.zeros((64, 96, 3), "uint8"), order="RGB")
 picture = np.zeros((1200, 1600, 3), "uint8")
-before = machine.memory("VmRSS")
+before = machine.process_memory("VmRSS")
 segmenter(picture, order="RGB")
-print((machine.memory("VmHWM") - before) / 1600 / 1200)
+print((machine.process_memory("VmHWM") - before) / 1600 / 1200)
 """
 
 
@@ -141,7 +141,7 @@ def system(tmp_path, monkeypatch):
     monkeypatch.setattr(machine, "MEMINFO", tmp_path / "meminfo")
     monkeypatch.setattr(machine, "OWN_GROUPS", tmp_path / "cgroup")
     monkeypatch.setattr(machine, "GROUPS", tmp_path / "groups")
-    monkeypatch.setattr(machine, "memory", lambda key: 2 << 30)
+    monkeypatch.setattr(machine, "process_memory", lambda key: 2 << 30)
 
     def add(own, **files):
         (tmp_path / "cgroup").write_text(own)
@@ -157,13 +157,13 @@ GIB = 1 << 30
 
 
 def test_the_machine_s_memory(system, monkeypatch, tmp_path):
-    assert machine.memory_at_hand() == (8 + 1 + 2) * GIB
+    assert machine.available_memory() == (8 + 1 + 2) * GIB
     import resource
 
     monkeypatch.setattr(resource, "getrlimit", lambda what: (5 * GIB, 5 * GIB))
-    assert machine.memory_at_hand() == (3 + 2) * GIB, "`ulimit -v` of 5 GiB, and 2 are used"
+    assert machine.available_memory() == (3 + 2) * GIB, "`ulimit -v` of 5 GiB, and 2 are used"
     monkeypatch.setattr(machine, "MEMINFO", tmp_path / "absent")
-    assert machine.memory_at_hand() is None
+    assert machine.available_memory() is None
 
 
 @pytest.mark.parametrize("path", ["/outer/inner", "/", "/of/the/machine"])
@@ -173,16 +173,16 @@ def test_a_container_s_memory(system, path):
     files = {"memory_of_max": f"{4 * GIB}\n", "memory_of_current": f"{3 * GIB}\n"}
     files["memory_of_stat"] = f"anon 5\nfile 9\ninactive_file {GIB // 2}\nactive_file {GIB // 4}\n"
     system(f"0::{path}\n", **{inside + name: content for name, content in files.items()})
-    assert machine.memory_at_hand() == (1 + 0.75 + 1 + 2) * GIB
+    assert machine.available_memory() == (1 + 0.75 + 1 + 2) * GIB
 
 
 def test_a_container_s_memory_in_version_1(system):
     names = {"memory__limit_in_bytes": 6 * GIB, "memory__usage_in_bytes": 5 * GIB}
     files = {name.replace("memory__", "memory__memory_of_"): str(size) for name, size in names.items()}
     system("5:cpu,cpuacct:/a\n4:memory:/b\n0::/\n", memory__memory_of_stat=f"total_active_file {GIB}\n", **files)
-    assert machine.memory_at_hand() == (1 + 1 + 1 + 2) * GIB
+    assert machine.available_memory() == (1 + 1 + 1 + 2) * GIB
 
 
 def test_a_group_without_a_limit(system):
     system("0::/\n", memory_of_max="max\n", memory_of_current="7\n", memory_of_stat="")
-    assert machine.memory_at_hand() == (8 + 1 + 2) * GIB
+    assert machine.available_memory() == (8 + 1 + 2) * GIB

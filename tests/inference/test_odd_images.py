@@ -145,9 +145,9 @@ import resource, sys
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.image_files import decode_file
 from bisenetv1_plugin.inference import sources
-from bisenetv1_plugin.machine import memory
+from bisenetv1_plugin.machine import process_memory
 
-resource.setrlimit(resource.RLIMIT_AS, (memory("VmSize") + (64 << 20),) * 2)
+resource.setrlimit(resource.RLIMIT_AS, (process_memory("VmSize") + (64 << 20),) * 2)
 print(decode_file("small.png").shape)
 try:
     sources.decode("large.jpg")
@@ -180,7 +180,7 @@ def test_a_large_image_makes_no_noise(small, dynamic, tmp_path):
     scene(small).save(tmp_path / "images" / "small.png")
     words = ["infer", "--config", dynamic / "deploy.yaml", "--image_path", tmp_path / "images", "--verbose"]
     code = (  # whatever the memory of this machine: it is not what the test is about
-        "import sys; from bisenetv1_plugin import cli, machine; machine.memory_at_hand = lambda: None; "
+        "import sys; from bisenetv1_plugin import cli, machine; machine.available_memory = lambda: None; "
         "sys.exit(cli.main(sys.argv[1:]))"
     )
     done = subprocess.run(

@@ -241,14 +241,14 @@ from bisenetv1_plugin.inference.exported import Export
 from bisenetv1_plugin.inference.engine import naming_memory
 from bisenetv1_plugin.inference.runtimes import RUNTIMES, onnxruntime
 from bisenetv1_plugin.errors import InputError
-from bisenetv1_plugin.machine import memory
+from bisenetv1_plugin.machine import process_memory
 
 runtime = RUNTIMES[sys.argv[2]](Export(sys.argv[1]), cpu_threads=2)
 small, large = np.zeros((1, 3, 64, 64), "float32"), np.zeros((1, 3, 4800, 7200), "float32")
 runs = {"one": runtime.run, "many": lambda images: list(runtime.stream([images]))}
 for run in runs.values():
     run(small)
-resource.setrlimit(resource.RLIMIT_AS, (memory("VmSize") + 900 * 2**20,) * 2)
+resource.setrlimit(resource.RLIMIT_AS, (process_memory("VmSize") + 900 * 2**20,) * 2)
 for name, run in runs.items():
     try:
         with naming_memory():

@@ -55,13 +55,13 @@ def check_headers(pair: FilePair, split: Split) -> list[Problem]:
     problems = [found for found in (image, label) if isinstance(found, Problem)]
     if not label_path or not isinstance(label, image_files.Header):
         return problems
-    if isinstance(image, image_files.Header) and image.seen != label.stored:
+    if isinstance(image, image_files.Header) and image.upright_size != label.stored_size:
         # Rare, so that it may be slow: OpenCV has the last word on how it turns an image.
         pixels = image_files.decode_file(image_path)
         if pixels is None:
             problems.append(unreadable("image", image_path))
-        elif (pixels.shape[1], pixels.shape[0]) != label.stored:
-            problems.append(_sizes(image_path, label_path, image.seen, label.stored))
+        elif (pixels.shape[1], pixels.shape[0]) != label.stored_size:
+            problems.append(_sizes(image_path, label_path, image.upright_size, label.stored_size))
     if split.num_classes is not None and label.mode not in ("L", "P"):
         problems.append(_format(label_path, label.mode))
     return problems

@@ -114,7 +114,7 @@ def _inspect(pair: Pair) -> PairInfo | list[Problem]:
     head = image.header
     info = PairInfo(pair, image.size, *label[:4], digest=digest_of(image.pixels))
     if label.size != image.size:
-        if head.orientation < 5 or label.size != head.stored:
+        if head.orientation < 5 or label.size != head.stored_size:
             (w, h), (width, height) = label.size, image.size
             sentence = (
                 f"label {pair.label} is {w}x{h}, its image {pair.image} {width}x{height}: both must have one size"
@@ -162,7 +162,7 @@ def _label_info(path: Path) -> LabelInfo | Problem:
         return Problem("label format", str(path), sentence)
     kind = "color" if label.ndim == 3 else "index" if colors is None else "palette"
     palette = {value: colors[value] for value in counts if value < len(colors)} if colors is not None else {}
-    return LabelInfo(kind, counts, palette, head.mode in ("L", "P"), head.stored)
+    return LabelInfo(kind, counts, palette, head.mode in ("L", "P"), head.stored_size)
 
 
 def notes_on_images(infos: Sequence[PairInfo]) -> list[str]:

@@ -263,9 +263,10 @@ def _size(where: str, image: dict[str, Any], path: Path) -> tuple[int, int]:
                 f"{where} has {size[0]}x{size[1]} pixels: more than {_MOST_PIXELS} are not read."
             ) from None
         return size
-    if size not in (head.stored, head.seen):
+    if size not in (head.stored_size, head.upright_size):
         raise InputError(
-            f"{where} is {size[0]}x{size[1]}, its file {path} {head.seen[0]}x{head.seen[1]}: both must have one size."
+            f"{where} is {size[0]}x{size[1]}, its file {path} {'x'.join(map(str, head.upright_size))}: "
+            "both must have one size."
         )
     return size
 

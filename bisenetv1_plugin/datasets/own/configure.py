@@ -251,7 +251,7 @@ def _convert(
             place = Path(os.path.normpath(label))  # a list may lead through `..` to anywhere
             inside = place.relative_to(source) if source in place.parents else Path(place.name)
             name = names.assign(Path("labels", *inside.parts[inside.parts[0] == "labels" :]))
-        jobs.append((info, Path(files.below(work, str(name)))))
+        jobs.append((info, Path(files.path_inside(work, str(name)))))
         paths.append(folder / name)
 
     def write(job: tuple[PairInfo, Path]) -> None:

@@ -212,7 +212,7 @@ def _job(root: Path, path: Path, content: dict[str, Any], known: set[Path], by_n
                 image.load()
                 size, picture = image.size, picture.with_suffix(f".{(image.format or 'png').lower()}")
         else:
-            size = image_files.header(root / picture).seen
+            size = image_files.header(root / picture).upright_size
     except image_files.READ_ERRORS as error:
         of = "its imageData" if embedded else f"the picture {root / picture}"
         raise InputError(f"{where}{of} cannot be read ({error}): save it again.") from error

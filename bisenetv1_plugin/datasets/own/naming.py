@@ -30,7 +30,7 @@ class UniqueNames:
         Raises:
             InputError: `wanted` leads out of its folder.
         """
-        files.below(os.curdir, str(wanted))
+        files.path_inside(os.curdir, str(wanted))
         parent = Path(wanted).parent
         stem = wanted.stem if len(os.fsencode(wanted.stem)) <= _LONGEST_STEM else "label"
         first = name = parent / f"{stem}.png"
