@@ -11,7 +11,7 @@ from typing import Callable, Iterator
 
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.image_files import is_regular
-from bisenetv1_plugin.inference.video import VideoReader
+from bisenetv1_plugin.inference.video_reader import VideoReader
 from bisenetv1_plugin.serve import pictures
 
 # What was given and what was made of it is removed when it is so old.

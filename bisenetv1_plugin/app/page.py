@@ -19,7 +19,7 @@ from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.files import refusal
 from bisenetv1_plugin.inference.segmentation import Segmentation
 from bisenetv1_plugin.inference.segmenter import Segmenter
-from bisenetv1_plugin.inference.video import VideoReader
+from bisenetv1_plugin.inference.video_reader import VideoReader
 from bisenetv1_plugin.inference.video_writer import VideoWriter
 
 _SWEEP_SECONDS = 60

@@ -7,11 +7,11 @@ import threading
 from typing import Any
 
 from bisenetv1_plugin.errors import InputError
-from bisenetv1_plugin.inference.exported import load_export
+from bisenetv1_plugin.inference.exported_model import load_export
+from bisenetv1_plugin.inference.remove_argmax import can_give_logits
 from bisenetv1_plugin.inference.runtimes import select
-from bisenetv1_plugin.inference.scores import can_tell
 from bisenetv1_plugin.inference.segmenter import Segmenter
-from bisenetv1_plugin.inference.windows import EXPORT_LOGITS, Windows
+from bisenetv1_plugin.inference.sliding_window import EXPORT_LOGITS, SlidingWindows
 
 # What is not exact comes after all that is.
 _PRECISIONS = ("fp32", "bf16", "int8")
@@ -24,7 +24,7 @@ class Segmenters:
         exported (str): the folder of an export, or its deploy.yaml.
         device (str, optional): 'cpu' or 'gpu'; default: both, if there is a GPU.
         cpu_threads (int): threads on the CPU.
-        windows (Windows, optional): a sliding window; default: whole pictures.
+        windows (SlidingWindows, optional): a sliding window; default: whole pictures.
 
     Attributes:
         path (str): of the deploy.yaml.
@@ -34,7 +34,9 @@ class Segmenters:
         InputError: there is no export, or nothing here can run it.
     """
 
-    def __init__(self, exported: str, device: str | None, cpu_threads: int, windows: Windows | None = None) -> None:
+    def __init__(
+        self, exported: str, device: str | None, cpu_threads: int, windows: SlidingWindows | None = None
+    ) -> None:
         self._export, self._cpu_threads, self._windows = load_export(exported), cpu_threads, windows
         self.path = self._export.path
         self._options: dict[str, dict[str, Any]] = {}
@@ -63,7 +65,7 @@ class Segmenters:
         self.names = sorted(self._options, key=lambda name: _PRECISIONS.index(self._options[name]["precision"]))
 
     def _takes_windows(self, backend: str) -> bool:
-        return self._windows is None or can_tell(self._export, backend)
+        return self._windows is None or can_give_logits(self._export, backend)
 
     def _try(self, backend: str, device: str) -> None:
         """Build it once, and let it go: what is wrong or cannot run is not offered."""

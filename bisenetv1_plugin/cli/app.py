@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from bisenetv1_plugin.cli import flags, terminal
 
 if TYPE_CHECKING:
-    from bisenetv1_plugin.inference.windows import Windows
+    from bisenetv1_plugin.inference.sliding_window import SlidingWindows
 
 SUMMARY = "a page in the browser, for pictures, videos and the camera"
 
@@ -42,7 +42,7 @@ def run(args: Namespace) -> None:
     os._exit(0)
 
 
-def _show(args: Namespace, windows: Windows | None, server: ModuleType, listening: socket, folder: str) -> None:
+def _show(args: Namespace, windows: SlidingWindows | None, server: ModuleType, listening: socket, folder: str) -> None:
     from bisenetv1_plugin.libraries import optional_library
 
     optional_library("gradio", "app")

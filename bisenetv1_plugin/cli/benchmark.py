@@ -78,18 +78,18 @@ def run(args: Namespace) -> int:
         return 1
     print(_table(measured))
     if args.picture:
-        plots.bars(args.picture, bars, "milliseconds a run, median")
+        plots.draw_bars(args.picture, bars, "milliseconds a run, median")
     return 0
 
 
 def _files(exported: str | None) -> list[str]:
-    from bisenetv1_plugin.inference.exported import load_export
+    from bisenetv1_plugin.inference.exported_model import load_export
 
     return [] if exported in (None, "loss") else load_export(exported).files
 
 
 def _columns_of_export(exported: str) -> dict[tuple[str, str], str]:
-    from bisenetv1_plugin.inference.exported import load_export
+    from bisenetv1_plugin.inference.exported_model import load_export
 
     export = load_export(exported)
     return {(exported, column): export.path for column in (_QUANTIZED_RUNTIMES if export.quantized else _RUNTIMES)}

@@ -103,7 +103,7 @@ def configure(source: Path, config: Path, folder: Path | None, chosen: Options) 
         summary = configure(source, config, folder, chosen, functools.partial(progress.bar, delay=_PATIENCE))
         pairs = [*summary.pairs["train"], *summary.pairs["val"]]
         shown = [pairs[index * (len(pairs) - 1) // max(1, _SHOWN - 1)] for index in range(min(_SHOWN, len(pairs)))]
-        picture = plots.labeled(str(summary.folder / "preview.png"), shown, summary.report.classes, summary.colors)
+        picture = plots.draw_labels(str(summary.folder / "preview.png"), shown, summary.report.classes, summary.colors)
     counts = ", ".join(f"{count} {split}" for split, count in summary.report.images.items())
     print(f"{source}: {summary.kind}; {counts}; {len(summary.report.classes)} classes\n")
     print(lines("\n".join(summary.report.table())) + "\n")

@@ -45,7 +45,7 @@ def run(args: Namespace) -> int:
     from bisenetv1_plugin.evaluation.sheet import draw_sheet
     from bisenetv1_plugin.evaluation.verify import verify
     from bisenetv1_plugin.export.write import write_export
-    from bisenetv1_plugin.inference.exported import load_export
+    from bisenetv1_plugin.inference.exported_model import load_export
     from bisenetv1_plugin.training import builder
 
     started = time.time()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from paddleseg.cvlibs import Config
 
     from bisenetv1_plugin.datasets.classes import NamedClasses
-    from bisenetv1_plugin.inference.windows import Windows
+    from bisenetv1_plugin.inference.sliding_window import SlidingWindows
 
 _MOST = 2**31 - 1  # of what libraries in C++ count; of larger numbers some make others, and some crash
 
@@ -135,7 +135,7 @@ def add_server_arguments(parser: ArgumentParser, port: int) -> None:
     )
 
 
-def server_windows(args: Namespace) -> Windows | None:
+def server_windows(args: Namespace) -> SlidingWindows | None:
     """The window that slides over pictures, or None; and the limits that were not given are set.
 
     Raises:
@@ -157,7 +157,7 @@ def server_windows(args: Namespace) -> Windows | None:
     return found
 
 
-def threads_and_windows(args: Namespace, found: Windows | None) -> str:
+def threads_and_windows(args: Namespace, found: SlidingWindows | None) -> str:
     """What a server says of itself."""
     window = "; window {} x {}, stride {} x {}".format(*found.crop_size, *found.stride) if found else ""
     return f"{args.cpu_threads} threads{window}"
@@ -232,7 +232,7 @@ def check_window(args: Namespace) -> None:
         raise InputError("--crop_size and --stride need --is_slide.")
 
 
-def windows(args: Namespace) -> Windows | None:
+def windows(args: Namespace) -> SlidingWindows | None:
     """The sliding window of the flags, under which Pillow and OpenCV read larger pictures; None without --is_slide.
 
     Raises:
@@ -244,10 +244,10 @@ def windows(args: Namespace) -> Windows | None:
     from PIL import Image
 
     from bisenetv1_plugin.image_files import MOST_PIXELS
-    from bisenetv1_plugin.inference.windows import windows_of
+    from bisenetv1_plugin.inference.sliding_window import parse_windows
 
     Image.MAX_IMAGE_PIXELS = MOST_PIXELS // 2  # Pillow refuses twice as many
-    return windows_of(args.crop_size, args.stride)
+    return parse_windows(args.crop_size, args.stride)
 
 
 def test_config(cfg: Config, args: Namespace, augmented: str) -> dict[str, Any]:

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from bisenetv1_plugin.inference.engine import Engine
-    from bisenetv1_plugin.inference.exported import Export
+    from bisenetv1_plugin.inference.exported_model import Export
     from bisenetv1_plugin.inference.sources import Source
-    from bisenetv1_plugin.inference.video import Frames
+    from bisenetv1_plugin.inference.video_reader import Frames
 
 SUMMARY = "run an exported model on images"
 
@@ -70,7 +70,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    from bisenetv1_plugin.inference.exported import load_export
+    from bisenetv1_plugin.inference.exported_model import load_export
     from bisenetv1_plugin.inference.postprocess import check_unknown
     from bisenetv1_plugin.inference.sources import Source
 
@@ -117,7 +117,7 @@ def _segment(args: Namespace, source: Source, output: outputs.Outputs, export: E
 
     engine, name = _engine(args, export, source, output.confidence)
     if not args.is_slide:
-        source.leave_out(functools.partial(_shortage, args, export, name))
+        source.exclude(functools.partial(_shortage, args, export, name))
     print(f"{name}, {args.cpu_threads} threads" if "GPU" not in name else name)
     output.open(export)
     begin = time.monotonic()
@@ -163,8 +163,8 @@ def _engine(args: Namespace, export: Export, source: Source, confidence: bool) -
     """What the flags ask for, and the runtime's name."""
     from bisenetv1_plugin.inference import memory
     from bisenetv1_plugin.inference.engine import Engine
+    from bisenetv1_plugin.inference.remove_argmax import with_logits
     from bisenetv1_plugin.inference.runtimes import select
-    from bisenetv1_plugin.inference.scores import with_logits
 
     windows = flags.windows(args)
     with terminal.quiet():  # Paddle, if it is asked for, is imported here
@@ -178,7 +178,7 @@ def _engine(args: Namespace, export: Export, source: Source, confidence: bool) -
         terminal.load_paddle(args.device)
     elif "paddle" in sys.modules:  # which was only asked for a GPU
         terminal.check_device(args.device)
-    for sentence in chosen.passed_over:
+    for sentence in chosen.skipped:
         print(f"not {sentence}")
     is_plain = windows is None and not confidence
     network = (export, chosen.runtime) if is_plain else with_logits(export, chosen)
@@ -187,7 +187,7 @@ def _engine(args: Namespace, export: Export, source: Source, confidence: bool) -
         shortage = functools.partial(memory.shortage, export, chosen.name)
         return Engine(*network, **wanted, shortage=shortage), chosen.name
     from bisenetv1_plugin.cli import progress
-    from bisenetv1_plugin.inference.windows import SlidingEngine
+    from bisenetv1_plugin.inference.sliding_window import SlidingEngine
 
     bar = functools.partial(progress.bar, delay=2, leave=False)
     return SlidingEngine(*network, windows, progress=bar, **wanted), chosen.name
@@ -196,13 +196,13 @@ def _engine(args: Namespace, export: Export, source: Source, confidence: bool) -
 def _shortage(args: Namespace, export: Export, runtime: str, width: int, height: int) -> str | None:
     """As `memory.shortage`, with the command that does with less."""
     from bisenetv1_plugin.inference import memory
-    from bisenetv1_plugin.inference.scores import can_tell
+    from bisenetv1_plugin.inference.remove_argmax import can_give_logits
 
     reason = memory.shortage(export, runtime, width, height)
     if not reason:
         return None
     command = ["bisenetv1", *args.words, *_WINDOW]
-    if can_tell(export, runtime):
+    if can_give_logits(export, runtime):
         return f"{reason}. Slide a window over it: {shlex.join(command)}"
     first = "Export again with --output_op none, and slide a window over it"
     return f"{reason}. {first}: {shlex.join([*command, '--with_argmax'])}"
@@ -231,7 +231,7 @@ def _first_images(source: Source, export: Export, count: int = 4) -> list[np.nda
             continue
         with suppress(InputError):  # which is said when it is its turn
             image = export.preprocess(picture.pixels).image[None]
-            images += [] if export.misfit(image.shape) else [image]
+            images += [] if export.shape_error(image.shape) else [image]
         if len(images) == count:
             break
     source.rewind()

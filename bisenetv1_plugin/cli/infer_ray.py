@@ -16,7 +16,7 @@ from bisenetv1_plugin.machine import cores
 
 if TYPE_CHECKING:
     from bisenetv1_plugin.inference.engine import Engine
-    from bisenetv1_plugin.inference.exported import Export
+    from bisenetv1_plugin.inference.exported_model import Export
     from bisenetv1_plugin.inference.sources import Pictures, Source
 
     MakeEngine = Callable[[Namespace, Export, Any, bool], tuple[Engine, str]]
@@ -71,10 +71,10 @@ def segment(
         InputError: see `ray_pool.Pool`.
     """
     from bisenetv1_plugin.cli import progress
-    from bisenetv1_plugin.inference.ray_pool import Pool, everywhere
+    from bisenetv1_plugin.inference.ray_pool import Pool, absolute_path
 
     os.makedirs(args.save_dir, exist_ok=True)
-    paths = {"config": everywhere(args.config), "save_dir": everywhere(args.save_dir)}
+    paths = {"config": absolute_path(args.config), "save_dir": absolute_path(args.save_dir)}
     make = functools.partial(make_segment, Namespace(**{**vars(args), **paths}), make_engine, output.confidence)
     address = os.environ.get("RAY_ADDRESS", "local") if args.ray == "local" else args.ray
     name, talks = "", not terminal.is_quiet()
@@ -95,7 +95,7 @@ def segment(
 def make_segment(args: Namespace, make_engine: MakeEngine, confidence: bool) -> Callable[[Pictures], dict[str, Any]]:
     """In an actor: what segments a part of the pictures with the engine that the flags ask for, and gives its notes."""
     from bisenetv1_plugin.inference.engine import infer
-    from bisenetv1_plugin.inference.exported import load_export
+    from bisenetv1_plugin.inference.exported_model import load_export
     from bisenetv1_plugin.inference.sources import Pictures
 
     if not os.path.isdir(args.save_dir):

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from bisenetv1_plugin.cli import flags, results
 from bisenetv1_plugin.errors import InputError
-from bisenetv1_plugin.inference.addresses import without_secret
+from bisenetv1_plugin.inference.pyarrow_files import hide_secret
 
 if TYPE_CHECKING:
-    from bisenetv1_plugin.inference.engine import Segmented
-    from bisenetv1_plugin.inference.exported import Export
+    from bisenetv1_plugin.inference.engine import SegmentedPicture
+    from bisenetv1_plugin.inference.exported_model import Export
+    from bisenetv1_plugin.inference.overlay_window import OverlayWindow
     from bisenetv1_plugin.inference.region_files import RegionFiles
     from bisenetv1_plugin.inference.sources import Pictures, Source
     from bisenetv1_plugin.inference.video_writer import OverlayVideo
-    from bisenetv1_plugin.inference.window import Window
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -74,7 +74,7 @@ class Outputs:
     Attributes:
         sinks (list[Sink]): all that masks go to, once they are open.
         clip (OverlayVideo, optional): the video among them.
-        window (Window, optional): the window among them.
+        window (OverlayWindow, optional): the window among them.
         regions (RegionFiles, optional): the regions among them.
 
     Raises:
@@ -85,13 +85,13 @@ class Outputs:
         self._args, self._source = args, source
         self.sinks: list[Any] = []
         self.clip: OverlayVideo | None = None
-        self.window: Window | None = None
+        self.window: OverlayWindow | None = None
         self.regions: RegionFiles | None = None
         self._figures: results.JsonFigures | None = None
         self._unknown: _Unknown | None = None
         self._skipped = 0
         if (args.save_video or args.show) and not source.frames:
-            shown = without_secret(args.image_path)
+            shown = hide_secret(args.image_path)
             raise InputError(f"--save_video and --show are for a video or a camera, and {shown} is neither.")
         if args.save_regions and source.frames:
             raise InputError(
@@ -129,7 +129,7 @@ class Outputs:
             InputError: see `files.check_outputs`.
         """
         from bisenetv1_plugin import files
-        from bisenetv1_plugin.inference import sinks
+        from bisenetv1_plugin.inference import mask_files
 
         args = self._args
 
@@ -139,7 +139,7 @@ class Outputs:
             if files.is_same(path, args.auto_tuned_shape_file):
                 with open(path, "rb") as file:
                     return file.read(16) == b"shape_range_info"
-            return files.made_by(sinks.MADE_BY)(path)
+            return files.made_by(mask_files.MADE_BY)(path)
 
         targets = [args.json] if args.json else []
         if args.save_video:
@@ -148,7 +148,7 @@ class Outputs:
             targets.append(args.auto_tuned_shape_file)
         if source.frames:
             for folder in self._folders.values():
-                targets += source.frames_in(folder)
+                targets += source.frame_files(folder)
         else:
             # COCO's file is one for all pictures.
             targets += dict.fromkeys(path for name in source.names() for path in self._files_of(name))
@@ -158,7 +158,7 @@ class Outputs:
         """With --skip_existing, take the pictures out of which everything is there, whole; after `check_files`."""
         if not self._args.skip_existing:
             return
-        from bisenetv1_plugin.inference.sinks import is_done
+        from bisenetv1_plugin.inference.mask_files import is_done
 
         count = len(source.names())
         source.skip_done(lambda name: all(map(is_done, self._files_of(name))))
@@ -167,10 +167,10 @@ class Outputs:
 
     @property
     def _folders(self) -> dict[str, str]:
-        from bisenetv1_plugin.inference.sinks import folders
+        from bisenetv1_plugin.inference.mask_files import output_folders
 
         args = self._args
-        return folders(args.save_dir, self.saves_masks, args.overlay, args.save_confidence)
+        return output_folders(args.save_dir, self.saves_masks, args.overlay, args.save_confidence)
 
     def _files_of(self, name: str) -> list[str]:
         """What is written of the picture of this name."""
@@ -183,14 +183,14 @@ class Outputs:
     def open(self, export: Export) -> None:
         """Make the sinks."""
         from bisenetv1_plugin.drawing.painter import Painter
-        from bisenetv1_plugin.inference.sinks import PictureFiles
+        from bisenetv1_plugin.inference.mask_files import MaskFiles
 
         args, frames = self._args, self._source.frames
         painter = Painter(export.classes, export.colors, unknown=args.unknown_below is not None)
         if frames and args.show:
-            from bisenetv1_plugin.inference.window import Window
+            from bisenetv1_plugin.inference.overlay_window import OverlayWindow
 
-            self.window = Window(f"bisenetv1: {frames.name}", painter)
+            self.window = OverlayWindow(f"bisenetv1: {frames.name}", painter)
             self.sinks.append(self.window)
         if frames and args.save_video:
             from bisenetv1_plugin.inference.video_writer import OverlayVideo
@@ -198,9 +198,7 @@ class Outputs:
             self.clip = OverlayVideo(self._video_path, frames.rate, painter)
             self.sinks.append(self.clip)
         if self.saves_masks or args.save_confidence:
-            self.sinks.append(
-                PictureFiles(args.save_dir, self.saves_masks, args.overlay, args.save_confidence, painter)
-            )
+            self.sinks.append(MaskFiles(args.save_dir, self.saves_masks, args.overlay, args.save_confidence, painter))
         if args.save_regions:
             self.regions = self._region_files(export)
             self.sinks.append(self.regions)
@@ -274,7 +272,13 @@ class Outputs:
             tolerance = 0.0 if args.save_regions == "coco" else regions.TOLERANCE
         classes = export.classes or tuple(map(str, range(256 if args.unknown_below is None else UNKNOWN)))
         return region_files.RegionFiles(
-            args.save_dir, args.save_regions, classes, self._source.pictures(), self._source.folder, min_area, tolerance
+            args.save_dir,
+            args.save_regions,
+            classes,
+            self._source.paths_by_name(),
+            self._source.folder,
+            min_area,
+            tolerance,
         )
 
 
@@ -284,7 +288,7 @@ class _Unknown:
     def __init__(self, below: float) -> None:
         self._below, self.counts = below, [0, 0]  # of those, and of all
 
-    def write(self, found: Segmented) -> None:
+    def write(self, found: SegmentedPicture) -> None:
         from bisenetv1_plugin.inference.postprocess import UNKNOWN
 
         self.add(int((found.mask == UNKNOWN).sum()), found.mask.size)

@@ -59,5 +59,5 @@ def _refuse_overwriting(args: Namespace, source: Source) -> None:
     is_frame = source.frames is not None
     targets = [path for name in source.names() for path in result_paths(args.save_dir, name, is_frame)]
     if is_frame:
-        targets = [frame for path in targets for frame in source.frames_in(os.path.dirname(path))]
+        targets = [frame for path in targets for frame in source.frame_files(os.path.dirname(path))]
     files.check_outputs(targets, [*source.paths, args.config, args.model_path], files.made_by(MADE_BY))

@@ -13,7 +13,7 @@ from bisenetv1_plugin import files
 from bisenetv1_plugin.errors import InputError
 
 if TYPE_CHECKING:
-    from bisenetv1_plugin.inference.engine import Segmented
+    from bisenetv1_plugin.inference.engine import SegmentedPicture
     from bisenetv1_plugin.inference.region_files import RegionFiles
     from bisenetv1_plugin.inference.regions import Region
 
@@ -107,7 +107,7 @@ class JsonFigures:
         self._path, self._regions, self._unknown_below = path, regions, unknown_below
         self.images: list[dict[str, Any]] = []
 
-    def write(self, found: Segmented) -> None:
+    def write(self, found: SegmentedPicture) -> None:
         import numpy as np
 
         values, counts = np.unique(found.mask, return_counts=True)

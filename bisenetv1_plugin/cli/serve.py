@@ -19,7 +19,7 @@ from bisenetv1_plugin.errors import InputError
 
 if TYPE_CHECKING:
     from bisenetv1_plugin.app.mount import Page
-    from bisenetv1_plugin.inference.windows import Windows
+    from bisenetv1_plugin.inference.sliding_window import SlidingWindows
     from bisenetv1_plugin.serve.guard import Application, Bodies, Receive, Scope, Send
 
 SUMMARY = "segment over HTTP"
@@ -74,7 +74,7 @@ def _token() -> str | None:
 
 def _serve(
     args: Namespace,
-    windows: Windows | None,
+    windows: SlidingWindows | None,
     server: ModuleType,
     listening: socket,
     folder: str,
@@ -89,7 +89,7 @@ def _serve(
     with terminal.quiet():
         import prometheus_client
 
-        from bisenetv1_plugin.inference.exported import load_export
+        from bisenetv1_plugin.inference.exported_model import load_export
         from bisenetv1_plugin.inference.segmenter import Segmenter
         from bisenetv1_plugin.serve import api, asgi_server
         from bisenetv1_plugin.serve.guard import Guard, names_of
@@ -132,7 +132,7 @@ def _serve(
             page.ending.set()
 
 
-def _page(args: Namespace, windows: Windows | None, folder: str) -> Page:
+def _page(args: Namespace, windows: SlidingWindows | None, folder: str) -> Page:
     from bisenetv1_plugin.app.limits import Limits
     from bisenetv1_plugin.app.mount import Page
     from bisenetv1_plugin.app.segmenters import Segmenters

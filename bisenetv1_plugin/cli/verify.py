@@ -24,7 +24,7 @@ from bisenetv1_plugin.evaluation import text_table
 
 if TYPE_CHECKING:
     from bisenetv1_plugin.evaluation.verify import Verification
-    from bisenetv1_plugin.inference.exported import Export
+    from bisenetv1_plugin.inference.exported_model import Export
 
 SUMMARY = "compare an export with the network it came from"
 
@@ -101,7 +101,7 @@ def run(args: Namespace) -> int:
 
 def _export(args: Namespace, val: dict[str, Any]) -> Export:
     from bisenetv1_plugin.export.defaults import fill_defaults
-    from bisenetv1_plugin.inference.exported import load_export
+    from bisenetv1_plugin.inference.exported_model import load_export
 
     export = load_export(args.exported)
     if fill_defaults(export.transform_list) != fill_defaults(val.get("transforms") or []):

@@ -44,7 +44,7 @@ def palette(num_classes: int, colors: Any = ()) -> np.ndarray:
     return table
 
 
-def legend(width: int, numbers: Sequence[int], names: Sequence[str], colors: Any) -> np.ndarray:
+def draw_legend(width: int, numbers: Sequence[int], names: Sequence[str], colors: Any) -> np.ndarray:
     """A white strip that names classes beside their colors, for below a picture; uint8 RGB `[height, width, 3]`.
 
     Args:
@@ -57,8 +57,8 @@ def legend(width: int, numbers: Sequence[int], names: Sequence[str], colors: Any
     gap = size // 2
     entries = []  # (text, its font, RGB)
     for number in map(int, numbers):
-        text = in_fonts([names[number]], number)[0] if number < len(names) else str(number)
-        font = ImageFont.truetype(font_for(frozenset(text)) or "", size)
+        text = drawable_names([names[number]], number)[0] if number < len(names) else str(number)
+        font = ImageFont.truetype(find_font(frozenset(text)) or "", size)
         while len(text) > 1 and 2 * gap + 1.5 * size + font.getlength(text) > width:
             text = text[:-1]
         entries.append((text, font, tuple(map(int, colors[number]))))
@@ -74,13 +74,13 @@ def legend(width: int, numbers: Sequence[int], names: Sequence[str], colors: Any
     return np.asarray(strip)
 
 
-def in_fonts(names: Sequence[str], first: int = 0) -> list[str]:
+def drawable_names(names: Sequence[str], first: int = 0) -> list[str]:
     """Names of classes, numbered from `first` on: one that no font here can write is called by its number."""
-    return [name if font_for(frozenset(name)) else str(number) for number, name in enumerate(names, first)]
+    return [name if find_font(frozenset(name)) else str(number) for number, name in enumerate(names, first)]
 
 
 @functools.lru_cache(maxsize=None)
-def font_for(characters: frozenset[str]) -> str | None:
+def find_font(characters: frozenset[str]) -> str | None:
     """The file of a font that has these characters: Matplotlib's own, or one of this machine; None if there is none."""
     import matplotlib
     from matplotlib import font_manager
@@ -113,7 +113,7 @@ class Painter:
         self._rgb = palette(len(colors) or 256 - unknown, colors)
         names = [*classes, *map(str, range(len(classes), 255)), "unknown"] if unknown else classes
         # The frames of a video have the same legend.
-        self._legend = functools.lru_cache(16)(lambda width, numbers: legend(width, numbers, names, self._rgb))
+        self._legend = functools.lru_cache(16)(lambda width, numbers: draw_legend(width, numbers, names, self._rgb))
         self._bgr = np.ascontiguousarray(self._rgb[np.newaxis, :, ::-1])  # as OpenCV looks up
 
     def color(self, mask: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Sequence
 
 import numpy as np
 
-from bisenetv1_plugin.drawing.painter import RGB, font_for, in_fonts, palette
+from bisenetv1_plugin.drawing.painter import RGB, drawable_names, find_font, palette
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.files import check_outputs, made_by, whole_file
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MADE_BY = "figure"  # see `whole_file`
 
 
-def sheet(
+def draw_sheet(
     path: str,
     rows: Sequence[Sequence[np.ndarray]],
     titles: Sequence[str],
@@ -74,7 +74,7 @@ def sheet(
     return path
 
 
-def confusion(path: str, shares: np.ndarray, names: Sequence[str]) -> str:
+def draw_confusion(path: str, shares: np.ndarray, names: Sequence[str]) -> str:
     """Write a confusion matrix as a PNG; returns the path.
 
     Args:
@@ -90,7 +90,7 @@ def confusion(path: str, shares: np.ndarray, names: Sequence[str]) -> str:
 
     has_numbers = len(names) <= 30
     cell, letters = (0.42, 8) if has_numbers else (0.13, 6)  # inches, points
-    texts = _written(in_fonts(names), most=28)
+    texts = _written(drawable_names(names), most=28)
     margin = max(len(text) for text, _ in texts) * letters / 100 + 0.6
     side = cell * len(names)
     size = max(4.0, side + margin + 1), max(3.0, side + margin)
@@ -127,13 +127,13 @@ def _written(texts: Sequence[str], most: int) -> list[tuple[str, FontProperties]
     """Texts with fonts that have their letters, cut in the middle to so many; ? for letters that no font here has."""
     from matplotlib.font_manager import FontProperties
 
-    common = font_for(frozenset("".join(texts)))
+    common = find_font(frozenset("".join(texts)))
     found = []
     for text in texts:
-        path = common or font_for(frozenset(text))
+        path = common or find_font(frozenset(text))
         if not path:
-            text = "".join(letter if font_for(frozenset(letter)) else "?" for letter in text)
-            path = font_for(frozenset(text))
+            text = "".join(letter if find_font(frozenset(letter)) else "?" for letter in text)
+            path = find_font(frozenset(text))
         # matplotlib would read what stands between dollars as a formula.
         found.append((shorten(text, most).replace("$", r"\$"), FontProperties(fname=path)))
     return found
@@ -205,7 +205,7 @@ def read_curve(save_dir: str, tag: str) -> list[tuple[int, float]]:
     return sorted(points.items())
 
 
-def bars(path: str, values: Sequence[tuple[str, float]], label: str) -> str:
+def draw_bars(path: str, values: Sequence[tuple[str, float]], label: str) -> str:
     """Write a PNG of horizontal bars, `values` a list of (name, number), the first on top; returns the path."""
     import matplotlib
 
@@ -223,7 +223,7 @@ def bars(path: str, values: Sequence[tuple[str, float]], label: str) -> str:
     return path
 
 
-def labeled(
+def draw_labels(
     path: str,
     pairs: Sequence[tuple[str | os.PathLike[str], str | os.PathLike[str]]],
     names: Sequence[str],
@@ -252,5 +252,5 @@ def labeled(
         reduced = cv2.IMREAD_REDUCED_COLOR_4 if scale < 0.25 else cv2.IMREAD_COLOR
         pixels = cv2.cvtColor(cv2.resize(cv2.imread(str(image), reduced), size), cv2.COLOR_BGR2RGB)
         rows.append([pixels, truth, (0.5 * pixels + 0.5 * truth).astype("uint8")])
-    legend = [*zip(in_fonts(names), table), ("ignored", table[255])]
-    return sheet(path, rows, ["image", "label", "both"], legend)
+    legend = [*zip(drawable_names(names), table), ("ignored", table[255])]
+    return draw_sheet(path, rows, ["image", "label", "both"], legend)

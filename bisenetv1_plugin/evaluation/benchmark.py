@@ -19,7 +19,7 @@ from typing import Any, Callable, Protocol, Sequence
 import numpy as np
 
 from bisenetv1_plugin.errors import InputError
-from bisenetv1_plugin.inference.exported import Export
+from bisenetv1_plugin.inference.exported_model import Export
 from bisenetv1_plugin.inference.runtimes import RUNTIMES
 from bisenetv1_plugin.machine import process_memory
 from bisenetv1_plugin.progress import Progress, silent

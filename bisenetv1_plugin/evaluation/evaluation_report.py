@@ -114,7 +114,7 @@ def write(
     matrix, classes = _named(counted, names.classes)
     shares = confusion.row_shares(matrix)
     worst = counted.worst
-    short = [plots.shorten(name, 24) for name in painter.in_fonts(classes)]
+    short = [plots.shorten(name, 24) for name in painter.drawable_names(classes)]
     captions = [
         f"{plots.shorten(names.images[each.figures.number], 50)}: {caption(each.figures, short)}" for each in worst
     ]
@@ -123,7 +123,7 @@ def write(
         "confusion_shares.csv": lambda path: _write_csv(path, _confusion_rows(shares, classes)),
         "classes.csv": lambda path: _write_csv(path, _class_rows(counted, names.classes)),
         "images.csv": lambda path: _write_csv(path, _image_rows(counted, names, classes)),
-        "confusion.png": lambda path: plots.confusion(path, shares, classes),
+        "confusion.png": lambda path: plots.draw_confusion(path, shares, classes),
         "worst.png": lambda path: worst and sheet.draw_worst(path, worst, captions, dataset, classes, names.colors),
         "report.md": lambda path: _write_page(path, counted, names, summary),
     }

@@ -13,7 +13,7 @@ import paddle
 from paddleseg.utils import metrics
 
 from bisenetv1_plugin.evaluation import text_table
-from bisenetv1_plugin.inference.postprocess import logits_of, of_output
+from bisenetv1_plugin.inference.postprocess import logits_of, mask_from_output
 
 PARITY, NO_PARITY, NOT_SHOWN = "parity", "no parity", "parity not shown"
 
@@ -244,7 +244,7 @@ class Candidate:
         """
         output = answer.output
         self._comparison.add(logits, output.argmax(axis=0) if output.ndim == 3 else output, answer.logits)
-        written = of_output(logits_of(output, output_op), sample["trans_info"])
+        written = mask_from_output(logits_of(output, output_op), sample["trans_info"])
         self._tally.add(written, sample["label"])
         self._pixels += written.size
         self._equal += int((written == mask).sum())

@@ -47,10 +47,10 @@ def draw_sheet(
             truth = label.reshape(label.shape[-2:]).astype("uint8")
             masks = [cv2.resize(truth, (width, height), interpolation=cv2.INTER_NEAREST), *masks]
         rows.append([pixels, *(palette[mask] for mask in masks)])
-    legend = [*zip(painter.in_fonts(names), palette)]
+    legend = [*zip(painter.drawable_names(names), palette)]
     if files:
         titles, legend = ["truth", *titles], [*legend, ("ignored", palette[255])]
-    return plots.sheet(path, rows, ["image", *titles], legend)
+    return plots.draw_sheet(path, rows, ["image", *titles], legend)
 
 
 def draw_worst(
@@ -86,10 +86,10 @@ def draw_worst(
         where = where.clip(0, 255).astype("uint8")
         rows.append([pixels, palette[label], palette[mask], where])
         present |= {*np.unique(label).tolist(), *np.unique(mask).tolist()}
-    legend = [(name, palette[number]) for number, name in enumerate(painter.in_fonts(names)) if number in present]
+    legend = [(name, palette[number]) for number, name in enumerate(painter.drawable_names(names)) if number in present]
     legend += [("ignored", palette[IGNORED])] * (IGNORED in present)
     legend.append(("wrong", _WRONG))
-    return plots.sheet(path, rows, ["picture", "label", "prediction", "where they differ"], legend, captions)
+    return plots.draw_sheet(path, rows, ["picture", "label", "prediction", "where they differ"], legend, captions)
 
 
 def image_file(dataset: Any, number: int) -> str | None:

@@ -15,15 +15,15 @@ from paddleseg.core import infer
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.evaluation import parity
 from bisenetv1_plugin.export.write import write_export
-from bisenetv1_plugin.inference.engine import Fault, Ready
-from bisenetv1_plugin.inference.exported import Export, load_export
-from bisenetv1_plugin.inference.postprocess import of_output
-from bisenetv1_plugin.inference.preprocess import Prepared
+from bisenetv1_plugin.inference.engine import Fault, PreparedPicture
+from bisenetv1_plugin.inference.exported_model import Export, load_export
+from bisenetv1_plugin.inference.postprocess import mask_from_output
+from bisenetv1_plugin.inference.preprocess import NetworkInput
+from bisenetv1_plugin.inference.remove_argmax import with_logits
 from bisenetv1_plugin.inference.runtimes import RUNTIMES, Runtime
 from bisenetv1_plugin.inference.runtimes.select import Choice
-from bisenetv1_plugin.inference.scores import with_logits
+from bisenetv1_plugin.inference.sliding_window import SlidingEngine, SlidingWindows
 from bisenetv1_plugin.inference.sources import Picture
-from bisenetv1_plugin.inference.windows import SlidingEngine, Windows
 from bisenetv1_plugin.progress import Progress, silent
 
 _EXAMPLES = 4
@@ -84,7 +84,7 @@ def verify(
     test_config: dict[str, Any] | None = None,
     backends: Sequence[str] = tuple(RUNTIMES),
     make_model: Callable[[], paddle.nn.Layer] | None = None,
-    windows: Windows | None = None,
+    windows: SlidingWindows | None = None,
 ) -> Verification:
     """Run an export on the images of a validation dataset, in every runtime at hand, and compare.
 
@@ -103,7 +103,7 @@ def verify(
         backends (sequence[str]): the runtimes, of `RUNTIMES`.
         make_model (callable, optional): makes the network once more, for that other export, which leaves it converted.
             Without, the masks alone are compared of an export that has no logits.
-        windows (Windows, optional): by which both sides slide a window, dygraph with PaddleSeg's `slide_inference`;
+        windows (SlidingWindows, optional): both sides slide a window, dygraph with PaddleSeg's `slide_inference`;
             default: whole images.
 
     Raises:
@@ -157,7 +157,7 @@ def compare(
                 candidate.add(answer, reference.output_op, logits, sample, mask)
         given = [answer.output for answer in answers if answer]
         if index % step == 0 and len(shown) < _EXAMPLES and len(given) == len(candidates):
-            masks = [of_output(output, []) for output in (logits, *given)]
+            masks = [mask_from_output(output, []) for output in (logits, *given)]
             shown.append(ExampleImage(index, image[0], np.asarray(sample["label"]), masks))
     return shown
 
@@ -170,7 +170,7 @@ class Reference:
         dataset (paddle.io.Dataset): with `num_classes` and `ignore_index`.
         output_op (str): the export's.
         test_config (dict): the configuration's, by which `val` slides a window or averages.
-        windows (Windows, optional): by which `infer` slides a window.
+        windows (SlidingWindows, optional): by which `infer` slides a window.
 
     Attributes:
         as_val, as_infer (parity.Tally): of both.
@@ -182,7 +182,7 @@ class Reference:
         dataset: Any,
         output_op: str,
         test_config: dict[str, Any],
-        windows: Windows | None = None,
+        windows: SlidingWindows | None = None,
     ) -> None:
         self._model, self._windows = model, windows
         self.output_op = "none" if windows else output_op  # what is averaged where windows overlap are logits
@@ -206,7 +206,7 @@ class Reference:
     def add(self, image: np.ndarray, logits: np.ndarray, sample: dict[str, Any]) -> np.ndarray:
         """Count the masks of a picture; returns `val`'s, in the picture's own size."""
         label, trans_info = sample["label"], sample["trans_info"]
-        mask = of_output(logits.argmax(axis=0) if self.output_op == "argmax" else logits, trans_info)
+        mask = mask_from_output(logits.argmax(axis=0) if self.output_op == "argmax" else logits, trans_info)
         self.as_infer.add(mask, label)
         self._resizes |= any("resize" in str(kind) for kind, _ in trans_info)
         if self._slides or self._augmented or (trans_info and self.output_op == "argmax"):
@@ -273,7 +273,7 @@ def _candidates(
     backends: Sequence[str],
     cpu_threads: int,
     enable_mkldnn: bool,
-    windows: Windows | None,
+    windows: SlidingWindows | None,
 ) -> tuple[list[_RuntimeCandidate], list[str]]:
     """The runtimes at hand, and a sentence for each of those that are not; `twin` gives logits."""
     candidates, left_out = [], []
@@ -303,7 +303,7 @@ def _candidates(
     return candidates, left_out
 
 
-def _run(export: Export, make: Callable[[Export], Runtime], name: str, windows: Windows | None) -> _Run:
+def _run(export: Export, make: Callable[[Export], Runtime], name: str, windows: SlidingWindows | None) -> _Run:
     """What runs an export on an image, whole or by windows.
 
     Raises:
@@ -314,24 +314,24 @@ def _run(export: Export, make: Callable[[Export], Runtime], name: str, windows: 
         return _by_windows(*with_logits(export, Choice(runtime, name, [], make)), windows)
 
     def whole(image: np.ndarray) -> np.ndarray:
-        misfit = export.misfit(image.shape)
-        if misfit:
-            raise InputError(f"{misfit}.")
+        shape_error = export.shape_error(image.shape)
+        if shape_error:
+            raise InputError(f"{shape_error}.")
         return runtime.run(image)[0]
 
     return whole
 
 
-def _by_windows(export: Export, runtime: Runtime, windows: Windows) -> _Run:
+def _by_windows(export: Export, runtime: Runtime, windows: SlidingWindows) -> _Run:
     engine = SlidingEngine(export, runtime, windows, scores=True)
 
     def run(image: np.ndarray) -> np.ndarray:
         """`[1, C, H, W]`, prepared already -> logits, `[classes, H, W]`."""
-        prepared = Prepared(image[0], [])
-        misfit = export.misfit((export.input_shape[0] or 1, *engine.shape(prepared)))
-        if misfit:
-            raise InputError(f"{misfit}.")
-        (done,) = engine.outputs([[Ready(Picture("", image[0]), prepared)]], many=False)
+        prepared = NetworkInput(image[0], [])
+        shape_error = export.shape_error((export.input_shape[0] or 1, *engine.shape(prepared)))
+        if shape_error:
+            raise InputError(f"{shape_error}.")
+        (done,) = engine.outputs([[PreparedPicture(Picture("", image[0]), prepared)]], many=False)
         if isinstance(done, Fault):
             raise InputError(done.reason)
         (logits,) = done[1]

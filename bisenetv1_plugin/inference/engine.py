@@ -14,20 +14,20 @@ from bisenetv1_plugin.errors import InputError, brief
 from bisenetv1_plugin.inference import memory
 from bisenetv1_plugin.inference.postprocess import (
     NO_NUMBERS,
-    Best,
+    MaskWithConfidence,
     best_class,
     check_classes,
     check_unknown,
     has_nan,
     logits_of,
     mark_unknown,
-    of_output,
+    mask_from_output,
     restore_logits,
 )
-from bisenetv1_plugin.inference.preprocess import Prepared, Preprocess, Sizes
+from bisenetv1_plugin.inference.preprocess import NetworkInput, Preprocess, Sizes
 from bisenetv1_plugin.inference.runtimes import Runtime
 from bisenetv1_plugin.inference.sources import Picture, Pictures
-from bisenetv1_plugin.inference.threads import Behind, ahead
+from bisenetv1_plugin.inference.threads import BackgroundCalls, prefetch
 
 # Paddle's words, OpenCV's, and two of OpenVINO's.
 _NO_MEMORY = "ResourceExhausted|Insufficient memory|Failed to allocate|bad_alloc"
@@ -42,11 +42,11 @@ class Network(Protocol):
     output_op: str
     input_shape: list[int | None]
 
-    def misfit(self, shape: tuple[int, ...]) -> str | None:
+    def shape_error(self, shape: tuple[int, ...]) -> str | None:
         """Why an array of this `[N, C, H, W]` cannot be run, in a sentence; None if it can."""
 
 
-class Segmented(NamedTuple):
+class SegmentedPicture(NamedTuple):
     """A picture and what was found in it, in its own size.
 
     Attributes:
@@ -69,15 +69,15 @@ class Fault(NamedTuple):
     reason: str
 
 
-class Ready(NamedTuple):
+class PreparedPicture(NamedTuple):
     """A picture, and what the network takes of it."""
 
     picture: Picture
-    prepared: Prepared
+    prepared: NetworkInput
 
 
 # Of a batch: `[N, classes, h, w]`, integer `[N, h, w]`, or a list of what `Engine.finish` takes.
-Outputs = Union[np.ndarray, List[Union[np.ndarray, Best]]]
+Outputs = Union[np.ndarray, List[Union[np.ndarray, MaskWithConfidence]]]
 
 
 class Engine:
@@ -109,7 +109,7 @@ class Engine:
         self._network, self._runtime, self._enlarge, self._shortage = network, runtime, enlarge, shortage
         self._scores, self._confidence, self._unknown_below = scores, confidence, unknown_below
 
-    def run(self, pictures: Iterable[Picture], many: bool = True) -> Iterator[Segmented | Fault]:
+    def run(self, pictures: Iterable[Picture], many: bool = True) -> Iterator[SegmentedPicture | Fault]:
         """The pictures one after the other, in order.
 
         Args:
@@ -123,11 +123,11 @@ class Engine:
                 (ready,), output = done
                 yield self.finish(ready, output[0])
 
-    def prepare(self, picture: Picture) -> Prepared:
+    def prepare(self, picture: Picture) -> NetworkInput:
         """What the network takes of a picture."""
         return self._network.preprocess(picture.pixels)
 
-    def shape(self, prepared: Prepared) -> tuple[int, ...]:
+    def shape(self, prepared: NetworkInput) -> tuple[int, ...]:
         """`(C, H, W)` of what is run at a time."""
         return prepared.image.shape
 
@@ -135,9 +135,9 @@ class Engine:
         """What the runtime gave for a picture, as logits `[classes, h, w]`, unless it is a mask."""
         return logits_of(output, self._network.output_op)
 
-    def batches(self, pictures: Iterable[Picture], batch_size: int) -> Iterator[list[Ready] | Fault]:
+    def batches(self, pictures: Iterable[Picture], batch_size: int) -> Iterator[list[PreparedPicture] | Fault]:
         """Up to `batch_size` pictures that have the same size when they are prepared, at a time."""
-        batch: list[Ready] = []
+        batch: list[PreparedPicture] = []
         for picture in pictures:
             height, width = picture.pixels.shape[:2]
             too_large = self._shortage(width, height)
@@ -145,33 +145,33 @@ class Engine:
                 yield Fault(picture.name, f"{too_large}: {self.cure}.")
                 continue
             try:
-                with naming_memory(self.cure):
+                with translate_errors(self.cure):
                     prepared = self.prepare(picture)
             except InputError as error:
                 yield Fault(picture.name, str(error))
                 continue
             shape = self.shape(prepared)
-            misfit = self._network.misfit((self._network.input_shape[0] or batch_size, *shape))
-            if misfit:
-                yield Fault(picture.name, f"{misfit}.")
+            shape_error = self._network.shape_error((self._network.input_shape[0] or batch_size, *shape))
+            if shape_error:
+                yield Fault(picture.name, f"{shape_error}.")
                 continue
             if batch and (len(batch) == batch_size or self.shape(batch[0].prepared) != shape):
                 yield batch
                 batch = []
-            batch.append(Ready(picture, prepared))
+            batch.append(PreparedPicture(picture, prepared))
         if batch:
             yield batch
 
     def outputs(
-        self, batches: Iterable[list[Ready] | Fault], many: bool
-    ) -> Iterator[tuple[list[Ready], Outputs] | Fault]:
+        self, batches: Iterable[list[PreparedPicture] | Fault], many: bool
+    ) -> Iterator[tuple[list[PreparedPicture], Outputs] | Fault]:
         """What the runtime gives for every batch, in order, and the faults among them."""
-        begun: deque[tuple[list[Fault], list[Ready]]] = deque()  # a batch, and the faults before it
+        begun: deque[tuple[list[Fault], list[PreparedPicture]]] = deque()  # a batch, and the faults before it
         faults: list[Fault] = []
         batches = iter(batches)
         broken = False
 
-        def next_batch() -> list[Ready] | Fault | None:
+        def next_batch() -> list[PreparedPicture] | Fault | None:
             nonlocal broken
             try:
                 return next(batches, None)
@@ -190,7 +190,7 @@ class Engine:
 
         while True:
             try:
-                with naming_memory(self.cure):
+                with translate_errors(self.cure):
                     for output in self._runtime.stream(inputs()) if many else map(self._runtime.run, inputs()):
                         before, batch = begun.popleft()
                         yield from before
@@ -205,38 +205,42 @@ class Engine:
                     yield from before
                     yield from self._alone(batch)
 
-    def _alone(self, batch: list[Ready]) -> Iterator[tuple[list[Ready], Outputs] | Fault]:
+    def _alone(self, batch: list[PreparedPicture]) -> Iterator[tuple[list[PreparedPicture], Outputs] | Fault]:
         try:
-            with naming_memory(self.cure):
+            with translate_errors(self.cure):
                 output = self._runtime.run(self._images(batch))
         except InputError as error:
             yield from (Fault(ready.picture.name, str(error)) for ready in batch)
         else:
             yield batch, output
 
-    def _images(self, batch: list[Ready]) -> np.ndarray:
+    def _images(self, batch: list[PreparedPicture]) -> np.ndarray:
         """`[N, C, H, W]`; a fixed N is filled up with the last."""
         found = [ready.prepared.image for ready in batch]
         found += found[-1:] * ((self._network.input_shape[0] or 0) - len(found))
         return found[0][np.newaxis] if len(found) == 1 else np.stack(found)  # a copy costs as much as the looking up
 
-    def finish(self, ready: Ready, output: np.ndarray | Best) -> Segmented | Fault:
-        """One picture and what was found in it: `[classes, h, w]`, where masks suffice integer `[h, w]`, or `Best`.
+    def finish(self, ready: PreparedPicture, output: np.ndarray | MaskWithConfidence) -> SegmentedPicture | Fault:
+        """The mask of a picture, in the picture's size.
+
+        Args:
+            ready: the picture.
+            output: its output: logits `[classes, h, w]`, an integer mask `[h, w]`, or `MaskWithConfidence`.
 
         Raises:
             InputError: the memory does not suffice, or a mask has no number for so many classes.
         """
         picture, sizes = ready.picture, ready.prepared.trans_info
-        with naming_memory(self.cure):
+        with translate_errors(self.cure):
             logits = None
-            if isinstance(output, Best):
+            if isinstance(output, MaskWithConfidence):
                 mask, confidence = output
             else:
                 logits = self.logits(output)
                 if logits.ndim == 3 and has_nan(logits):
                     return Fault(picture.name, NO_NUMBERS)
                 if not (self._scores or self._confidence):
-                    return Segmented(picture, of_output(logits, sizes, self._enlarge))
+                    return SegmentedPicture(picture, mask_from_output(logits, sizes, self._enlarge))
                 self.check_classes(len(logits))
                 logits = self._enlarge(logits, sizes)
                 mask, confidence = best_class(logits)
@@ -245,7 +249,7 @@ class Engine:
             if self._unknown_below is not None:
                 mask = mark_unknown(mask, confidence, self._unknown_below)
             scores = _softmax(logits) if self._scores and logits is not None else None
-            return Segmented(picture, mask, scores, confidence)
+            return SegmentedPicture(picture, mask, scores, confidence)
 
     def check_classes(self, count: int) -> None:
         """Refuse a network of too many classes.
@@ -259,9 +263,9 @@ class Engine:
 
 
 class Sink(Protocol):
-    """Where masks go: `sinks.PictureFiles`, `video_writer.OverlayVideo`, `window.Window`."""
+    """Where masks go: `mask_files.MaskFiles`, `video_writer.OverlayVideo`, `overlay_window.OverlayWindow`."""
 
-    def write(self, found: Segmented) -> object:
+    def write(self, found: SegmentedPicture) -> object:
         """Take what was found in a picture."""
 
 
@@ -284,7 +288,7 @@ def infer(
         step (callable): called after every batch; `source.done` says how far it is.
     """
 
-    def write(batch: list[Ready], output: np.ndarray) -> None:
+    def write(batch: list[PreparedPicture], output: np.ndarray) -> None:
         for ready, found in zip(batch, output):
             done = engine.finish(ready, found)
             if isinstance(done, Fault):
@@ -298,17 +302,17 @@ def infer(
 
     # A camera's frames have to be quick, each of them, and not many.
     many = not source.live and (source.total is None or source.total > FEW)
-    with Behind(write, 4) as behind, closing(ahead(engine.batches(source, batch_size), 2)) as batches:
+    with BackgroundCalls(write, 4) as calls, closing(prefetch(engine.batches(source, batch_size), 2)) as batches:
         for done in engine.outputs(batches, many):
             if isinstance(done, Fault):
                 leave_out(done)
             else:
-                behind.do(*done)
+                calls.submit(*done)
             step()
 
 
 @contextmanager
-def naming_memory(cure: str = memory.CURE) -> Iterator[None]:
+def translate_errors(cure: str = memory.CURE) -> Iterator[None]:
     """Turn what Paddle, NumPy, OpenCV and OpenVINO say where the memory does not suffice into one sentence.
 
     And what a runtime says of a model that it has loaded and cannot run.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisenetv1_plugin import machine
-from bisenetv1_plugin.inference.exported import Export
+from bisenetv1_plugin.inference.exported_model import Export
 
 # Bytes a pixel, on the CPU in fp32: when the network's features are there; and when its logits are, without 4 for each
 # class. The least that was measured of ResNet-18 and Xception39, with 2 to 150 classes; ResNet-101 takes twice as much.
@@ -17,7 +17,7 @@ CURE = (
 )
 
 
-def need(export: Export, runtime: str, width: int, height: int) -> int | None:
+def needed_bytes(export: Export, runtime: str, width: int, height: int) -> int | None:
     """The bytes that a picture of this size takes at least; None where nothing is known of it.
 
     Args:
@@ -34,8 +34,8 @@ def need(export: Export, runtime: str, width: int, height: int) -> int | None:
 
 
 def shortage(export: Export, runtime: str, width: int, height: int) -> str | None:
-    """What `need` says beside the memory at hand, where that does not suffice: a sentence without its cure, or None."""
-    least = need(export, runtime, width, height)
+    """Why the available memory is too small for a picture: a sentence without its cure; None if it suffices."""
+    least = needed_bytes(export, runtime, width, height)
     if least is None or least < _LITTLE:
         return None
     at_hand = machine.available_memory()

@@ -16,7 +16,7 @@ _MOST = 256  # classes, of a mask of 8 bits
 _ROWS = 64  # that are looked at at a time: NumPy copies what it compares
 
 
-class Best(NamedTuple):
+class MaskWithConfidence(NamedTuple):
     """The likeliest class of every pixel, uint8 `[H, W]`, and its probability, float32 `[H, W]`, 0..1."""
 
     mask: np.ndarray
@@ -76,7 +76,7 @@ def confidence_picture(confidence: np.ndarray) -> np.ndarray:
     return cv2.convertScaleAbs(confidence, alpha=255)  # rounds, in no more memory than the picture's
 
 
-def best_class(logits: np.ndarray) -> Best:
+def best_class(logits: np.ndarray) -> MaskWithConfidence:
     """The likeliest class of every pixel, by its logits `[classes, H, W]`; a confidence is NaN where a logit is.
 
     Raises:
@@ -89,10 +89,10 @@ def best_class(logits: np.ndarray) -> Best:
             part = logits[:, top : top + _ROWS]
             mask[top : top + _ROWS] = part.argmax(axis=0)
             confidence[top : top + _ROWS] = 1 / np.exp(part - part.max(axis=0)).sum(axis=0)
-    return Best(mask, confidence)
+    return MaskWithConfidence(mask, confidence)
 
 
-def restore(mask: np.ndarray, trans_info: Sizes) -> np.ndarray:
+def restore_mask(mask: np.ndarray, trans_info: Sizes) -> np.ndarray:
     """Undo the resizing and padding of the transforms: uint8 `[h, w]` -> the image's own `[H, W]`."""
     for kind, (height, width) in reversed(trans_info):
         if (kind[0] if isinstance(kind, list) else kind) == "resize":
@@ -113,7 +113,7 @@ def restore_logits(logits: np.ndarray, trans_info: Sizes) -> np.ndarray:
     return logits
 
 
-def of_output(
+def mask_from_output(
     output: np.ndarray, trans_info: Sizes, enlarge: Callable[[np.ndarray, Sizes], np.ndarray] = restore_logits
 ) -> np.ndarray:
     """The mask of a picture in its own size, uint8 `[H, W]`.
@@ -134,4 +134,4 @@ def of_output(
         return enlarge(output, trans_info).argmax(axis=0).astype("uint8")
     if output.size:
         check_classes(int(output.max()) + 1)
-    return restore(output.astype("uint8"), trans_info)
+    return restore_mask(output.astype("uint8"), trans_info)

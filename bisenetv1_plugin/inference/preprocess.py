@@ -25,7 +25,7 @@ _Transform = Callable[[np.ndarray, Sizes], np.ndarray]
 _REFUSALS = (cv2.error, AssertionError, IndexError, KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError)
 
 
-class Prepared(NamedTuple):
+class NetworkInput(NamedTuple):
     """A picture as the network takes it: float32 `[C, H, W]`, and the `Sizes` to undo the transforms by."""
 
     image: np.ndarray
@@ -53,13 +53,13 @@ class Preprocess:
             with suppress(ValueError):  # for other channels: it refuses every picture, which is said then
                 self._tables = np.ascontiguousarray(self._apply(ramp).image[..., 0])
 
-    def _apply(self, image: np.ndarray) -> Prepared:
+    def _apply(self, image: np.ndarray) -> NetworkInput:
         sizes: Sizes = []
         for transform in self._transforms:
             image = transform(image, sizes)
-        return Prepared(image.transpose(2, 0, 1), sizes)
+        return NetworkInput(image.transpose(2, 0, 1), sizes)
 
-    def __call__(self, pixels: np.ndarray) -> Prepared:
+    def __call__(self, pixels: np.ndarray) -> NetworkInput:
         """`pixels`, uint8 BGR `[H, W, 3]`, as the network takes them.
 
         Raises:
@@ -75,9 +75,9 @@ class Preprocess:
         image = np.empty((3, *pixels.shape[:2]), self._tables.dtype)
         for plane, table, channel in zip(image, self._tables, (2, 1, 0)):
             cv2.LUT(cv2.extractChannel(pixels, channel), table, plane)
-        return Prepared(image, [])
+        return NetworkInput(image, [])
 
-    def lazily(self, pixels: np.ndarray) -> Prepared:
+    def lazily(self, pixels: np.ndarray) -> NetworkInput:
         """The same, whose pieces `image[:, rows, columns]` are prepared one by one where the transforms allow it.
 
         Raises:
@@ -85,7 +85,7 @@ class Preprocess:
         """
         if self._tables is None:
             return self(pixels)
-        return Prepared(cast(np.ndarray, _Pieces(self, pixels)), [])
+        return NetworkInput(cast(np.ndarray, _Pieces(self, pixels)), [])
 
 
 class _Pieces:

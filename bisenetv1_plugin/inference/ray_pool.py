@@ -19,7 +19,7 @@ import numpy as np
 
 from bisenetv1_plugin import files, machine
 from bisenetv1_plugin.errors import InputError, brief
-from bisenetv1_plugin.inference.addresses import is_address
+from bisenetv1_plugin.inference.pyarrow_files import is_address
 from bisenetv1_plugin.inference.sources import Pictures
 from bisenetv1_plugin.libraries import needs_paddle, optional_library
 
@@ -41,7 +41,7 @@ class Pool:
         cpus (int): CPUs of each actor, for so many threads.
         gpus (int): GPUs of each.
         size (int, optional): how many actors; default: as many as have room.
-        talkative (bool): show what Ray and the actors print.
+        verbose (bool): show what Ray and the actors print.
 
     Attributes:
         size (int): how many actors there are.
@@ -50,12 +50,10 @@ class Pool:
         InputError: Ray is not installed, is not found at the address, or has no room for so many.
     """
 
-    def __init__(
-        self, address: str, cpus: int, gpus: int = 0, size: int | None = None, talkative: bool = False
-    ) -> None:
-        self._cpus, self._gpus, self._talkative = cpus, gpus, talkative
+    def __init__(self, address: str, cpus: int, gpus: int = 0, size: int | None = None, verbose: bool = False) -> None:
+        self._cpus, self._gpus, self._verbose = cpus, gpus, verbose
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it reports to its makers otherwise
-        if not talkative:  # what its C++ prints past Python
+        if not verbose:  # what its C++ prints past Python
             os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         self._ray = optional_library("ray", "ray")
         self._data = optional_library("ray.data", "ray")
@@ -84,15 +82,15 @@ class Pool:
                 raise InputError(
                     f"--ray {address}: nobody listens there ({brief(error)}): ray start --head."
                 ) from error
-        options: dict[str, Any] = {"log_to_driver": self._talkative}
-        if not self._talkative:
+        options: dict[str, Any] = {"log_to_driver": self._verbose}
+        if not self._verbose:
             options["logging_level"] = logging.ERROR
             logging.getLogger("ray.data").setLevel(logging.ERROR)
         if address == "local":
             cores = machine.cores()
             options.update(num_cpus=cores, object_store_memory=_STORE, include_dashboard=False)
         try:
-            with nullcontext() if self._talkative else _muted(), _away():
+            with nullcontext() if self._verbose else _muted(), _away():
                 self._ray.init(address, **options)
         except (OSError, ValueError, RuntimeError) as error:
             raise InputError(
@@ -143,13 +141,13 @@ class Pool:
 
     def _dataset(self, pictures: Pictures, make: Callable[[], Segment]) -> Any:
         context = self._data.DataContext.get_current()
-        context.enable_progress_bars = self._talkative
-        context.print_on_execution_start = self._talkative
+        context.enable_progress_bars = self._verbose
+        context.print_on_execution_start = self._verbose
         context.execution_options.preserve_order = True
         # In ASCII, as all that travels: a name may be of any bytes, and Arrow's texts are UTF-8.
-        paths = pictures.pictures().items()
-        items = [{"picture": json.dumps((name, everywhere(path)))} for name, path in paths]
-        none = Pictures({}, pictures.read, everywhere(pictures.folder))
+        paths = pictures.paths_by_name().items()
+        items = [{"picture": json.dumps((name, absolute_path(path)))} for name, path in paths]
+        none = Pictures({}, pictures.read, absolute_path(pictures.folder))
         portion = max(1, min(_PORTION, len(items) // (self.size * _PORTIONS)))
         attempts = self._ray.remote(_Attempts).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
         return self._data.from_items(items, override_num_blocks=-(-len(items) // portion)).map_batches(
@@ -191,7 +189,7 @@ def _away() -> Iterator[None]:
         os.chdir(before)
 
 
-def everywhere(path: str) -> str:
+def absolute_path(path: str) -> str:
     """The path or address, from any current folder."""
     return path if is_address(path) else os.path.join(os.getcwd(), path)
 

@@ -15,10 +15,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from bisenetv1_plugin import files
-from bisenetv1_plugin.inference.addresses import is_address
-from bisenetv1_plugin.inference.engine import Segmented
+from bisenetv1_plugin.inference.engine import SegmentedPicture
+from bisenetv1_plugin.inference.mask_files import MADE_BY
+from bisenetv1_plugin.inference.pyarrow_files import is_address
 from bisenetv1_plugin.inference.regions import LEAST_IOU, Region, find, parts, tolerances
-from bisenetv1_plugin.inference.sinks import MADE_BY
 
 KINDS = ("labelme", "coco", "geojson")
 IGNORED = "__ignore__"  # labelme's name for pixels of no class
@@ -68,7 +68,7 @@ class RegionFiles:
         self._add: Callable[[dict[str, Any]], object] = self.entries.append
         self.found: list[Region] = []
 
-    def write(self, segmented: Segmented) -> None:
+    def write(self, segmented: SegmentedPicture) -> None:
         """Take what was found in a picture.
 
         Raises:

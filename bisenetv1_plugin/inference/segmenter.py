@@ -13,15 +13,15 @@ from bisenetv1_plugin import machine
 from bisenetv1_plugin.drawing.painter import palette
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.inference import memory
-from bisenetv1_plugin.inference.engine import FEW, Engine, Fault, Segmented
-from bisenetv1_plugin.inference.exported import load_export
-from bisenetv1_plugin.inference.pixels import pictures_of, pixels_of
+from bisenetv1_plugin.inference.engine import FEW, Engine, Fault, SegmentedPicture
+from bisenetv1_plugin.inference.exported_model import load_export
+from bisenetv1_plugin.inference.image_arguments import to_pictures, to_pixels
 from bisenetv1_plugin.inference.postprocess import UNKNOWN, check_probability, check_unknown
+from bisenetv1_plugin.inference.remove_argmax import with_logits
 from bisenetv1_plugin.inference.runtimes.select import select
-from bisenetv1_plugin.inference.scores import with_logits
 from bisenetv1_plugin.inference.segmentation import Segmentation
+from bisenetv1_plugin.inference.sliding_window import SlidingEngine, parse_windows
 from bisenetv1_plugin.inference.sources import VIDEOS, Picture, Source
-from bisenetv1_plugin.inference.windows import SlidingEngine, windows_of
 from bisenetv1_plugin.libraries import needs_paddle
 
 # A mask of 8 bits holds no more; an export that names no classes does not say how many it has.
@@ -73,7 +73,7 @@ class Segmenter:
     ) -> None:
         _check_unknown_below(unknown_below)
         export = load_export(exported)
-        windows = windows_of(crop_size, stride)
+        windows = parse_windows(crop_size, stride)
         threads = machine.cores() if cpu_threads is None else cpu_threads
         choice = select(export, backend, device, precision, threads)
         logits = functools.lru_cache(1)(lambda: with_logits(export, choice))
@@ -164,7 +164,7 @@ class Segmenter:
         """
         several = image if isinstance(image, (list, tuple)) else [image]
         engine = self._engine(scores, confidence)
-        results = list(self._results(engine, pictures_of(several, order), len(several) > FEW))
+        results = list(self._results(engine, to_pictures(several, order), len(several) > FEW))
         return results if several is image else results[0]
 
     def __reduce__(self) -> str:
@@ -204,7 +204,7 @@ class Segmenter:
         Raises:
             InputError: an array is no picture, or there is no confidence to be had.
         """
-        pictures = (Picture("the picture", pixels_of(array, order)) for array in arrays)
+        pictures = (Picture("the picture", to_pixels(array, order)) for array in arrays)
         return self._each(self._engine(False, confidence), pictures, many)
 
     def _results(self, engine: Engine, pictures: Iterable[Picture], many: bool) -> Iterator[Segmentation]:
@@ -228,7 +228,7 @@ class Segmenter:
                 self._engines[kind] = self._make(**wanted)
             return self._engines[kind]
 
-    def _result(self, done: Segmented) -> Segmentation:
+    def _result(self, done: SegmentedPicture) -> Segmentation:
         image = np.ascontiguousarray(done.picture.pixels[..., ::-1])
         given = (done.scores, done.confidence, self._unknown_below)
         return Segmentation(done.mask, self.classes, self.colors, image, *given)

@@ -22,15 +22,15 @@ from bisenetv1_plugin.image_files import (
     open_image,
     read_bytes,
 )
-from bisenetv1_plugin.inference.addresses import Folder, is_address
-from bisenetv1_plugin.inference.video import VIDEOS, Frames, is_camera
+from bisenetv1_plugin.inference.pyarrow_files import PyArrowFolder, is_address
+from bisenetv1_plugin.inference.video_reader import VIDEOS, Frames, is_camera
 
 _IMAGES = (".jpeg", ".jpg", ".bmp", ".png")  # upstream's
 _CUT_OFF = "copy or download it again"
 _NO_READER = "OpenCV does not read this kind: save it as PNG or JPEG"
 
 
-def listed(image_path: str, skip: Sequence[str] = ()) -> list[str]:
+def list_images(image_path: str, skip: Sequence[str] = ()) -> list[str]:
     """The files behind a path: an image, a list of images (one a line, what follows it is ignored), or a folder.
 
     Args:
@@ -96,7 +96,7 @@ class Pictures:
         """What the pictures are called; of a video or camera, the name that its frames' begin with."""
         return [self.frames.name] if self.frames else list(self._files)
 
-    def pictures(self) -> dict[str, str]:
+    def paths_by_name(self) -> dict[str, str]:
         """The paths of the pictures, by their names."""
         return self._files
 
@@ -118,7 +118,7 @@ class Source(Pictures):
         image_path (str): an image, a list of images, a folder of them, a video, the number of a camera, or the address
             of an image or a folder, see `addresses`.
         keep_folders (bool): a picture's name is its path from that folder on, with its ending; else the name alone.
-        skip (sequence[str]): see `listed`.
+        skip (sequence[str]): see `list_images`.
 
     Attributes:
         frames, total, done, faults, folder: see `Pictures`.
@@ -142,17 +142,17 @@ class Source(Pictures):
         if self.frames:
             self.total = self.frames.total
         elif is_address(image_path) and not keep_folders:
-            there = Folder(image_path)
-            found = there.listed(_IMAGES, skip)
+            there = PyArrowFolder(image_path)
+            found = there.list_images(_IMAGES, skip)
             self._take(found)
             self.folder, self.read = there.folder, there.read
-            self.paths = [address.partition("://")[2] for address in found] if there.is_here else []
+            self.paths = [address.partition("://")[2] for address in found] if there.is_local else []
         else:
-            found = listed(image_path, skip)
+            found = list_images(image_path, skip)
             readable = [path for path in found if has_reader(path)]
             self.paths += readable
             others = set(found).difference(readable)
-            self._unreadable = [left_out(path) for path in found if path in others]
+            self._unreadable = [unreadable_message(path) for path in found if path in others]
             if not readable:
                 raise InputError(f"None of the {len(found)} images of {image_path} can be read: {self._unreadable[0]}")
             self._take(readable)
@@ -175,13 +175,13 @@ class Source(Pictures):
         self._files = left
         self.total = len(left) + len(self._unreadable)
 
-    def frames_in(self, folder: str) -> list[str]:
+    def frame_files(self, folder: str) -> list[str]:
         """The files of a folder that are called as frames of this video: nobody knows how many there will be."""
         frame = re.compile(re.escape(self.names()[0]) + r"_\d{6,}\.png")
         there = os.listdir(folder) if os.path.isdir(folder) else []
         return [os.path.join(folder, name) for name in there if frame.fullmatch(name)]
 
-    def leave_out(self, fault: Callable[[int, int], str | None]) -> None:
+    def exclude(self, fault: Callable[[int, int], str | None]) -> None:
         """Leave out pictures for what `fault` says against their width and height: a sentence, or None.
 
         Only files on this machine are looked at: their headers.
@@ -236,7 +236,7 @@ def _fault_of_size(path: str, fault: Callable[[int, int], str | None]) -> str | 
         return None
 
 
-def left_out(path: str) -> str:
+def unreadable_message(path: str) -> str:
     """The sentence for an image that cannot be read."""
     return f"{path} cannot be read and was left out ({_damage(path) or _NO_READER})."
 

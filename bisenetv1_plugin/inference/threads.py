@@ -1,4 +1,4 @@
-"""Work ahead and behind: reading, computing and writing at the same time, in order, with bounded memory."""
+"""Background threads that read ahead and write behind, in order and with bounded memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Callable, Generator, Iterable, TypeVar
 T = TypeVar("T")
 
 
-def ahead(items: Iterable[T], count: int) -> Generator[T, None, None]:
+def prefetch(items: Iterable[T], count: int) -> Generator[T, None, None]:
     """The same items in their order, made in a thread of their own, up to `count` before they are asked for.
 
     What making one raises is raised here, in its place. A generator that is closed early ends the thread.
@@ -53,11 +53,11 @@ def ahead(items: Iterable[T], count: int) -> Generator[T, None, None]:
         thread.join()
 
 
-class Behind:
-    """Calls a function for one item after the other in a thread of its own, up to `count` behind.
+class BackgroundCalls:
+    """Calls a function in a background thread, in order, with at most `count` calls pending.
 
-    Use it in a `with` block, whose end waits for the rest. What the function raises is raised by a later `do`, or at
-    the end.
+    Use it in a `with` block: its end waits for the remaining calls. An exception of the function is raised by a later
+    `submit` or at the end of the block.
     """
 
     def __init__(self, function: Callable[..., object], count: int) -> None:
@@ -65,13 +65,13 @@ class Behind:
         self._pool = ThreadPoolExecutor(1)
         self._open: deque[Future[object]] = deque()
 
-    def do(self, *arguments: Any) -> None:
+    def submit(self, *arguments: Any) -> None:
         """Have the function called with these arguments; waits where too much is open."""
         while len(self._open) >= self._count:
             self._open.popleft().result()
         self._open.append(self._pool.submit(self._function, *arguments))
 
-    def __enter__(self) -> Behind:
+    def __enter__(self) -> BackgroundCalls:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

@@ -13,8 +13,8 @@ import numpy as np
 from bisenetv1_plugin import files
 from bisenetv1_plugin.drawing.painter import Painter
 from bisenetv1_plugin.errors import InputError
-from bisenetv1_plugin.inference.engine import Segmented
-from bisenetv1_plugin.inference.sinks import MADE_BY
+from bisenetv1_plugin.inference.engine import SegmentedPicture
+from bisenetv1_plugin.inference.mask_files import MADE_BY
 from bisenetv1_plugin.libraries import optional_library
 
 _TICK = Fraction(1, 90000)  # the part of a second that the times of frames are counted in
@@ -117,7 +117,7 @@ class OverlayVideo:
         self._painter = painter or Painter()
         self._open = ExitStack()
 
-    def write(self, found: Segmented) -> None:
+    def write(self, found: SegmentedPicture) -> None:
         """Add a frame: its mask over its pixels, shown after its seconds.
 
         Raises:

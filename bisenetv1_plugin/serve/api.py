@@ -25,7 +25,7 @@ from starlette.requests import ClientDisconnect
 
 from bisenetv1_plugin import __version__
 from bisenetv1_plugin.errors import InputError
-from bisenetv1_plugin.inference.pixels import pixels_of
+from bisenetv1_plugin.inference.image_arguments import to_pixels
 from bisenetv1_plugin.inference.segmenter import Segmenter
 from bisenetv1_plugin.serve import answers, pictures
 from bisenetv1_plugin.serve.guard import Bodies, Refused
@@ -231,7 +231,7 @@ class Service:
 
     def _decode(self, content: bytes) -> np.ndarray:
         pictures.check(io.BytesIO(content), "the picture", self._limits.megapixels, "this server")
-        return pixels_of(content)
+        return to_pixels(content)
 
     async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)

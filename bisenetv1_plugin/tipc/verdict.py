@@ -18,7 +18,7 @@ from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.evaluation import parity, verify
 from bisenetv1_plugin.evaluation.sheet import draw_sheet
 from bisenetv1_plugin.export.write import write_export
-from bisenetv1_plugin.inference.exported import load_export
+from bisenetv1_plugin.inference.exported_model import load_export
 from bisenetv1_plugin.inference.runtimes import RUNTIMES, Runtime
 from bisenetv1_plugin.machine import cores
 from bisenetv1_plugin.tipc.chain import Deployment, Run

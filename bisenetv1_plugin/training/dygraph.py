@@ -23,10 +23,10 @@ from paddleseg.utils import visualize
 from bisenetv1_plugin import files, gpu, machine
 from bisenetv1_plugin.datasets.classes import named_classes
 from bisenetv1_plugin.errors import InputError
-from bisenetv1_plugin.inference.engine import Engine, Segmented
+from bisenetv1_plugin.inference.engine import Engine, SegmentedPicture
+from bisenetv1_plugin.inference.mask_files import write_picture
 from bisenetv1_plugin.inference.preprocess import Preprocess, Sizes
 from bisenetv1_plugin.inference.runtimes import DEVICES
-from bisenetv1_plugin.inference.sinks import write_picture
 from bisenetv1_plugin.training import builder
 
 MADE_BY = "predict"  # see `files.whole_file`
@@ -59,7 +59,7 @@ class Dygraph:
                 self._options.pop(name, None)
         self._lock = threading.Lock()  # whether gradients are kept is one setting for all threads
 
-    def misfit(self, shape: tuple[int, ...]) -> str | None:
+    def shape_error(self, shape: tuple[int, ...]) -> str | None:
         """Nothing is known of the shapes that a network takes until it is run."""
         return None
 
@@ -133,7 +133,7 @@ class PredictionFiles:
         self._colors = visualize.get_color_map_list(256, custom_color=custom_color)
         self._bgr = np.array(self._colors, "uint8").reshape(-1, 3)[:, ::-1]
 
-    def write(self, found: Segmented) -> None:
+    def write(self, found: SegmentedPicture) -> None:
         """
         Raises:
             OSError: a file cannot be written; it is not there then.

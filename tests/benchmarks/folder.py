@@ -21,9 +21,9 @@ reuse_memory()
 from bisenetv1_plugin.drawing.painter import Painter  # noqa: E402
 from bisenetv1_plugin.errors import InputError  # noqa: E402
 from bisenetv1_plugin.inference.engine import Engine, infer  # noqa: E402
-from bisenetv1_plugin.inference.exported import Export  # noqa: E402
+from bisenetv1_plugin.inference.exported_model import Export  # noqa: E402
+from bisenetv1_plugin.inference.mask_files import MaskFiles  # noqa: E402
 from bisenetv1_plugin.inference.runtimes import RUNTIMES  # noqa: E402
-from bisenetv1_plugin.inference.sinks import PictureFiles  # noqa: E402
 from bisenetv1_plugin.inference.sources import Source  # noqa: E402
 
 RUNTIMES_AS_INFER_HAS_THEM = {"openvino": {}, "onnxruntime": {}, "paddle": {"enable_mkldnn": True}}
@@ -43,7 +43,7 @@ def measure(export, folder, name, turns):
 
     rates = {"bare": [], "whole": []}
     with tempfile.TemporaryDirectory() as masks:
-        writer = PictureFiles(masks, painter=Painter(export.classes, export.colors))
+        writer = MaskFiles(masks, painter=Painter(export.classes, export.colors))
         kinds = {
             "bare": lambda: deque(runtime.stream(inputs), maxlen=0),
             "whole": lambda: infer(Engine(export, runtime), Source(folder), [writer]),

@@ -12,7 +12,7 @@ from PIL import Image
 from bisenetv1_plugin.datasets.check import check_config
 from bisenetv1_plugin.datasets.own import Options, configure
 from bisenetv1_plugin.errors import InputError
-from bisenetv1_plugin.inference.engine import Segmented
+from bisenetv1_plugin.inference.engine import SegmentedPicture
 from bisenetv1_plugin.inference.region_files import RegionFiles
 from bisenetv1_plugin.inference.sources import Picture, Source
 
@@ -382,11 +382,11 @@ def test_predictions_become_the_same_labels(tmp_path):
             np.random.default_rng(seed).integers(0, 3, (H // 4, W // 4)).astype("uint8").repeat(4, 0).repeat(4, 1)
         )
     masks["a"][8:16, 8:16] = 255
-    pictures = Source(str(tmp_path / "data")).pictures()
+    pictures = Source(str(tmp_path / "data")).paths_by_name()
     with RegionFiles(str(tmp_path / "data"), "labelme", names, pictures, "", 1, 1.0) as files:
         for name, mask in masks.items():
             picture = Picture(name, np.zeros((*mask.shape, 3), "uint8"))
-            files.write(Segmented(picture, mask, None, np.full(mask.shape, 0.5, "float32")))
+            files.write(SegmentedPicture(picture, mask, None, np.full(mask.shape, 0.5, "float32")))
     found = made(tmp_path / "data")
     assert found.names == names, "the numbers stay"
     for name, mask in masks.items():

@@ -1018,7 +1018,7 @@ def test_names_and_colors_in_pictures(root):
     names, colors = named_classes(summary.folder)
     table = painter.palette(len(names), colors)
     assert table[:3].tolist() == [list(color) for color in colors] and table[255].tolist() == [224, 224, 224]
-    path = plots.labeled(root.parent / "preview.png", summary.pairs["train"], names, colors)
+    path = plots.draw_labels(root.parent / "preview.png", summary.pairs["train"], names, colors)
     drawn = np.asarray(Image.open(path).convert("RGB")).reshape(-1, 3)
     assert {(128, 0, 0), (0, 128, 0), (0, 0, 0)} <= set(map(tuple, drawn.tolist()))
 

@@ -14,9 +14,9 @@ from PIL import Image, features
 
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.image_files import _opencv_reads
-from bisenetv1_plugin.inference import pixels as pictures
+from bisenetv1_plugin.inference import image_arguments as pictures
 from bisenetv1_plugin.inference import probe, sources
-from bisenetv1_plugin.inference.exported import Export
+from bisenetv1_plugin.inference.exported_model import Export
 
 SECONDS = 20
 
@@ -238,7 +238,7 @@ def test_pictures(door, tmp_path_factory, content, edits, ending):
             event("decoded")
             assert np.array_equal(*found)
         try:
-            pictures.pixels_of(content)
+            pictures.to_pixels(content)
         except InputError as error:
             one_sentence(error)
 
@@ -253,7 +253,7 @@ def test_a_picture_is_turned_alike_however_it_is_given(kind, orientation, tmp_pa
     path = tmp_path / f"picture.{kind.lower()}"
     Image.fromarray(PICTURE).save(path, kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {}))
     with Image.open(path) as image:
-        of_pillow = pictures.pixels_of(image)
-    of_path = pictures.pixels_of(path)
+        of_pillow = pictures.to_pixels(image)
+    of_path = pictures.to_pixels(path)
     assert of_pillow.shape == of_path.shape == cv2.imread(str(path)).shape
     assert np.abs(of_pillow.astype(int) - of_path).max() <= (8 if kind in ("JPEG", "MPO", "AVIF") else 0)

@@ -24,7 +24,7 @@ from bisenetv1_plugin.app.limits import Limits, Uploads
 from bisenetv1_plugin.cli import main
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.image_files import decode_file
-from bisenetv1_plugin.inference import video as frames
+from bisenetv1_plugin.inference import video_reader as frames
 from bisenetv1_plugin.inference.segmentation import Segmentation
 from bisenetv1_plugin.serve import server
 from bisenetv1_plugin.serve.guard import Bodies, Guard, names_of
@@ -196,7 +196,8 @@ class TestVideosThatAreTooMuch:
             pytest.skip("this file system takes text alone")
         path = os.path.join(os.fsdecode(folder), "a.mp4")
         os.rename(video(tmp_path / "a.mp4", fourcc="mp4v"), path)
-        code = "import sys; from bisenetv1_plugin.inference.video import Frames; print(len(list(Frames(sys.argv[1]))))"
+        code = "import sys\nfrom bisenetv1_plugin.inference.video_reader import Frames\n"
+        code += "print(len(list(Frames(sys.argv[1]))))"
         done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, timeout=120)
         assert (done.returncode, done.stdout) == (0, "4\n")
 

@@ -207,7 +207,7 @@ class TestFiles:
 
     def test_columns_of_the_worst(self, monkeypatch):
         drawn = []
-        monkeypatch.setattr(plots, "sheet", lambda path, rows, titles, *others: drawn.append((rows[0], titles)))
+        monkeypatch.setattr(plots, "draw_sheet", lambda path, rows, titles, *others: drawn.append((rows[0], titles)))
         ((_, label, mask),) = worst = counted(pairs(1), worst=1).worst
         grays = [(10 * number,) * 3 for number in range(CLASSES)]
         sheet.draw_worst("", worst, [""], Data(["not there.png"]), self.NAMES, grays)

@@ -15,7 +15,7 @@ from PIL import Image
 from small_network import masks, run
 
 from bisenetv1_plugin.drawing.painter import palette
-from bisenetv1_plugin.inference.exported import load_export
+from bisenetv1_plugin.inference.exported_model import load_export
 
 SOURCE = Path(__file__).resolve().parents[2] / "examples/cpp"
 CMAKE_PATH = "import openvino.utils; print(openvino.utils.get_cmake_path())"

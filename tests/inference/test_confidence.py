@@ -16,10 +16,10 @@ from bisenetv1_plugin.drawing.painter import Painter, palette
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.inference.engine import Engine, Fault
 from bisenetv1_plugin.inference.postprocess import best_class
-from bisenetv1_plugin.inference.preprocess import Prepared
+from bisenetv1_plugin.inference.preprocess import NetworkInput
 from bisenetv1_plugin.inference.segmentation import Segmentation
+from bisenetv1_plugin.inference.sliding_window import SlidingEngine, SlidingWindows
 from bisenetv1_plugin.inference.sources import Picture
-from bisenetv1_plugin.inference.windows import SlidingEngine, Windows
 
 WINDOW = ("--is_slide", "--crop_size", 48, 40, "--stride", 32, 24)
 RUNTIMES = ("onnxruntime", "openvino")
@@ -216,7 +216,7 @@ def test_the_softmax_and_its_largest(shape):
     assert mask.dtype == np.uint8 and confidence.dtype == np.float32
 
 
-@pytest.mark.parametrize("windows", [None, Windows((4, 4), (4, 4))])
+@pytest.mark.parametrize("windows", [None, SlidingWindows((4, 4), (4, 4))])
 def test_of_an_export_that_gives_probabilities(windows):
     raw = np.random.RandomState(1).rand(5, 9, 8).astype("float32") ** 9
     scores = raw / raw.sum(axis=0)
@@ -244,12 +244,12 @@ class Network:
         self.output_op = output_op
 
     def __call__(self, pixels):
-        return Prepared(pixels, [])
+        return NetworkInput(pixels, [])
 
     preprocess = property(lambda self: self)
     lazily = __call__
 
-    def misfit(self, shape):
+    def shape_error(self, shape):
         return None
 
     def run(self, images):
@@ -259,7 +259,7 @@ class Network:
         return map(self.run, inputs)
 
 
-@pytest.mark.parametrize("windows", [None, Windows((4, 4), (3, 3))])
+@pytest.mark.parametrize("windows", [None, SlidingWindows((4, 4), (3, 3))])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_picture_with_nan_is_left_out(windows, value):
     whole, broken = np.zeros((2, 3, 9, 8), "float32")
@@ -273,7 +273,7 @@ def test_a_picture_with_nan_is_left_out(windows, value):
             assert (found.mask == 0).all() and (not options or found.confidence == pytest.approx(1 / 3))
 
 
-@pytest.mark.parametrize("windows", [None, Windows((4, 4), (3, 3))])
+@pytest.mark.parametrize("windows", [None, SlidingWindows((4, 4), (3, 3))])
 def test_255_cannot_be_a_class_as_well(windows):
     network = Network()
     options = {"confidence": True, "unknown_below": 0.5}

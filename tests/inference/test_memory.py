@@ -11,10 +11,10 @@ from small_network import run
 from bisenetv1_plugin import Segmenter, machine
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.inference import memory
-from bisenetv1_plugin.inference.exported import load_export
+from bisenetv1_plugin.inference.exported_model import load_export
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing says how much memory there is")
-# 64 million pixels, of which `need` says 10.24 GB in OpenVINO; a palette of one bit, so that it is made at once.
+# 64 million pixels, which need 10.24 GB in OpenVINO; a palette of one bit, because it is written quickly.
 LARGE = (8000, 8000)
 
 
@@ -94,17 +94,17 @@ def test_segmenter(dynamic, large, at_hand):
 
 def test_who_knows_nothing_refuses_nothing(small, dynamic, logits, at_hand):
     exported = load_export(dynamic)
-    assert memory.need(exported, "openvino fp32", 1000, 1000) == 160e6
+    assert memory.needed_bytes(exported, "openvino fp32", 1000, 1000) == 160e6
     for name in ("openvino bf16", "paddle int8", "paddle fp32 on the GPU", "dygraph fp32", "openvino int8"):
-        assert memory.need(exported, name, 1000, 1000) is None
-    assert memory.need(load_export(logits), "openvino fp32", 1000, 1000) is None, "it is for another size"
+        assert memory.needed_bytes(exported, name, 1000, 1000) is None
+    assert memory.needed_bytes(load_export(logits), "openvino fp32", 1000, 1000) is None, "it is for another size"
     for free in (None, 160_000_000):
         at_hand(free)
         assert memory.shortage(exported, "openvino fp32", 1000, 1000) is None
     at_hand(159_999_999)
     assert memory.shortage(exported, "openvino fp32", 1000, 1000)
     exported.transform_list = [{"type": "Resize", "target_size": [64, 64]}, *exported.transform_list]
-    assert memory.need(exported, "openvino fp32", 1000, 1000) is None, "the network sees a smaller picture"
+    assert memory.needed_bytes(exported, "openvino fp32", 1000, 1000) is None, "the network sees a smaller picture"
 
 
 MEASURE = """
@@ -127,7 +127,7 @@ def test_no_more_than_is_taken(dynamic, python, runtime):
     """What it says is less than what is measured, so that no picture is refused that fits; and not much less."""
     done = python("-c", MEASURE, dynamic, runtime)
     taken = float(done.stdout.splitlines()[-1])
-    said = memory.need(load_export(dynamic), f"{runtime} fp32", 1, 1)
+    said = memory.needed_bytes(load_export(dynamic), f"{runtime} fp32", 1, 1)
     assert said <= taken, done.stderr
     # Paddle 2.6 takes three times as much as Paddle 3, and what it says is said for both.
     assert runtime == "paddle" or said > 0.5 * taken, done.stderr

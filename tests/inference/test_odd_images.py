@@ -242,23 +242,23 @@ class TestLists:
     def test_windows_line_ends_labels_spaces_and_a_mark(self, small, tmp_path):
         lines = "a.png a_label.png\r\n\r\nwith space.png\r\nBäume.png label with space.png\r\n"
         path = self.write(small, tmp_path, lines, "utf-8-sig")
-        assert sources.listed(path) == sorted(str(tmp_path / n) for n in ("a.png", "with space.png", "Bäume.png"))
+        assert sources.list_images(path) == sorted(str(tmp_path / n) for n in ("a.png", "with space.png", "Bäume.png"))
 
     @pytest.mark.parametrize("content", ["", "\r\n \r\n"])
     def test_an_empty_list_and_an_empty_folder(self, small, tmp_path, content):
         with pytest.raises(InputError, match=r"list.txt names no image"):
-            sources.listed(self.write(small, tmp_path, content))
+            sources.list_images(self.write(small, tmp_path, content))
         (tmp_path / "empty").mkdir()
         with pytest.raises(InputError, match="empty names no image"):
-            sources.listed(str(tmp_path / "empty"))
+            sources.list_images(str(tmp_path / "empty"))
 
     def test_what_is_no_list(self, small, tmp_path):
         scene(small).save(tmp_path / "a.gif")
         if not cv2.haveImageReader(str(tmp_path / "a.gif")):
             with pytest.raises(InputError, match=r"a.gif is no image that OpenCV reads and no list"):
-                sources.listed(str(tmp_path / "a.gif"))
+                sources.list_images(str(tmp_path / "a.gif"))
         with pytest.raises(InputError, match="there is no .*absent"):
-            sources.listed(str(tmp_path / "absent"))
+            sources.list_images(str(tmp_path / "absent"))
 
     @COMMANDS
     def test_a_missing_line_is_named(self, small, run, tmp_path, capsys, command):

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from bisenetv1_plugin.cli import main
 from bisenetv1_plugin.errors import InputError
-from bisenetv1_plugin.inference.engine import Segmented
+from bisenetv1_plugin.inference.engine import SegmentedPicture
 from bisenetv1_plugin.inference.region_files import RegionFiles, geojson, labelme
 from bisenetv1_plugin.inference.regions import Region, draw, find
 from bisenetv1_plugin.inference.segmentation import Segmentation
@@ -181,7 +181,7 @@ def test_nothing_and_very_many():
 
 
 def segmented(name, mask, confidence=None):
-    return Segmented(Picture(name, np.zeros((*mask.shape, 3), "uint8")), mask, None, confidence)
+    return SegmentedPicture(Picture(name, np.zeros((*mask.shape, 3), "uint8")), mask, None, confidence)
 
 
 def write(kind, folder, masks, tolerance=0.0, min_area=1, confidence=None):

@@ -16,7 +16,7 @@ from bisenetv1_plugin import machine
 from bisenetv1_plugin.cli import main
 from bisenetv1_plugin.drawing import painter
 from bisenetv1_plugin.errors import InputError
-from bisenetv1_plugin.inference.exported import Export
+from bisenetv1_plugin.inference.exported_model import Export
 from bisenetv1_plugin.inference.runtimes import RUNTIMES, onnxruntime
 from bisenetv1_plugin.inference.sources import decode
 
@@ -237,8 +237,8 @@ def test_openvino_s_threads_may_run_on_any_core(dynamic, monkeypatch):
 _TOO_LARGE = """
 import resource, sys
 import numpy as np
-from bisenetv1_plugin.inference.exported import Export
-from bisenetv1_plugin.inference.engine import naming_memory
+from bisenetv1_plugin.inference.exported_model import Export
+from bisenetv1_plugin.inference.engine import translate_errors
 from bisenetv1_plugin.inference.runtimes import RUNTIMES, onnxruntime
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.machine import process_memory
@@ -251,7 +251,7 @@ for run in runs.values():
 resource.setrlimit(resource.RLIMIT_AS, (process_memory("VmSize") + 900 * 2**20,) * 2)
 for name, run in runs.items():
     try:
-        with naming_memory():
+        with translate_errors():
             run(large)
     except InputError as error:
         print(name, error)

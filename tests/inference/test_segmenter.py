@@ -302,13 +302,13 @@ class TestResult:
         """Matplotlib keeps its list of fonts for longer than a machine may have them."""
         gone = SimpleNamespace(fname="/absent/a.ttf", name="a")
         monkeypatch.setattr(font_manager.fontManager, "ttflist", [gone])
-        assert painter.font_for(frozenset("\U0010fffc")) is None
+        assert painter.find_font(frozenset("\U0010fffc")) is None
 
     def test_a_legend_of_names_that_need_room_or_another_font(self):
         numbers, colors = range(3), [(9, 9, 9), (99, 9, 9), (9, 99, 9)]
-        long = painter.legend(100, numbers, ["a" * 200, "b", "c"], colors)
+        long = painter.draw_legend(100, numbers, ["a" * 200, "b", "c"], colors)
         assert long.shape[1] == 100 and {(9, 9, 9), (99, 9, 9)} <= {tuple(map(int, p)) for p in long.reshape(-1, 3)}
-        none, zero = (painter.legend(100, numbers, [name, "b", "c"], colors) for name in ("\U0010fffd", "0"))
+        none, zero = (painter.draw_legend(100, numbers, [name, "b", "c"], colors) for name in ("\U0010fffd", "0"))
         assert np.array_equal(none, zero), "no font has it: its number"
 
 

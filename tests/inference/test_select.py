@@ -9,7 +9,7 @@ from PIL import Image
 from small_network import infer, masks, run
 
 from bisenetv1_plugin.inference import probe
-from bisenetv1_plugin.inference.exported import Export
+from bisenetv1_plugin.inference.exported_model import Export
 from bisenetv1_plugin.inference.runtimes import RUNTIMES, select
 from bisenetv1_plugin.machine import cores
 

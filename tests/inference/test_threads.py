@@ -1,11 +1,11 @@
-"""Work ahead and behind keeps its order, its bounds and its errors."""
+"""Work in the background keeps its order, its bounds and its errors."""
 
 import threading
 import time
 
 import pytest
 
-from bisenetv1_plugin.inference.threads import Behind, ahead
+from bisenetv1_plugin.inference.threads import BackgroundCalls, prefetch
 
 
 def test_ahead_keeps_the_order_and_stays_within_its_bound():
@@ -17,7 +17,7 @@ def test_ahead_keeps_the_order_and_stays_within_its_bound():
             yield number
 
     seen = []
-    for item in ahead(items(), 3):
+    for item in prefetch(items(), 3):
         time.sleep(0.005)
         # three in the queue, one in the maker's hand
         assert len(made) <= item + 1 + 3 + 1
@@ -33,7 +33,7 @@ def test_ahead_works_while_others_do():
         second.set()
         yield 2
 
-    found = ahead(items(), 2)
+    found = prefetch(items(), 2)
     assert next(found) == 1
     assert second.wait(5), "nobody has asked for the second, and it is made"
     assert list(found) == [2]
@@ -44,7 +44,7 @@ def test_what_making_raises_is_raised_in_its_place():
         yield 1
         raise KeyError("broken")
 
-    found = ahead(items(), 2)
+    found = prefetch(items(), 2)
     assert next(found) == 1
     with pytest.raises(KeyError, match="broken"):
         next(found)
@@ -52,7 +52,7 @@ def test_what_making_raises_is_raised_in_its_place():
 
 def test_an_early_end_leaves_no_thread():
     before = threading.active_count()
-    found = ahead(iter(range(1000)), 2)
+    found = prefetch(iter(range(1000)), 2)
     assert next(found) == 0
     found.close()
     assert threading.active_count() == before
@@ -66,9 +66,9 @@ def test_behind_keeps_the_order_and_stays_within_its_bound():
         time.sleep(0.005)
         done.append(item)
 
-    with Behind(slow, 2) as behind:
+    with BackgroundCalls(slow, 2) as calls:
         for item in range(20):
-            behind.do(item)
+            calls.submit(item)
             assert item + 1 - len(done) <= 2 + 1
     assert done == list(range(20))
 
@@ -77,17 +77,17 @@ def test_what_it_does_behind_is_raised():
     def fail(item):
         raise OSError(f"no room for {item}")
 
-    with pytest.raises(OSError, match="no room for 0"), Behind(fail, 1) as behind:
+    with pytest.raises(OSError, match="no room for 0"), BackgroundCalls(fail, 1) as calls:
         for item in range(3):
-            behind.do(item)
-    with pytest.raises(OSError, match="no room for 0"), Behind(fail, 5) as behind:
-        behind.do(0)
+            calls.submit(item)
+    with pytest.raises(OSError, match="no room for 0"), BackgroundCalls(fail, 5) as calls:
+        calls.submit(0)
 
 
 def test_an_error_of_the_block_itself_comes_first():
     def fail(_):
         raise OSError("later")
 
-    with pytest.raises(KeyError), Behind(fail, 5) as behind:
-        behind.do(0)
+    with pytest.raises(KeyError), BackgroundCalls(fail, 5) as calls:
+        calls.submit(0)
         raise KeyError("first")

@@ -17,8 +17,8 @@ import pytest
 from bisenetv1_plugin import files
 from bisenetv1_plugin.cli import main
 from bisenetv1_plugin.errors import InputError
-from bisenetv1_plugin.inference import video, video_writer, window
-from bisenetv1_plugin.inference.sinks import MADE_BY
+from bisenetv1_plugin.inference import overlay_window, video_reader, video_writer
+from bisenetv1_plugin.inference.mask_files import MADE_BY
 from bisenetv1_plugin.inference.sources import Source
 
 
@@ -146,7 +146,7 @@ def test_the_pixels_are_those_of_opencv(small, tmp_path, ending):
     across, down = {"turned.mp4": (0, 1), "upside.mp4": (-1, 0), "left.mp4": (0, -1)}.get(ending, (1, 0))
     if (across, down) != (1, 0):
         turn(path, across, down)
-    reader = video.VideoReader(str(path))
+    reader = video_reader.VideoReader(str(path))
     (seconds, pixels), (expected, rate) = zip(*reader), read(path)
     assert np.array_equal(pixels, expected) and pixels[0].flags.c_contiguous
     assert np.allclose(seconds, np.arange(5) / 10, atol=0.001) and reader.rate == rate == 10
@@ -160,7 +160,7 @@ def test_damage_in_the_middle(small, tmp_path):
     at = [place for place in range(len(content)) if content.startswith(b"\xff\xd8\xff", place)]
     content[at[3] : at[4] - 16] = bytes(at[4] - 16 - at[3])
     path.write_bytes(content)
-    reader = video.VideoReader(str(path))
+    reader = video_reader.VideoReader(str(path))
     assert len(list(reader)) == 8 and "ends after frame 8 of 9: the rest cannot be read" in reader.fault
 
 
@@ -258,7 +258,7 @@ def test_no_room(tmp_path):
     code = """
 import resource, numpy as np
 from bisenetv1_plugin import files
-from bisenetv1_plugin.inference.engine import Segmented
+from bisenetv1_plugin.inference.engine import SegmentedPicture
 from bisenetv1_plugin.inference.sources import Picture
 from bisenetv1_plugin.inference.video_writer import OverlayVideo
 resource.setrlimit(resource.RLIMIT_FSIZE, (100000, -1))
@@ -267,7 +267,7 @@ mask = np.zeros((64, 96), "uint8")
 try:
     with OverlayVideo("a.mp4", 10) as made:
         for index in range(200):
-            made.write(Segmented(Picture("", random.randint(0, 255, (64, 96, 3), "uint8"), index / 10), mask))
+            made.write(SegmentedPicture(Picture("", random.randint(0, 255, (64, 96, 3), "uint8"), index / 10), mask))
 except OSError as error:
     print(files.refusal(error))
 """
@@ -345,7 +345,7 @@ class TestCamera:
         """q, or the window's own button, ends it; the window is never asked for from another thread."""
         camera(last=60)  # lest it go on for ever where the window does not end it
         shown, threads = [], set()
-        monkeypatch.setattr(window.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0))
+        monkeypatch.setattr(overlay_window.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0))
 
         def show(title, picture):
             shown.append(picture)
@@ -400,7 +400,7 @@ def test_a_whole_file_that_counts_more_frames_than_it_shows(small, infer, tmp_pa
     ],
 )
 def test_whether_a_file_is_cut(content, is_cut):
-    assert (video._declared_end(io.BytesIO(content)) > len(content)) == is_cut
+    assert (video_reader._declared_end(io.BytesIO(content)) > len(content)) == is_cut
 
 
 def test_predict_on_a_video_with_dots_in_its_name(small, tmp_path):

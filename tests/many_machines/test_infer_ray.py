@@ -224,6 +224,6 @@ def test_a_port_that_is_no_number():
         raise ValueError("Unable to parse port number")
 
     pool = ray_pool.Pool.__new__(ray_pool.Pool)
-    pool._talkative, pool._ray = True, SimpleNamespace(init=init)
+    pool._verbose, pool._ray = True, SimpleNamespace(init=init)
     with pytest.raises(InputError, match="--ray host:\u00b2: Ray does not start or is not there"):
         pool._start("host:\u00b2")

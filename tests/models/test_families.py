@@ -13,7 +13,7 @@ from bisenetv1_plugin.evaluation import parity
 from bisenetv1_plugin.evaluation.verify import verify
 from bisenetv1_plugin.export import quantize
 from bisenetv1_plugin.export.write import write_export
-from bisenetv1_plugin.inference.exported import Export
+from bisenetv1_plugin.inference.exported_model import Export
 from bisenetv1_plugin.losses.ohem import BiSeNetV1Loss
 from bisenetv1_plugin.models.bisenetv1 import BiSeNetV1
 from bisenetv1_plugin.models.variants import VARIANTS

@@ -10,7 +10,7 @@ from typing import Any, Iterable, Iterator
 import numpy as np
 
 from bisenetv1_plugin.errors import InputError, brief
-from bisenetv1_plugin.inference.exported import Export
+from bisenetv1_plugin.inference.exported_model import Export
 from bisenetv1_plugin.libraries import optional_library
 
 _MOST_AT_A_TIME = 4  # pictures; each takes the memory of a run

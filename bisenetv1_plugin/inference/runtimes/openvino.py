@@ -11,7 +11,7 @@ import numpy as np
 
 from bisenetv1_plugin import machine
 from bisenetv1_plugin.errors import InputError, brief
-from bisenetv1_plugin.inference.exported import Export
+from bisenetv1_plugin.inference.exported_model import Export
 from bisenetv1_plugin.libraries import optional_library
 
 

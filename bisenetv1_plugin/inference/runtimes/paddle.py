@@ -14,7 +14,7 @@ import numpy as np
 
 from bisenetv1_plugin import gpu
 from bisenetv1_plugin.errors import InputError
-from bisenetv1_plugin.inference.exported import Export
+from bisenetv1_plugin.inference.exported_model import Export
 from bisenetv1_plugin.libraries import optional_library
 
 paddle = optional_library("paddle", "cpu")

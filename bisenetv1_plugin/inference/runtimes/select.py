@@ -12,7 +12,7 @@ import numpy as np
 from bisenetv1_plugin import gpu
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.inference import probe
-from bisenetv1_plugin.inference.exported import Export
+from bisenetv1_plugin.inference.exported_model import Export
 from bisenetv1_plugin.inference.runtimes import DEVICES, PRECISIONS, RUNTIMES, Runtime
 from bisenetv1_plugin.libraries import optional_library
 
@@ -30,13 +30,13 @@ class Choice:
     Attributes:
         runtime: ready to run.
         name: the runtime's and the precision's, such as 'openvino fp32'.
-        passed_over: a sentence for each quicker one that cannot run here or runs wrongly.
+        skipped: a sentence for each quicker one that cannot run here or runs wrongly.
         make: makes another of the kind, of an `Export`.
     """
 
     runtime: Runtime
     name: str
-    passed_over: list[str]
+    skipped: list[str]
     make: Callable[[Export], Runtime]
 
 
@@ -96,7 +96,7 @@ def select(
             raise InputError("precision auto chooses the runtime as well: omit backend and enable_mkldnn.")
         if images is None:
             raise InputError("precision auto is chosen by the first images of `bisenetv1 infer`: name fp32 or bf16.")
-        return quickest(export, cpu_threads, images())
+        return choose_precision(export, cpu_threads, images())
     if backend == "auto":
         return choose(export, device, cpu_threads, precision)
     make = _maker(backend, device, cpu_threads, precision)
@@ -144,7 +144,7 @@ def choose(
     Raises:
         InputError: none can run it here.
     """
-    passed_over = []
+    skipped = []
     for name in order or ORDER[device]:
         make = _maker(name, device, cpu_threads, precision)
         if name == "paddle" and device == "cpu":
@@ -153,16 +153,16 @@ def choose(
             runtime = make(export)
             right = precision != "fp32" or probe.is_right(runtime, export.folder) is not False
         except (InputError, RuntimeError) as error:  # the latter: it cannot run what it has loaded
-            passed_over.append(f"{name}: {error}")
+            skipped.append(f"{name}: {error}")
             continue
         if not right:
-            passed_over.append(f"{name}: its answer to the export's probe is not the network's.")
+            skipped.append(f"{name}: its answer to the export's probe is not the network's.")
             continue
-        return Choice(runtime, _name(name, precision, device), passed_over, make)
-    raise InputError(" ".join(["No runtime runs this export here.", *passed_over]))
+        return Choice(runtime, _name(name, precision, device), skipped, make)
+    raise InputError(" ".join(["No runtime runs this export here.", *skipped]))
 
 
-def quickest(export: Export, cpu_threads: int, images: Sequence[np.ndarray]) -> Choice:
+def choose_precision(export: Export, cpu_threads: int, images: Sequence[np.ndarray]) -> Choice:
     """The quickest precision on the CPU whose masks are nearly those of fp32 on these images.
 
     Args:
@@ -179,14 +179,14 @@ def quickest(export: Export, cpu_threads: int, images: Sequence[np.ndarray]) -> 
     try:
         reduced = choose(export, "cpu", cpu_threads, "bf16")
     except InputError as error:
-        exact.passed_over.append(str(error))
+        exact.skipped.append(str(error))
         return exact
     equal = [np.mean(_mask(reduced.runtime, image) == _mask(exact.runtime, image)) for image in images]
     if equal and np.mean(equal) >= AGREEMENT:
         reduced.name += f", {np.mean(equal):.2%} of the pixels of {len(equal)} images equal to fp32's"
         return reduced
     reason = f"bf16 keeps {np.mean(equal):.2%} of the pixels, less than {AGREEMENT:.0%}." if equal else "no images."
-    exact.passed_over.append(reason)
+    exact.skipped.append(reason)
     return exact
 
 

@@ -18,13 +18,13 @@ def is_address(path: str) -> bool:
     return bool(separator) and scheme in _SCHEMES
 
 
-def without_secret(path: str) -> str:
+def hide_secret(path: str) -> str:
     """A path, or an address without its `KEY:SECRET@`, which is not for whoever reads a log."""
     # A secret with a `/` that should be %2F is one as well; `:8020/` is a port.
     return re.sub(r"^(\w+://)([^/@:]*:(?!\d+/).*@|[^/]*@)", r"\1", path)
 
 
-class Folder:
+class PyArrowFolder:
     """An image, or a folder of images, at an address. It can be pickled.
 
     Args:
@@ -32,7 +32,7 @@ class Folder:
 
     Attributes:
         folder (str): its address without options; those of the images begin with it.
-        is_here (bool): whether it is on this machine.
+        is_local (bool): whether it is on this machine.
 
     Raises:
         InputError: PyArrow is not installed, or finds nothing there.
@@ -40,7 +40,7 @@ class Folder:
 
     def __init__(self, address: str) -> None:
         fs = optional_library("pyarrow.fs", "ray")
-        shown = without_secret(address)
+        shown = hide_secret(address)
         try:
             self._filesystem, self._path = fs.FileSystem.from_uri(address)
             kind = self._filesystem.get_file_info(self._path).type
@@ -51,11 +51,11 @@ class Folder:
             raise InputError(f"{shown} cannot be read (there is nothing): name an image or a folder of them.")
         self._is_folder = kind == fs.FileType.Directory
         self._prefix = f"{address.partition('://')[0]}://"
-        self.is_here = self._prefix == "file://"
+        self.is_local = self._prefix == "file://"
         path = self._path if self._is_folder else self._path.rpartition("/")[0]
         self.folder = self._prefix + path.rstrip("/")
 
-    def listed(self, endings: tuple[str, ...], skip: Sequence[str] = ()) -> list[str]:
+    def list_images(self, endings: tuple[str, ...], skip: Sequence[str] = ()) -> list[str]:
         """The addresses of the images, which end with one of these; not those in a folder of this machine in `skip`.
 
         Raises:
@@ -68,7 +68,7 @@ class Folder:
             there = [info for info in self._filesystem.get_file_info(selector) if info.is_file]
         except OSError as error:
             raise InputError(f"{self.folder} cannot be listed ({brief(error)}).") from error
-        if self.is_here:
+        if self.is_local:
             here = tuple(os.path.join(os.path.realpath(folder), "") for folder in skip)
             there = [info for info in there if not os.path.realpath(info.path).startswith(here)]
         images = [info for info in there if info.path.lower().endswith(endings) and info.base_name[0] != "."]

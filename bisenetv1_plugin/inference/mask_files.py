@@ -10,14 +10,14 @@ import numpy as np
 from bisenetv1_plugin.drawing.painter import Painter
 from bisenetv1_plugin.files import made_by, write
 from bisenetv1_plugin.image_files import READ_ERRORS, open_image
-from bisenetv1_plugin.inference.engine import Segmented
+from bisenetv1_plugin.inference.engine import SegmentedPicture
 from bisenetv1_plugin.inference.postprocess import confidence_picture
 
 MADE_BY = "infer"  # see `files.whole_file`
 
 
-class PictureFiles:
-    """Writes masks and what belongs to them as pictures, NAME.png in a folder each; see `folders`.
+class MaskFiles:
+    """Writes masks and what belongs to them as pictures, NAME.png in a folder each; see `output_folders`.
 
     Args:
         save_dir (str): where.
@@ -35,11 +35,11 @@ class PictureFiles:
         painter: Painter | None = None,
     ) -> None:
         self._painter = painter or Painter()
-        self._folders = folders(save_dir, masks, overlay, confidence)
+        self._folders = output_folders(save_dir, masks, overlay, confidence)
         for folder in self._folders.values():
             os.makedirs(folder, exist_ok=True)
 
-    def write(self, found: Segmented) -> None:
+    def write(self, found: SegmentedPicture) -> None:
         """Write the files of one picture.
 
         Raises:
@@ -60,8 +60,8 @@ class PictureFiles:
                 write_picture(path, mask, MADE_BY)
 
 
-def folders(save_dir: str, masks: bool, overlay: bool, confidence: bool) -> dict[str, str]:
-    """The folders that a `PictureFiles` writes NAME.png into, by what they hold.
+def output_folders(save_dir: str, masks: bool, overlay: bool, confidence: bool) -> dict[str, str]:
+    """The folders that a `MaskFiles` writes NAME.png into, by what they hold.
 
     The masks themselves, gray, the class numbers, are in `save_dir`; color/ has the same numbers and a palette;
     confidence/ is gray, 0 to 255.

@@ -17,7 +17,7 @@ from bisenetv1_plugin.inference.sources import Picture
 KINDS = "a path, the bytes of an image file, a NumPy array, a PIL image, or a list of them"
 
 
-def pixels_of(image: Any, order: str | None = None) -> np.ndarray:
+def to_pixels(image: Any, order: str | None = None) -> np.ndarray:
     """The pixels of one picture: uint8 BGR `[H, W, 3]`, the same for a file, its content and what Pillow makes of it.
 
     Args:
@@ -43,12 +43,12 @@ def pixels_of(image: Any, order: str | None = None) -> np.ndarray:
     raise InputError(f"a picture is {KINDS}, not a {type(image).__name__}.")
 
 
-def pictures_of(several: Sequence[Any], order: str | None = None) -> Iterator[Picture]:
+def to_pictures(several: Sequence[Any], order: str | None = None) -> Iterator[Picture]:
     """A `Picture` of each, called by its path or its place in the list."""
     for index, image in enumerate(several):
         place = f"picture {index}" if len(several) > 1 else "the picture"
         name = os.fspath(image) if isinstance(image, (str, os.PathLike)) else place
-        yield Picture(name, pixels_of(image, order))
+        yield Picture(name, to_pixels(image, order))
 
 
 def _of_path(path: str) -> np.ndarray:

@@ -7,7 +7,7 @@ import tempfile
 
 from bisenetv1_plugin import files
 from bisenetv1_plugin.errors import InputError
-from bisenetv1_plugin.inference.exported import Export
+from bisenetv1_plugin.inference.exported_model import Export
 from bisenetv1_plugin.inference.runtimes import Runtime
 from bisenetv1_plugin.inference.runtimes.select import Choice
 from bisenetv1_plugin.libraries import optional_library
@@ -27,7 +27,7 @@ def with_logits(export: Export, choice: Choice) -> tuple[Export, Runtime]:
     """
     if export.output_op != "argmax":
         return export, choice.runtime
-    if not can_tell(export, choice.name):
+    if not can_give_logits(export, choice.name):
         if export.quantized:
             raise InputError(
                 f"{export.path} is in int8 and ends in argmax, and {choice.name} cannot tell the logits before it: "
@@ -42,7 +42,7 @@ def with_logits(export: Export, choice: Choice) -> tuple[Export, Runtime]:
     return twin, choice.make(twin)
 
 
-def can_tell(export: Export, runtime: str) -> bool:
+def can_give_logits(export: Export, runtime: str) -> bool:
     """Whether a runtime, by the name of a `Choice`, can give what `with_logits` does."""
     runs_another = runtime.startswith("paddle") or (runtime.startswith("openvino") and export.openvino)
     return export.output_op != "argmax" or bool(export.onnx and not runs_another)

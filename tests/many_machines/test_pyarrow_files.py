@@ -7,7 +7,7 @@ import pytest
 from small_network import infer
 
 from bisenetv1_plugin.errors import InputError
-from bisenetv1_plugin.inference.addresses import Folder, is_address
+from bisenetv1_plugin.inference.pyarrow_files import PyArrowFolder, is_address
 from bisenetv1_plugin.inference.sources import Source
 
 fs = pytest.importorskip("pyarrow.fs", reason="pip install '.[ray]'")
@@ -70,7 +70,7 @@ def test_no_secret_is_shown(address, shown):
 def test_an_image(photos, small):
     (picture,) = Source((photos / "below" / "00001.png").as_uri())
     assert picture.name == "00001" and picture.pixels.shape == (64, 96, 3)
-    gone = Folder(photos.as_uri())
+    gone = PyArrowFolder(photos.as_uri())
     with pytest.raises(InputError, match="No such file"):
         gone.read(f"file://{photos}/gone.png")
 
@@ -85,7 +85,10 @@ def test_in_memory(small, monkeypatch):
     from_uri = staticmethod(lambda address: (memory, address.partition("://")[2]))
     monkeypatch.setattr(fs, "FileSystem", type("FileSystem", (), {"from_uri": from_uri}))
     source = Source("s3://bucket/photos")
-    assert source.pictures() == {"a": "s3://bucket/photos/a.png"} and source.read("s3://bucket/photos/a.png") == content
+    assert (
+        source.paths_by_name() == {"a": "s3://bucket/photos/a.png"}
+        and source.read("s3://bucket/photos/a.png") == content
+    )
     with pytest.raises(InputError, match="s3://bucket/none cannot be read .there is nothing"):
         Source("s3://bucket/none")
     with pytest.raises(InputError, match="^s3://bucket/none") as said:

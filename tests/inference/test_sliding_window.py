@@ -9,9 +9,9 @@ from small_network import infer, masks, run
 
 from bisenetv1_plugin import Segmenter
 from bisenetv1_plugin.errors import InputError
-from bisenetv1_plugin.inference.preprocess import Prepared
+from bisenetv1_plugin.inference.preprocess import NetworkInput
+from bisenetv1_plugin.inference.sliding_window import SlidingEngine, SlidingWindows, parse_windows
 from bisenetv1_plugin.inference.sources import Picture
-from bisenetv1_plugin.inference.windows import SlidingEngine, Windows, windows_of
 
 WINDOW = ("--is_slide", "--crop_size", 48, 40, "--stride", 32, 24)
 ONNX_RUNTIMES = ("onnxruntime", "openvino")
@@ -30,9 +30,9 @@ class Network:
         self.preprocess = self
 
     def lazily(self, pixels):
-        return Prepared(pixels, [])
+        return NetworkInput(pixels, [])
 
-    def misfit(self, shape):
+    def shape_error(self, shape):
         return None
 
     def __call__(self, images):
@@ -67,7 +67,7 @@ def test_logits_and_masks_are_upstream_s(height, width, crop, stride, batch):
     want = slide_inference(Network(), paddle.to_tensor(image[np.newaxis]), crop, stride).numpy()[0]
     for keeps_logits in (True, False):
         network = Network(batch)
-        engine = SlidingEngine(network, network, Windows(crop, stride), scores=keeps_logits)
+        engine = SlidingEngine(network, network, SlidingWindows(crop, stride), scores=keeps_logits)
         ((_, output),) = engine.outputs(engine.batches([Picture("picture", image)], 1), many=False)
         if keeps_logits:
             np.testing.assert_allclose(output[0], want, atol=1e-5)
@@ -167,9 +167,9 @@ def test_segmenter_refuses(dynamic, window):
 
 
 def test_numpy_s_integers_are_whole_numbers():
-    assert windows_of((np.int64(48), 40), [32, np.int32(24)]) == Windows((48, 40), (32, 24))
+    assert parse_windows((np.int64(48), 40), [32, np.int32(24)]) == SlidingWindows((48, 40), (32, 24))
     with pytest.raises(InputError, match="whole numbers"):
-        windows_of((np.float64(48), 40), (32, 24))
+        parse_windows((np.float64(48), 40), (32, 24))
 
 
 def test_too_little_memory_for_a_window(monkeypatch):
@@ -180,7 +180,7 @@ def test_too_little_memory_for_a_window(monkeypatch):
         raise MemoryError
 
     monkeypatch.setattr(network, "run", run)
-    (fault,) = SlidingEngine(network, network, Windows((8, 8), (8, 8))).run(
+    (fault,) = SlidingEngine(network, network, SlidingWindows((8, 8), (8, 8))).run(
         [Picture("a", np.zeros((3, 9, 9), "float32"))]
     )
     assert fault.reason == "it needs more memory than there is: make it smaller, or give a smaller window."

@@ -71,7 +71,7 @@ class Export:
         """The paths of what is read of it: its `deploy.yaml`, then the models."""
         return [self.path, *filter(None, (self.program, self.params, self.onnx, self.openvino))]
 
-    def misfit(self, shape: tuple[int, ...]) -> str | None:
+    def shape_error(self, shape: tuple[int, ...]) -> str | None:
         """Why an array of this `[N, C, H, W]` cannot be run, in a sentence; None if it can."""
         names = ("images at a time", "channels", "pixels of height", "pixels of width")
         for have, need, name in zip(shape, self.input_shape, names):

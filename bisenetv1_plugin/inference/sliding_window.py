@@ -8,9 +8,9 @@ from typing import Any, Iterable, Iterator, Sequence
 import numpy as np
 
 from bisenetv1_plugin.errors import InputError
-from bisenetv1_plugin.inference.engine import Engine, Fault, Network, Outputs, Ready, naming_memory
-from bisenetv1_plugin.inference.postprocess import NO_NUMBERS, Best, best_class, has_nan, logits_of
-from bisenetv1_plugin.inference.preprocess import Prepared
+from bisenetv1_plugin.inference.engine import Engine, Fault, Network, Outputs, PreparedPicture, translate_errors
+from bisenetv1_plugin.inference.postprocess import NO_NUMBERS, MaskWithConfidence, best_class, has_nan, logits_of
+from bisenetv1_plugin.inference.preprocess import NetworkInput
 from bisenetv1_plugin.inference.runtimes import Runtime
 from bisenetv1_plugin.inference.sources import Picture
 from bisenetv1_plugin.progress import Progress, silent
@@ -25,7 +25,7 @@ EXPORT_LOGITS = "export with `bisenetv1 export --output_op none`"
 
 
 @dataclass(frozen=True)
-class Windows:
+class SlidingWindows:
     """The size of a sliding window and its step, each width and height, in pixels.
 
     Raises:
@@ -52,11 +52,11 @@ class Windows:
         return _places(width, self.crop_size[0], self.stride[0])
 
 
-def windows_of(crop_size: Sequence[int] | None, stride: Sequence[int] | None) -> Windows | None:
+def parse_windows(crop_size: Sequence[int] | None, stride: Sequence[int] | None) -> SlidingWindows | None:
     """The windows of these, a width and a height each; None where both are None.
 
     Raises:
-        InputError: one of them is None, or see `Windows`.
+        InputError: one of them is None, or see `SlidingWindows`.
     """
     if crop_size is None and stride is None:
         return None
@@ -65,7 +65,7 @@ def windows_of(crop_size: Sequence[int] | None, stride: Sequence[int] | None) ->
             raise InputError(f"{name} is {sizes!r}: give crop_size and stride, a width and a height each.")
     given: list[Any] = [*crop_size, *stride]  # type: ignore[misc]
     width, height, right, down = (int(size) if isinstance(size, np.integer) else size for size in given)
-    return Windows((width, height), (right, down))
+    return SlidingWindows((width, height), (right, down))
 
 
 def _places(length: int, window: int, stride: int) -> list[tuple[int, int]]:
@@ -79,7 +79,7 @@ class SlidingEngine(Engine):
     Args:
         network (Network): what `runtime` runs; it has to give logits or probabilities.
         runtime (Runtime): one of `runtimes`.
-        windows (Windows): their size and step.
+        windows (SlidingWindows): their size and step.
         progress (Progress): goes through the windows of a picture.
         scores (bool): see `Engine`; then all logits are in memory.
         confidence, unknown_below: see `Engine`.
@@ -91,7 +91,7 @@ class SlidingEngine(Engine):
         self,
         network: Network,
         runtime: Runtime,
-        windows: Windows,
+        windows: SlidingWindows,
         progress: Progress = silent,
         scores: bool = False,
         confidence: bool = False,
@@ -100,20 +100,20 @@ class SlidingEngine(Engine):
         super().__init__(network, runtime, scores=scores, confidence=confidence, unknown_below=unknown_below)
         self._windows, self._progress = windows, progress
 
-    def prepare(self, picture: Picture) -> Prepared:
+    def prepare(self, picture: Picture) -> NetworkInput:
         return self._network.preprocess.lazily(picture.pixels)
 
-    def shape(self, prepared: Prepared) -> tuple[int, ...]:
+    def shape(self, prepared: NetworkInput) -> tuple[int, ...]:
         channels, height, width = prepared.image.shape
         return (channels, min(height, self._windows.crop_size[1]), min(width, self._windows.crop_size[0]))
 
-    def batches(self, pictures: Iterable[Picture], batch_size: int) -> Iterator[list[Ready] | Fault]:
+    def batches(self, pictures: Iterable[Picture], batch_size: int) -> Iterator[list[PreparedPicture] | Fault]:
         """One picture at a time: its windows are the batch."""
         return super().batches(pictures, 1)
 
     def outputs(
-        self, batches: Iterable[list[Ready] | Fault], many: bool
-    ) -> Iterator[tuple[list[Ready], Outputs] | Fault]:
+        self, batches: Iterable[list[PreparedPicture] | Fault], many: bool
+    ) -> Iterator[tuple[list[PreparedPicture], Outputs] | Fault]:
         """A list of what was found in one picture at a time, see `finish`."""
         for batch in batches:
             if isinstance(batch, Fault):
@@ -121,7 +121,7 @@ class SlidingEngine(Engine):
                 continue
             (ready,) = batch
             try:
-                with naming_memory(self.cure):
+                with translate_errors(self.cure):
                     output = self._slide(ready)
             except InputError as error:
                 yield Fault(ready.picture.name, str(error))
@@ -131,7 +131,7 @@ class SlidingEngine(Engine):
     def logits(self, output: np.ndarray) -> np.ndarray:
         return output
 
-    def _slide(self, ready: Ready) -> np.ndarray | Best:
+    def _slide(self, ready: PreparedPicture) -> np.ndarray | MaskWithConfidence:
         image, sizes = ready.prepared
         _, height, width = image.shape
         rows, columns = self._windows.rows(height), self._windows.columns(width)
@@ -186,7 +186,7 @@ class _Mean:
             self._give(row[0])
         self._band[:, :, slice(*column)] += logits
 
-    def finish(self) -> np.ndarray | Best:
+    def finish(self) -> np.ndarray | MaskWithConfidence:
         """The mask, uint8 `[H, W]`, the mask and its confidence, or the logits, float32 `[classes, H, W]`."""
         self._give(self._height)
         return self._whole
@@ -194,11 +194,11 @@ class _Mean:
     def _begin(self, classes: int) -> None:
         self._band = np.zeros((classes, self._band_height, self._width), "float32")
         size = (self._height, self._width)
-        self._whole: np.ndarray | Best
+        self._whole: np.ndarray | MaskWithConfidence
         if self._keeps_logits:
             self._whole = np.empty((classes, *size), "float32")
         elif self._confidence:
-            self._whole = Best(np.empty(size, "uint8"), np.empty(size, "float32"))
+            self._whole = MaskWithConfidence(np.empty(size, "uint8"), np.empty(size, "float32"))
         else:
             self._whole = np.empty(size, "uint8")
 
@@ -208,7 +208,7 @@ class _Mean:
             rows = slice(top, min(top + _ROWS, bottom))
             windows = np.outer(self._rows[rows], self._columns)  # that see a pixel
             mean = self._band[:, rows.start - self._top : rows.stop - self._top] / windows
-            if isinstance(self._whole, Best):
+            if isinstance(self._whole, MaskWithConfidence):
                 self._whole.mask[rows], self._whole.confidence[rows] = best_class(mean)
             else:
                 self._whole[..., rows, :] = mean if self._keeps_logits else mean.argmax(axis=0)

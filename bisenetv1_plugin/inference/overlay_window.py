@@ -10,12 +10,12 @@ import numpy as np
 
 from bisenetv1_plugin.drawing.painter import Painter
 from bisenetv1_plugin.errors import InputError
-from bisenetv1_plugin.inference.engine import Segmented
+from bisenetv1_plugin.inference.engine import SegmentedPicture
 
 _QUIT = (ord("q"), ord("Q"), 27)  # 27: Esc
 
 
-class Window:
+class OverlayWindow:
     """Shows the latest overlay. `write` may be called from any thread, `show` from the one that made the window.
 
     Args:
@@ -36,7 +36,7 @@ class Window:
         self._latest: np.ndarray | None = None
         self._shown = self._ended = False
 
-    def write(self, found: Segmented) -> None:
+    def write(self, found: SegmentedPicture) -> None:
         """Take the next picture."""
         self._latest = self._painter.with_legend(self._painter.overlay(found.mask, found.picture.pixels))
 
