@@ -1,1 +1,1 @@
-"""The page of `bisenetv1 app`: what is on it, its words, and the server that shows it. Gradio is in the extra `app`."""
+"""The page of `bisenetv1 app`: its controls and texts, and the limits of its visitors. The extra `app` has Gradio."""

@@ -1,4 +1,4 @@
-"""What a server takes of its visitors: only files that were uploaded to it, and none that takes too much to open."""
+"""Limits of the files that visitors upload, and the folder that holds them."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from bisenetv1_plugin.image_files import is_regular
 from bisenetv1_plugin.inference.video_reader import VideoReader
 from bisenetv1_plugin.serve import pictures
 
-# What was given and what was made of it is removed when it is so old.
+# Uploads and results are removed after this time.
 KEPT_SECONDS = 600
-# Of visitors' files and results that lie there at a time, in files of the largest size that is taken.
+# All uploads and results together may take the space of this many of the largest files.
 _KEPT_FILES = 64
-# A file takes a place in its folder, however short it is.
-_LEAST_BYTES = 1 << 16
-_MOST_FRAMES_A_SECOND = 60
+# Every file counts as at least this many bytes, so that many small files fill the folder too.
+_MIN_FILE_BYTES = 1 << 16
+_MAX_FRAME_RATE = 60
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Of what is given to the server.
+    """Limits of an uploaded file.
 
     Attributes:
-        megabytes (int): of a file.
-        megapixels (int): of a picture, or of a video's frame.
-        seconds (int): of a video, at up to 60 frames a second.
+        megabytes: size of a file.
+        megapixels: million pixels of a picture, or of a frame of a video.
+        seconds: length of a video, at up to 60 frames a second.
     """
 
     megabytes: int
@@ -39,47 +39,48 @@ class Limits:
 
     @property
     def bytes(self) -> int:
-        """Of a file."""
+        """`megabytes` in bytes."""
         return self.megabytes << 20
 
     @property
     def kept_bytes(self) -> int:
-        """Of all files that lie there at a time."""
+        """Limit of all files together, in bytes."""
         return self.bytes * _KEPT_FILES
 
     def check_picture(self, path: str, name: str) -> None:
         """Refuse a picture before a pixel is decoded.
 
         Args:
-            path (str): where it is.
-            name (str): the visitor's name for it, for the message.
+            path: the uploaded file.
+            name: the visitor's name for it, for the message.
 
         Raises:
-            InputError: it is none that is taken, or has too many pixels.
+            InputError: it is not an accepted image, or has too many pixels.
         """
         pictures.check(path, name, self.megapixels)
 
-    def check_video(self, path: str, name: str, until: Callable[[], object]) -> None:
-        """Refuse a video before it is computed: it is read once, to its end.
+    def check_video(self, path: str, name: str, check_time: Callable[[], object]) -> None:
+        """Refuse a video before it is segmented.
 
-        Every frame may have a size of its own, whatever the file says.
+        Reads the video once to its end, because frames may differ from the size in the file's head.
 
         Args:
-            path, name: as `check_picture`.
-            until (callable): asked now and then; it ends the reading by raising.
+            path: the uploaded file.
+            name: the visitor's name for it, for the message.
+            check_time: called for every frame; raises to stop the reading.
 
         Raises:
-            InputError: it cannot be read, or is too large, too long or of more than one size.
+            InputError: it cannot be read, is too large or too long, or has frames of different sizes.
         """
         video = VideoReader(path)
         pictures.check_pixels(name, video.width, video.height, self.megapixels)
-        most = self.seconds * _MOST_FRAMES_A_SECOND
+        max_frames = self.seconds * _MAX_FRAME_RATE
         size = None
         for number, (seconds, frame) in enumerate(video, 1):
-            until()
-            if seconds >= self.seconds or number > most:
+            check_time()
+            if seconds >= self.seconds or number > max_frames:
                 raise InputError(
-                    f"{name} is longer than {self.seconds} seconds, or has more than {most} frames: cut it."
+                    f"{name} is longer than {self.seconds} seconds, or has more than {max_frames} frames: cut it."
                 )
             height, width = frame.shape[:2]
             pictures.check_pixels(name, width, height, self.megapixels)
@@ -92,21 +93,21 @@ class Limits:
 
 
 class Uploads:
-    """The folder of what visitors gave and of what was made of it, a folder each: FOLDER/HASH/NAME.
+    """The folder of uploads and results, each in a folder of its own: FOLDER/HASH/NAME.
 
     Args:
-        folder (str): the folder.
-        max_bytes (int): of all that may lie there at a time.
+        folder: the folder.
+        max_bytes: limit of all files together.
     """
 
     def __init__(self, folder: str, max_bytes: int) -> None:
         self.folder, self._max_bytes = os.path.realpath(folder), max_bytes
 
     def own(self, path: object) -> str:
-        """The real path of a file that was uploaded, or made here.
+        """The real path of an upload or a result.
 
         Raises:
-            InputError: it is none: a path of anything else, a link, a device, an address, or removed already.
+            InputError: the path is any other file, a link, a device or an address, or the file was removed.
         """
         real = os.path.realpath(path) if isinstance(path, str) and "\0" not in path else ""
         start, inside = os.path.join(self.folder, ""), real[len(self.folder) + 1 :]
@@ -114,38 +115,32 @@ class Uploads:
             raise InputError("this file was not uploaded, or is no longer here: upload it again.")
         return real
 
-    def check_room(self, coming: int = 0) -> None:
-        """Refuse what would not have room.
+    def check_room(self, new_bytes: int = 0) -> None:
+        """Check that new files have room.
 
         Args:
-            coming (int): bytes.
+            new_bytes: their size.
 
         Raises:
-            InputError: there are too many files, for now.
+            InputError: there is no room until older files are removed.
         """
-        if sum(max(size, _LEAST_BYTES) for _, size, _ in self._files()) + coming > self._max_bytes:
+        if sum(max(size, _MIN_FILE_BYTES) for _, size, _ in self._files()) + new_bytes > self._max_bytes:
             raise InputError(
-                "this server holds as many files as it may; they are removed after "
-                f"{KEPT_SECONDS // 60} minutes: come back then."
+                "this server has no room for more files; files are removed after "
+                f"{KEPT_SECONDS // 60} minutes: try again then."
             )
 
-    def sweep(self, seconds: float = KEPT_SECONDS) -> None:
-        """Remove what is older, be it whole or of an upload that was broken off."""
+    def remove_old(self) -> None:
+        """Remove files older than `KEPT_SECONDS`, also of interrupted uploads, and then their folders."""
         for path, _, changed in self._files():
-            if time.time() - changed > seconds:
-                try:
+            if time.time() - changed > KEPT_SECONDS:
+                with suppress(OSError):  # removed already, or open (Windows)
                     os.unlink(path)
-                except OSError:  # somebody else was quicker, or has it open (Windows)
-                    continue
-        self._sweep_folders(seconds)
-
-    def _sweep_folders(self, seconds: float) -> None:
-        """Remove those of files that are gone for so long; the system refuses it for one with a file in it."""
         for name in os.listdir(self.folder) if os.path.isdir(self.folder) else ():
             path = os.path.join(self.folder, name)
             with suppress(OSError):
-                if time.time() - os.stat(path, follow_symlinks=False).st_mtime > seconds:
-                    os.rmdir(path)
+                if time.time() - os.stat(path, follow_symlinks=False).st_mtime > KEPT_SECONDS:
+                    os.rmdir(path)  # fails if it contains files
 
     def _files(self) -> Iterator[tuple[str, int, float]]:
         """(path, bytes, seconds since 1970) of every file."""

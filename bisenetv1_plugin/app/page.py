@@ -1,4 +1,4 @@
-"""What is on the page: pictures, videos and the camera in; the overlay, its classes and milliseconds out."""
+"""The page: its controls, and the functions that segment pictures and videos when a visitor uses them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any, Iterator, NamedTuple
 import gradio
 from PIL import Image
 
+from bisenetv1_plugin.app.display import STYLE, VIEWS, Controls, class_counts, class_table, unique_image
 from bisenetv1_plugin.app.limits import KEPT_SECONDS, Limits, Uploads
-from bisenetv1_plugin.app.look import STYLE, VIEWS, Look, counts_of, image_of, table_of
 from bisenetv1_plugin.app.segmenters import Segmenters
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.files import refusal
@@ -23,13 +23,13 @@ from bisenetv1_plugin.inference.video_reader import VideoReader
 from bisenetv1_plugin.inference.video_writer import VideoWriter
 
 _SWEEP_SECONDS = 60
-# Visitors whose last result is kept for the sliders, and million pixels of all these: it takes four bytes a pixel, and
-# eight with its confidence.
-_REMEMBERED, _REMEMBERED_MEGAPIXELS = 16, 256
-# Of those who wait; the next is told that the queue is full.
-_WAITING = 64
-# Between two signs of life of a video.
-_SIGN_SECONDS = 0.5
+# The last results are kept for the sliders: of how many visitors, and how many million pixels together. A result takes
+# four bytes a pixel, and eight with its confidence.
+_KEPT_RESULTS, _KEPT_MEGAPIXELS = 16, 256
+# Requests that may wait; Gradio answers the next one that the queue is full.
+_MAX_WAITING = 64
+# While a video is segmented, its table is updated this often.
+_UPDATE_SECONDS = 0.5
 
 
 def build(
@@ -37,60 +37,60 @@ def build(
     segmenters: Segmenters,
     limits: Limits,
     uploads: Uploads,
-    words: gradio.I18n,
+    texts: gradio.I18n,
     ending: threading.Event,
 ) -> gradio.Blocks:
-    """The page; it is not launched.
+    """Build the page, without launching it.
 
     Args:
-        title (str): of the page, such as the export's folder.
-        segmenters (Segmenters): to choose among.
-        limits (Limits): what is taken.
-        uploads (Uploads): the files of visitors.
-        words (gradio.I18n): see `words.py`.
-        ending (threading.Event): set when the server ends; a video that is under way stops then.
+        title: the page's title, such as the export's folder.
+        segmenters: the runtimes to choose from.
+        limits: limits of the visitors' files.
+        uploads: the visitors' files.
+        texts: from `translations`.
+        ending: set when the server stops; a video in progress then ends.
     """
-    work = _Work(segmenters, limits, uploads, ending)
+    handlers = _Handlers(segmenters, limits, uploads, ending)
     with gradio.Blocks(
         title=f"BiSeNetV1: {title}", analytics_enabled=False, delete_cache=(_SWEEP_SECONDS, KEPT_SECONDS)
     ) as page:
-        page.state_session_capacity = max(1, min(_REMEMBERED, _REMEMBERED_MEGAPIXELS // limits.megapixels))
+        page.state_session_capacity = max(1, min(_KEPT_RESULTS, _KEPT_MEGAPIXELS // limits.megapixels))
         gradio.HTML(f"{STYLE}<h1>BiSeNetV1: {html.escape(title)}</h1>")
-        gradio.Markdown(words("intro"))
+        gradio.Markdown(texts("intro"))
         with gradio.Row():
-            runtime = gradio.Dropdown(segmenters.names, value=segmenters.names[0], label=words("runtime"))
-            opacity = gradio.Slider(0, 1, value=0.5, step=0.05, label=words("opacity"))
+            runtime = gradio.Dropdown(segmenters.names, value=segmenters.names[0], label=texts("runtime"))
+            opacity = gradio.Slider(0, 1, value=0.5, step=0.05, label=texts("opacity"))
         with gradio.Row():
-            unknown_below = gradio.Slider(0, 1, value=0, step=0.05, label=words("unknown_below"))
-            view = gradio.Radio(VIEWS, value="overlay", label=words("view"))
+            unknown_below = gradio.Slider(0, 1, value=0, step=0.05, label=texts("unknown_below"))
+            view = gradio.Radio(VIEWS, value="overlay", label=texts("view"))
         controls = [opacity, unknown_below, view]
-        # In both languages: Gradio does not translate the names of tabs.
+        # In both languages, because Gradio does not translate the names of tabs.
         with gradio.Tab("Picture · 图片"):
-            _fill_picture_tab(work, words, runtime, controls)
+            _fill_picture_tab(handlers, texts, runtime, controls)
         with gradio.Tab("Video · 视频"):
-            _fill_video_tab(work, words, runtime, controls)
-    page.queue(max_size=_WAITING)
+            _fill_video_tab(handlers, texts, runtime, controls)
+    page.queue(max_size=_MAX_WAITING)
     return page
 
 
-def _fill_picture_tab(work: _Work, words: gradio.I18n, runtime: gradio.Dropdown, controls: list[Any]) -> None:
+def _fill_picture_tab(handlers: _Handlers, texts: gradio.I18n, runtime: gradio.Dropdown, controls: list[Any]) -> None:
     with gradio.Row(equal_height=True):
-        picture = gradio.Image(label=words("picture"), sources=["upload", "webcam", "clipboard"], height=420)
+        picture = gradio.Image(label=texts("picture"), sources=["upload", "webcam", "clipboard"], height=420)
         overlay = gradio.Image(
-            label=words("result"),
+            label=texts("result"),
             interactive=False,
             format="jpeg",
             height=420,
             buttons=["download", "fullscreen"],
         )
     table = gradio.HTML()
-    done = gradio.State()
-    # Not preprocessed by Gradio, which ends with a stack trace where a file is no picture.
+    state = gradio.State()
+    # Gradio's own preprocessing would raise without a sentence for a file that is not a picture.
     gradio.on(
         [picture.change, runtime.change],
-        work.picture,
+        handlers.picture,
         [picture, runtime, *controls],
-        [overlay, table, done],
+        [overlay, table, state],
         preprocess=False,
         concurrency_limit=1,
         concurrency_id="picture",
@@ -98,13 +98,13 @@ def _fill_picture_tab(work: _Work, words: gradio.I18n, runtime: gradio.Dropdown,
         api_name="picture",
     )
     opacity, *others = controls
-    # The others may need the confidence, and so compute once more.
+    # The others may need the confidence, and so segment again: they wait in the queue of pictures.
     for triggers, queue, name in (([opacity], "paint", "paint"), (others, "picture", "look")):
         gradio.on(
             [control.change for control in triggers],
-            work.paint,
-            [done, *controls],
-            [overlay, table, done],
+            handlers.paint,
+            [state, *controls],
+            [overlay, table, state],
             concurrency_limit=1,
             concurrency_id=queue,
             show_progress="hidden",
@@ -114,16 +114,16 @@ def _fill_picture_tab(work: _Work, words: gradio.I18n, runtime: gradio.Dropdown,
         )
 
 
-def _fill_video_tab(work: _Work, words: gradio.I18n, runtime: gradio.Dropdown, controls: list[Any]) -> None:
+def _fill_video_tab(handlers: _Handlers, texts: gradio.I18n, runtime: gradio.Dropdown, controls: list[Any]) -> None:
     with gradio.Row(equal_height=True):
-        video = gradio.Video(label=words("video"), sources=["upload", "webcam"], height=420)
-        overlay = gradio.Video(label=words("result"), interactive=False, height=420, buttons=["download"])
+        video = gradio.Video(label=texts("video"), sources=["upload", "webcam"], height=420)
+        overlay = gradio.Video(label=texts("result"), interactive=False, height=420, buttons=["download"])
     with gradio.Row():
-        start = gradio.Button(words("start"), variant="primary")
-        stop = gradio.Button(words("stop"))
+        start = gradio.Button(texts("start"), variant="primary")
+        stop = gradio.Button(texts("stop"))
     table = gradio.HTML()
     running = start.click(
-        work.video,
+        handlers.video,
         [video, runtime, *controls],
         [overlay, table],
         preprocess=False,
@@ -133,8 +133,8 @@ def _fill_video_tab(work: _Work, words: gradio.I18n, runtime: gradio.Dropdown, c
     stop.click(None, cancels=[running])
 
 
-class _Done(NamedTuple):
-    """A picture of a visitor's, the runtime, and what came of it: the result and its facts, unless it could not be."""
+class _State(NamedTuple):
+    """The last picture of a visitor and the chosen runtime, with the result and its facts once it is segmented."""
 
     path: str
     name: str
@@ -143,53 +143,53 @@ class _Done(NamedTuple):
     facts: str = ""
 
 
-class _Work:
-    """What the page's events call. A sentence takes the place of what could not be made."""
+class _Handlers:
+    """The functions that the page's events call. Errors appear as a sentence in place of the table."""
 
     def __init__(self, segmenters: Segmenters, limits: Limits, uploads: Uploads, ending: threading.Event) -> None:
         self._segmenters, self._limits, self._uploads, self._ending = segmenters, limits, uploads, ending
 
     def picture(
         self, upload: dict[str, Any] | None, runtime: str, *controls: Any
-    ) -> tuple[Image.Image | None, str, _Done | None]:
-        """Gradio's description of a file, or None -> the overlay, the table, and what `paint` needs."""
+    ) -> tuple[Image.Image | None, str, _State | None]:
+        """Segment a picture: Gradio's description of a file, or None -> overlay, table, and the state for `paint`."""
         if upload is None:
             return None, "", None
-        return self.paint(_Done(upload["path"], upload.get("orig_name") or "the picture", runtime), *controls)
+        return self.paint(_State(upload["path"], upload.get("orig_name") or "the picture", runtime), *controls)
 
-    def paint(self, done: _Done | None, *controls: Any) -> tuple[Image.Image | None, str, _Done | None]:
-        """The last result once more, computed only where it lacks what is to be shown."""
-        if done is None:
+    def paint(self, state: _State | None, *controls: Any) -> tuple[Image.Image | None, str, _State | None]:
+        """Show the last result again; segments only if the result or its confidence is missing."""
+        if state is None:
             return None, "", None
-        look = Look(*controls)
+        values = Controls(*controls)
         try:
-            if done.result is None or (look.needs_confidence and done.result.confidence is None):
-                done = self._segmented(done, look.needs_confidence)
-            assert done.result
-            result = look.of(done.result)
+            if state.result is None or (values.needs_confidence and state.result.confidence is None):
+                state = self._segment_picture(state, values.needs_confidence)
+            assert state.result
+            result = values.mark_unknown(state.result)
         except InputError as error:
-            return None, self._fault(error, done.path, done.name), done
-        return image_of(look.pixels(result)), table_of(done.facts, result, counts_of(result)), done
+            return None, self._error_html(error, state.path, state.name), state
+        return unique_image(values.draw(result)), class_table(state.facts, result, class_counts(result)), state
 
-    def _segmented(self, done: _Done, confidence: bool) -> _Done:
-        segmenter = self._checked(done.path, done.runtime)
-        self._limits.check_picture(done.path, done.name)
+    def _segment_picture(self, state: _State, confidence: bool) -> _State:
+        segmenter = self._segmenter(state.path, state.runtime)
+        self._limits.check_picture(state.path, state.name)
         began = time.perf_counter()
-        result = segmenter(done.path, confidence=confidence)
+        result = segmenter(state.path, confidence=confidence)
         milliseconds = (time.perf_counter() - began) * 1000
         height, width = result.mask.shape
-        return done._replace(result=result, facts=f"{done.runtime} · {milliseconds:.0f} ms · {width} × {height}")
+        return state._replace(result=result, facts=f"{state.runtime} · {milliseconds:.0f} ms · {width} × {height}")
 
-    def _fault(self, error: InputError | str, path: str, name: str) -> str:
-        """HTML: the sentence, which calls the file by the visitor's name for it, and the export by no path."""
+    def _error_html(self, error: InputError | str, path: str, name: str) -> str:
+        """HTML of the sentence, with the visitor's name for the file, and without the paths of this server."""
         sentence = str(error).replace(path, name).replace(self._segmenters.path, "the export")
         return f'<p class="fault">{html.escape(sentence)}</p>'
 
-    def _checked(self, path: str, runtime: str) -> Segmenter:
-        """The segmenter, where the file is still there and there is room for a result: a call may have waited.
+    def _segmenter(self, path: str, runtime: str) -> Segmenter:
+        """The segmenter of a runtime, after a check of the file and the room: both may have changed in the queue.
 
         Raises:
-            InputError: it is not, there is none, or no segmenter has that name.
+            InputError: the file is gone, there is no room for a result, or the runtime is unknown.
         """
         self._uploads.own(path)
         self._uploads.check_room()
@@ -198,16 +198,16 @@ class _Work:
     def video(
         self, upload: dict[str, Any] | None, runtime: str, *controls: Any
     ) -> Iterator[tuple[str | dict[str, Any] | None, str]]:
-        """Gradio's description of a file, or None -> now and then the table so far; at the end the overlay with it."""
+        """Segment a video: Gradio's description of a file, or None -> the table so far; at the end the overlay, too."""
         if upload is None:
             yield None, ""
             return
         path, name = upload["path"], upload.get("orig_name") or "the video"
-        began = said = time.perf_counter()
+        began = updated = time.perf_counter()
 
         def check_time() -> None:
             if self._ending.is_set():
-                raise InputError("the server ends.")
+                raise InputError("the server is stopping.")
             if time.perf_counter() - began > KEPT_SECONDS:
                 raise InputError(
                     f"{name} takes longer than {KEPT_SECONDS // 60} minutes: give a shorter or smaller one."
@@ -216,44 +216,46 @@ class _Work:
         with tempfile.TemporaryDirectory() as folder:
             overlay, frames, table = os.path.join(folder, "segmented.mp4"), 0, ""
             try:
-                segmenter = self._checked(path, runtime)
+                segmenter = self._segmenter(path, runtime)
                 self._limits.check_video(path, name, check_time)
-                given = VideoReader(path)
-                with VideoWriter(overlay, _usual(given.rate)) as writer:
+                video = VideoReader(path)
+                with VideoWriter(overlay, _plausible_rate(video.rate)) as writer:
                     try:
-                        for table in _segment(given, segmenter, writer, runtime, Look(*controls)):
+                        for table in _segment_video(video, segmenter, writer, runtime, Controls(*controls)):
                             check_time()
                             frames = writer.frames
-                            if time.perf_counter() - said > _SIGN_SECONDS:
-                                said = time.perf_counter()
+                            if time.perf_counter() - updated > _UPDATE_SECONDS:
+                                updated = time.perf_counter()
                                 self._uploads.check_room(os.path.getsize(overlay) if os.path.exists(overlay) else 0)
                                 yield gradio.skip(), table
-                    except InputError as error:  # the frames so far are shown
-                        table = self._fault(error, path, name)
+                    except InputError as error:  # the overlay still shows the frames so far
+                        table = self._error_html(error, path, name)
             except InputError as error:
-                table = self._fault(error, path, name)
-            except OSError as error:  # of the writing
+                table = self._error_html(error, path, name)
+            except OSError as error:  # from writing the overlay
                 sentence = refusal(error)
                 if sentence is None:
                     raise
-                frames, table = 0, self._fault(sentence, path, name)
+                frames, table = 0, self._error_html(sentence, path, name)
             yield overlay if frames else None, table
 
 
-def _segment(video: VideoReader, segmenter: Segmenter, writer: VideoWriter, runtime: str, look: Look) -> Iterator[str]:
-    """Write the overlays of a video; after each frame the table of all so far."""
+def _segment_video(
+    video: VideoReader, segmenter: Segmenter, writer: VideoWriter, runtime: str, controls: Controls
+) -> Iterator[str]:
+    """Write the overlay of a video; yields after each frame the table of all frames so far."""
     began = time.perf_counter()
     counts: Any = 0
-    for whole in segmenter.video(video.path, confidence=look.needs_confidence):
-        result = look.of(whole)
-        writer.write(look.pixels(result)[..., ::-1], writer.frames / _usual(video.rate))
-        counts += counts_of(result)
+    for segmentation in segmenter.video(video.path, confidence=controls.needs_confidence):
+        result = controls.mark_unknown(segmentation)
+        writer.write(controls.draw(result)[..., ::-1], writer.frames / _plausible_rate(video.rate))
+        counts += class_counts(result)
         milliseconds = (time.perf_counter() - began) * 1000 / writer.frames
         height, width = result.mask.shape
         facts = f"{runtime} · {milliseconds:.0f} ms · {width} × {height} · {writer.frames} / {video.total or '?'}"
-        yield table_of(facts, result, counts)
+        yield class_table(facts, result, counts)
 
 
-def _usual(rate: float) -> float:
-    """Frames per second; recordings of a browser say 1000."""
+def _plausible_rate(rate: float) -> float:
+    """The frames per second; 25 if the file says more than 240, as a browser's recordings do."""
     return rate if rate <= 240 else 25.0

@@ -1,4 +1,4 @@
-"""The runtimes and precisions that an export and this machine can run, for the page to choose among."""
+"""The runtimes and precisions that can run an export on this machine, as choices for the page."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from bisenetv1_plugin.inference.runtimes import select
 from bisenetv1_plugin.inference.segmenter import Segmenter
 from bisenetv1_plugin.inference.sliding_window import EXPORT_LOGITS, SlidingWindows
 
-# What is not exact comes after all that is.
+# In the order of the page's choices.
 _PRECISIONS = ("fp32", "bf16", "int8")
 
 
 class Segmenters:
-    """A `Segmenter` for each of them, made when it is first asked for.
+    """A `Segmenter` for each runtime and precision, made at its first use.
 
     Args:
-        exported (str): the folder of an export, or its deploy.yaml.
-        device (str, optional): 'cpu' or 'gpu'; default: both, if there is a GPU.
-        cpu_threads (int): threads on the CPU.
-        windows (SlidingWindows, optional): a sliding window; default: whole pictures.
+        exported: the folder of an export, or its deploy.yaml.
+        device: 'cpu' or 'gpu'; default: both, if there is a GPU.
+        cpu_threads: threads on the CPU.
+        windows: a sliding window; default: whole pictures.
 
     Attributes:
-        path (str): of the deploy.yaml.
+        path (str): the deploy.yaml.
         names (list[str]): such as 'openvino fp32'; the first is the default.
 
     Raises:
-        InputError: there is no export, or nothing here can run it.
+        InputError: there is no export, or no runtime here can run it.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Segmenters:
             for backend in select.ORDER[where]:
                 if where == "gpu" or backend != "paddle":
                     self._try(backend, where)
-        # Paddle takes seconds and hundreds of megabytes to load, so that it waits until somebody chooses it.
+        # Paddle takes seconds and hundreds of megabytes to load, so it is imported only when a visitor chooses it.
         if "cpu" in devices and not self._options:
             self._try("paddle", "cpu")
         elif (
@@ -60,7 +60,7 @@ class Segmenters:
             self._options["paddle fp32"] = {"backend": "paddle", "device": "cpu", "precision": "fp32"}
         if not self._options:
             raise InputError(" ".join(self._faults))
-        self._made: dict[str, Segmenter] = {}
+        self._segmenters: dict[str, Segmenter] = {}
         self._lock = threading.Lock()
         self.names = sorted(self._options, key=lambda name: _PRECISIONS.index(self._options[name]["precision"]))
 
@@ -68,7 +68,7 @@ class Segmenters:
         return self._windows is None or can_give_logits(self._export, backend)
 
     def _try(self, backend: str, device: str) -> None:
-        """Build it once, and let it go: what is wrong or cannot run is not offered."""
+        """Build the runtime once, and offer it only if it runs and gives correct results."""
         if not self._takes_windows(backend):
             self._faults.append(f"{backend}: {self._export.path} ends in argmax: {EXPORT_LOGITS}.")
             return
@@ -81,20 +81,20 @@ class Segmenters:
                 self._options[name] = {"backend": backend, "device": device, "precision": precision}
 
     def __getitem__(self, name: str) -> Segmenter:
-        """The `Segmenter` of that name.
+        """The `Segmenter` of this name.
 
         Raises:
-            InputError: none has it, or it turns out that it cannot run this export.
+            InputError: the name is unknown, or the runtime cannot run this export.
         """
         if name not in self._options:
-            raise InputError(f"there is no {name!r} here; there are {', '.join(self.names)}.")
+            raise InputError(f"there is no runtime {name!r} here; choose one of {', '.join(self.names)}.")
         with self._lock:
             if name in self._untried:
                 select.choose(self._export, "cpu", self._cpu_threads, "fp32", ["paddle"])
                 self._untried.remove(name)
-            if name not in self._made:
+            if name not in self._segmenters:
                 options = dict(self._options[name])
                 if self._windows:
                     options.update(crop_size=self._windows.crop_size, stride=self._windows.stride)
-                self._made[name] = Segmenter(self.path, cpu_threads=self._cpu_threads, **options)
-            return self._made[name]
+                self._segmenters[name] = Segmenter(self.path, cpu_threads=self._cpu_threads, **options)
+            return self._segmenters[name]

@@ -58,7 +58,7 @@ def _show(args: Namespace, windows: SlidingWindows | None, server: ModuleType, l
     print(f"{', '.join(segmenters.names)}; {flags.threads_and_windows(args, windows)}")
     limits = Limits(args.max_megabytes, args.max_megapixels, args.max_seconds)
     page = Page(segmenters, limits, folder)
-    guard = Guard(page.app, names_of(args.host, args.allowed_hosts), args.allowed_hosts, page.bodies)
+    guard = Guard(page.app, names_of(args.host, args.allowed_hosts), args.allowed_hosts, page.uploads)
     print(f"Open {server.address(listening)} in a browser; Ctrl-C ends this.", flush=True)
     try:
         asgi_server.run(guard, guard, listening)

@@ -20,7 +20,7 @@ from bisenetv1_plugin.errors import InputError
 if TYPE_CHECKING:
     from bisenetv1_plugin.app.mount import Page
     from bisenetv1_plugin.inference.sliding_window import SlidingWindows
-    from bisenetv1_plugin.serve.guard import Application, Bodies, Receive, Scope, Send
+    from bisenetv1_plugin.serve.guard import Application, Receive, Scope, Send, UploadSlots
 
 SUMMARY = "segment over HTTP"
 
@@ -107,13 +107,13 @@ def _serve(
     server.restore_signal_handlers()
     _log_requests()
 
-    def bodies(path: str) -> Bodies | None:
+    def uploads(path: str) -> UploadSlots | None:
         if path == "/segment":
-            return service.bodies
-        return page.bodies(path) if page else None
+            return service.uploads
+        return page.uploads(path) if page else None
 
     guard = Guard(
-        *(_with_page(service.app, page), names_of(args.host, args.allowed_hosts), args.allowed_hosts, bodies),
+        *(_with_page(service.app, page), names_of(args.host, args.allowed_hosts), args.allowed_hosts, uploads),
         *(token, api.OPEN_PATHS, (500, "This request failed; the server's log says why.")),
     )
     secured = "with a token" if token else "without a token"
@@ -124,7 +124,7 @@ def _serve(
             RequestLog(guard, api.PATHS.__contains__, registry),
             guard,
             listening,
-            is_busy=lambda: service.bodies.under_way > 0,
+            is_busy=lambda: service.uploads.in_progress > 0,
             seconds_to_finish=args.max_seconds,
         )
     finally:
@@ -145,13 +145,13 @@ def _with_page(service: Application, page: Page | None) -> Application:
     """ASGI: the page, where it is there, has the addresses that the service has not."""
     if page is None:
         return service
-    from bisenetv1_plugin.serve.api import is_of_api
+    from bisenetv1_plugin.serve.api import is_api_path
 
     app = page.app
 
     async def both(scope: Scope, receive: Receive, send: Send) -> None:
-        is_services = scope["type"] == "http" and is_of_api(scope["path"])
-        await (service if is_services else app)(scope, receive, send)
+        use_service = scope["type"] == "http" and is_api_path(scope["path"])
+        await (service if use_service else app)(scope, receive, send)
 
     return both
 

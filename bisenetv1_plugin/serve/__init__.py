@@ -1,4 +1,5 @@
-"""Servers: who may ask, for how much, and until when; and `bisenetv1 serve`, which segments over HTTP.
+"""`bisenetv1 serve`, which segments over HTTP, and the access checks and limits of every server here.
 
-`app` shows its page with the same guard and the same server. FastAPI and uvicorn are in the extras `serve` and `app`.
+The page of `bisenetv1 app` uses the same guard and the same server. The extras `serve` and `app` install FastAPI and
+uvicorn.
 """

@@ -1,4 +1,4 @@
-"""What a picture is answered with: the mask as PNG, or JSON with more."""
+"""The answer to a picture: its mask as PNG, or JSON with more."""
 
 from __future__ import annotations
 
@@ -15,29 +15,33 @@ from bisenetv1_plugin.drawing.painter import Painter
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.inference.regions import TOLERANCE
 from bisenetv1_plugin.inference.segmentation import Segmentation
-from bisenetv1_plugin.serve.guard import Refused
+from bisenetv1_plugin.serve.guard import Refusal
 
 PNG, JSON = "image/png", "application/json"
-# Outlines of an answer: a mask of noise has one for every pixel.
-_MOST_REGIONS = 1000
-# Pixels along the outlines of one, and of all: the time that they take grows with the square of the former.
-_LONGEST_OUTLINE, _LONGEST_OUTLINES = 100_000, 500_000
+# A mask of noise has a region for every pixel.
+_MAX_REGIONS = 1000
+# Pixels along the outlines of one region, and of all. The time for a region grows with the square of its length.
+_MAX_OUTLINE, _MAX_OUTLINES = 100_000, 500_000
 
 
 class Options(BaseModel):
-    """What may stand behind the ? of a request."""
+    """The query parameters of a request."""
 
     model_config = ConfigDict(extra="forbid")
 
-    color: bool = Field(False, description="The PNG has the classes' colors as its palette; its numbers are the same.")
-    regions: bool = Field(False, description="JSON: the connected pieces of the mask, with outlines.")
-    confidence: bool = Field(False, description="JSON: how sure the network is. It takes more time and memory.")
-    unknown_below: float | None = Field(
-        None, ge=0, le=1, description="The mask is 255 where the confidence is below this. It needs the same."
+    color: bool = Field(
+        False, description="Add the colors of the classes to the PNG as its palette; the numbers stay the same."
     )
-    min_area: int = Field(1, ge=1, lt=1 << 31, description="Of regions: pixels of the smallest.")
+    regions: bool = Field(False, description="JSON: the connected pieces of the mask, with outlines.")
+    confidence: bool = Field(
+        False, description="JSON: how sure the network is. This takes more time and memory, as unknown_below does."
+    )
+    unknown_below: float | None = Field(
+        None, ge=0, le=1, description="Set the mask to 255 where the confidence is below this."
+    )
+    min_area: int = Field(1, ge=1, lt=1 << 31, description="Omit regions with fewer pixels.")
     tolerance: float = Field(
-        TOLERANCE, ge=0, le=1 << 16, description="Of regions: by how many pixels an outline may be simplified."
+        TOLERANCE, ge=0, le=1 << 16, description="By how many pixels the outlines of regions may be simplified."
     )
 
     @property
@@ -49,58 +53,58 @@ class Options(BaseModel):
 class RegionAnswer(BaseModel):
     """A connected piece of the mask."""
 
-    number: int = Field(description="Of the class.")
-    name: str = Field(description="Of the class.")
+    number: int = Field(description="The number of its class.")
+    name: str = Field(description="The name of its class.")
     box: list[int] = Field(description="x, y, width and height, in pixels.")
     area: int = Field(description="In pixels.")
-    confidence: float | None = Field(None, description="The mean probability of its class, where it was computed.")
+    confidence: float | None = Field(None, description="The mean probability of its class, if it was computed.")
     polygons: list[list[list[list[int]]]] = Field(
-        description="As a MultiPolygon of GeoJSON: for each, its outline and its holes, x and y of the pixels' corners."
+        description="A MultiPolygon of GeoJSON: for each polygon the outline, then the holes; x and y of pixel corners."
     )
 
 
 class Answer(BaseModel):
-    """What is where in a picture."""
+    """The answer in JSON."""
 
     width: int
     height: int
-    mask: str = Field(description="A PNG in base64, as the one that is answered without JSON.")
-    shares: dict[str, float] = Field(description="The share of the pixels that each class has, by its name.")
+    mask: str = Field(description="The PNG, in base64.")
+    shares: dict[str, float] = Field(description="The share of the pixels of each class, by its name.")
     unknown: float | None = Field(None, description="The share of the pixels below `unknown_below`.")
     confidence: float | None = Field(
-        None, description="The mean probability of the likeliest class, where it was computed."
+        None, description="The mean probability of the likeliest class, if it was computed."
     )
-    regions: list[RegionAnswer] | None = Field(None, description="The largest first; with `regions`.")
-    milliseconds: dict[str, float] = Field(description="`waiting` for others, and `computing`.")
+    regions: list[RegionAnswer] | None = Field(None, description="With `regions`: the largest first.")
+    milliseconds: dict[str, float] = Field(description="`waiting` for other pictures, and `computing`.")
 
 
 def media_type(accept: str) -> str:
-    """What an `Accept` prefers: `PNG` or `JSON`; the former where it likes both.
+    """The media type that an `Accept` header prefers, `PNG` or `JSON`; `PNG` if it prefers neither to the other.
 
     Raises:
-        Refused: neither.
+        Refusal: it accepts neither.
     """
-    liked: dict[str, float] = {}
+    qualities: dict[str, float] = {}
     for entry in accept.split(","):
         name, _, rest = entry.partition(";")
         quality = re.search(r"\bq=([01](?:\.\d{0,3})?)(?!\S)", rest)
-        liked[name.strip().lower()] = float(quality[1]) if quality else 1.0
+        qualities[name.strip().lower()] = float(quality[1]) if quality else 1.0
 
-    def like(kind: str) -> float:
+    def quality_of(kind: str) -> float:
         ranges = (kind, kind.partition("/")[0] + "/*", "*/*")
-        return next((liked[name] for name in ranges if name in liked), 0.0)
+        return next((qualities[name] for name in ranges if name in qualities), 0.0)
 
-    best = max((PNG, JSON), key=like)
-    if not like(best):
-        raise Refused(406, f"There is {PNG} and {JSON}: name one of them in `Accept`, or omit it.")
+    best = max((PNG, JSON), key=quality_of)
+    if not quality_of(best):
+        raise Refusal(406, f"The answer is {PNG} or {JSON}: name one of them in `Accept`, or omit the header.")
     return best
 
 
-def body(result: Segmentation, kind: str, options: Options, milliseconds: dict[str, float]) -> bytes:
-    """The mask as `infer` writes it, NAME.png or, with its palette, color/NAME.png; or an `Answer` with it.
+def encode(result: Segmentation, kind: str, options: Options, milliseconds: dict[str, float]) -> bytes:
+    """The body of the answer: the PNG that `infer` writes to NAME.png or color/NAME.png, or an `Answer`.
 
     Raises:
-        InputError: the mask has too many regions, or an unknown pixel no number.
+        InputError: the mask has too many regions, or no number is left for unknown pixels.
     """
     if options.unknown_below is not None:
         result = result.with_unknown(options.unknown_below)
@@ -133,12 +137,12 @@ def _mask(result: Segmentation, color: bool) -> bytes:
 
 def _regions(result: Segmentation, options: Options) -> list[dict[str, Any]]:
     found = result.regions(options.min_area, options.tolerance)
-    if len(found) > _MOST_REGIONS:
+    if len(found) > _MAX_REGIONS:
         raise InputError(
-            f"the mask has {len(found)} regions, and an answer {_MOST_REGIONS} at most: give a larger min_area."
+            f"the mask has {len(found)} regions; an answer may have {_MAX_REGIONS}: give a larger min_area."
         )
-    lengths = [_outline(region.mask) for region in found]
-    if max(lengths, default=0) > _LONGEST_OUTLINE or sum(lengths) > _LONGEST_OUTLINES:
+    lengths = [_outline_length(region.mask) for region in found]
+    if max(lengths, default=0) > _MAX_OUTLINE or sum(lengths) > _MAX_OUTLINES:
         raise InputError("the outlines of the regions are too long: give a larger min_area, or a smaller picture.")
     return [
         {
@@ -153,6 +157,6 @@ def _regions(result: Segmentation, options: Options) -> list[dict[str, Any]]:
     ]
 
 
-def _outline(piece: np.ndarray) -> int:
-    """Pixels along the edges of a bool mask that are not the edges of its box."""
+def _outline_length(piece: np.ndarray) -> int:
+    """The number of pixel edges between True and False in a bool mask."""
     return int(np.count_nonzero(piece[1:] != piece[:-1]) + np.count_nonzero(piece[:, 1:] != piece[:, :-1]))

@@ -28,22 +28,22 @@ from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.inference.image_arguments import to_pixels
 from bisenetv1_plugin.inference.segmenter import Segmenter
 from bisenetv1_plugin.serve import answers, pictures
-from bisenetv1_plugin.serve.guard import Bodies, Refused
-from bisenetv1_plugin.serve.request_log import note
+from bisenetv1_plugin.serve.guard import Refusal, UploadSlots
+from bisenetv1_plugin.serve.request_log import add_to_log
 from bisenetv1_plugin.serve.worker import Worker
 
 T = TypeVar("T")
 
-# Without a token as well: they say nothing but that the server is there.
+# These need no token: they only say that the server is running.
 OPEN_PATHS = ("/health", "/ready")
 PATHS = ("/segment", "/model", "/metrics", "/docs", "/openapi.json", *OPEN_PATHS)
 _DOCS = "/static-offline-docs/"
-# Of a request, beside the picture in its form.
-_ENVELOPE = 1 << 16
-# Bytes of a field that is no file.
-_FIELD = 1 << 12
-# Pictures that are decoded at a time, beside one a core.
-_MORE = 4
+# Bytes of a form in addition to its picture.
+_FORM_BYTES = 1 << 16
+# Bytes of a form field that is not a file.
+_FIELD_BYTES = 1 << 12
+# This many more pictures are decoded at a time than there are threads.
+_EXTRA_DECODERS = 4
 _PICTURE = {"schema": {"type": "string", "format": "binary"}}
 _FORM = {"type": "object", "properties": {"picture": _PICTURE["schema"]}, "required": ["picture"]}
 _BODY = {
@@ -53,18 +53,18 @@ _BODY = {
         "multipart/form-data": {"schema": _FORM},
     },
 }
-_SEE = "/docs has what there is."
+_SEE_DOCS = "See /docs."
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Of what is asked.
+    """Limits of a request.
 
     Attributes:
-        megabytes (int): of a picture's file.
-        megapixels (int): of a picture.
-        seconds (int): until a picture is there, and from then on until it is answered.
-        queue (int): pictures at a time, from the first byte of the request to the last of the answer.
+        megabytes: size of a picture's file.
+        megapixels: million pixels of a picture.
+        seconds: time for a picture to arrive, and again for its answer.
+        queue: pictures at a time, from the first byte of the request to the last byte of the answer.
     """
 
     megabytes: int
@@ -73,8 +73,8 @@ class Limits:
     queue: int
 
 
-def is_of_api(path: str) -> bool:
-    """Whether an address is one of these."""
+def is_api_path(path: str) -> bool:
+    """Whether the API answers requests to this path."""
     return path in PATHS or path.startswith(_DOCS)
 
 
@@ -82,31 +82,31 @@ class Service:
     """Segments over HTTP.
 
     Args:
-        segmenter (Segmenter): what segments.
-        limits (Limits): what is taken.
-        threads (int): that decode and encode.
-        registry (prometheus_client.CollectorRegistry): what /metrics shows.
+        segmenter: segments the pictures.
+        limits: limits of a request.
+        threads: number of threads that decode and encode.
+        registry: the metrics that /metrics shows.
 
     Attributes:
-        app (fastapi.FastAPI): ASGI, to be put behind a `Guard`.
-        bodies (Bodies): what /segment takes.
+        app (fastapi.FastAPI): the ASGI application; wrap it in a `Guard`.
+        uploads (UploadSlots): the uploads to /segment.
     """
 
     def __init__(
         self, segmenter: Segmenter, limits: Limits, threads: int, registry: prometheus_client.CollectorRegistry
     ) -> None:
         self._segmenter, self._limits, self._worker = segmenter, limits, Worker(segmenter)
-        self.bodies = Bodies((limits.megabytes << 20) + _ENVELOPE, limits.queue, limits.seconds)
-        self._desks = asyncio.Semaphore(threads + _MORE)
-        self._pool = ThreadPoolExecutor(threads + _MORE)
+        self.uploads = UploadSlots((limits.megabytes << 20) + _FORM_BYTES, limits.queue, limits.seconds)
+        self._decoders = asyncio.Semaphore(threads + _EXTRA_DECODERS)
+        self._pool = ThreadPoolExecutor(threads + _EXTRA_DECODERS)
         self._registry = registry
-        waiting = prometheus_client.Gauge("bisenetv1_pictures", "Pictures that are under way.", registry=registry)
-        waiting.set_function(lambda: self.bodies.under_way)
+        in_progress = prometheus_client.Gauge("bisenetv1_pictures", "Pictures in progress.", registry=registry)
+        in_progress.set_function(lambda: self.uploads.in_progress)
         self._computing = prometheus_client.Histogram(
-            "bisenetv1_computing_seconds", "Of a picture, without waiting for others.", registry=registry
+            "bisenetv1_computing_seconds", "Seconds for a picture, without waiting for others.", registry=registry
         )
         self.app = fastapi_offline.FastAPIOffline(title="bisenetv1 serve", version=__version__, redoc_url=None)
-        _refuse_with_sentences(self.app)
+        _add_error_handlers(self.app)
         self._add_routes()
 
     def _add_routes(self) -> None:
@@ -117,16 +117,16 @@ class Service:
             responses={200: {"model": answers.Answer, "content": {answers.PNG: _PICTURE}}},
             openapi_extra={"requestBody": _BODY},
         )(self.segment)
-        self.app.get("/model", summary="What segments")(self.model)
+        self.app.get("/model", summary="The model")(self.model)
         self.app.get("/health", summary="Whether the server works", response_class=PlainTextResponse)(self.health)
-        self.app.get("/ready", summary="Whether it takes one more picture", response_class=PlainTextResponse)(
+        self.app.get("/ready", summary="Whether there is room for another picture", response_class=PlainTextResponse)(
             self.ready
         )
-        self.app.get("/metrics", summary="For Prometheus", response_class=PlainTextResponse)(self.metrics)
+        self.app.get("/metrics", summary="Metrics for Prometheus", response_class=PlainTextResponse)(self.metrics)
 
     async def segment(self, request: Request, options: Annotated[answers.Options, Query()]) -> Response:
-        """The body is the picture's file, or a form with it. `Accept` chooses the PNG of the mask, gray, the number of
-        the class of every pixel, or JSON."""
+        """Send the picture's file as the body, or in a form. The answer is the mask as a gray PNG, in which every pixel
+        is the number of its class; or JSON, if `Accept` asks for it."""
         kind = answers.media_type(request.headers.get("accept") or "*/*")
         if kind == answers.PNG and (options.regions or options.confidence):
             raise InputError(f"regions and confidence are for JSON: send `Accept: {answers.JSON}`.")
@@ -134,19 +134,19 @@ class Service:
         try:
             return await asyncio.wait_for(self._answer(request, content, kind, options), self._limits.seconds)
         except asyncio.TimeoutError:
-            sentence = f"This picture was not done after {self._limits.seconds} seconds; try again later."
-            raise Refused(503, sentence, retry_after=self._limits.seconds) from None
+            sentence = f"This picture was not finished after {self._limits.seconds} seconds; try again later."
+            raise Refusal(503, sentence, retry_after=self._limits.seconds) from None
 
     async def model(self) -> Response:
-        """Its classes, their colors, the runtime that computes it, and what is taken."""
-        runtime, precision, *on = self._segmenter.name.split(" ", 2)
+        """The names and colors of the classes, the runtime, its precision and device, and the limits."""
+        runtime, precision, *gpu = self._segmenter.name.split(" ", 2)
         colors = self._segmenter.colors.tolist()
         return JSONResponse(
             {
                 "version": __version__,
                 "runtime": runtime,
                 "precision": precision,
-                "device": "gpu" if on else "cpu",
+                "device": "gpu" if gpu else "cpu",
                 "classes": [
                     {"number": number, "name": name, "color": color}
                     for number, (name, color) in enumerate(zip(self._segmenter.classes, colors))
@@ -157,75 +157,75 @@ class Service:
 
     async def health(self) -> str:
         """Needs no token."""
-        if not self._worker.lives:
-            raise Refused(503, "The thread that segments has ended: start the server anew.")
+        if not self._worker.is_alive:
+            raise Refusal(503, "The thread that segments has ended: restart the server.")
         return "ok\n"
 
     async def ready(self) -> str:
         """Needs no token."""
-        if self.bodies.under_way >= self.bodies.at_a_time:
-            raise Refused(503, f"{self.bodies.under_way} pictures are under way; try again.", retry_after=1)
+        if self.uploads.in_progress >= self.uploads.count:
+            raise Refusal(503, f"{self.uploads.in_progress} pictures are in progress; try again.", retry_after=1)
         return await self.health()
 
     async def metrics(self) -> Response:
-        """Requests, their seconds, pictures under way, and this process."""
+        """Requests and their seconds, pictures in progress, and the server's process."""
         return Response(
             prometheus_client.generate_latest(self._registry), media_type=prometheus_client.CONTENT_TYPE_LATEST
         )
 
     def warm_up(self, height: int, width: int) -> None:
-        """Segment a few pictures, alone and together: what a runtime does when it is first asked is done then."""
+        """Segment a few pictures, one alone and several together, because the first calls of a runtime are slow."""
         pixels = np.zeros((height, width, 3), "uint8")
         for count in (1, 8):
             for future in [self._worker.submit(pixels) for _ in range(count)]:
-                with suppress(InputError):  # of a picture that does not fit
+                with suppress(InputError):  # the picture does not fit the export
                     future.result()
 
     async def _content(self, request: Request) -> bytes:
         """The picture's file.
 
         Raises:
-            Refused: none came.
+            Refusal: the request was interrupted, contains no picture, or is too long.
         """
         try:
             if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
                 content = await request.body()
             else:
-                # Fields are read in the charset that the request names: Punycode's takes minutes for a megabyte.
+                # Fields are decoded with the request's charset, and Punycode takes minutes for a megabyte.
                 parser = MultiPartParser(
-                    request.headers, request.stream(), max_files=1, max_fields=8, max_part_size=_FIELD
+                    request.headers, request.stream(), max_files=1, max_fields=8, max_part_size=_FIELD_BYTES
                 )
-                parser.spool_max_size = self.bodies.max_bytes  # in memory, not in a file
+                parser.spool_max_size = self.uploads.max_bytes  # in memory, not in a file
                 form = await parser.parse()
                 files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
                 content = await files[0].read() if files else b""
         except ClientDisconnect:
-            raise Refused(400, "The request was broken off.") from None
+            raise Refusal(400, "The request was interrupted.") from None
         except MultiPartException as error:
-            raise Refused(400, f"The form cannot be read: {error.message}") from error
-        note(request, f"{len(content)} bytes")
+            raise Refusal(400, f"The form cannot be read: {error.message}") from error
+        add_to_log(request, f"{len(content)} bytes")
         if not content:
-            raise Refused(400, "There is no picture in the request: its body is the file, or a form with one.")
+            raise Refusal(400, "The request contains no picture: send the file as the body, or in a form.")
         if len(content) > self._limits.megabytes << 20:
-            raise Refused(413, f"A picture may have {self._limits.megabytes} MB.")
+            raise Refusal(413, f"A picture may have {self._limits.megabytes} MB.")
         return content
 
     async def _answer(self, request: Request, content: bytes, kind: str, options: answers.Options) -> Response:
-        came = time.perf_counter()
-        async with self._desks:
+        arrived = time.perf_counter()
+        async with self._decoders:
             began = time.perf_counter()
             pixels = await self._in_thread(self._decode, content)
             result = await asyncio.wrap_future(self._worker.submit(pixels, options.needs_confidence))
             done = time.perf_counter()
             self._computing.observe(done - began)
-            milliseconds = {"waiting": (began - came) * 1000, "computing": (done - began) * 1000}
+            milliseconds = {"waiting": (began - arrived) * 1000, "computing": (done - began) * 1000}
             height, width = result.mask.shape
-            note(
+            add_to_log(
                 request,
                 f"{width} x {height} pixels",
                 *(f"{name} {value:.1f} ms" for name, value in milliseconds.items()),
             )
-            body = await self._in_thread(answers.body, result, kind, options, milliseconds)
+            body = await self._in_thread(answers.encode, result, kind, options, milliseconds)
         timing = ", ".join(f"{name};dur={value:.1f}" for name, value in milliseconds.items())
         return Response(body, media_type=kind, headers={"server-timing": timing})
 
@@ -237,8 +237,8 @@ class Service:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
 
 
-def _refuse_with_sentences(app: fastapi.FastAPI) -> None:
-    """All refusals are plain text, one sentence."""
+def _add_error_handlers(app: fastapi.FastAPI) -> None:
+    """Answer every error with one sentence of plain text."""
 
     async def refused(request: Request, error: Exception) -> Response:
         headers = {key.decode(): value.decode() for key, value in getattr(error, "headers", ())}
@@ -247,18 +247,18 @@ def _refuse_with_sentences(app: fastapi.FastAPI) -> None:
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         faults = [f"{fault['loc'][-1]}: {fault['msg']}" for fault in error.errors()]
-        return PlainTextResponse(f"{'; '.join(faults)}. {_SEE}", 422)
+        return PlainTextResponse(f"{'; '.join(faults)}. {_SEE_DOCS}", 422)
 
     async def unknown(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return PlainTextResponse(f"{error.detail}. {_SEE}", error.status_code, error.headers)
+        return PlainTextResponse(f"{error.detail}. {_SEE_DOCS}", error.status_code, error.headers)
 
     async def failed(request: Request, error: Exception) -> Response:
         logging.getLogger(__name__).error("a request failed", exc_info=error)
         return PlainTextResponse("", 500)
 
     for kind, handler in (
-        (Refused, refused),
+        (Refusal, refused),
         (InputError, refused),
         (RequestValidationError, invalid),
         (HTTPException, unknown),

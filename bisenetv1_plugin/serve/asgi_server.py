@@ -1,4 +1,4 @@
-"""uvicorn, as a server here runs it."""
+"""uvicorn, with the limits and the shutdown that servers here need."""
 
 from __future__ import annotations
 
@@ -14,53 +14,53 @@ from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.serve.guard import Application, Guard
 from bisenetv1_plugin.serve.server import restore_signal_handlers
 
-# Connections; a browser holds two or three. Files may be open as well, and 1024 are usual for both together.
+# A browser opens two or three connections. A process may usually open 1024 files, and connections count as files.
 _CONNECTIONS = 512
-# After a signal, until connections are closed on which nothing is asked: what is on its way arrives.
+# After a signal, idle connections stay open this long, for requests that are on their way.
 _SECONDS_TO_ARRIVE = 0.5
-# A page that is open somewhere holds a connection; who ends the server does not wait for that.
+# A page that is open in a browser holds a connection, and must not delay the end of the server.
 _SECONDS_TO_CLOSE = 2
-# Until the head of a request is there, from its first byte or the connection's beginning on.
-_SECONDS_TO_ASK = 20
-_TOO_LATE = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+# Time for the head of a request, from its first byte or from the start of the connection.
+_SECONDS_FOR_HEAD = 20
+_TIMEOUT_RESPONSE = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
 class _Protocol(H11Protocol):
-    """Waits for the head of a request only so long; uvicorn waits for ever, and takes so many connections alone."""
+    """Closes connections that send no request head in time; uvicorn would keep them open for ever."""
 
-    _late: asyncio.TimerHandle | None = None
+    _head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._expect_head()
+        self._update_timer()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        self._expect_head()
+        self._update_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._expect_nothing()
+        self._stop_timer()
 
-    def _expect_head(self) -> None:
+    def _update_timer(self) -> None:
         if self.cycle is not None and not self.cycle.response_complete:
-            self._expect_nothing()
-        elif self._late is None:
-            self._late = self.loop.call_later(_SECONDS_TO_ASK, self._refuse)
+            self._stop_timer()
+        elif self._head_timer is None:
+            self._head_timer = self.loop.call_later(_SECONDS_FOR_HEAD, self._close_late)
 
-    def _expect_nothing(self) -> None:
-        if self._late is not None:
-            self._late.cancel()
-            self._late = None
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
 
-    def _refuse(self) -> None:
+    def _close_late(self) -> None:
         if not self.transport.is_closing():
-            self.transport.write(_TOO_LATE)
+            self.transport.write(_TIMEOUT_RESPONSE)
             self.transport.close()
 
 
 class _Server(uvicorn.Server):
-    """Answers what has arrived when it is told to end; uvicorn closes a connection whose request it has not read."""
+    """Answers the requests that have arrived before it stops; uvicorn would close connections with unread requests."""
 
     def __init__(self, config: uvicorn.Config, guard: Guard, is_busy: Callable[[], bool], seconds: float) -> None:
         super().__init__(config)
@@ -85,14 +85,14 @@ def run(
     is_busy: Callable[[], bool] = lambda: False,
     seconds_to_finish: float = 0,
 ) -> None:
-    """Answer until a signal ends it, as a KeyboardInterrupt.
+    """Serve until a signal raises a KeyboardInterrupt.
 
     Args:
-        app: ASGI, which answers.
-        guard (Guard): the one in it, which hears of the end.
-        listening (socket.socket): from `server.listen`; it is closed.
-        is_busy (callable): whether there is anything that the end waits for.
-        seconds_to_finish (float): for which it waits at most.
+        app: the ASGI application.
+        guard: the guard inside `app`; its `ending` is set when the server stops.
+        listening: from `server.listen`; it is closed at the end.
+        is_busy: whether requests are still in progress, for which the server waits before it stops.
+        seconds_to_finish: the longest that it waits for them.
 
     Raises:
         InputError: the server did not start.
@@ -102,7 +102,7 @@ def run(
         callback_notify=_every_second,
         timeout_notify=1,
         http=_Protocol,
-        loop="asyncio",  # uvloop would take the signals' socket for itself
+        loop="asyncio",  # uvloop would replace the wakeup socket of `server.until_signal`
         ws="none",
         log_level="critical",
         limit_concurrency=_CONNECTIONS,
@@ -115,4 +115,4 @@ def run(
 
 
 async def _every_second() -> None:
-    restore_signal_handlers()  # of a runtime that a visitor has chosen
+    restore_signal_handlers()  # a visitor may have chosen Paddle as the runtime, which is imported then

@@ -1,4 +1,4 @@
-"""Which pictures a server takes: decided by their first bytes, before a pixel is decoded."""
+"""Checks of pictures that a server receives, before a pixel is decoded."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from PIL import Image
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.image_files import JPEG_FORMATS, READ_ERRORS
 
-# Other formats have had more faults in their decoders than photographs need.
+# Photographs need no other formats, and the decoders of the others have had more security bugs.
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
-# Every scan of a progressive JPEG goes over all pixels, and may be a few bytes long. Writers of JPEG make about ten.
-_MOST_SCANS, _SCAN = 100, b"\xff\xda"
+# A scan of a progressive JPEG goes over all pixels, and may take a few bytes of the file. Usual files have about ten.
+_MAX_SCANS, _SCAN_MARKER = 100, b"\xff\xda"
 
 
 def check(file: str | BinaryIO, name: str, megapixels: int, server: str = "this page") -> None:
     """Refuse a picture before a pixel is decoded.
 
     Args:
-        file (str or BinaryIO): its path, or the file, which is left at another place.
-        name (str): what it is called in the message.
-        megapixels (int): million pixels of the largest that is taken.
-        server (str): what takes it, in the message.
+        file: its path, or an open file, whose position changes.
+        name: its name in the message.
+        megapixels: million pixels of the largest picture.
+        server: the server's name in the message.
 
     Raises:
-        InputError: it is none that is taken, or has too many pixels.
+        InputError: it is not an accepted image, or has too many pixels.
     """
     try:
         with Image.open(file, formats=_FORMATS) as image:
@@ -36,19 +36,20 @@ def check(file: str | BinaryIO, name: str, megapixels: int, server: str = "this 
         ) from error
     except READ_ERRORS as error:
         raise InputError(
-            f"{name} cannot be read: it is no image that is taken here; save it as PNG, JPEG, WebP or BMP."
+            f"{name} cannot be read: it is not an image that {server} accepts; save it as PNG, JPEG, WebP or BMP."
         ) from error
     check_pixels(name, width, height, megapixels, server)
     if format in JPEG_FORMATS:
-        scans = _content(file).count(_SCAN)
-        if scans > _MOST_SCANS:
-            raise InputError(f"{name} has {scans} scans, and {_MOST_SCANS} are taken at most: save it anew.")
+        scans = _content(file).count(_SCAN_MARKER)
+        if scans > _MAX_SCANS:
+            raise InputError(f"{name} has {scans} scans, and a JPEG may have {_MAX_SCANS}: save it again.")
 
 
 def check_pixels(name: str, width: int, height: int, megapixels: int, server: str = "this page") -> None:
-    """
+    """Refuse a size of too many pixels.
+
     Raises:
-        InputError: they are too many.
+        InputError: width x height is more than `megapixels` million.
     """
     if width * height > megapixels * 1e6:
         raise InputError(

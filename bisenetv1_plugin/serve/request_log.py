@@ -1,4 +1,4 @@
-"""A line for every request in the log, and the figures that /metrics shows."""
+"""A log line for every request, and the metrics that /metrics shows."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ LOGGER = logging.getLogger("bisenetv1_plugin.serve.requests")
 _NOTES = "bisenetv1.notes"
 
 
-def note(request: Any, *words: str) -> None:
-    """Add to the line of a request."""
+def add_to_log(request: Any, *words: str) -> None:
+    """Add to the log line of a request."""
     request.scope.get(_NOTES, []).extend(words)
 
 
 class RequestLog:
-    """ASGI: passes on, and notes what became of it. Addresses that are not named are noted as `other`.
+    """An ASGI wrapper that logs every request.
 
     Args:
-        app: ASGI, which answers.
-        is_named (callable): whether a path is one of the server's own. Another may have a visitor's secrets in it.
-        registry (prometheus_client.CollectorRegistry): gets the figures.
+        app: the ASGI application.
+        is_known_path: whether a path is one of the server's own. Others are logged as `other`, because they may contain
+            secrets of a visitor.
+        registry: receives the metrics.
     """
 
     def __init__(
-        self, app: Application, is_named: Callable[[str], bool], registry: prometheus_client.CollectorRegistry
+        self, app: Application, is_known_path: Callable[[str], bool], registry: prometheus_client.CollectorRegistry
     ) -> None:
-        self._app, self._is_named = app, is_named
+        self._app, self._is_known_path = app, is_known_path
         self._requests = prometheus_client.Counter(
-            "bisenetv1_requests", "Requests that were answered.", ["path", "status"], registry=registry
+            "bisenetv1_requests", "Answered requests.", ["path", "status"], registry=registry
         )
         self._seconds = prometheus_client.Histogram(
             "bisenetv1_request_seconds", "From the head of a request to its answer.", ["path"], registry=registry
@@ -46,17 +47,17 @@ class RequestLog:
         began, status = time.perf_counter(), 0
         notes: list[str] = []
 
-        async def noting(message: Message) -> None:
+        async def send_and_record(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            await self._app({**scope, _NOTES: notes}, receive, noting)
+            await self._app({**scope, _NOTES: notes}, receive, send_and_record)
         finally:
             seconds = time.perf_counter() - began
-            path = scope["path"] if self._is_named(scope["path"]) else "other"
+            path = scope["path"] if self._is_known_path(scope["path"]) else "other"
             self._requests.labels(path, status).inc()
             self._seconds.labels(path).observe(seconds)
             client = (scope.get("client") or ("?",))[0]

@@ -1,4 +1,4 @@
-"""A server: where it listens, how it ends, and that it leaves no file behind."""
+"""Listening, stopping at a signal, and temporary files that are removed at the end."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from typing import Iterator
 
 from bisenetv1_plugin.errors import InputError
 
-# How many ports are tried, one after the other.
+# The number of ports to try.
 _PORTS = 100
-# Until a connection is closed whose other end takes nothing of an answer.
-_SECONDS_TO_TAKE = 60
-# After a signal; what hangs in a library then is left to the system.
+# A connection is closed if its client reads nothing of an answer for this long.
+_SECONDS_TO_READ = 60
+# After a signal, the process ends after this long, even if a library hangs.
 _SECONDS_TO_END = 10
-_folders: list[str] = []  # those that go when the process ends
+_folders: list[str] = []  # to remove when the process ends
 
 
 def listen(host: str, port: int | None, first: int) -> socket.socket:
-    """A socket that listens.
+    """A listening socket.
 
     Args:
-        host (str): a name or an address of this machine; '0.0.0.0' or '::' for all that it has.
-        port (int, optional): default: the first free one of a hundred.
-        first (int): the first of these.
+        host: a name or an address of this machine; '0.0.0.0' or '::' for all its addresses.
+        port: default: the first free one of a hundred.
+        first: the first of that hundred.
 
     Raises:
         InputError: the port is taken or reserved, or the host is not this machine.
@@ -41,12 +41,14 @@ def listen(host: str, port: int | None, first: int) -> socket.socket:
     for candidate in range(first, first + _PORTS) if port is None else [port]:
         try:
             family = socket.getaddrinfo(host, candidate, type=socket.SOCK_STREAM)[0][0]
-            return _limited(socket.create_server((host, candidate), family=family, backlog=128))
+            return _with_read_timeout(socket.create_server((host, candidate), family=family, backlog=128))
         except (socket.gaierror, UnicodeError) as error:
-            raise InputError(f"--host {host}: no such name is known here; give 127.0.0.1 or 0.0.0.0.") from error
+            raise InputError(f"--host {host}: this name is not known; give 127.0.0.1 or 0.0.0.0.") from error
         except OSError as error:
             if error.errno == errno.EADDRNOTAVAIL:
-                raise InputError(f"--host {host} is no address of this machine; give 127.0.0.1 or 0.0.0.0.") from error
+                raise InputError(
+                    f"--host {host} is not an address of this machine; give 127.0.0.1 or 0.0.0.0."
+                ) from error
             if error.errno == errno.EACCES:
                 raise InputError(f"--port {port} is reserved for root; give one from 1024 on.") from error
             if error.errno != errno.EADDRINUSE:
@@ -56,15 +58,15 @@ def listen(host: str, port: int | None, first: int) -> socket.socket:
     raise InputError(f"port {port} is taken; give another, or omit --port for the next free one.")
 
 
-def _limited(listening: socket.socket) -> socket.socket:
-    """The same, with a limit that its connections inherit: uvicorn has none for a client that does not read."""
-    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux has it
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _SECONDS_TO_TAKE * 1000)
+def _with_read_timeout(listening: socket.socket) -> socket.socket:
+    """Set a timeout that connections inherit, because uvicorn waits for ever for a client that does not read."""
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _SECONDS_TO_READ * 1000)
     return listening
 
 
 def address(listening: socket.socket) -> str:
-    """Where a browser on this machine finds it."""
+    """The server's URL for a browser on this machine."""
     host, port = listening.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -72,59 +74,60 @@ def address(listening: socket.socket) -> str:
 
 @contextmanager
 def until_signal(seconds_to_finish: float = 0) -> Iterator[None]:
-    """Ctrl-C, SIGTERM and the end of the terminal end this block, all as a KeyboardInterrupt that goes no further.
+    """End this block at Ctrl-C, at SIGTERM, or when the terminal closes, with a KeyboardInterrupt that is suppressed.
 
-    The first alone does: another, of who is impatient, would break off the removal of the files.
+    Later signals are ignored: a second Ctrl-C must not interrupt the removal of temporary files.
 
-    Where the block has not ended ten seconds later, since the thread that signals come to is inside of a library that
-    hangs, the temporary files are removed and the process ends.
+    A library that hangs in the main thread can keep Python from handling the signal. If the block has not ended after
+    ten seconds, another thread removes the temporary files and ends the process.
 
     Args:
-        seconds_to_finish (float): that the block may take beside those ten.
+        seconds_to_finish: added to those ten seconds.
     """
-    ended = False
+    stopping = False
 
-    def end(*_: object) -> None:
-        nonlocal ended
-        if not ended:
-            ended = True
+    def stop(*_: object) -> None:
+        nonlocal stopping
+        if not stopping:
+            stopping = True
             raise KeyboardInterrupt
 
-    ends = {signal.SIGINT, signal.SIGTERM}
-    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
+    signals = {signal.SIGINT, signal.SIGTERM}
+    hangup = getattr(signal, "SIGHUP", None)  # missing on Windows
     if hangup and signal.getsignal(hangup) == signal.SIG_DFL:  # nohup ignores it
-        ends.add(hangup)
-    for number in ends:
-        signal.signal(number, end)
-    # The system writes the signal's number here at once, whatever this thread is doing.
-    heard, told = socket.socketpair()
-    told.setblocking(False)
-    before = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
-    threading.Thread(target=_end_in_time, args=(heard, ends, _SECONDS_TO_END + seconds_to_finish), daemon=True).start()
+        signals.add(hangup)
+    for number in signals:
+        signal.signal(number, stop)
+    # The C signal handler writes the signal's number here at once, even while the main thread hangs.
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    timeout = _SECONDS_TO_END + seconds_to_finish
+    threading.Thread(target=_exit_if_hanging, args=(reader, signals, timeout), daemon=True).start()
     try:
         with suppress(KeyboardInterrupt):
             yield
     finally:
         signal.set_wakeup_fd(before)
-        told.close()  # which ends the thread
+        writer.close()  # ends the thread
 
 
 def restore_signal_handlers() -> None:
-    """Paddle takes SIGTERM for itself when it is imported, in the system and without telling Python."""
+    """Set Python's signal handlers again: importing Paddle replaces that of SIGTERM, and Python does not notice."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.getsignal(number))
 
 
-def _end_in_time(heard: socket.socket, ends: set[signal.Signals], seconds: float) -> None:
+def _exit_if_hanging(reader: socket.socket, signals: set[signal.Signals], seconds: float) -> None:
     while True:
-        numbers = heard.recv(1)
+        numbers = reader.recv(1)
         if not numbers:
             return
-        if numbers[0] in ends:
+        if numbers[0] in signals:
             break
-    heard.settimeout(seconds)
+    reader.settimeout(seconds)
     try:
-        while heard.recv(64):
+        while reader.recv(64):
             pass
     except socket.timeout:
         for folder in _folders:
@@ -133,7 +136,7 @@ def _end_in_time(heard: socket.socket, ends: set[signal.Signals], seconds: float
 
 
 def _remove(folder: str) -> None:
-    for _ in range(50):  # a thread that has not ended yet may write while we remove
+    for _ in range(50):  # a thread may still be writing into it
         shutil.rmtree(folder, ignore_errors=True)
         if not os.path.exists(folder):
             break
@@ -142,18 +145,18 @@ def _remove(folder: str) -> None:
 
 @contextmanager
 def temporary_folder(name: str) -> Iterator[str]:
-    """All temporary files of this process in one folder, which goes when the block ends.
+    """Put all temporary files of this process into one folder, which is removed when the block ends.
 
-    To be entered before Gradio is imported: it looks up its folder then, and whether it may telephone.
+    Enter it before Gradio is imported. Gradio reads its folder then, and whether it may send usage statistics.
 
     Args:
-        name (str): of the server, which the folder's has in it.
+        name: the server's name, which becomes part of the folder's name.
     """
-    # Named before it is made: a signal may come between.
+    # The name is recorded first, because a signal may come right after the folder is made.
     folder = os.path.join(os.path.realpath(tempfile.gettempdir()), f"bisenetv1-{name}-{secrets.token_hex(8)}")
     _folders.append(folder)
     os.environ.update(
-        TMPDIR=folder,  # of libraries in C++
+        TMPDIR=folder,  # for libraries in C++
         GRADIO_TEMP_DIR=os.path.join(folder, "gradio"),
         GRADIO_ANALYTICS_ENABLED="False",
         HF_HUB_DISABLE_TELEMETRY="1",

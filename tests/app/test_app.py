@@ -137,7 +137,7 @@ class TestPicture:
         Image.open(scene).save(cut)
         cut.write_bytes(cut.read_bytes()[:900])
         Image.new("RGB", (1100, 1000)).save(wide)
-        for path, why in ((text, "no image"), (cut, "truncated"), (wide, "1100 x 1000 pixels")):
+        for path, why in ((text, "not an image"), (cut, "truncated"), (wide, "1100 x 1000 pixels")):
             overlay, sentence = ask(server, tmp_path, "picture", path)
             assert overlay is None and why in sentence and path.name in sentence
             assert str(server.folder) not in sentence and "Traceback" not in server.said()
@@ -294,7 +294,7 @@ class TestAttacks:
         ):
             assert 400 <= done.status_code < 500 and "Traceback" not in done.text
         slow = {"Content-Type": "multipart/form-data; boundary=x; charset=punycode"}
-        assert "names no charset" in http.post("/gradio_api/upload", content=b"--x--\r\n", headers=slow).text
+        assert "must not name a charset" in http.post("/gradio_api/upload", content=b"--x--\r\n", headers=slow).text
         assert "Traceback" not in server.said()
 
 

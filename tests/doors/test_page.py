@@ -27,7 +27,7 @@ from bisenetv1_plugin.image_files import decode_file
 from bisenetv1_plugin.inference import video_reader as frames
 from bisenetv1_plugin.inference.segmentation import Segmentation
 from bisenetv1_plugin.serve import server
-from bisenetv1_plugin.serve.guard import Bodies, Guard, names_of
+from bisenetv1_plugin.serve.guard import Guard, UploadSlots, names_of
 
 LIMITS = Limits(megabytes=1, megapixels=1, seconds=10)
 HASH = "0123456789abcdef" * 4
@@ -279,10 +279,10 @@ def test_there_is_room_until_there_is_none(tmp_path):
     own.check_room(1 << 20)
     for number in range(16):
         (tmp_path / str(number)).write_bytes(b"short")
-    with pytest.raises(InputError, match="as many files as it may"):
+    with pytest.raises(InputError, match="no room for more files"):
         own.check_room(1)
     os.utime(tmp_path / "0", (0, 0))
-    own.sweep()
+    own.remove_old()
     own.check_room(1)
     assert len(os.listdir(tmp_path)) == 15
 
@@ -293,12 +293,12 @@ def test_the_folders_of_removed_files_go_as_well(tmp_path):
     (tmp_path / HASH[::-1]).mkdir()  # of an upload that is under way
     own = Uploads(str(tmp_path), 1 << 20)
     os.utime(tmp_path / HASH / "a.png", (0, 0))
-    own.sweep()
+    own.remove_old()
     assert os.listdir(tmp_path / HASH) == []
     os.utime(tmp_path / HASH, (0, 0))
-    own.sweep()
+    own.remove_old()
     assert os.listdir(tmp_path) == [HASH[::-1]]
-    Uploads(str(tmp_path / "none"), 1).sweep()
+    Uploads(str(tmp_path / "none"), 1).remove_old()
 
 
 # ------------------------------------------------------------------------------------------------------- requests
@@ -331,9 +331,9 @@ NAMES = [
 
 @pytest.fixture(scope="session")
 def guard(uploads):
-    bodies = Bodies(1 << 20, 32, check_room=uploads.check_room)
+    slots = UploadSlots(1 << 20, 32, check_room=uploads.check_room)
     names = names_of("127.0.0.1", [PROXY.decode()])
-    return Guard(echo, names, [PROXY.decode()], lambda path: bodies if path == "/up" else None)
+    return Guard(echo, names, [PROXY.decode()], lambda path: slots if path == "/up" else None)
 
 
 @hypothesis.given(
@@ -433,17 +433,17 @@ def test_a_server_that_fails_says_a_sentence(raises):
 
 
 def test_an_upload_without_room_is_refused(tmp_path):
-    bodies = Bodies(1000, 32, check_room=Uploads(str(tmp_path), 100).check_room)
-    guard = Guard(echo, names_of("127.0.0.1"), [], lambda path: bodies)
+    slots = UploadSlots(1000, 32, check_room=Uploads(str(tmp_path), 100).check_room)
+    guard = Guard(echo, names_of("127.0.0.1"), [], lambda path: slots)
     assert ask(guard, "POST", "/", [(b"host", OURS)], b"x" * 100)[0] == 200
     status, text = ask(guard, "POST", "/", [(b"host", OURS)], b"x" * 101)
-    assert status == 507 and "come back" in text
+    assert status == 507 and "try again then" in text
 
 
 def test_uploads_at_a_time():
     """One too many is told to come back, and one that does not come is not waited for."""
-    bodies = Bodies(1000, 32, seconds=1)
-    guard = Guard(echo, names_of("127.0.0.1"), [], lambda path: bodies)
+    slots = UploadSlots(1000, 32, seconds=1)
+    guard = Guard(echo, names_of("127.0.0.1"), [], lambda path: slots)
 
     async def gathered():
         statuses = []
@@ -466,12 +466,12 @@ def test_uploads_at_a_time():
 def routes(uploads):
     pytest.importorskip("gradio", reason="pip install '.[app]'")
     from bisenetv1_plugin.app.page import build
-    from bisenetv1_plugin.app.routes import Routes
-    from bisenetv1_plugin.app.words import words
+    from bisenetv1_plugin.app.routes import RequestFilter
+    from bisenetv1_plugin.app.translations import translations
 
-    texts = words(minutes=10, **vars(LIMITS))
+    texts = translations(minutes=10, **vars(LIMITS))
     page = build("a", SimpleNamespace(names=["onnxruntime fp32"]), LIMITS, uploads, texts, threading.Event())
-    guard = Guard(Routes(echo, page, uploads), names_of("127.0.0.1"), [], lambda path: None)
+    guard = Guard(RequestFilter(echo, page, uploads), names_of("127.0.0.1"), [], lambda path: None)
     numbers = {event.api_name: event._id for event in page.fns.values()}
 
     def call(method, path, body=b"", query=b""):
@@ -546,7 +546,7 @@ def test_an_opacity_that_is_none(routes, value):
     for name, first in (("picture", [None, "onnxruntime fp32"]), ("paint", [None])):
         body = {"data": [*first, value, 0, "overlay"], "fn_index": routes.numbers[name], "session_hash": "a"}
         status, text = routes.ask("POST", "/gradio_api/queue/join", json.dumps(body).encode())
-        assert status == 422 and "is no number from 0 to 1" in text
+        assert status == 422 and "is not a number from 0 to 1" in text
 
 
 def join(routes, name, data, session="a"):
@@ -564,7 +564,7 @@ def test_a_call_of_what_only_ends_others(routes):
 def test_a_long_text(routes):
     assert join(routes, "picture", [None, "x" * 255, 0.5])[0] == 200
     status, text = join(routes, "picture", [None, "x" * 256, 0.5])
-    assert status == 422 and "no text of up to 255 characters" in text
+    assert status == 422 and "not a text of up to 255 characters" in text
 
 
 def test_results_that_nobody_fetches(routes):
@@ -578,11 +578,11 @@ def test_results_that_nobody_fetches(routes):
 
 
 def test_a_server_without_room_still_stops(routes, tmp_path):
-    from bisenetv1_plugin.app.routes import Routes
+    from bisenetv1_plugin.app.routes import RequestFilter
 
     (tmp_path / "a").write_bytes(b"x")
     full = Uploads(str(tmp_path), 1)
-    guard = Guard(Routes(echo, routes.page, full), names_of("127.0.0.1"), [], lambda path: None)
+    guard = Guard(RequestFilter(echo, routes.page, full), names_of("127.0.0.1"), [], lambda path: None)
     for name, status in (("queue/join", 507), ("call/picture", 507), ("cancel", 200), ("reset", 200)):
         body = json.dumps({"data": [None, "x", 0.5]}).encode()
         assert ask(guard, "POST", f"/gradio_api/{name}", [(b"host", OURS)], body)[0] == status
@@ -605,7 +605,7 @@ def test_a_film_without_room(tmp_path, monkeypatch):
     pytest.importorskip("gradio", reason="pip install '.[app]'")
     from bisenetv1_plugin.app import page
 
-    monkeypatch.setattr(page, "_SIGN_SECONDS", 0)
+    monkeypatch.setattr(page, "_UPDATE_SECONDS", 0)
     folder = tmp_path / "gradio" / HASH
     folder.mkdir(parents=True)
     path = str(video(folder / "a.avi", size=(320, 240)))
@@ -622,21 +622,22 @@ def test_a_film_without_room(tmp_path, monkeypatch):
         path = "deploy.yaml"
 
     uploads = Uploads(str(tmp_path / "gradio"), os.path.getsize(path) + (1 << 18))
-    work = page._Work(Segmenters(a=SimpleNamespace(video=results)), LIMITS, uploads, threading.Event())
+    work = page._Handlers(Segmenters(a=SimpleNamespace(video=results)), LIMITS, uploads, threading.Event())
     told = [table for _, table in work.video({"path": path}, "a", 0.5, 0, "overlay")]
-    assert "as many files as it may" in told[-1] and len(made) < 200
+    assert "no room for more files" in told[-1] and len(made) < 200
 
 
 def test_a_header_that_names_another_server(routes, uploads):
-    from bisenetv1_plugin.app.routes import Routes
+    from bisenetv1_plugin.app.routes import RequestFilter
 
     seen = []
 
-    async def look(scope, receive, send):
+    async def record(scope, receive, send):
         seen.extend(key for key, _ in scope["headers"])
         await echo(scope, receive, send)
 
-    assert ask(Routes(look, routes.page, uploads), headers=[(b"x-gradio-server", b"http://evil.example")])[0] == 200
+    filtered = RequestFilter(record, routes.page, uploads)
+    assert ask(filtered, headers=[(b"x-gradio-server", b"http://evil.example")])[0] == 200
     assert seen == [b"content-length"]
 
 

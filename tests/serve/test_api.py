@@ -20,7 +20,7 @@ prometheus_client = pytest.importorskip("prometheus_client", reason="pip install
 pytest.importorskip("fastapi_offline", reason="pip install '.[serve]'")
 
 from bisenetv1_plugin.serve import answers, api  # noqa: E402
-from bisenetv1_plugin.serve.guard import Guard, Refused, names_of  # noqa: E402
+from bisenetv1_plugin.serve.guard import Guard, Refusal, names_of  # noqa: E402
 from bisenetv1_plugin.serve.request_log import RequestLog  # noqa: E402
 
 NAMES = ["sky", "road", "car"]
@@ -73,7 +73,7 @@ def served(token=None, **limits):
     segmenter, registry = Thirds(), prometheus_client.CollectorRegistry()
     limits = api.Limits(**{"megabytes": 1, "megapixels": 1, "seconds": 20, "queue": 4, **limits})
     service = api.Service(segmenter, limits, 1, registry)
-    bodies = {"/segment": service.bodies}.get
+    bodies = {"/segment": service.uploads}.get
     guard = Guard(service.app, names_of("127.0.0.1"), [], bodies, token, api.OPEN_PATHS, (500, "It failed."))
     app = RequestLog(guard, api.PATHS.__contains__, registry)
 
@@ -131,7 +131,7 @@ def test_an_export_without_probabilities():
 
 
 def png(result, **options):
-    return answers.body(result, answers.PNG, answers.Options(**options), {})
+    return answers.encode(result, answers.PNG, answers.Options(**options), {})
 
 
 def test_png():
@@ -146,7 +146,7 @@ def test_too_many_regions():
     noise = np.random.default_rng(0).integers(0, 3, (200, 200)).astype("uint8")
     result = Segmentation(noise, NAMES, COLORS, np.zeros((200, 200, 3), "uint8"))
     with pytest.raises(InputError, match="larger min_area"):
-        answers.body(result, answers.JSON, answers.Options(regions=True), {})
+        answers.encode(result, answers.JSON, answers.Options(regions=True), {})
 
 
 def test_an_outline_without_end():
@@ -154,7 +154,7 @@ def test_an_outline_without_end():
     noise = np.random.default_rng(0).integers(0, 2, (600, 600)).astype("uint8")
     result = Segmentation(noise, NAMES, COLORS, np.zeros((600, 600, 3), "uint8"))
     with pytest.raises(InputError, match="too long"):
-        answers.body(result, answers.JSON, answers.Options(regions=True, min_area=1000), {})
+        answers.encode(result, answers.JSON, answers.Options(regions=True, min_area=1000), {})
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_accept(accept, kind):
 
 @pytest.mark.parametrize("accept", ["text/html", "image/png;q=0", "image/webp", ",;,"])
 def test_accept_of_what_there_is_not(accept, api_of):
-    with pytest.raises(Refused, match="image/png"):
+    with pytest.raises(Refusal, match="image/png"):
         answers.media_type(accept)
     assert api_of.post(encoded(), [(b"accept", accept.encode())])[0] == 406
 
@@ -205,8 +205,8 @@ def test_a_form_is_as_good(api_of, monkeypatch):
     "body, headers, status, why",
     [
         (b"", [], 400, "no picture"),
-        (b"x", [], 422, "no image that is taken here"),
-        (b"%PDF-1.4", [], 422, "no image that is taken here"),
+        (b"x", [], 422, "not an image that this server accepts"),
+        (b"%PDF-1.4", [], 422, "not an image that this server accepts"),
         (encoded()[:-30], [], 422, "truncated"),
         (encoded((1100, 1000)), [], 422, "1100 x 1000 pixels, and this server takes 1 million"),
         (encoded(format="TIFF"), [], 422, "PNG, JPEG, WebP or BMP"),
@@ -240,7 +240,7 @@ def test_what_is_refused(api_of, body, headers, status, why):
 )
 def test_options_that_there_are_not(api_of, query, why):
     status, _, text = api_of.post(encoded(), [JSON], query)
-    assert status == 422 and why in text and text.endswith("/docs has what there is.")
+    assert status == 422 and why in text and text.endswith("See /docs.")
 
 
 def test_options_of_the_other_kind(api_of):
@@ -337,7 +337,7 @@ class TestQueue:
         assert api_of.post(encoded())[0] == 200
 
     def test_large_pictures_and_those_with_confidence_go_alone(self, monkeypatch):
-        monkeypatch.setattr("bisenetv1_plugin.serve.worker._MOST_TOGETHER", 1600)
+        monkeypatch.setattr("bisenetv1_plugin.serve.worker._MAX_SHARED_PIXELS", 1600)
         api_of = served(queue=8)
         api_of.segmenter.goes_on.clear()
         threading.Timer(1, api_of.segmenter.goes_on.set).start()
@@ -351,11 +351,11 @@ class TestQueue:
         found = run((api_of.app, encoded(), []), (api_of.app, encoded(), []))
         assert [(status, headers[b"retry-after"]) for status, headers in found] == [(503, b"1")] * 2
         api_of.segmenter.goes_on.set()
-        assert api_of.post(encoded())[0] == 200 and api_of.service.bodies.under_way == 0
+        assert api_of.post(encoded())[0] == 200 and api_of.service.uploads.in_progress == 0
 
     def test_ready(self):
         api_of = served(queue=1)
-        with api_of.service.bodies.place(1):
+        with api_of.service.uploads.slot(1):
             assert api_of.get("/ready")[0] == 503 and api_of.get("/health")[0] == 200
         assert api_of.get("/ready")[0] == 200
 

@@ -167,7 +167,7 @@ def test_the_head_of_a_request_is_not_waited_for(monkeypatch):
 
     from bisenetv1_plugin.serve import asgi_server
 
-    monkeypatch.setattr(asgi_server, "_SECONDS_TO_ASK", 0.5)
+    monkeypatch.setattr(asgi_server, "_SECONDS_FOR_HEAD", 0.5)
 
     async def app(scope, receive, send):
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
@@ -194,7 +194,7 @@ def test_who_reads_no_answer_is_not_waited_for(monkeypatch):
 
     from bisenetv1_plugin.serve import server
 
-    monkeypatch.setattr(server, "_SECONDS_TO_TAKE", 1)
+    monkeypatch.setattr(server, "_SECONDS_TO_READ", 1)
 
     async def app(scope, receive, send):
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % (1 << 25))]})
@@ -269,7 +269,7 @@ def test_with_a_token_and_the_page(dynamic, pictures, tmp_path):
         (["--max_seconds", "0"], {}, "--max_seconds is 0"),
         ([], {"BISENETV1_PLUGIN_TOKEN": ""}, "BISENETV1_PLUGIN_TOKEN is empty"),
         ([], {"BISENETV1_PLUGIN_TOKEN": "a b\n"}, "BISENETV1_PLUGIN_TOKEN is empty, or has"),
-        (["--host", "192.0.2.1"], {}, "no address of this machine"),
+        (["--host", "192.0.2.1"], {}, "not an address of this machine"),
     ],
 )
 def test_refusals(python, arguments, environment, why):

@@ -1,4 +1,4 @@
-"""What is shown of a result: its picture, and the table below it."""
+"""How the page shows a result: as a picture, with a table of the classes below it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.inference.postprocess import confidence_picture
 from bisenetv1_plugin.inference.segmentation import Segmentation
 
-# In both languages: Gradio does not translate choices, nor HTML.
+# In both languages, because Gradio does not translate choices and HTML.
 _UNKNOWN = "unknown · 未知"
 VIEWS = [("Overlay · 叠加图", "overlay"), ("Confidence · 置信度", "confidence")]
 
@@ -29,8 +29,8 @@ STYLE = """<style>
 </style>"""
 
 
-class Look(NamedTuple):
-    """What the controls say: the opacity, below which confidence a pixel is unknown (0: never), and what is shown."""
+class Controls(NamedTuple):
+    """The values of the page's controls. Pixels of a lower confidence than `unknown_below` are unknown; 0: none."""
 
     opacity: float
     unknown_below: float
@@ -38,51 +38,53 @@ class Look(NamedTuple):
 
     @property
     def needs_confidence(self) -> bool:
-        """
+        """Whether the view or `unknown_below` needs the confidence.
+
         Raises:
-            InputError: nothing of that name is shown here.
+            InputError: there is no such view.
         """
         views = [value for _, value in VIEWS]
         if self.view not in views:
-            raise InputError(f"there is no view {self.view!r}; there are {', '.join(views)}.")
+            raise InputError(f"there is no view {self.view!r}; choose one of {', '.join(views)}.")
         return self.unknown_below > 0 or self.view == "confidence"
 
-    def of(self, result: Segmentation) -> Segmentation:
-        """A result, with the pixels that are unknown."""
+    def mark_unknown(self, result: Segmentation) -> Segmentation:
+        """The result with its unknown pixels marked."""
         return result.with_unknown(self.unknown_below) if self.unknown_below else result
 
-    def pixels(self, result: Segmentation) -> np.ndarray:
-        """What is shown of it, uint8 RGB `[H, W, 3]`."""
+    def draw(self, result: Segmentation) -> np.ndarray:
+        """The picture to show, uint8 RGB `[H, W, 3]`."""
         if self.view == "confidence" and result.confidence is not None:
             return np.repeat(confidence_picture(result.confidence)[..., np.newaxis], 3, axis=2)
         return result.overlay(self.opacity, legend=False)
 
 
-def image_of(pixels: np.ndarray) -> Image.Image:
-    """Pixels, uint8 RGB `[H, W, 3]`, as an image that no other is equal to.
+def unique_image(pixels: np.ndarray) -> Image.Image:
+    """An image of these pixels, uint8 RGB `[H, W, 3]`, with a random comment.
 
-    Gradio names a file by its bytes, and would write it anew while another visitor reads it.
+    Gradio names files by a hash of their bytes. Without the comment, it would overwrite an equal file while another
+    visitor downloads it.
     """
     picture = Image.fromarray(pixels)
     picture.info["comment"] = uuid.uuid4().hex
     return picture
 
 
-def counts_of(result: Segmentation) -> np.ndarray:
-    """How many pixels each number has in a mask."""
+def class_counts(result: Segmentation) -> np.ndarray:
+    """The number of pixels of each class, int64 `[256]`."""
     return np.bincount(result.mask.ravel(), minlength=256)
 
 
-def table_of(facts: str, result: Segmentation, counts: np.ndarray) -> str:
-    """HTML: the facts, and the classes that are there with their colors and shares, the largest first."""
+def class_table(facts: str, result: Segmentation, counts: np.ndarray) -> str:
+    """HTML: the facts, then the classes in the picture with their colors and shares, the largest first."""
     names, colors = [*result.classes, _UNKNOWN], [*result.colors, result.unknown_color]
     rows = []
     for number in np.argsort(-counts, kind="stable"):
         if counts[number]:
-            at = min(number, len(result.classes))
-            share, rgb = counts[number] / counts.sum(), ",".join(map(str, colors[at]))
+            index = min(number, len(result.classes))
+            share, rgb = counts[number] / counts.sum(), ",".join(map(str, colors[index]))
             rows.append(
-                f'<tr><td><i style="background:rgb({rgb})"></i></td><td>{html.escape(names[at])}</td>'
+                f'<tr><td><i style="background:rgb({rgb})"></i></td><td>{html.escape(names[index])}</td>'
                 f'<td><b style="background:rgb({rgb});width:{share:.2%}"></b></td><td>{share:.1%}</td></tr>'
             )
     return f'<p>{html.escape(facts)}</p><table class="shares">{"".join(rows)}</table>'
