@@ -439,7 +439,7 @@ def test_demo_on_a_folder_of_real_images(tmp_path):
         (["configs", "--copy", "absent", "out"], "there is no configuration absent"),
         (["curves", "."], "holds no VisualDL record"),
         (["run", "absent.py"], "there is no script absent.py"),
-        (["demo", "--data", "absent"], "has neither train.txt and val.txt nor images/ and labels/"),
+        (["demo", "--data", "absent"], "absent is not a folder"),
     ],
 )
 @pytest.mark.slow

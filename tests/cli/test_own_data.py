@@ -78,7 +78,7 @@ WRONG = {
     "stray pixel": (stray, ["labels/4.png has 1 pixel of 200", "--keep_rare", "--ignore_rare"]),
     "truncated image": (lambda f: cut(f / "images/4.jpg"), ["images/4.jpg", "--skip_broken"]),
     "truncated label": (lambda f: cut(f / "labels/4.png", 30), ["labels/4.png", "--skip_broken"]),
-    "JPEG labels": (jpeg_labels, ["labels/0.jpg is no PNG. JPEG is lossy", "export the labels again"]),
+    "JPEG labels": (jpeg_labels, ["labels/0.jpg is not a PNG. JPEG is lossy", "export the labels again"]),
     "GIF": (lambda f: animate(f / "images/4.jpg"), ["images/4.gif", "OpenCV reads no GIF: save it as PNG"]),
     "bomb": (
         lambda f: Image.new("1", (30000, 30000)).save(f / "images/4.jpg", format="PNG"),
@@ -86,7 +86,7 @@ WRONG = {
     ),
     "unreadable": (lambda f: dangle(f / "images/4.jpg"), ["images/4.jpg", "is not there"]),
     "empty list": (lambda f: (f / "train.txt").write_text(""), ["train.txt is empty"]),
-    "one image": (one_image, ["one usable image with a label: two are the least"]),
+    "one image": (one_image, ["one usable image with a label, but training and validation need one each"]),
     "no labels": (lambda f: (f / "labels").rename(f / "other"), ["has no images with labels"]),
     "numbers of objects": (
         lambda f: save(f / "labels/4.png", STRIPES.astype(np.uint16) * 200),
@@ -158,12 +158,12 @@ def sizes(folder):
 
 # What is done to the folder, the number of classes, and what is said of it.
 RIGHT = {
-    "as it is": (lambda f: None, 3, ["Nothing says which images validate"]),
+    "as it is": (lambda f: None, 3, ["The data have no split"]),
     "colors": (recolor, 3, ["rgb_128_64_128", "3 colors have no name", "7 labels were converted"]),
-    "binary": (binary, 2, ["255 is class 1 here", "7 labels were converted"]),
+    "binary": (binary, 2, ["255 became class 1", "7 labels were converted"]),
     "names": (rename, 3, []),
-    "EXIF": (exif, 3, ["7 labels lie as their images do before EXIF turns them"]),
-    "formats": (formats, 3, ["1 images have 16 bits a channel"]),
+    "EXIF": (exif, 3, ["EXIF turns 7 images but not their labels"]),
+    "formats": (formats, 3, ["1 images have 16 bits per channel"]),
     "sizes": (sizes, 3, []),
     "circles": (circle, 3, []),
     "image without label": (lambda f: (f / "labels/4.png").unlink(), 3, ["images without a label, left out: 1"]),
@@ -211,7 +211,7 @@ def test_a_list_with_a_broken_name_and_a_table(folder, capfd):
     recolor(folder)
     Path("table.txt").write_text("road 128 64 128\n")
     assert cli.main(["data", "config", "mine", "--colors", "table.txt"]) == 2
-    assert "which table.txt does not have" in capfd.readouterr().err
+    assert "which is not in table.txt" in capfd.readouterr().err
     Path("table.txt").write_text("road 128 64 128\ncar 0 0 142\nsky 70 130 180\n")
     assert cli.main(["data", "config", "mine", "--colors", "table.txt"]) == 0
     assert Path("my_data/colors.txt").read_text() == Path("table.txt").read_text()

@@ -104,27 +104,27 @@ class TestCoco:
         [
             ("images 0 file_name", "", "images[0].file_name is ''"),
             ("images 0 file_name", 7, "images[0].file_name is 7"),
-            ("images 0 file_name", "b.jpg", "images[2] is b.jpg as images[0] is"),
-            ("images 1 id", 0, "images[1] has the id of images[0], 0"),
+            ("images 0 file_name", "b.jpg", "images[2] and images[0] are both b.jpg"),
+            ("images 1 id", 0, "images[1] and images[0] have the same id, 0"),
             ("images 1 id", None, "images[1].id is missing"),
             ("images 1 width", -5, "images[1].width is -5"),
             ("images 1 width", 10**9, "images[1].width is 1000000000"),
             ("images 1 height", 41, "images[1] is 48x41, its file"),
-            ("images 1 height", float("nan"), "NaN is no number"),
-            ("images 1 height", float("inf"), "Infinity is no number"),
+            ("images 1 height", float("nan"), "NaN is not a number"),
+            ("images 1 height", float("inf"), "Infinity is not a number"),
             ("images", {}, "images is an object: it must be a list"),
             ("annotations 1", 5, "annotations[1] is 5: it must be an object"),
             ("annotations", "x", "annotations is 'x': it must be a list"),
             ("annotations 1 image_id", [], "annotations[1].image_id is a list"),
-            ("annotations 1 category_id", 9, "annotations[1].category_id is 9, and categories have no such id"),
+            ("annotations 1 category_id", 9, "annotations[1].category_id is 9, but categories have no such id"),
             ("annotations 1 area", "big", "annotations[1].area is 'big'"),
             ("annotations 1 segmentation", 5, "annotations[1].segmentation is 5"),
-            ("annotations 1 segmentation", [[0, 0, 1, 1, 2]], "annotations[1].segmentation[0] is no polygon"),
-            ("annotations 1 segmentation", [[0, 0, 1e9, 0, 9, 9]], "annotations[1].segmentation[0] is no polygon"),
+            ("annotations 1 segmentation", [[0, 0, 1, 1, 2]], "annotations[1].segmentation[0] is not a polygon"),
+            ("annotations 1 segmentation", [[0, 0, 1e9, 0, 9, 9]], "annotations[1].segmentation[0] is not a polygon"),
             ("annotations 1 segmentation", {"size": [9, 9], "counts": [81]}, "annotations[1].segmentation.size"),
-            ("annotations 1 segmentation", {"size": [H, W], "counts": [0, 10**6]}, "segmentation.counts are no"),
-            ("annotations 1 segmentation", {"size": [H, W], "counts": [-1, 2**31]}, "segmentation.counts are no"),
-            ("annotations 1 segmentation", {"size": [H, W], "counts": "~~~~"}, "segmentation.counts are no"),
+            ("annotations 1 segmentation", {"size": [H, W], "counts": [0, 10**6]}, "segmentation.counts do not fit"),
+            ("annotations 1 segmentation", {"size": [H, W], "counts": [-1, 2**31]}, "segmentation.counts do not fit"),
+            ("annotations 1 segmentation", {"size": [H, W], "counts": "~~~~"}, "segmentation.counts do not fit"),
             ("categories 1 id", 1, "categories[1] has the id 1 of another category, car"),
             ("categories 1 name", None, "categories[1].name is missing"),
         ],
@@ -146,15 +146,15 @@ class TestCoco:
         pytest.importorskip("pycocotools")
         self.write(root, lambda content: content["images"][0].update(file_name=name))
         summary = configure(root, root.parent / "made/my.yml")
-        assert any("not there, left out: 1" in note for note in summary.notes)
+        assert any("do not exist, left out: 1" in note for note in summary.notes)
 
     @pytest.mark.parametrize(
         "text, words",
         [
             ('{"images": ' + "[" * 100_000, "nested too deep"),
-            ('{"images": [', "coco.json is no JSON"),
+            ('{"images": [', "coco.json is not valid JSON"),
             ('{"images": ' + "9" * 100_000 + "}", "a number has 100000 digits"),
-            ('\ufeff{"images": [], "images": []}', "the key 'images' is there twice"),
+            ('\ufeff{"images": [], "images": []}', "the key 'images' appears twice"),
         ],
     )
     def test_what_is_no_json(self, root, text, words):
@@ -170,7 +170,7 @@ class TestCoco:
 
         self.write(root, change)
         save(root.parent / "secret.png", COLORED)
-        assert "secret.png, which cannot be read (it is not there)" in refused(root)
+        assert "secret.png, which cannot be read (it does not exist)" in refused(root)
 
     def test_run_lengths_are_those_of_pycocotools(self):
         mask = pytest.importorskip("pycocotools.mask")
@@ -207,7 +207,7 @@ class TestNamesOfFiles:
         assert summary.converted == 2
 
     def test_lines_that_no_list_of_names_can_hold(self, root):
-        assert "a class is called" in refused(make(root), classes=["a", "b\nc", "d"])
+        assert "has a line break" in refused(make(root), classes=["a", "b\nc", "d"])
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
@@ -252,7 +252,7 @@ class TestDeepLabels:
     @pytest.mark.parametrize("value", [2**31 - 1, 2**16, -1, -(2**31)])
     def test_of_32_bits(self, root, value):
         make(root, np.where(STRIPES == 1, value, STRIPES.astype(np.int64)).astype(np.int32), ending="tif")
-        assert f"of {value}, and classes are 0..254" in refused(root, keep_rare=True)
+        assert f"of {value}, but classes are 0..254" in refused(root, keep_rare=True)
         assert "classes are 0..254" in refused(root, classes=["a", "b", "c"])
 
     def test_without_a_sign(self, root):
@@ -275,7 +275,7 @@ class TestDeepLabels:
             path.unlink()
             deep = np.repeat(STRIPES[..., None], 3, axis=2).astype(np.uint16)
             path.with_suffix(f".{ending}").write_bytes(cv2.imencode(f".{ending}", deep)[1].tobytes())
-        assert "of 16 bits a channel: save class numbers as 8-bit PNG" in refused(root, keep_rare=True)
+        assert "with 16 bits per channel: save class numbers as 8-bit PNG" in refused(root, keep_rare=True)
 
 
 @pytest.mark.parametrize("kind", ["colors", "numbers"])
@@ -312,7 +312,7 @@ class TestTexts:
         make(root)
         (root / "train.txt").write_text("images/a.jpg labels/a.png\n" + "x y\n" * 1_000_000)
         (root / "val.txt").write_text("images/b.jpg labels/b.png\n")
-        assert "train.txt, line 2: 'x y' names no image" in refused(root)
+        assert "train.txt, line 2: 'x y' does not name an existing image" in refused(root)
 
 
 class TestPreparations:

@@ -127,7 +127,7 @@ class TestShapes:
         found = one(root, [*HALVES, shape("nail", [[3, 3]], "point"), shape("car", [[-9, -9], [3, 3]], "rectangle")])
         assert found.names == ["car", "road", "sky"] and np.count_nonzero(found.labels["a"] == 0) == 16
         assert "1 shapes are points, which have no area" in found.notes
-        assert "1 corners of shapes lie outside of their pictures" in found.notes
+        assert "1 corners of shapes are outside their pictures" in found.notes
 
     def test_as_labelme_draws_them(self, root):
         theirs = pytest.importorskip("labelme.utils.shape")
@@ -169,7 +169,7 @@ class TestPixelsWithoutALabel:
 
     def test_no_class_of_a_list_is_background(self, root):
         annotate(root / "a.json", HALVES[1:])
-        assert "25.0% of the pixels have no label, and there is no class background among road, sky" in refused(
+        assert "25.0% of the pixels have no label, but background is not among the classes road, sky" in refused(
             root, classes=["road", "sky"]
         )
 
@@ -182,7 +182,7 @@ class TestNames:
 
     def test_of_more_than_a_byte_are_refused(self, root):
         annotate(root / "a.json", [shape(f"class {n}", [[0, 0], [W, H]], "rectangle") for n in range(254)])
-        assert "the labelme files name 256 classes, and a label of one byte has 255: use fewer" in refused(root)
+        assert "the labelme files name 256 classes, but a label of one byte has 255: use fewer" in refused(root)
 
     def test_of_classes_txt(self, root):
         (root / "classes.txt").write_text("sky\nroad\ncar\n")
@@ -192,7 +192,7 @@ class TestNames:
         assert made(root, classes=["sky", "road"]).names == ["sky", "road"]
 
     def test_that_nobody_listed(self, root):
-        assert "shapes[0] is called sky, and there is no such class among road, Sky" in refused(
+        assert "shapes[0] is called sky, which is not among the classes road, Sky" in refused(
             root, classes=["road", "Sky"]
         )
 
@@ -237,7 +237,7 @@ class TestPictures:
             annotate(tmp_path / "data" / f"{name}.json", HALVES)
         found = made(tmp_path / "data")
         assert sorted(found.labels) == ["a", "b", "c"]
-        assert "1 images of a test split are left for your own test" in found.notes
+        assert "1 images of a test split are not used" in found.notes
         assert "c.png" in (tmp_path / "my_data" / "val.txt").read_text()
         assert len((tmp_path / "my_data" / "train.txt").read_text().splitlines()) == 2
 
@@ -253,48 +253,48 @@ class TestPictures:
     def test_labels_as_pictures_come_first(self, root):
         for name in "ab":
             Image.fromarray(np.repeat([[0], [1]], 20, 0).repeat(W, 1).astype("uint8")).save(root / f"{name}_mask.png")
-        assert "2 labelme files are not used: there are labels as pictures" in made(root).notes
+        assert "2 labelme files are not used, because there are label images" in made(root).notes
 
 
 def cut_off(root):
     path = root / "a.json"
     path.write_text(path.read_text()[:-100])
-    return "a.json is no JSON that can be read"
+    return "a.json is not valid JSON"
 
 
 def names_another(root):
     annotate(root / "a.json", HALVES, "elsewhere/z.png")
-    return "a.json: imagePath is 'elsewhere/z.png', and there is no such picture: put it beside"
+    return "a.json: imagePath is 'elsewhere/z.png', but there is no such picture: put it beside the JSON"
 
 
 def names_one_twice(root):
     annotate(root / "a.json", HALVES, "b.png")
-    return "b.json is of the picture b.png, as a.json is: keep one of them"
+    return "a.json are both of b.png: keep one of them"
 
 
 def of_another_size(root):
     annotate(root / "a.json", HALVES, imageWidth=64)
-    return f"imageWidth and imageHeight are 64 and {H}, and a.png has {W}x{H} pixels: is that another picture?"
+    return f"imageWidth and imageHeight are 64 and {H}, but a.png has {W}x{H} pixels: is it another picture?"
 
 
 def unknown_shape(root):
     annotate(root / "a.json", [*HALVES, shape("car", [[1, 1], [2, 2]], "cuboid")])
-    return "shapes[2].shape_type is 'cuboid', which is none of polygon, rectangle,"
+    return "shapes[2].shape_type is 'cuboid', which is not one of polygon, rectangle,"
 
 
 def too_far_outside(root):
     annotate(root / "a.json", [*HALVES, shape("car", [[1, 1], [2e9, 2]], "rectangle")])
-    return "shapes[2].points is no list of [x, y] in pixels of the picture"
+    return "shapes[2].points is not a list of [x, y] in pixels of the picture"
 
 
 def not_a_number(root):
     annotate(root / "a.json", [*HALVES, shape("car", [[1, 1], [float("nan"), 2]], "rectangle")])
-    return "a.json is no JSON that can be read (NaN is no number)"
+    return "a.json is not valid JSON (NaN is not a number)"
 
 
 def too_few_points(root):
     annotate(root / "a.json", [*HALVES, shape("car", [[1, 1], [2, 2]])])
-    return "shapes[2] is a polygon of 2 points, and it needs 3"
+    return "shapes[2] is a polygon of 2 points, but needs 3"
 
 
 def no_label(root):
@@ -309,12 +309,12 @@ def no_shapes(root):
 
 def broken_embedded_picture(root):
     annotate(root / "a.json", HALVES, "z.png", imageData="nothing!")
-    return "its imageData is no base64"
+    return "its imageData is not base64"
 
 
 def broken_mask(root):
     annotate(root / "a.json", [*HALVES, shape("car", [[1, 1], [2, 2]], "mask", mask="AAAA")])
-    return "shapes[2].mask is no picture: draw it anew"
+    return "shapes[2].mask is not an image: draw it again"
 
 
 def label_that_orders(root):
@@ -331,7 +331,7 @@ def embedded_program(root):
 def name_of_no_list(root):
     content = base64.b64encode((root / "b.png").read_bytes()).decode()
     annotate(root / "a.json", HALVES, "z\n\ud800.png", imageData=content)
-    return "a.json: imagePath is 'z\\n\\ud800.png', and no list can have such a name: correct it."
+    return "a.json: imagePath is 'z\\n\\ud800.png', which is not a name for a list: correct it."
 
 
 def mask_of_another_size(root):
@@ -339,17 +339,17 @@ def mask_of_another_size(root):
     Image.new("1", (3, 2), 1).save(content, "PNG")
     mask = base64.b64encode(content.getvalue()).decode()
     annotate(root / "a.json", [*HALVES, shape("car", [[1, 1], [2, 2]], "mask", mask=mask)])
-    return "shapes[2].mask is no picture of this shape (it has 3x2 pixels, not 2x2)"
+    return "shapes[2].mask does not fit the shape (it has 3x2 pixels, not 2x2)"
 
 
 def too_many_points(root):
     annotate(root / "a.json", [*HALVES, shape("car", [[1, 1], [2, 2], [3, 3]], "circle")])
-    return "shapes[2] is a circle of 3 points, and it needs 2"
+    return "shapes[2] is a circle of 3 points, but needs 2"
 
 
 def true_for_a_number(root):
     annotate(root / "a.json", [*HALVES, shape("car", [[True, 1], [2, 2]], "rectangle")])
-    return "shapes[2].points is no list of [x, y] in pixels of the picture"
+    return "shapes[2].points is not a list of [x, y] in pixels of the picture"
 
 
 BROKEN = [

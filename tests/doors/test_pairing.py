@@ -138,7 +138,7 @@ def test_folders(truth, root, door):
             assert "both belong to" in str(error) or "could have the label" in str(error)
             return
     flat = [pair for some in pairs.values() for pair in some]
-    differ = any("are not called like their images" in note for note in notes)
+    differ = any("have different names" in note for note in notes)
     wrong = [pair for pair in flat if truth.pairs.get(pair[0]) != pair[1]]
     if wrong:
         # Nothing in the whole folder is a pair as it should be, and what was done instead is said
@@ -193,12 +193,14 @@ def test_lists_of_names(truth, root, door, data):
         except InputError as error:
             event("refused")
             text = str(error)
-            assert "both belong to" in text or "could have the label" in text or "names no image and label" in text
+            assert (
+                "both belong to" in text or "could have the label" in text or "does not name an existing image" in text
+            )
             return
     if "" in pairs:
         event("nothing for one of the lists")
         return
-    if any("are not called like" in note for note in notes) and not truth.pairs:
+    if any("have different names" in note for note in notes) and not truth.pairs:
         return
     for split, some in pairs.items():
         assert all(truth.pairs.get(image) == label for image, label in some)
@@ -295,7 +297,7 @@ def test_panoptic(tree, root, door):
             layout, names = coco.write_labels(annotations, root, files, root.parent / "drawn")
         except InputError as error:
             event("refused")
-            assert re.search(r"it is not there|and that may be|has none of the segments", str(error)), error
+            assert re.search(r"it does not exist|which may be|has none of the segments", str(error)), error
             return
     pairs = [pair for some in layout.pairs.values() for pair in some]
     for pair in pairs:

@@ -1,8 +1,8 @@
-"""Data of one's own: looked at, converted where that is needed, and put into a configuration in one step.
+"""Writes a configuration for a folder of images and labels, and converts the labels where needed.
 
-`walk` finds the files, `layouts`, `lists`, `coco` and `labelme` the pairs of image and label, `census` looks at every
-one of them, `encoding` decides what the values of the labels mean (with `tables` of names and colors), `split` and
-`recipe` choose, and `configure` does all this in order and writes.
+`walk` lists the files. `layouts`, `lists`, `coco` and `labelme` pair images with labels, and `census` reads every pair.
+`encoding` decides what the label values mean, with `tables` of names and colors. `split` and `recipe` choose the splits
+and the training settings. `configure` runs these steps and writes the files.
 """
 
 from bisenetv1_plugin.datasets.own.configure import Summary, configure

@@ -1,4 +1,4 @@
-"""A look at every image and label: sizes, formats, and how often each value or color occurs."""
+"""Reads every image and label: sizes, formats, and how often each value or color occurs."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from bisenetv1_plugin.datasets.text import first_few
 from bisenetv1_plugin.progress import Progress, silent
 
 _STRIP = 1 << 18  # pixels whose colors are counted at once
-_MOST_VALUES = 1 << 16  # or colors of a label: a photograph has millions
+_MOST_VALUES = 1 << 16  # or colors in a label; a photograph has millions
 _LOSSY = {
     **dict.fromkeys(image_files.JPEG_FORMATS, "JPEG is lossy: it invents class numbers at every edge"),
     "WEBP": "WebP may be lossy, and then invents class numbers at every edge",
-    "GIF": "GIF may have several frames and an order of colors of its own",
+    "GIF": "GIF may have several frames, and its own order of colors",
 }
 
 
 class LabelInfo(NamedTuple):
-    """What a label file holds.
+    """The contents of a label file.
 
     Attributes:
         kind: `index` (numbers), `palette` (numbers with colors) or `color`.
         counts: pixels by number, or by `tables.code` of the color.
         palette: the colors of the numbers.
-        plain: PaddleSeg can read the file as it is: one channel of 8 bits.
-        size: (width, height) as the pixels lie in the file.
+        plain: whether PaddleSeg can read the file as it is: one channel of 8 bits.
+        size: (width, height) as stored, before EXIF turns it.
     """
 
     kind: str
@@ -50,17 +50,17 @@ class LabelInfo(NamedTuple):
 
 @dataclass
 class PairInfo:
-    """What is known of a pair.
+    """The contents of an image and its label.
 
     Attributes:
         pair: image and label.
         size: (width, height) of the image as OpenCV reads it.
-        kind, values, palette, plain: of the label, see `LabelInfo`.
-        turn: EXIF orientation by which the label must be turned to lie as its image does; 1 for none.
-        ambiguous: EXIF turns the image without a change of size.
-        undecided: and the edges of both do not show whether the label must be turned as well.
+        kind, values, palette, plain: of the label, see `LabelInfo`; `values` are its counts.
+        turn: EXIF orientation by which the label must be turned to fit its image; 1 for none.
+        ambiguous: EXIF turns the image but keeps its size, so that sizes do not show whether the label is upright.
+        undecided: the edges do not show it either.
         digest: of the image's pixels, see `check.copies`.
-        brightest: value of a 16-bit image; 0 for others.
+        brightest: the highest value of a 16-bit image; 0 for others.
     """
 
     pair: Pair
@@ -78,7 +78,7 @@ class PairInfo:
 
 @dataclass
 class Census:
-    """All pairs that can be used, the files that cannot be read, and the pairs that are wrong."""
+    """Usable pairs, problems of unreadable files, and problems of invalid pairs."""
 
     usable: list[PairInfo]
     broken: list[Problem]
@@ -86,15 +86,7 @@ class Census:
 
 
 def inspect_pairs(pairs: Sequence[Pair], progress: Progress = silent) -> Census:
-    """Looks at every pair; pixels are decoded, in threads, each picture once.
-
-    Args:
-        pairs: images and labels.
-        progress: see `progress.Progress`.
-
-    Returns:
-        The Census, in the order of `pairs`.
-    """
+    """Reads every pair in threads, and decodes each picture once; the results have the order of `pairs`."""
     census = Census([], [], [])
     with ThreadPoolExecutor(THREADS) as pool:
         for found in progress(pool.map(_inspect, pairs), desc="look", unit="file", total=len(pairs)):
@@ -107,7 +99,7 @@ def inspect_pairs(pairs: Sequence[Pair], progress: Progress = silent) -> Census:
 
 
 def _inspect(pair: Pair) -> PairInfo | list[Problem]:
-    """A pair that can be used, or what is wrong with it."""
+    """A usable pair, or its problems."""
     label, image = _label_info(pair.label), read_image(str(pair.image))
     if isinstance(label, Problem) or isinstance(image, Problem):
         return [found for found in (label, image) if isinstance(found, Problem)]
@@ -117,7 +109,7 @@ def _inspect(pair: Pair) -> PairInfo | list[Problem]:
         if head.orientation < 5 or label.size != head.stored_size:
             (w, h), (width, height) = label.size, image.size
             sentence = (
-                f"label {pair.label} is {w}x{h}, its image {pair.image} {width}x{height}: both must have one size"
+                f"label {pair.label} is {w}x{h}, its image {pair.image} {width}x{height}: both must have the same size"
             )
             return [Problem("size", str(pair.label), sentence)]
         info.turn = head.orientation
@@ -133,18 +125,18 @@ def _inspect(pair: Pair) -> PairInfo | list[Problem]:
 
 
 def _label_info(path: Path) -> LabelInfo | Problem:
-    """What a label says, or why it cannot be used."""
+    """The contents of a label, or the reason why it cannot be used."""
     try:
         head = image_files.header(path)
         if head.format in _LOSSY:
-            cure = "export the labels again as PNG; what is in these cannot be repaired"
-            return Problem("lossy", str(path), f"label {path} is no PNG. {_LOSSY[head.format]}: {cure}")
+            cure = "export the labels again as PNG, because these cannot be repaired"
+            return Problem("lossy", str(path), f"label {path} is not a PNG. {_LOSSY[head.format]}: {cure}")
         label, colors = read_label(path)
     except image_files.READ_ERRORS as error:
         return unreadable("label", str(path), error)
     if label is None:
-        deep = " of 16 bits a channel" if head.mode in ("RGB", "RGBA", "LA") else ""
-        cure = "save class numbers as 8-bit PNG, or colors as RGB of 8 bits"
+        deep = " with 16 bits per channel" if head.mode in ("RGB", "RGBA", "LA") else ""
+        cure = "save class numbers as 8-bit PNG, or colors as 8-bit RGB"
         return Problem("label format", str(path), f"label {path} has Pillow's mode {head.mode}{deep}: {cure}")
     if label.ndim == 3:
         counts = _count_colors(label)
@@ -156,9 +148,7 @@ def _label_info(path: Path) -> LabelInfo | Problem:
         values, times = (found[few].tolist() for found in np.unique(label, return_counts=True))
         counts = Counter(dict(zip(values, times)))
     if len(counts) > _MOST_VALUES:
-        sentence = (
-            f"label {path} has more than {_MOST_VALUES} values or colors, as a photograph: export labels of classes"
-        )
+        sentence = f"label {path} has more than {_MOST_VALUES} values or colors, like a photograph: export class labels"
         return Problem("label format", str(path), sentence)
     kind = "color" if label.ndim == 3 else "index" if colors is None else "palette"
     palette = {value: colors[value] for value in counts if value < len(colors)} if colors is not None else {}
@@ -166,48 +156,48 @@ def _label_info(path: Path) -> LabelInfo | Problem:
 
 
 def notes_on_images(infos: Sequence[PairInfo]) -> list[str]:
-    """Sentences on images that EXIF turns, and on those of 16 bits."""
+    """Notes on images that EXIF turns, and on 16-bit images."""
     notes = []
     turned = sum(one.turn != 1 for one in infos)
     upright = [one for one in infos if one.ambiguous and one.turn == 1]
     undecided = [one for one in upright if one.undecided]
     deep = [one for one in infos if one.brightest]
     if turned:
-        notes.append(f"{turned} labels lie as their images do before EXIF turns them: they were turned as well.")
+        notes.append(f"EXIF turns {turned} images but not their labels: the labels were turned as well.")
     if len(upright) > len(undecided):
         name = next(one.pair.image.name for one in upright if not one.undecided)
         notes.append(
-            f"EXIF turns {len(upright) - len(undecided)} images without a change of size ({name}): their labels are "
-            "taken to be upright, as the edges of both show."
+            f"EXIF turns {len(upright) - len(undecided)} images without a change of size ({name}): edges show that "
+            "their labels are upright already."
         )
     if undecided:
         names = first_few([one.pair.image.name for one in undecided])
         notes.append(
             f"EXIF turns {len(undecided)} images without a change of size, and edges do not show whether their labels "
-            f"were turned as well ({names}): they are taken to be upright. Look at them, and save such images upright."
+            f"are upright ({names}): they were not turned. Check them, and save these images upright."
         )
     if deep:
-        notes.append(f"{len(deep)} images have 16 bits a channel, of which the upper 8 are read.")
+        notes.append(f"{len(deep)} images have 16 bits per channel: only the upper 8 are read.")
         dark = [one for one in deep if one.brightest < 1 << 12]
         if dark:
             notes.append(
-                f"{len(dark)} of them are nearly black then ({dark[0].pair.image.name} has {dark[0].brightest} at "
-                "most): save them with 8 bits, stretched."
+                f"{len(dark)} of them are nearly black then ({dark[0].pair.image.name} has values up to "
+                f"{dark[0].brightest}): scale them to 8 bits."
             )
     return notes
 
 
 def read_label(path: str | Path) -> tuple[np.ndarray | None, list[RGB] | None]:
-    """A label file as numbers [H, W], uint8 or a wider integer, or colors uint8 [H, W, 3]; and its palette.
+    """Reads a label as numbers [H, W], uint8 or a wider integer, or colors uint8 [H, W, 3]; and its palette.
 
-    The array is None for formats that are neither, such as floating point.
+    The array is None for other formats, such as floating point.
 
     Raises:
         READ_ERRORS: the file cannot be read.
     """
     with image_files.open_image(path) as image:
         palette = None
-        deep = ";16" in str(image.tile)  # of several channels of 16 bits Pillow gives the upper 8: class 1 becomes 0
+        deep = ";16" in str(image.tile)  # Pillow reads the upper 8 of 16 bits in RGB: class 1 would be 0
         if image.mode == "P":
             flat = image.getpalette() or []
             palette = [(flat[i], flat[i + 1], flat[i + 2]) for i in range(0, len(flat) - 2, 3)]
@@ -229,7 +219,7 @@ def codes_of(colors: np.ndarray) -> np.ndarray:
 
 
 def _count_colors(colors: np.ndarray) -> Counter[int]:
-    """Pixels by color. Labels are flat: what is sorted is the places where a color begins, not all pixels."""
+    """Pixels by color. Sorts the places where the color changes, which are few in labels, instead of all pixels."""
     total: Counter[int] = Counter()
     rows = max(1, _STRIP // max(1, colors.shape[1]))
     for top in range(0, colors.shape[0], rows):
@@ -240,5 +230,5 @@ def _count_colors(colors: np.ndarray) -> Counter[int]:
         counts = np.bincount(places, weights=lengths)
         total.update({int(value): int(count) for value, count in zip(values, counts)})
         if len(total) > _MOST_VALUES:
-            break  # nobody needs the rest, and it fills the memory
+            break  # the rest is not needed, and would fill the memory
     return total

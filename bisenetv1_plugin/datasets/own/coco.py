@@ -21,14 +21,14 @@ from bisenetv1_plugin.datasets.text import shorten
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.progress import Progress, silent
 
-_MANY = 20  # with more JSON files than this, only those that are called like COCO's are opened
-_MOST_PIXELS = 1 << 27  # of a label whose image cannot be read
-_FARTHEST = 16  # times the longer side: how far outside of its image a polygon may lead
+_MANY = 20  # with more JSON files than this, only those with names like COCO's are opened
+_MOST_PIXELS = 1 << 27  # of a label, if its image cannot be read
+_FARTHEST = 16  # times the longer side of its image: how far outside a polygon may reach
 _SPLIT_WORDS = (("train", "train"), ("val", "val"))
 
 
 class Annotations(NamedTuple):
-    """A JSON of COCO's form: its path, its content, whether it is panoptic, and the split its name speaks of."""
+    """A JSON file of COCO annotations, whether it is panoptic, and the split in its name."""
 
     path: Path
     content: dict[str, Any]
@@ -37,14 +37,14 @@ class Annotations(NamedTuple):
 
 
 class _Entry(NamedTuple):
-    """An annotation, and where it stands, for sentences."""
+    """An annotation, and its place in the JSON, for messages."""
 
     where: str
     annotation: dict[str, Any]
 
 
 class _Job(NamedTuple):
-    """A label to draw: where the image's entry stands, the entry, its split, the image's path, and its annotations."""
+    """A label to draw: the image's place in the JSON, its entry, split and path, and its annotations."""
 
     where: str
     image: dict[str, Any]
@@ -54,9 +54,10 @@ class _Job(NamedTuple):
 
 
 def find(root: Path, files: Sequence[Path]) -> tuple[list[Annotations], list[str]]:
-    """The annotations of a folder, one for each split; of several for a split, panoptic, then instances come first.
+    """The annotations in a folder, one file for each split, and error messages for files that cannot be used.
 
-    And sentences on files that are annotations and cannot be used: whoever needs none has no harm of them.
+    Of several files for a split, panoptic ones come first, then instances. The error messages are returned, because a
+    folder with other labels does not need the files.
     """
     candidates = [path for path in files if path.suffix.lower() == ".json"]
     if len(candidates) > _MANY:
@@ -93,19 +94,19 @@ def write_labels(
     Panoptic: the categories by their ids, and 255 where no segment is.
 
     Args:
-        found: of `find`.
-        root, files: the folder, and the files in it, in which the images are looked for by their names.
-        folder: where the labels go.
+        found: from `find`.
+        root, files: the data folder and its files, among which the images are found by name.
+        folder: the folder for the labels.
         progress: see `progress.Progress`.
 
     Returns:
         The Layout of images and new labels, and the names of the classes.
 
     Raises:
-        InputError: pycocotools is not installed and needed, or the annotations are not what COCO's are.
+        InputError: pycocotools is needed but not installed, or the annotations are invalid.
     """
     if not any(annotations.panoptic for annotations in found):
-        _pycocotools_mask()  # before anything is drawn
+        _pycocotools_mask()  # an error comes before anything is drawn
     names, index_of = _classes(found)
     places = [path_info(path) for path in files]
     segments = _segment_files(found, root, places)
@@ -124,30 +125,32 @@ def write_labels(
         pairs[job.split].append(Pair(root / job.path, target))
     if not ("train" in pairs and "val" in pairs):
         pairs = {"": [pair for split in pairs.values() for pair in split]}
-    return Layout(f"COCO ({'panoptic' if found[0].panoptic else 'instances'})", pairs, notes, files), names
+    return Layout(f"COCO ({'panoptic' if found[0].panoptic else 'instances'})", pairs, notes), names
 
 
 def _classes(found: Sequence[Annotations]) -> tuple[list[str], dict[int, int]]:
     """The names of the classes, and the class of every category's id.
 
     Raises:
-        InputError: the files contradict one another, or have too many categories.
+        InputError: the files conflict, or have too many categories.
     """
     names_of: dict[int, str] = {}
     for one in found:
         for category in one.content["categories"]:
             number, name = int(category["id"]), str(category["name"])
             if names_of.setdefault(number, name) != name:
-                raise InputError(f"{one.path}: category {number} is {name}, and {names_of[number]} in {found[0].path}.")
+                raise InputError(
+                    f"{one.path}: category {number} is {name}, but {names_of[number]} in {found[0].path}: use one name."
+                )
     background = [] if found[0].panoptic else ["background"]
     names = background + [names_of[number] for number in sorted(names_of)]
     if len(names) > IGNORE_INDEX:
-        raise InputError(f"{found[0].path} has {len(names)} categories, and a label of one byte has 255: choose fewer.")
+        raise InputError(f"{found[0].path} has {len(names)} categories, but a label of one byte has 255: use fewer.")
     return names, {number: index for index, number in enumerate(sorted(names_of), start=len(background))}
 
 
 def _segment_files(found: Sequence[Annotations], root: Path, places: Sequence[PathInfo]) -> dict[str, dict[str, Path]]:
-    """Of panoptic annotations, by split: see `_annotation_files`."""
+    """The `_annotation_files` of panoptic annotations, by split."""
     by_name: dict[str, list[PathInfo]] = {}
     for each in places:
         by_name.setdefault(each.path.name, []).append(each)
@@ -157,10 +160,10 @@ def _segment_files(found: Sequence[Annotations], root: Path, places: Sequence[Pa
 def _jobs(
     found: Sequence[Annotations], root: Path, places: Sequence[PathInfo], segments: dict[str, dict[str, Path]]
 ) -> tuple[list[_Job], list[str]]:
-    """The labels to draw, and sentences on images that get none.
+    """The labels to draw, and notes on images without a label.
 
     Raises:
-        InputError: two entries are of one image.
+        InputError: two entries are of the same image.
     """
     annotated = {path for of_split in segments.values() for path in of_split.values()}
     candidates = pairing.images_among(each for each in places if each.path not in annotated)
@@ -181,19 +184,19 @@ def _jobs(
             elif one.panoptic and image["id"] not in entries_of:
                 unannotated.append(name)
             elif indices.setdefault(meant[0].path, index) != index:
-                raise InputError(f"{where} is {name} as images[{indices[meant[0].path]}] is: keep one of them.")
+                raise InputError(f"{where} and images[{indices[meant[0].path]}] are both {name}: keep one of them.")
             else:
                 jobs.append(_Job(where, image, one.split, meant[0].path, entries_of.get(image["id"], [])))
     notes = [
-        *omission_notes(missing, "images of the annotations that are not there"),
-        *omission_notes(unclear, "images of the annotations, and several files have this name"),
+        *omission_notes(missing, "annotated images that do not exist"),
+        *omission_notes(unclear, "annotated images with a name that several files have"),
         *omission_notes(unannotated, "images without an annotation"),
     ]
     return jobs, notes
 
 
 def _entries_by_image(annotations: Annotations) -> dict[Any, list[_Entry]]:
-    """What there is to draw, by the image's id."""
+    """The annotations by the image's id."""
     found: dict[Any, list[_Entry]] = {}
     for index, annotation in enumerate(annotations.content["annotations"]):
         entry = _Entry(f"{annotations.path}: annotations[{index}]", annotation)
@@ -204,13 +207,13 @@ def _entries_by_image(annotations: Annotations) -> dict[Any, list[_Entry]]:
 def _annotation_files(
     one: Annotations, found: Sequence[Annotations], root: Path, by_name: dict[str, list[PathInfo]]
 ) -> dict[str, Path]:
-    """Of a panoptic JSON's annotations the files that are there, by the names that they have in it.
+    """The existing files of a panoptic JSON's annotations, by their names in the JSON.
 
-    The file is one in a folder that is called like the JSON, or else in one of labels, the nearest to the JSON; never
-    one in a folder of images, of another split or of another JSON.
+    Files in a folder with the name of the JSON come first, then files in a label folder, the nearest to the JSON. Files
+    in folders of images, of another split or of another JSON are never used.
 
     Raises:
-        InputError: one could be either of two files.
+        InputError: a name may mean either of two files.
     """
     files = {}
     json_folder = one.path.parent.relative_to(root).parts
@@ -234,7 +237,7 @@ def _annotation_files(
         fit = [place for place in fit if nearness(place) == best]
         if len(fit) > 1:
             raise InputError(
-                f"{one.path}: annotations[{index}] names {shorten(name)}, and that may be {fit[0].path} or "
+                f"{one.path}: annotations[{index}] names {shorten(name)}, which may be {fit[0].path} or "
                 f"{fit[1].path}: put the annotations into a folder {stem} beside the JSON."
             )
         if fit:
@@ -253,26 +256,26 @@ def _pycocotools_mask() -> ModuleType:
 
 
 def _size(where: str, image: dict[str, Any], path: Path) -> tuple[int, int]:
-    """(width, height) of a label: as the annotations say, which must be what the image file says."""
+    """(width, height) in the annotations, which must be the size of the image file."""
     size = coco_json.size_of(where, image)
     try:
         head = image_files.header(path)
-    except image_files.READ_ERRORS:  # who looks at the images says so
+    except image_files.READ_ERRORS:  # reported when the images are read
         if size[0] * size[1] > _MOST_PIXELS:
             raise InputError(
-                f"{where} has {size[0]}x{size[1]} pixels: more than {_MOST_PIXELS} are not read."
+                f"{where} has {size[0]}x{size[1]} pixels, but {_MOST_PIXELS} are the most: correct its size."
             ) from None
         return size
     if size not in (head.stored_size, head.upright_size):
         raise InputError(
             f"{where} is {size[0]}x{size[1]}, its file {path} {'x'.join(map(str, head.upright_size))}: "
-            "both must have one size."
+            "both must have the same size."
         )
     return size
 
 
 def _draw_instances(entries: Sequence[_Entry], size: tuple[int, int], index_of: dict[int, int]) -> np.ndarray:
-    """uint8 [H, W]: 0, and the class of every object."""
+    """A label, uint8 [H, W]: the class of every object, and 0 elsewhere."""
     width, height = size
     label = np.zeros((height, width), np.uint8)
 
@@ -299,7 +302,7 @@ def _draw_instances(entries: Sequence[_Entry], size: tuple[int, int], index_of: 
 
 
 def _polygons(where: str, shapes: list[Any], height: int, width: int) -> np.ndarray | None:
-    """bool [H, W], True inside of any; None where none has an inside."""
+    """A mask, bool [H, W], True inside any polygon; None if no polygon has an inside."""
     mask = _pycocotools_mask()
     rings = []
     for index, shape in enumerate(shapes):
@@ -307,20 +310,20 @@ def _polygons(where: str, shapes: list[Any], height: int, width: int) -> np.ndar
             ring = np.array(shape, float)
         except (OverflowError, TypeError, ValueError):
             ring = np.zeros(1)
-        # pycocotools walks along every edge, however far it leads
+        # pycocotools walks along every edge, however long it is
         if ring.ndim != 1 or len(ring) % 2 or not (np.abs(ring) <= _FARTHEST * max(height, width)).all():
-            raise InputError(f"{where}[{index}] is no polygon: it must be a list of x, y, x, y, ... in pixels.")
-        if len(ring) >= 6:  # two points have no inside; pycocotools would take their four numbers for a box
+            raise InputError(f"{where}[{index}] is not a polygon: it must be a list of x, y, x, y, ... in pixels.")
+        if len(ring) >= 6:  # pycocotools would read the four numbers of two points as a box
             rings.append(ring.tolist())
     return mask.decode(mask.merge(mask.frPyObjects(rings, height, width))).astype(bool) if rings else None
 
 
 def _draw_panoptic(entry: _Entry, index_of: dict[int, int], root: Path, files: dict[str, Path]) -> np.ndarray:
-    """uint8 [H, W]: the class of every segment, 255 where there is none. `files`: of `_annotation_files`."""
+    """A label, uint8 [H, W]: the class of every segment, and 255 elsewhere. `files`: from `_annotation_files`."""
     name = entry.annotation["file_name"]
     try:
         if name not in files:
-            raise FileNotFoundError("it is not there")
+            raise FileNotFoundError("it does not exist")
         with image_files.open_image(root / files[name]) as png:
             segments = np.asarray(png.convert("RGB"))
     except image_files.READ_ERRORS as error:
@@ -336,7 +339,7 @@ def _draw_panoptic(entry: _Entry, index_of: dict[int, int], root: Path, files: d
     values, places_of = np.unique(ids, return_inverse=True)
     if known and known.keys().isdisjoint(values.tolist()):
         raise InputError(
-            f"{entry.where}.segments_info has none of the segments in {root / files[name]}: is that another picture's?"
+            f"{entry.where}.segments_info has none of the segments in {root / files[name]}: does it belong to another picture?"
         )
     table = np.array([known.get(int(value), IGNORE_INDEX) for value in values], np.uint8)
     return table[places_of].reshape(ids.shape)

@@ -1,4 +1,4 @@
-"""COCO's annotations as a JSON file has them: what must be in it, and what is wrong where it is not."""
+"""Reads and checks COCO's annotations in JSON files."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _SAMPLE = 100  # annotations, to tell objects from captions and key points
 
 
 def read(path: Path) -> dict[str, Any] | None:
-    """The content of a file of COCO's form, with segmentations; None for any other.
+    """The content of a JSON file of COCO segmentations; None for any other file.
 
-    `images` have an `id` and a `file_name`, `categories` an `id` and a `name`, `annotations` an `image_id` and what
-    belongs to it; more is left for whoever draws it.
+    This checks the `id` and `file_name` of images, the `id` and `name` of categories, and the ids in annotations. Shapes
+    are checked when they are drawn.
 
     Raises:
-        InputError: it is of that form and cannot be used; the sentence names the file and the key.
+        InputError: the file is COCO's but invalid; the message names the file and the key.
     """
     try:
         raw = image_files.read_bytes(path)
@@ -35,7 +35,7 @@ def read(path: Path) -> dict[str, Any] | None:
     except ValueError as error:
         if not any(f'"{key}"'.encode() in raw for key in _KEYS):
             return None
-        raise InputError(f"{path} is no JSON that can be read ({error}): export the annotations again.") from error
+        raise InputError(f"{path} is not valid JSON ({error}): export the annotations again.") from error
     if not isinstance(content, dict) or not all(key in content for key in _KEYS):
         return None
     some = content["annotations"][:_SAMPLE] if isinstance(content["annotations"], list) else ()
@@ -46,10 +46,10 @@ def read(path: Path) -> dict[str, Any] | None:
 
 
 def parse(raw: bytes) -> Any:
-    """What a JSON file holds, of which no program would take another value than this one.
+    """Parses JSON strictly: whatever other programs may read differently is an error.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the JSON is invalid.
     """
     try:
         return json.loads(
@@ -59,7 +59,7 @@ def parse(raw: bytes) -> Any:
             parse_int=_parse_integer,
         )
     except RecursionError as error:
-        raise ValueError("it is nested too deep") from error
+        raise ValueError("it is nested too deeply") from error
 
 
 def is_panoptic(content: dict[str, Any]) -> bool:
@@ -70,7 +70,7 @@ def size_of(where: str, image: dict[str, Any]) -> tuple[int, int]:
     """(width, height) of an image's entry.
 
     Raises:
-        InputError: they are no whole numbers that an image can have.
+        InputError: width or height is not a number that an image can have.
     """
     sides = []
     for key in ("width", "height"):
@@ -82,10 +82,10 @@ def size_of(where: str, image: dict[str, Any]) -> tuple[int, int]:
 
 
 def number_of(where: str, entry: dict[str, Any], key: str) -> int:
-    """A whole number, also one that is written as text, as some tools do.
+    """A whole number; some tools write it as text.
 
     Raises:
-        InputError: it is none.
+        InputError: the value is not a whole number.
     """
     value = entry.get(key)
     if isinstance(value, str) and value.isdecimal() and len(value) <= _LONGEST_NUMBER:
@@ -99,7 +99,7 @@ def objects(where: str, parent: dict[str, Any], key: str) -> list[dict[str, Any]
     """A list of objects.
 
     Raises:
-        InputError: it is none.
+        InputError: the value is not a list of objects.
     """
     value = parent.get(key)
     if not isinstance(value, list):
@@ -111,7 +111,7 @@ def objects(where: str, parent: dict[str, Any], key: str) -> list[dict[str, Any]
 
 
 def describe(value: Any) -> str:
-    """A value for a sentence, which may be anything of any depth."""
+    """Any JSON value in a few words, for messages."""
     if isinstance(value, (list, dict)):
         return "a list" if isinstance(value, list) else "an object"
     return "missing" if value is None else shorten(repr(value))
@@ -123,7 +123,9 @@ def _check(path: Path, content: dict[str, Any]) -> None:
     for index, image in enumerate(objects(where, content, "images")):
         place = f"{where}images[{index}]"
         if seen.setdefault(_id(place, image, "id"), index) != index:
-            raise InputError(f"{place} has the id of images[{seen[image['id']]}], {image['id']!r}: give each its own.")
+            raise InputError(
+                f"{place} and images[{seen[image['id']]}] have the same id, {image['id']!r}: give each its own."
+            )
         name = image.get("file_name")
         if not isinstance(name, str) or not PurePosixPath(name.lstrip("/")).parts:
             raise _error(f"{place}.file_name", name, "the name of a file")
@@ -151,7 +153,7 @@ def _check(path: Path, content: dict[str, Any]) -> None:
 
 def _check_category(place: str, entry: dict[str, Any], names: dict[int, str]) -> None:
     if number_of(place, entry, "category_id") not in names:
-        raise InputError(f"{place}.category_id is {entry['category_id']!r}, and categories have no such id: add it.")
+        raise InputError(f"{place}.category_id is {entry['category_id']!r}, but categories have no such id: add it.")
 
 
 def _id(place: str, entry: dict[str, Any], key: str) -> int | str:
@@ -166,16 +168,16 @@ def _error(where: str, value: Any, wanted: str) -> InputError:
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose keys are there once: of two, every program takes another."""
+    """A JSON object with unique keys, because programs differ in which of two equal keys they read."""
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"the key {shorten(twice)!r} is there twice in an object")
+        raise ValueError(f"the key {shorten(twice)!r} appears twice in an object")
     return found
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")
 
 
 def _parse_integer(text: str) -> int:

@@ -1,4 +1,4 @@
-"""COCO's run-length encoding: how many pixels are outside, inside, outside, ... down the columns."""
+"""COCO's run-length encoding: the numbers of pixels outside, inside, outside, ... down the columns."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from bisenetv1_plugin.errors import InputError
 
 
 def decode(where: str, shape: dict[str, Any], height: int, width: int) -> np.ndarray:
-    """bool [H, W], True inside.
+    """Decodes a mask, bool [H, W], True inside.
 
-    Not pycocotools: it believes the numbers, and writes behind the end of its memory where they are too many.
+    pycocotools is not used, because it does not check the counts and writes past its memory if they are too large.
 
     Args:
-        where: the object stands, for the sentence.
-        shape: with `size`, height and width, and `counts`, a list or COCO's text of them.
+        where: place of the mask in the JSON, for messages.
+        shape: a dict with `size`, [height, width], and `counts`, a list of numbers or COCO's text.
 
     Raises:
-        InputError: it is none, or not of this size.
+        InputError: the counts are invalid, or the size is another.
     """
     if shape.get("size") != [height, width]:
         raise InputError(f"{where}.size is not height and width of the image, [{height}, {width}]: correct it.")
@@ -28,17 +28,17 @@ def decode(where: str, shape: dict[str, Any], height: int, width: int) -> np.nda
         counts = _counts(counts)
     valid = isinstance(counts, list) and all(type(count) is int and count >= 0 for count in counts)
     if counts is None or not valid or sum(counts) > height * width:
-        raise InputError(f"{where}.counts are no numbers of pixels that {width}x{height} have: export them again.")
-    flat = np.zeros(height * width, bool)  # what the counts leave out at the end is outside
+        raise InputError(f"{where}.counts do not fit {width}x{height} pixels: export them again.")
+    flat = np.zeros(height * width, bool)  # pixels after the last count are outside
     runs = np.repeat((np.arange(len(counts)) & 1).astype(bool), counts)
     flat[: len(runs)] = runs
     return flat.reshape(width, height).T
 
 
 def _counts(text: str) -> list[int]:
-    """The numbers of COCO's text: five bits a character, the lowest first; from the fourth on, less the last but one.
+    """The numbers in COCO's text: five bits per character, the lowest first.
 
-    Text that is none gives a number below zero.
+    From the fourth on, each is the difference from the number two before. Invalid text gives a negative number.
     """
     counts: list[int] = []
     value = shift = 0

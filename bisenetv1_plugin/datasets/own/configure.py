@@ -1,4 +1,4 @@
-"""From a folder of images and labels to lists, labels of class numbers, names and a configuration."""
+"""Turns a folder of images and labels into lists, labels of class numbers, class names and a configuration."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ _DEFAULTS = Options()
 
 @dataclass
 class Summary:
-    """What was found and written.
+    """The result of `configure`.
 
     Attributes:
-        config: the configuration.
+        config: the configuration file.
         folder: with `train.txt`, `val.txt`, `classes.txt`, perhaps `colors.txt`, and `labels/` if any were converted.
-        kind: the layout that was found.
+        kind: name of the layout.
         report: pixels by class, images and names, see `check.Report`.
-        colors: RGB of the classes; empty where the data have none.
-        recipe: what was chosen.
-        converted: how many labels were written anew.
-        notes: sentences on what was decided, left out, or cannot be known.
-        pairs: (image, label) by `train` and `val`, as the lists have them.
+        colors: RGB of the classes; empty if the data have none.
+        recipe: the training settings.
+        converted: number of converted labels.
+        notes: sentences about decisions, omissions and open questions.
+        pairs: (image, label) by `train` and `val`, as in the lists.
     """
 
     config: Path
@@ -71,20 +71,20 @@ def configure(
     options: Options = _DEFAULTS,
     progress: Progress = silent,
 ) -> Summary:
-    """Looks at a folder of images and labels, and writes what PaddleSeg needs to train on it.
+    """Reads a folder of images and labels, and writes what PaddleSeg needs to train on it.
 
-    Every image and label is decoded once. Labels that are no class numbers in 8-bit files are written anew; the source
-    is never touched. The new folder appears whole or not at all, and the configuration after it.
+    Every image and label is decoded once. Labels are converted unless they are 8-bit files of class numbers. The source
+    is never changed. The new folder is written completely or not at all, and the configuration after it.
 
     Args:
-        source: the folder; `layouts.find` says which layouts are known, and COCO's and Cityscapes' are.
-        config: the YAML file to write, which must not exist.
-        folder: the folder to write, which must not exist or be empty; default: `NAME_data` beside the configuration.
-        options: what the user says.
+        source: the folder, in a layout of `layouts.find`, or of COCO, labelme or Cityscapes.
+        config: the YAML file to write; it must not exist.
+        folder: the folder to write; it must be empty or not exist. Default: `NAME_data` beside the configuration.
+        options: the user's options.
         progress: see `progress.Progress`.
 
     Raises:
-        InputError: something cannot be used; the sentence names file, value and cure.
+        InputError: the data or an argument cannot be used; the message names file, value and cure.
     """
     source, config = Path(source), Path(config)
     folder = Path(folder) if folder else config.with_name(f"{config.stem}_data")
@@ -102,11 +102,11 @@ def configure(
 
 def _check_arguments(source: Path, config: Path, folder: Path, options: Options) -> None:
     for path in (source, config, folder):
-        fault = image_files.text_fault(os.path.abspath(path))  # the lists have the folders' whole names
+        fault = image_files.text_fault(os.path.abspath(path))  # the lists contain absolute paths
         if fault:
             raise InputError(fault)
     if config.suffix not in (".yml", ".yaml"):
-        raise InputError(f"{config}: PaddleSeg wants the name of a configuration to end in .yml.")
+        raise InputError(f"{config} must end in .yml or .yaml: PaddleSeg reads no other configuration.")
     if config.exists():
         raise InputError(f"{config} exists: name another file, or remove it.")
     if os.path.abspath(config) == os.path.abspath(folder):
@@ -120,21 +120,21 @@ def _check_arguments(source: Path, config: Path, folder: Path, options: Options)
 def _build(
     source: Path, found: list[Path], config: Path, folder: Path, work: Path, options: Options, progress: Progress
 ) -> tuple[Summary, str]:
-    """Writes everything into `work`, which will become `folder`; the Summary and the configuration's text."""
+    """Writes everything into `work`, which later becomes `folder`; returns the Summary and the configuration's text."""
     start = _source(source, found, work, options, progress)
     layout, notes = start.layout, list(start.layout.notes)
     pairs = [pair._replace(split=name) for name, of_split in layout.pairs.items() for pair in of_split]
     if not pairs:
         raise InputError(
-            f"{source} has no images with labels, neither train.txt and val.txt nor images/ and labels/ that fit: "
-            "lay them out as images/NAME.jpg and labels/NAME.png, or list pairs, `image label` a line."
+            f"{source} has no images with labels: no train.txt and val.txt, and no matching images/ and labels/. "
+            "Name the files images/NAME.jpg and labels/NAME.png, or list them in train.txt, an `image label` per line."
         )
     inspection = census.inspect_pairs(pairs, progress)
     notes += _broken_notes(inspection, options)
     infos = inspection.usable
     if len(infos) < 2:
         usable = "one usable image with a label" if infos else "no usable image with a label"
-        raise InputError(f"{source} has {usable}: two are the least, one trains and one validates. Add more.")
+        raise InputError(f"{source} has {usable}, but training and validation need one each. Add more.")
     own_table = tables.read(Path(options.colors)) if options.colors else tables.in_folder(source, found)
     names = start.names or tables.names_in_folder(source, found)
     meaning = encoding.decide(infos, options, own_table, names, drawn=start.names is not None)
@@ -156,9 +156,9 @@ def _build(
     if chosen.max_long and options.max_size is None:
         largest = max(sizes, key=lambda size: size[0] * size[1])
         notes.append(
-            f"Images of up to {largest[0]}x{largest[1]} are resized to {chosen.max_long} pixels at the longest side, "
-            "while training and deployed, for memory; --max_size N chooses another size, 0 none. Reading them takes "
-            "most of the time: smaller copies train faster."
+            f"Images of up to {largest[0]}x{largest[1]} are resized to {chosen.max_long} pixels on the longest side to "
+            "save memory, in training and when deployed. --max_size N sets another size, --max_size 0 none. Reading "
+            "large images takes most of the time: smaller copies train faster."
         )
 
     labels = _convert(infos, meaning, source, folder, work, progress)
@@ -175,13 +175,13 @@ def _build(
         raise InputError(same[0].message)
     tab = _write_lists(work, folder, summary.pairs, meaning.names, colors)
     content = recipe.text(
-        chosen, folder.as_posix(), len(meaning.names), len(splits["train"]), tab, f"data of one's own ({layout.kind})"
+        chosen, folder.as_posix(), len(meaning.names), len(splits["train"]), tab, f"your own data ({layout.kind})"
     )
     return summary, content
 
 
 def _source(source: Path, found: list[Path], work: Path, options: Options, progress: Progress) -> _Source:
-    """Finds out what a folder is; labels that have to be drawn first, and pictures out of JSON, go into `work`."""
+    """Finds the folder's layout; writes labels drawn from annotations, and images embedded in JSON, into `work`."""
     top = {path.parts[0] for path in found}
     if {"leftImg8bit", "gtFine"} <= top:
         try:
@@ -201,7 +201,7 @@ def _source(source: Path, found: list[Path], work: Path, options: Options, progr
         layout = layouts.find(source, found)
         if any(layout.pairs.values()) or not (annotated or faults or shapes.jobs or shapes.faults):
             if shapes.jobs:
-                layout.notes.append(f"{len(shapes.jobs)} labelme files are not used: there are labels as pictures.")
+                layout.notes.append(f"{len(shapes.jobs)} labelme files are not used, because there are label images.")
             return _Source(layout)
         if shapes.jobs or shapes.faults:
             return _Source(*labelme.write_labels(shapes, source, found, work, options, progress))
@@ -212,10 +212,10 @@ def _source(source: Path, found: list[Path], work: Path, options: Options, progr
 
 
 def _broken_notes(inspection: census.Census, options: Options) -> list[str]:
-    """A note on the broken files, where they may be left out.
+    """A note on the unreadable files that `skip_broken` omits.
 
     Raises:
-        InputError: files are wrong, or broken and wanted.
+        InputError: pairs are invalid, or files are unreadable without `skip_broken`.
     """
     if inspection.invalid:
         raise InputError(_join(inspection.invalid))
@@ -230,14 +230,14 @@ def _join(problems: Sequence[Problem]) -> str:
 
 
 def _final_path(path: Path, work: Path, folder: Path) -> Path:
-    """The path that a file has once `work` has become `folder`."""
+    """The path of a file after `work` has become `folder`."""
     return folder / path.relative_to(work) if work in path.parents else path
 
 
 def _convert(
     infos: Sequence[PairInfo], meaning: encoding.Encoding, source: Path, folder: Path, work: Path, progress: Progress
 ) -> list[Path]:
-    """Writes the labels that cannot stay as they are; the path that every label has in the end."""
+    """Converts the labels that need it; returns the final path of every label."""
     jobs, paths, names = [], [], UniqueNames()
     for info in infos:
         label = info.pair.label
@@ -246,9 +246,9 @@ def _convert(
             paths.append(_final_path(label, work, folder))
             continue
         if drawn:
-            name = label.relative_to(work)  # it is overwritten, and nobody else's
+            name = label.relative_to(work)  # drawn into `work`, so it may be overwritten
         else:
-            place = Path(os.path.normpath(label))  # a list may lead through `..` to anywhere
+            place = Path(os.path.normpath(label))  # paths in a list may contain `..`
             inside = place.relative_to(source) if source in place.parents else Path(place.name)
             name = names.assign(Path("labels", *inside.parts[inside.parts[0] == "labels" :]))
         jobs.append((info, Path(files.path_inside(work, str(name)))))
@@ -257,8 +257,8 @@ def _convert(
     def write(job: tuple[PairInfo, Path]) -> None:
         info, target = job
         array, _ = census.read_label(info.pair.label)
-        assert array is not None, "the census has read it"
-        if meaning.of_colors and array.ndim == 2:  # a palette, whose colors count
+        assert array is not None, "the census has read this label"
+        if meaning.of_colors and array.ndim == 2:  # the palette's colors are the values
             with image_files.open_image(info.pair.label) as image:
                 array = np.asarray(image.convert("RGB"))
         label = meaning.apply(array)
@@ -280,7 +280,7 @@ def _write_lists(
     names: Sequence[str],
     colors: Sequence[tables.RGB],
 ) -> bool:
-    """Writes the lists and the names; True where tabs separate the columns, because names have spaces."""
+    """Writes lists and class names; returns whether tabs separate the columns, because a path has spaces."""
     lines = {}
     for name, of_split in pairs.items():
         lines[name] = [
@@ -293,9 +293,9 @@ def _write_lists(
         if fault:
             raise InputError(fault)
         if any(character in path for character in "\t\n\r"):
-            raise InputError(f"the name of {path!r} has a tab or the end of a line in it, and lists cannot: rename it.")
+            raise InputError(f"{path!r} has a tab or a line break in its name, which lists cannot contain: rename it.")
         if path != path.strip():
-            raise InputError(f"the name of {path!r} begins or ends with a space, and lists lose it: rename it.")
+            raise InputError(f"{path!r} begins or ends with a space, which lists would lose: rename it.")
     tab = any(" " in path for path in everything)
     content = {name: [("\t" if tab else " ").join(line) for line in columns] for name, columns in lines.items()}
     if colors:

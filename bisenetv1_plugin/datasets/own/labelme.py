@@ -1,4 +1,4 @@
-"""Labels from labelme's JSON files: their shapes, drawn as labelme draws them, one over the other in their order."""
+"""Draws labels from labelme's JSON files, shape over shape in their order, as labelme does."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from bisenetv1_plugin.datasets.text import shorten
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.progress import Progress, silent
 
-IGNORED = "__ignore__"  # labelme's name for what is no class
+IGNORED = "__ignore__"  # labelme's name for shapes that are not a class
 _BACKGROUND = ("background", "_background_")
 _BACKGROUND_SHARE = 0.05  # a larger share of pixels without a label is background
 _SHOWN = 3
 
 
 class _Job(NamedTuple):
-    """A label to draw: of a JSON, for a picture; both from the folder of the data. `embedded`: the JSON has it."""
+    """A label to draw. Paths are relative to the data folder; `embedded`: the JSON contains the picture."""
 
     json: Path
     picture: Path
@@ -43,14 +43,14 @@ class _Job(NamedTuple):
 
 
 class LabelmeFiles(NamedTuple):
-    """What the JSON files of a folder say.
+    """The labelme files of a folder.
 
     Attributes:
         jobs: the labels to draw.
-        faults: a sentence for each file that cannot be used.
-        classes: lists of classes that files of `infer` have.
-        points: how many points were ignored, which have no area.
-        outside: how many corners lie outside of their pictures.
+        faults: an error message for each file that cannot be used.
+        classes: the class lists in files written by `infer`.
+        points: number of shapes that are points, which are ignored because they have no area.
+        outside: number of corners outside their pictures.
     """
 
     jobs: list[_Job]
@@ -61,12 +61,7 @@ class LabelmeFiles(NamedTuple):
 
 
 def find(root: Path, files: Sequence[Path]) -> LabelmeFiles:
-    """The labelme files of a folder, and their pictures.
-
-    Args:
-        root: the folder.
-        files: of `walk.files_under`.
-    """
+    """Reads the labelme files of a folder, and finds their pictures; `files`: the result of `walk.files_under`."""
     known = set(files)
     by_name: dict[str, list[Path]] = {}
     for path in files:
@@ -86,7 +81,7 @@ def find(root: Path, files: Sequence[Path]) -> LabelmeFiles:
             job = _job(root, path, content, known, by_name)
             if jobs.setdefault(job.picture, job) is not job:
                 first = jobs[job.picture].json
-                raise InputError(f"{root / path} is of the picture {job.picture}, as {first} is: keep one of them.")
+                raise InputError(f"{root / path} and {first} are both of {job.picture}: keep one of them.")
         except InputError as error:
             faults.append(str(error))
             continue
@@ -107,7 +102,7 @@ def write_labels(
         The Layout of pictures and new labels, and the names of the classes.
 
     Raises:
-        InputError: files cannot be used, and `skip_broken` was not said; or the names of the classes do not fit.
+        InputError: files cannot be used without `skip_broken`, or the class names do not fit.
     """
     if found.faults and not options.skip_broken:
         more = f" ... and {len(found.faults) - _SHOWN} more." if len(found.faults) > _SHOWN else ""
@@ -116,9 +111,9 @@ def write_labels(
     names, number_of, unlabeled, note = _number_classes(found, root, files, options)
     notes.append(note)
     if found.points:
-        notes.append(f"{found.points} shapes are points, which have no area: they are in no label.")
+        notes.append(f"{found.points} shapes are points, which have no area: they are not in the labels.")
     if found.outside:
-        notes.append(f"{found.outside} corners of shapes lie outside of their pictures, and were cut off there.")
+        notes.append(f"{found.outside} corners of shapes are outside their pictures: what is outside was cut off.")
     with_label = {job.picture for job in found.jobs}
     unlabeled_images = [str(path) for path in files if path.suffix.lower() in walk.SUFFIXES and path not in with_label]
     notes += omission_notes(unlabeled_images, "images without a label")
@@ -143,18 +138,18 @@ def write_labels(
         pairs = {"": [pair for of_split in pairs.values() for pair in of_split]}
     tests = pairs.pop("test", [])
     if tests:
-        notes.append(f"{len(tests)} images of a test split are left for your own test.")
+        notes.append(f"{len(tests)} images of a test split are not used: keep them for your own test.")
     rest = "ignored" if unlabeled == IGNORE_INDEX else "background"
-    return Layout(f"labelme, pixels without a label are {rest}", pairs, notes, files), names
+    return Layout(f"labelme, pixels without a label are {rest}", pairs, notes), names
 
 
 def _number_classes(
     found: LabelmeFiles, root: Path, files: Sequence[Path], options: Options
 ) -> tuple[list[str], dict[str, int], int, str]:
-    """The names of the classes, the number of each, that of pixels without a label, and a sentence on these.
+    """The class names, the number of each, the number of unlabeled pixels, and a note on these.
 
     Raises:
-        InputError: there are too many classes, or none of them is the background where one is needed.
+        InputError: there are too many classes, or the background is needed but not among them.
     """
     names, fixed = _class_names(found, options.classes or tables.names_in_folder(root, files))
     share = _unlabeled_share(found.jobs, options)
@@ -163,24 +158,24 @@ def _number_classes(
     if rest == "background" and background is None:
         if fixed:
             raise InputError(
-                f"{share:.1%} of the pixels have no label, and there is no class background among {', '.join(names)}: "
-                "give --unlabeled ignored, or name all classes with --classes, background among them."
+                f"{share:.1%} of the pixels have no label, but background is not among the classes {', '.join(names)}: "
+                "give --unlabeled ignored, or name all classes with --classes, including background."
             )
         background = "background"
         names = [background, *names]
     if len(names) > IGNORE_INDEX:
-        raise InputError(f"the labelme files name {len(names)} classes, and a label of one byte has 255: use fewer.")
+        raise InputError(f"the labelme files name {len(names)} classes, but a label of one byte has 255: use fewer.")
     numbers = {name: number for number, name in enumerate(names)}
     unlabeled = numbers[background] if rest == "background" and background else IGNORE_INDEX
-    note = f"{share:.1%} of the pixels have no label: they are {rest}. --unlabeled background or ignored says which."
+    note = f"{share:.1%} of the pixels have no label: they are {rest}. --unlabeled sets background or ignored."
     return names, {IGNORED: IGNORE_INDEX, **numbers}, unlabeled, note
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """The content of labelme's file; None for any other.
+    """The content of a labelme file; None for any other file.
 
     Raises:
-        InputError: it is one, and cannot be read.
+        InputError: the file is labelme's but not valid JSON.
     """
     try:
         raw = image_files.read_bytes(path)
@@ -191,16 +186,17 @@ def _read(path: Path) -> dict[str, Any] | None:
     try:
         content = coco_json.parse(raw)
     except ValueError as error:
-        raise InputError(f"{path} is no JSON that can be read ({error}): save it again in labelme.") from error
+        raise InputError(f"{path} is not valid JSON ({error}): save it again in labelme.") from error
     if not isinstance(content, dict) or "shapes" not in content or "imagePath" not in content:
         return None
     return content
 
 
 def _job(root: Path, path: Path, content: dict[str, Any], known: set[Path], by_name: dict[str, list[Path]]) -> _Job:
-    """
+    """Checks the content of a labelme file.
+
     Raises:
-        InputError: the file has no picture, or shapes that are none.
+        InputError: the picture is missing, or a shape is invalid.
     """
     where = f"{root / path}: "
     picture = _picture(where, path, content, known, by_name)
@@ -219,8 +215,8 @@ def _job(root: Path, path: Path, content: dict[str, Any], known: set[Path], by_n
     stated = tuple(content.get(key) for key in ("imageWidth", "imageHeight"))
     if None not in stated and stated != size:
         raise InputError(
-            f"{where}imageWidth and imageHeight are {' and '.join(map(coco_json.describe, stated))}, and {picture} has "
-            f"{size[0]}x{size[1]} pixels: is that another picture?"
+            f"{where}imageWidth and imageHeight are {' and '.join(map(coco_json.describe, stated))}, but {picture} has "
+            f"{size[0]}x{size[1]} pixels: is it another picture?"
         )
     entries = coco_json.objects(where, content, "shapes")
     shapes = [labelme_shapes.check(f"{where}shapes[{index}]", entry, size) for index, entry in enumerate(entries)]
@@ -228,11 +224,11 @@ def _job(root: Path, path: Path, content: dict[str, Any], known: set[Path], by_n
 
 
 def _picture(where: str, path: Path, content: dict[str, Any], known: set[Path], by_name: dict[str, list[Path]]) -> Path:
-    """The picture that a JSON names: from its own folder, or else the only one of this name; or one that it holds."""
+    """The picture of a JSON: in its own folder, else the only one of this name, else the embedded one."""
     named = content["imagePath"]
     if not isinstance(named, str) or not PureWindowsPath(named).name:
         raise InputError(f"{where}imagePath is {coco_json.describe(named)}: it must be the name of a picture.")
-    written = PureWindowsPath(named).as_posix()  # with slashes, whoever wrote it
+    written = PureWindowsPath(named).as_posix()  # Windows writes backslashes
     beside = Path(os.path.normpath(path.parent / written))
     if beside in known:
         return beside
@@ -242,39 +238,39 @@ def _picture(where: str, path: Path, content: dict[str, Any], known: set[Path], 
     if len(near) == 1:
         return near[0]
     if near:
-        raise InputError(f"{where}imagePath may be {near[0]} or {near[1]}: put the picture beside.")
+        raise InputError(f"{where}imagePath may be {near[0]} or {near[1]}: put the picture beside the JSON.")
     if content.get("imageData"):
         if not labelme_shapes.is_line(name):
             raise InputError(
-                f"{where}imagePath is {coco_json.describe(named)}, and no list can have such a name: correct it."
+                f"{where}imagePath is {coco_json.describe(named)}, which is not a name for a list: correct it."
             )
         return path.parent / name
     raise InputError(
-        f"{where}imagePath is {coco_json.describe(named)}, and there is no such picture: put it beside, or remove this."
+        f"{where}imagePath is {coco_json.describe(named)}, but there is no such picture: put it beside the JSON."
     )
 
 
 def _embedded(path: Path, content: dict[str, Any]) -> bytes:
-    """The image file that a JSON holds."""
+    """The image file embedded in a JSON."""
     try:
         return base64.b64decode(content["imageData"], validate=True)
     except (TypeError, ValueError, binascii.Error) as error:
-        raise InputError(f"{path}: its imageData is no base64 ({error}): save it again in labelme.") from error
+        raise InputError(f"{path}: its imageData is not base64 ({error}): save it again in labelme.") from error
 
 
 def _class_names(found: LabelmeFiles, listed: Sequence[str] | None) -> tuple[list[str], bool]:
-    """The names of the classes in order, and whether a list gave that order.
+    """The class names in order, and whether a list sets that order.
 
     Raises:
-        InputError: somebody named the classes, and a shape has another name.
+        InputError: the name of a shape is not in the list.
     """
     if listed:
         for job in found.jobs:
             for index, shape in enumerate(job.shapes):
                 if shape.has_area and shape.label not in (*listed, IGNORED):
                     raise InputError(
-                        f"{job.json}: shapes[{index}] is called {shorten(shape.label)}, and there is no such class "
-                        f"among {shorten(', '.join(listed))}: correct one of them."
+                        f"{job.json}: shapes[{index}] is called {shorten(shape.label)}, which is not among the "
+                        f"classes {shorten(', '.join(listed))}: correct one of them."
                     )
         return list(listed), True
     first = list(next(iter(found.classes))) if len(found.classes) == 1 else []
@@ -283,12 +279,12 @@ def _class_names(found: LabelmeFiles, listed: Sequence[str] | None) -> tuple[lis
 
 
 def _order(name: str) -> tuple[bool, int, str]:
-    """The background first; 10 behind 2."""
+    """A sort key: the background first, and 2 before 10."""
     return name.lower() not in _BACKGROUND, len(name) * name.isdecimal(), name
 
 
 def _unlabeled_share(jobs: Sequence[_Job], options: Options) -> float:
-    """The share of the pixels on which no shape lies."""
+    """The share of pixels outside all shapes."""
     bare = total = 0
     for job in jobs:
         numbers = dict.fromkeys((shape.label for shape in job.shapes), 0)

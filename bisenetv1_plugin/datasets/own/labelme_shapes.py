@@ -1,4 +1,4 @@
-"""labelme's shapes: what must be in them, and how labelme draws them."""
+"""Checks labelme's shapes, and draws them as labelme does."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from bisenetv1_plugin.datasets.own import coco_json
 from bisenetv1_plugin.datasets.text import shorten
 from bisenetv1_plugin.errors import InputError
 
-_FARTHEST = 16  # times the longer side: how far outside of its picture a corner may lie
-# How many points each kind has, at least and at most.
+_FARTHEST = 16  # times the longer side of its picture: how far outside a corner may be
+# The least and the most points of each kind
 _POINTS = {
     "polygon": (3, None),
     "rectangle": (2, 4),
@@ -31,7 +31,7 @@ _POINTS = {
 
 
 class Shape(NamedTuple):
-    """A shape: the name of its class, its kind, its points (x, y), and of a mask bool `[H, W]`."""
+    """A shape: its class name, its kind, its points (x, y), and the pixels of a mask, bool `[H, W]`."""
 
     label: str
     kind: str
@@ -43,28 +43,30 @@ class Shape(NamedTuple):
         return self.kind not in ("point", "points")
 
     def outside(self, width: int, height: int) -> int:
-        """How many points lie outside of a picture of this size."""
+        """The number of points outside a picture of this size."""
         return sum(not (0 <= x <= width and 0 <= y <= height) for x, y in self.points) if self.has_area else 0
 
 
 def check(where: str, entry: Mapping[str, Any], size: tuple[int, int]) -> Shape:
-    """A shape of a picture of this width and height, as a file has it.
+    """Reads a shape from its entry in a file; `size`: (width, height) of the picture.
 
     Raises:
-        InputError: it is none; the sentence begins with `where`.
+        InputError: the entry is not a shape; the message begins with `where`.
     """
     label, kind, points = entry.get("label"), entry.get("shape_type") or "polygon", entry.get("points")
     if not isinstance(label, str) or not label.strip() or not is_line(label.strip()):
         raise InputError(f"{where}.label is {coco_json.describe(label)}: it must be the name of a class, on one line.")
     if not isinstance(kind, str) or kind not in _POINTS:
         known = ", ".join(kind for kind in _POINTS if kind != "points")
-        raise InputError(f"{where}.shape_type is {coco_json.describe(kind)}, which is none of {known}: draw it anew.")
+        raise InputError(
+            f"{where}.shape_type is {coco_json.describe(kind)}, which is not one of {known}: draw it again."
+        )
     most = _FARTHEST * max(size)
     if not isinstance(points, list) or not all(_is_point(point, most) for point in points):
-        raise InputError(f"{where}.points is no list of [x, y] in pixels of the picture: draw the shape anew.")
+        raise InputError(f"{where}.points is not a list of [x, y] in pixels of the picture: draw the shape again.")
     least, highest = _POINTS[kind]
     if len(points) < least or (highest and len(points) > highest):
-        raise InputError(f"{where} is a {kind} of {len(points)} points, and it needs {least}: draw it anew.")
+        raise InputError(f"{where} is a {kind} of {len(points)} points, but needs {least}: draw it again.")
     corners = [(float(x), float(y)) for x, y in points]
     return Shape(label.strip(), kind, corners, _mask(where, entry, corners) if kind == "mask" else None)
 
@@ -72,12 +74,12 @@ def check(where: str, entry: Mapping[str, Any], size: tuple[int, int]) -> Shape:
 def draw(
     shapes: Sequence[Shape], size: tuple[int, int], number_of: Mapping[str, int], unlabeled: int, line_width: int
 ) -> np.ndarray:
-    """uint8 `[H, W]` for a size of width and height: of several shapes on one place the last counts."""
+    """Draws a label, uint8 `[H, W]`; `size`: (width, height). Later shapes cover earlier ones."""
     label = Image.new("L", size, unlabeled)
     paint = ImageDraw.Draw(label)
     for shape in filter(lambda shape: shape.has_area, shapes):
         number, points = number_of[shape.label], shape.points
-        if shape.kind == "circle":  # its middle, and a point on its edge
+        if shape.kind == "circle":  # its center, and a point on its edge
             (x, y), edge = points
             radius = math.hypot(x - edge[0], y - edge[1])
             paint.ellipse((x - radius, y - radius, x + radius, y + radius), fill=number, outline=number)
@@ -95,7 +97,7 @@ def draw(
 
 
 def is_line(text: str) -> bool:
-    """Whether a text out of a JSON can stand on a line of a list: it orders nothing, and UTF-8 has its letters."""
+    """Whether a text can be a line of a list: it has no control characters, and UTF-8 can encode it."""
     return not any(ord(letter) < 32 or ord(letter) == 127 or 0xD800 <= ord(letter) < 0xE000 for letter in text)
 
 
@@ -109,7 +111,7 @@ def _is_point(point: Any, most: float) -> bool:
 
 
 def _mask(where: str, entry: Mapping[str, Any], corners: Sequence[tuple[float, float]]) -> np.ndarray:
-    """The PNG of a shape of pixels, which lies between two corners, both included."""
+    """The pixels of a mask, from its PNG; both corners are included."""
     (x0, y0), (x1, y1) = corners
     size = (int(x1) - int(x0) + 1, int(y1) - int(y0) + 1)
     try:
@@ -118,7 +120,7 @@ def _mask(where: str, entry: Mapping[str, Any], corners: Sequence[tuple[float, f
             if image.size != size:
                 raise ValueError(f"it has {image.size[0]}x{image.size[1]} pixels, not {size[0]}x{size[1]}")
             return np.asarray(image.convert("L")) > 0
-    except UnidentifiedImageError as error:  # whose text has an address in the memory
-        raise InputError(f"{where}.mask is no picture: draw it anew.") from error
+    except UnidentifiedImageError as error:  # its text has a memory address
+        raise InputError(f"{where}.mask is not an image: draw it again.") from error
     except (*image_files.READ_ERRORS, TypeError) as error:
-        raise InputError(f"{where}.mask is no picture of this shape ({shorten(str(error))}): draw it anew.") from error
+        raise InputError(f"{where}.mask does not fit the shape ({shorten(str(error))}): draw it again.") from error

@@ -1,4 +1,4 @@
-"""Which image belongs to which label: the layouts that folders of segmentation data have."""
+"""Finds the images and labels in a folder, by the usual layouts of segmentation data."""
 
 from __future__ import annotations
 
@@ -15,41 +15,39 @@ from bisenetv1_plugin.errors import InputError
 
 @dataclass
 class Layout:
-    """What was found in a folder.
+    """The images and labels of a folder.
 
     Attributes:
-        kind: the layout, for people.
-        pairs: images with their labels by `train` and `val`; or all by ``, where nothing says which are which.
+        kind: name of the layout, for messages.
+        pairs: images with their labels by `train` and `val`; or all by ``, if the data have no splits.
         notes: sentences on what was left out, and why.
-        files: every file of the folder, relative to it.
     """
 
     kind: str
     pairs: dict[str, list[Pair]]
     notes: list[str] = field(default_factory=list)
-    files: Sequence[Path] = ()
 
 
 def find(root: Path, files: Sequence[Path]) -> Layout:
-    """Pairs up the images and labels of a folder; `pairing.pair` has the rule.
+    """Pairs the images and labels of a folder.
 
-    Lists first: `train.txt` and `val.txt` with an image and a label a line. Then folders by their names, and, where
-    lists name images alone (VOC's `ImageSets/Segmentation`), the splits by those. Without folders of labels, files
-    such as `a_mask.png` beside `a.jpg`.
+    `train.txt` and `val.txt` with an image and a label per line are used first. Otherwise `pairing.pair` matches files
+    by folders and names, and lists that name only images (VOC's `ImageSets/Segmentation`) give the splits. Without
+    label folders, files such as `a_mask.png` beside `a.jpg` are the labels.
 
     Args:
         root: the folder.
-        files: of `walk.files_under`.
+        files: the result of `walk.files_under`.
 
     Raises:
-        InputError: a list is wrong or empty, or one image could have several labels.
+        InputError: a list is invalid or empty, or an image could have several labels.
     """
     lists = _read_lists(root, files)
     named = {split: content for split, content in lists.items() if isinstance(content, ImageNames)}
     ready = {split: content.pairs for split, content in lists.items() if isinstance(content, Pairs)}
     if ready:
         splits = ready if "train" in ready and "val" in ready else {"": [pair for p in ready.values() for pair in p]}
-        return Layout("lists of images and labels", splits, files=files)
+        return Layout("lists of images and labels", splits)
 
     pictures = [path_info(path) for path in files if walk.is_picture(root, path)]
     kind, images, labels = _images_and_labels(pictures)
@@ -64,26 +62,26 @@ def find(root: Path, files: Sequence[Path]) -> Layout:
             notes += unused
         listed = {pair.image for of_split in pairs.values() for pair in of_split}
         spare = [str(image.path) for image, _ in found.pairs if root / image.path not in listed]
-        notes += omission_notes(spare, "images with labels that no list names")
+        notes += omission_notes(spare, "images with labels that are in no list")
     else:
         for image, label in found.pairs:
             pairs.setdefault(image.split or label.split, []).append(Pair(root / image.path, root / label.path))
         notes += _leftovers(pictures, images, labels, found)
-    if found.pairs and not found.alike:
+    if found.pairs and not found.same_names:
         image, label = found.pairs[0]
-        notes.append(f"Labels are not called like their images: {image.path} has {label.path}, and so on.")
+        notes.append(f"Labels and images have different names: the label of {image.path} is {label.path}, and so on.")
     tests = pairs.pop("test", [])
     if tests and not pairs:
         pairs[""] = tests
     elif tests:
-        notes.append(f"{len(tests)} images of a test split are left for your own test.")
+        notes.append(f"{len(tests)} images of a test split are not used: keep them for your own test.")
     if not ("train" in pairs and "val" in pairs):
         pairs = {"": [pair for split in pairs.values() for pair in split]}
-    return Layout(kind, pairs, notes, files)
+    return Layout(kind, pairs, notes)
 
 
 def _read_lists(root: Path, files: Sequence[Path]) -> dict[str, ImageNames | Pairs]:
-    """The lists of the folder itself, or else of VOC's `ImageSets/Segmentation`, by split."""
+    """The lists in the folder, or else in VOC's `ImageSets/Segmentation`, by split."""
     found: dict[str, Path] = {}
     for path in files:
         voc = tuple(path.parts[-3:-1]) == ("ImageSets", "Segmentation")
@@ -93,12 +91,12 @@ def _read_lists(root: Path, files: Sequence[Path]) -> dict[str, ImageNames | Pai
             found[split] = path if best is None or len(path.parts) < len(best.parts) else best
     lists = {split: read_list(root / path, root) for split, path in sorted(found.items())}
     if len({type(listed) for listed in lists.values()}) > 1:
-        raise InputError(f"{root}: one of train.txt and val.txt has labels and the other has none: write both alike.")
+        raise InputError(f"{root}: only one of train.txt and val.txt names labels: write both in the same form.")
     return lists
 
 
 def _images_and_labels(pictures: Sequence[PathInfo]) -> tuple[str, list[PathInfo], list[PathInfo]]:
-    """What the layout is called, and which pictures are images and labels."""
+    """The name of the layout, the images and the labels."""
     kind = "folders of images and labels"
     candidates = pairing.images_among(pictures)
     images = [one for one in candidates if one.role == "image"] or [one for one in candidates if not one.role]
@@ -116,7 +114,7 @@ def _images_and_labels(pictures: Sequence[PathInfo]) -> tuple[str, list[PathInfo
 def _pairs_from_list(
     split: str, names: ImageNames, finder: pairing.PictureFinder, label_of: dict[Path, PathInfo], root: Path
 ) -> tuple[list[Pair], list[str]]:
-    """The pairs whose images a list names, and sentences on names that mean none."""
+    """The pairs that a list names, and notes on names that are no pair."""
     found: dict[Path, Pair] = {}
     missing, unclear, twice = [], [], []
     for name, meant in zip(names, finder.find(names, names.path, split)):
@@ -130,9 +128,9 @@ def _pairs_from_list(
             path = meant[0].path
             found[path] = Pair(root / path, root / label_of[path].path)
     notes = [
-        *omission_notes(missing, f"named in {split}.txt and without image or label"),
-        *omission_notes(unclear, f"named in {split}.txt, and several images have this name"),
-        *omission_notes(twice, f"named in {split}.txt once more"),
+        *omission_notes(missing, f"names in {split}.txt without an image or label"),
+        *omission_notes(unclear, f"names in {split}.txt that several images have"),
+        *omission_notes(twice, f"repeated names in {split}.txt"),
     ]
     return list(found.values()), notes
 
@@ -140,7 +138,7 @@ def _pairs_from_list(
 def _leftovers(
     pictures: Sequence[PathInfo], images: Sequence[PathInfo], labels: Sequence[PathInfo], found: pairing.Pairing
 ) -> list[str]:
-    """Sentences on the pictures that are in no pair, each picture once."""
+    """Notes on the pictures that are in no pair, each picture once."""
     used = {one.path for pair in found.pairs for one in pair}
     done = used | {image.path for image in found.unclear}
     kinds = {label.rank for _, label in found.pairs}
@@ -152,8 +150,8 @@ def _leftovers(
     if kinds:
         folder = found.pairs[0][1].path.parent
         others = _paths(label for label in spare if label.rank not in kinds)
-        notes += omission_notes(others, f"pictures like labels, beside those of {folder}")
-    notes += omission_notes(_paths(found.unclear), "images whose label is not clear, for another fits as well")
+        notes += omission_notes(others, f"other labels than those in {folder}")
+    notes += omission_notes(_paths(found.unclear), "images with more than one possible label")
     known = {one.path for one in (*images, *labels)}
     return notes + omission_notes(_paths(one for one in pictures if one.path not in known), "pictures in other folders")
 
@@ -163,5 +161,5 @@ def _paths(pictures: Iterable[PathInfo]) -> list[str]:
 
 
 def omission_notes(names: Sequence[str], what: str) -> list[str]:
-    """A sentence on what was left out; none where nothing was."""
+    """A note on what was left out, if anything was."""
     return [f"{what}, left out: {len(names)} ({first_few(names)})"] if names else []

@@ -12,11 +12,11 @@ from bisenetv1_plugin.datasets.text import numbered_lines, shorten
 from bisenetv1_plugin.errors import InputError
 
 _SEPARATORS = "\t,; "
-_MOST_PARTS = 64  # of a line that are tried as names with separators in them: each try asks the disk
+_MOST_PARTS = 64  # of a line; each way to join them to two names is looked up on the disk
 
 
 class Pair(NamedTuple):
-    """An image and its label; `split` is train, val or, where nothing says which, empty."""
+    """An image and its label; `split` is train, val or, if unknown, empty."""
 
     image: Path
     label: Path
@@ -30,10 +30,10 @@ class Pairs(NamedTuple):
 
 
 class ImageNames(list):
-    """A list that names images alone, as it is written: perhaps with folders and endings.
+    """The names in a list of images only, as written, perhaps with folders and suffixes.
 
     Attributes:
-        path: of the list, from the folder that it is in; without `ImageSets/Segmentation`, where VOC has lists.
+        path: of the list, relative to the data folder; for VOC's lists without `ImageSets/Segmentation`.
     """
 
     def __init__(self, names: Iterable[str], path: Path) -> None:
@@ -42,23 +42,22 @@ class ImageNames(list):
 
 
 def read_list(path: Path, root: Path) -> Pairs | ImageNames:
-    """`Pairs` or `ImageNames` of a list file, whatever separates its columns (tab, comma, semicolon or space).
+    """Reads a list whose columns are separated by tabs, commas, semicolons or spaces.
 
-    A line is divided where an image and a label come out that are there, so names may have spaces. Names that stand
-    alone may have folders and endings.
+    A line is divided where both parts are existing files, so names may have spaces.
 
     Args:
         path: the list, UTF-8.
         root: the folder that its names are relative to.
 
     Raises:
-        InputError: the list is empty or no text, a line names files that are not there, or labels stand in front of
-            images.
+        InputError: the list is empty or not text, a line names files that do not exist, or the labels are in front of
+            the images.
     """
     numbered = numbered_lines(path, "list")
     if not numbered:
         raise InputError(f"the list {path} is empty: write a line `image label` for each pair, or remove the list.")
-    if not any(_columns(line) or _divide(line, root) for _, line in numbered):
+    if not any(_has_columns(line) or _divide(line, root) for _, line in numbered):
         inside = path.relative_to(root)
         voc = inside.parts[-3:-1] == ("ImageSets", "Segmentation")
         return ImageNames((line for _, line in numbered), Path(*inside.parts[:-3], inside.name) if voc else inside)
@@ -67,7 +66,7 @@ def read_list(path: Path, root: Path) -> Pairs | ImageNames:
         pair = _divide(line, root)
         if pair is None:
             raise InputError(
-                f"{path}, line {number}: '{shorten(line)}' names no image and label that are there, seen from {root}: "
+                f"{path}, line {number}: '{shorten(line)}' does not name an existing image and label in {root}: "
                 "correct the line or remove it."
             )
         pairs.append(pair)
@@ -92,13 +91,13 @@ def _divide(line: str, root: Path) -> Pair | None:
 
 
 def _inside(root: Path, name: str) -> Path:
-    """Of a name in a list; some lists let names in the folder begin with a slash."""
+    """The path of a name in a list; some lists begin the names in the folder with a slash."""
     path = root / name
     return path if os.path.isfile(path) else root / name.lstrip("/")
 
 
-def _columns(line: str) -> bool:
-    """Whether a line has several columns: the first ends like an image's name."""
+def _has_columns(line: str) -> bool:
+    """Whether a line has several columns, the first with an image's suffix."""
     return any(
         Path(line.split(separator)[0]).suffix.lower() in walk.SUFFIXES for separator in _SEPARATORS if separator in line
     )

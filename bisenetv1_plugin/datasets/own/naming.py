@@ -1,4 +1,4 @@
-"""Names for labels that are written: below one folder, no two alike."""
+"""Unique names for the files that are written below a folder."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path, PurePath
 
 from bisenetv1_plugin import files
 
-_LONGEST_STEM = 240  # bytes: usual file systems have 255 for a name, with a number and an ending
+_LONGEST_STEM = 240  # bytes; with a number and a suffix, most file systems allow 255
 
 
 class UniqueNames:
-    """Gives every label a name of its own below a folder, from the one that it would have.
+    """Gives every file a unique name below a folder.
 
-    Names that a file system may take for one are told apart: those that differ in case, or in how Unicode writes an
-    accent; and a file that would have the name of a folder.
+    Names that are equal on some file systems are not unique: names that differ only in case, or in how Unicode writes
+    an accent. No file gets the name of a folder.
     """
 
     def __init__(self) -> None:
@@ -25,10 +25,10 @@ class UniqueNames:
         self._numbers: Counter = Counter()
 
     def assign(self, wanted: PurePath) -> Path:
-        """`wanted` with the ending .png, or, where that name is taken, with a number before it.
+        """`wanted` with the suffix .png, and a number before it if that name is taken.
 
         Raises:
-            InputError: `wanted` leads out of its folder.
+            InputError: `wanted` is outside the folder.
         """
         files.path_inside(os.curdir, str(wanted))
         parent = Path(wanted).parent

@@ -1,4 +1,4 @@
-"""What the user may say about data of their own."""
+"""The options of `configure`."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Sequence
 
 @dataclass(frozen=True)
 class Options:
-    """Everything that is not in the files.
+    """What the files do not say.
 
     Attributes:
-        classes: names of the classes, in the order of their numbers; before all names that the folder has.
-        colors: a table of colors, see `tables.read`; before one that lies in the folder.
-        class_weights: weigh the classes in the loss by how rare they are.
-        keep_rare: numbers and colors that nobody listed, and that are rare or behind a gap, are classes.
-        ignore_rare: the rare ones become 255.
-        skip_broken: leave out the files that cannot be read.
-        unlabeled: what pixels without a shape of labelme's are, "background" or "ignored"; None: background where they
-            are more than 5 % of all, else ignored.
-        line_width: pixels of labelme's lines; labelme's own width is the default.
-        max_size: the longest side that the network gets to see, 0 for any; None: any up to 3000 pixels, else 2048.
+        classes: class names in the order of their numbers; they override names found in the folder.
+        colors: path of a color table, see `tables.read`; it overrides a table found in the folder.
+        class_weights: give rare classes more weight in the loss.
+        keep_rare: values that are not listed become classes, even rare ones and those after a gap in the numbers.
+        ignore_rare: rare values become 255.
+        skip_broken: omit files that cannot be read.
+        unlabeled: labelme: "background" or "ignored", for pixels outside all shapes; None: background if they are more
+            than 5 % of all pixels, else ignored.
+        line_width: labelme: width of lines in pixels, as in labelme by default.
+        max_size: longer images are resized to this longest side, 0 for none; None: 2048 for images longer than 3000.
     """
 
     classes: Sequence[str] | None = None

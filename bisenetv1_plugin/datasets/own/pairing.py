@@ -1,4 +1,4 @@
-"""Which label belongs to which image, and which picture a name means: one rule, for folders, lists and COCO."""
+"""Matches labels to images, and names in lists and COCO's JSON to files, by one rule."""
 
 from __future__ import annotations
 
@@ -22,39 +22,38 @@ _Grouped = Dict[_Folder, List[PathInfo]]
 
 
 class Pairing(NamedTuple):
-    """What `pair` found.
+    """The result of `pair`.
 
     Attributes:
-        pairs: (image, label), by the images' paths.
-        unclear: images that could have several labels, or share one with another image; none of them is in `pairs`.
-        alike: the labels have the names of their images, and lie in folders of equal names.
+        pairs: (image, label), sorted by the images' paths.
+        unclear: images that could have several labels, or share one with another image; they are not in `pairs`.
+        same_names: whether labels have the names of their images, in folders of equal names.
     """
 
     pairs: list[tuple[PathInfo, PathInfo]]
     unclear: list[PathInfo]
-    alike: bool
+    same_names: bool
 
 
 def pair(images: Sequence[PathInfo], labels: Sequence[PathInfo]) -> Pairing:
-    """Finds the label of every image. What is not certain is left out; nothing is guessed for a single picture.
+    """Finds the label of every image. Images without a certain label are omitted, never guessed.
 
-    The rule. Of a path count the split, the folders and the name; folders that are called like images or labels
-    (`images`, `masks`, `train_labels`) count for nothing else. An image and a label belong together if
+    The rule compares the split, the folders and the name of each path. Folder names such as `images`, `masks` and
+    `train_labels` are not compared: they say which pictures are images or labels. An image and a label match if
 
-    1. their names are equal; or the label's name has an ending (`a_mask.png`, `a.jpg.png`), where that gives a label to
-       every image that has one of its own name, or to many times as many. Where both ways give labels to many, all are
-       unclear: `1_l` may be the label of `1`, or of another picture; and
-    2. they are of one split and in folders of equal names. Only where the whole data have no such pair, one's folders
-       may all be among the other's, in their order, and one may be of no split (`images/train/cam/a.jpg`,
-       `labels/cam/a.png`); the label with most folders in common is taken. Only where there is no such pair either,
-       the folders in which all images are, and those in which all labels are, are not compared (`images/10k/a.jpg`,
-       `labels/sem_seg/a.png`); and
-    3. the label is of the first kind in the table that has any, where some folder has several (`labels`, `masks`).
+    1. their names are equal. Or the label's name has a suffix (`a_mask.png`, `a.jpg.png`), if this finds labels for
+       every image that equal names do, or for many times as many. If both ways find many, all images are unclear:
+       `1_l` may be the label of `1` or of another picture.
+    2. They have the same split, and folders of equal names. If no pair has, one's folders may be part of the other's,
+       in the same order, and one may have no split (`images/train/cam/a.jpg`, `labels/cam/a.png`); the label with the
+       most common folders is used. If there is still no pair, folders that all images share, and folders that all
+       labels share, are not compared (`images/10k/a.jpg`, `labels/sem_seg/a.png`).
+    3. If a folder has several kinds of labels (`labels`, `masks`), only the first kind with a match is used.
 
-    So `cam1/a` never gets the label of `cam2/a`. What has two answers is unclear, and left out.
+    So `cam1/a` never gets the label of `cam2/a`.
 
     Raises:
-        InputError: two files of one name and one place, `a.jpg` and `a.png`: one must go.
+        InputError: a folder has two files of one name, `a.jpg` and `a.png`; the message says to remove one.
     """
     none: tuple[str, ...] = ()
     cuts = [len(os.path.commonprefix([one.folders for one in some] or [none])) for some in (images, labels)]
@@ -85,14 +84,14 @@ def _by_folder(places: Sequence[PathInfo], cut: int) -> _Grouped:
 
 
 def _equal_folders(images: Iterable[_Folder], labels: Iterable[_Folder]) -> dict[_Folder, list[list[_Folder]]]:
-    """For a folder of images those of labels, in groups, the nearest first: here the equal one."""
+    """The label folders for each image folder, in groups with the best first: here only the equal folder."""
     known = set(labels)
     return {folder: [[folder]] for folder in images if folder in known}
 
 
 def _nested_folders(images: Iterable[_Folder], labels: Iterable[_Folder]) -> dict[_Folder, list[list[_Folder]]]:
-    """As `_equal_folders`: those whose path is part of the other's, by what they have in common."""
-    # Asked by the rarest component of a path: of thousands of scenes, not each is compared with each
+    """As `_equal_folders`, for folders where one is part of the other; those with most in common come first."""
+    # Looked up by the rarest component of a path, because comparing all with all is slow for thousands of scenes
     count = Counter(component for _, folders in labels for component in set(folders))
     having: dict[str, list[_Folder]] = defaultdict(list)
     rarest: dict[str, list[_Folder]] = defaultdict(list)
@@ -131,7 +130,7 @@ def _stripped_names(label: PathInfo) -> list[str]:
 
 
 class _Attempt(NamedTuple):
-    """Pairs, images that are unclear, and a sentence on two files of which one must go, if there are any."""
+    """Pairs, unclear images, and an error message if one of two files must be removed."""
 
     pairs: list[tuple[PathInfo, PathInfo]]
     unclear: list[PathInfo]
@@ -139,7 +138,7 @@ class _Attempt(NamedTuple):
 
 
 def _choose(exact: _Attempt, stripped: _Attempt) -> _Attempt:
-    """Of labels that are called like their images, and of those with endings, the ones that the data have."""
+    """Chooses between labels with the names of their images and labels with a suffix; unclear if both are many."""
     by_exact, by_stripped = ({image.path for image, _ in found.pairs} for found in (exact, stripped))
     more_exact, more_stripped = len(by_exact - by_stripped), len(by_stripped - by_exact)
     if more_exact >= _CLEAR_RATIO * more_stripped and (exact.pairs or exact.unclear or exact.clash):
@@ -157,7 +156,7 @@ def _match(
     folders: dict[_Folder, list[list[_Folder]]],
     names: Callable[[PathInfo], list[str]],
 ) -> _Attempt:
-    """What there is where a label is called one of `names`."""
+    """Matches labels to images of the same name, for the `names` that a label may have."""
     by_name: dict[tuple[_Folder, str], list[PathInfo]] = defaultdict(list)
     for folder, some in labels.items():
         for label in some:
@@ -189,52 +188,54 @@ def _match(
 
 
 class PictureFinder:
-    """Finds the pictures that a list or COCO's JSON means by names, which may have folders and endings.
+    """Finds pictures by the names in a list or in COCO's JSON, which may have folders and suffixes.
 
-    The rule is that of `pair`: a name with folders is of the picture in those folders, counted from the folder of the
-    data or of the list, so that `cam1/a` is `images/cam1/a.jpg` and `cam1/images/a.jpg`, never `cam2/a.jpg` or
-    `x/cam1/a.jpg`. A name alone is of any picture that has it. Of several, one in the list's own split is meant, then
-    one with no further folders, then one in a folder of images. Where that leaves two, it is unclear.
+    A name with folders means the picture in those folders, relative to the data folder or the list: `cam1/a` is
+    `images/cam1/a.jpg` or `cam1/images/a.jpg`, never `cam2/a.jpg` or `x/cam1/a.jpg`. A name without folders means any
+    picture with that name. Of several, one in the list's own split comes first, then one with no other folders, then
+    one in a folder of images.
     """
 
     def __init__(self, root: Path, pictures: Sequence[PathInfo], splits: Iterable[str] = ()) -> None:
-        """`splits`: that have folders of their own, even where none of their pictures is there."""
+        """`splits`: further splits that have folders of their own, even without pictures in them."""
         self._root = root
         self._splits = {one.split for one in pictures} | set(splits)
-        self._called: dict[str, list[PathInfo]] = defaultdict(list)
-        self._placed: dict[tuple[str, tuple[str, ...]], list[PathInfo]] = defaultdict(list)
+        self._by_name: dict[str, list[PathInfo]] = defaultdict(list)
+        self._by_place: dict[tuple[str, tuple[str, ...]], list[PathInfo]] = defaultdict(list)
         for one in pictures:
-            self._called[one.name].append(one)
+            self._by_name[one.name].append(one)
             for folders in {one.folders, _without_year(one.folders)}:
-                self._placed[one.name, folders].append(one)
+                self._by_place[one.name, folders].append(one)
 
-    def find(self, names: Sequence[str], listed: Path, split: str, whole: bool = False) -> list[list[PathInfo]]:
-        """For each name the picture; several where it is unclear, none where there is none.
+    def find(
+        self, names: Sequence[str], list_path: Path, split: str, with_suffix: bool = False
+    ) -> list[list[PathInfo]]:
+        """The pictures that each name may mean: one, several if it is unclear, or none.
 
         Args:
-            names: as they were written, with `/`; they may begin with the folder of the data itself.
-            listed: the file that has them, from the folder of the data.
-            split: of that file; pictures of others are not meant, where it has a folder of its own.
-            whole: the names have their endings, and another ending is another file.
+            names: as written, with `/`; they may begin with the name of the data folder.
+            list_path: the file with the names, relative to the data folder.
+            split: the split of that file; if it has a folder of its own, pictures of other splits are excluded.
+            with_suffix: the names have suffixes, which must match.
         """
-        own, base = split if split in self._splits else "", path_info(listed).folders
+        own, base = split if split in self._splits else "", path_info(list_path).folders
         found = {}
         for name in set(names):
             written = Path(*(part for part in PurePosixPath(name.lstrip("/")).parts if part != "."))
-            found[name] = self._find(path_info(written), base, own, whole)
-            found[name] = found[name] or self._find(path_info(self._below_root(written)), base, own, whole)
+            found[name] = self._find(path_info(written), base, own, with_suffix)
+            found[name] = found[name] or self._find(path_info(self._below_root(written)), base, own, with_suffix)
         return [found[name] for name in names]
 
-    def _find(self, wanted: PathInfo, base: tuple[str, ...], own: str, whole: bool) -> list[PathInfo]:
+    def _find(self, wanted: PathInfo, base: tuple[str, ...], own: str, with_suffix: bool) -> list[PathInfo]:
         parts = wanted.path.parts[:-1]
         if not wanted.name or ".." in parts:
             return []
         there = [one for folders in {wanted.folders, (*base, *wanted.folders)} for one in self._at(wanted, folders)]
-        candidates = there if parts else self._called.get(wanted.name, [])
+        candidates = there if parts else self._by_name.get(wanted.name, [])
         at = {one.path for one in there}
 
         def fits(one: PathInfo) -> bool:
-            if (whole and one.path.name != wanted.path.name) or (own and one.split not in ("", own)):
+            if (with_suffix and one.path.name != wanted.path.name) or (own and one.split not in ("", own)):
                 return False
             return not one.split or wanted.split in ("", one.split)
 
@@ -246,12 +247,12 @@ class PictureFinder:
         return [one for one in found if nearness(one) == best]
 
     def _at(self, wanted: PathInfo, folders: tuple[str, ...]) -> list[PathInfo]:
-        """Of a name in these folders; the year of a split may be omitted where no split is named."""
-        found = self._placed.get((wanted.name, folders), [])
+        """Pictures of this name in these folders; without a split, the year of a split may be missing too."""
+        found = self._by_place.get((wanted.name, folders), [])
         return [one for one in found if one.folders == folders] if wanted.split else found
 
     def _below_root(self, path: Path) -> Path:
-        """Without the folder of the data, which some lists count from the one above."""
+        """The path without the name of the data folder, with which some lists begin."""
         for count in range(len(path.parts) - 1, 0, -1):
             if path.parts[:count] == self._root.parts[-count:]:
                 return Path(*path.parts[count:])
@@ -259,7 +260,7 @@ class PictureFinder:
 
 
 def images_among(pictures: Iterable[PathInfo]) -> list[PathInfo]:
-    """Those that may be images: none in a folder of labels, and none below one where there are images elsewhere."""
+    """Pictures that may be images: none in a label folder, and none below one if there are images elsewhere."""
     candidates = [one for one in pictures if one.role != "label"]
     elsewhere = any(one.role == "image" and not one.among_labels for one in candidates)
     return [one for one in candidates if not (elsewhere and one.among_labels)]

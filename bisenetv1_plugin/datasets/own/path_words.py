@@ -1,4 +1,4 @@
-"""What the path of a picture says: image or label, its split, its folders and its name."""
+"""Reads from a path whether a picture is an image or a label, and its split, folders and name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from bisenetv1_plugin.datasets.own import walk
 
-# What folders are called, in small letters and without a split's name; of several with labels, the first counts.
+# Names of folders, in lowercase and without the name of a split. Of several label folders, the first here is used.
 _IMAGES = (
     *("images", "image", "img", "imgs", "jpegimages", "leftimg8bit", "rgb", "photos", "pictures", "frames"),
     *("input", "inputs", "src", "raw", "x"),
@@ -26,16 +26,16 @@ _YEAR = r"(?:19|20)\d\d"
 
 
 class PathInfo(NamedTuple):
-    """A picture.
+    """The parts of a path.
 
     Attributes:
-        path: from the folder of the data.
-        role: `image` or `label`, by the last folder that is called like one of them; or empty.
-        rank: of that folder's name in the table.
+        path: relative to the data folder.
+        role: `image` or `label`, by the last folder with one of the names above; empty without one.
+        rank: position of that folder's name in `_IMAGES` or `_LABELS`.
         split: `train`, `val`, `test`, or empty.
-        folders: the other folders, which an image and its label have in common, and the year of a split (`val2017`).
-        name: without the ending of an image.
-        among_labels: some folder of the path is called like one of labels.
+        folders: the other folders, which an image and its label share, and the year of a split (`val2017`).
+        name: file name without an image's suffix.
+        among_labels: whether any folder in the path has a name of `_LABELS`.
     """
 
     path: Path
@@ -69,7 +69,7 @@ def is_year(folder: str) -> bool:
 
 @functools.lru_cache(maxsize=1 << 16)
 def _word(component: str) -> tuple[str, str, str]:
-    """A folder's name without the name of a split in it, that split and its year.
+    """Divides a folder's name into its word, split and year.
 
     `train_labels` -> `labels`, `train`, ``; `val2017` -> ``, `val`, `2017`.
     """

@@ -15,20 +15,20 @@ Size = Tuple[int, int]  # width, height
 _CROP = 512  # pixels: four such crops fit into 8 GB
 _HUGE, _LIMIT = 3000, 2048  # longer sides than the first are resized to the second
 _EPOCHS, _FEWEST, _MOST = 40, 300, 80000
-_ENOUGH = 64  # pixels of a crop, below which images are not made smaller as well
+_ENOUGH = 64  # pixels of a crop: for smaller crops, images are not scaled down
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is chosen, and why.
+    """Training settings.
 
     Attributes:
-        crop: (width, height) of what trains.
-        crop_reason: a clause.
+        crop: (width, height) of training crops.
+        crop_reason: why this crop, as a clause.
         min_scale: the smallest random scale before the crop.
         max_long: the longest side of an image, above which it is resized; None for no resize.
         batch_size, iters, learning_rate: the schedule.
-        weights: of the classes in the loss; None for equal ones.
+        weights: class weights in the loss; None for equal weights.
     """
 
     crop: Size
@@ -42,7 +42,7 @@ class Recipe:
 
 
 def choose(sizes: Sequence[Size], images: int, max_size: int | None, weights: list[float] | None) -> Recipe:
-    """Chooses by the sizes of all images, the number of those that train, and `Options.max_size`."""
+    """Chooses settings by the sizes of all images, the number of training images, and `Options.max_size`."""
     longest = max(max(size) for size in sizes)
     if max_size is None:
         max_long = _LIMIT if longest > _HUGE else None
@@ -51,7 +51,7 @@ def choose(sizes: Sequence[Size], images: int, max_size: int | None, weights: li
     shrunk = [_limited(size, max_long) for size in sizes]
     crop, scales = [], []
     for side in zip(*shrunk):
-        # The smallest, but for images so small that a crop of theirs would show nothing of the others: they are padded.
+        # The smallest image, except for images much smaller than most, which are padded
         length = min(pixels for pixels in side if pixels >= np.median(side) / 2)
         scaled = min(int(length * 0.75), _CROP)
         whole = scaled < _ENOUGH
@@ -69,14 +69,14 @@ def choose(sizes: Sequence[Size], images: int, max_size: int | None, weights: li
 
 
 def median_frequency(counts: np.ndarray, present: np.ndarray) -> list[float]:
-    """A weight for each class: the median frequency of all over its own, at most 10 and at least 0.1.
+    """A weight for each class, 0.1 to 10: the median of all frequencies divided by its own.
 
     Median-frequency balancing of Eigen and Fergus (2015): a class's frequency is its share of the pixels of the images
     that have it. Classes that never occur get 1.
 
     Args:
-        counts: pixels by class, int64 [images, classes], of the images that train.
-        present: bool [images, classes], where a class occurs.
+        counts: pixels by class, int64 [images, classes], of the training images.
+        present: bool [images, classes], whether a class occurs.
     """
     labeled = counts.sum(axis=1)
     within = (present * labeled[:, np.newaxis]).sum(axis=0)
@@ -87,16 +87,16 @@ def median_frequency(counts: np.ndarray, present: np.ndarray) -> list[float]:
 
 
 def text(recipe: Recipe, root: str, num_classes: int, images: int, tab: bool, about: str) -> str:
-    """The YAML: `recipe.yml` beside this file, filled in.
+    """The text of the YAML: the template `recipe.yml`, filled in.
 
     Args:
-        recipe: of `choose`.
+        recipe: from `choose`.
         root: the folder with `train.txt` and `val.txt`.
-        num_classes, images: how many classes there are, and images that train.
-        tab: the lists are separated by tabs.
-        about: what the data are, for the first line.
+        num_classes, images: numbers of classes and of training images.
+        tab: whether tabs separate the columns of the lists.
+        about: the data, for the first line.
     """
-    # Lines that not every configuration has begin with their line feed.
+    # Optional lines begin with their own line feed
     limit = separator = weights = ""
     if recipe.max_long:
         limit = "\n    - type: LimitLong  # larger images need more memory than they give accuracy"
@@ -104,7 +104,7 @@ def text(recipe: Recipe, root: str, num_classes: int, images: int, tab: bool, ab
     if tab:
         separator = '\n  separator: "\\t"  # names have spaces'
     if recipe.weights:
-        weights = f"\n      weight: {recipe.weights}  # median-frequency balancing: what is rare counts more"
+        weights = f"\n      weight: {recipe.weights}  # median-frequency balancing: rare classes count more"
     template = Template(Path(__file__).with_name("recipe.yml").read_text(encoding="utf-8"))
     return template.substitute(
         about=about,

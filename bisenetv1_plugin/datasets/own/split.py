@@ -1,4 +1,4 @@
-"""Which images train and which validate, where nothing says so."""
+"""Chooses which images train and which validate."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SERIES = re.compile(r"(\d+)\D*$")
 
 
 def choose(infos: Sequence[PairInfo], present: np.ndarray) -> tuple[dict[str, list[int]], list[str]]:
-    """The positions that train and validate, as the data say or every fifth; and notes."""
+    """Indices of train and val images, by the data's own splits or else every fifth image; and notes."""
     notes = []
     splits = {name: [i for i, info in enumerate(infos) if info.pair.split == name] for name in ("train", "val")}
     digests = [info.digest for info in infos]
@@ -23,35 +23,35 @@ def choose(infos: Sequence[PairInfo], present: np.ndarray) -> tuple[dict[str, li
         if copied:
             index, original = next(iter(copied.items()))
             notes.append(
-                f"Copies of training images validate: {len(copied)} ({infos[index].pair.image} is "
-                f"{infos[original].pair.image}). The score is too good: take them out of one of the two."
+                f"Validation images that are copies of training images: {len(copied)} ({infos[index].pair.image} of "
+                f"{infos[original].pair.image}). The score will be too good: remove them from one of the two."
             )
         return splits, notes
     train, val = every_fifth(present)
     copied = copies(train, val, digests)
     if copied and len(copied) < len(val):
         train, val = sorted([*train, *copied]), [index for index in val if index not in copied]
-        notes.append(f"Images that are copies of training images train as well: {len(copied)}.")
-    notes.append(f"Nothing says which images validate: every fifth does, and {len(train)} train.")
+        notes.append(f"Copies of training images were moved to the training images: {len(copied)}.")
+    notes.append(f"The data have no split: every fifth image validates, and {len(train)} train.")
     if looks_like_video([info.pair.image.stem for info in infos]):
         notes.append(
-            "The names are numbered like frames of a video. Neighboring frames are alike, and the score is too good "
-            "then: write train.txt and val.txt of different scenes."
+            "The names are numbered like frames of a video. Neighboring frames look alike, so the score will be too "
+            "good: write train.txt and val.txt with different scenes."
         )
     return {"train": train, "val": val}, notes
 
 
 def every_fifth(present: np.ndarray) -> tuple[list[int], list[int]]:
-    """Every fifth validates, but every class that occurs is among the images that train.
+    """Every fifth image validates, but the training images have every class that occurs.
 
-    For a class that only validation images have, the one of them that has most of the missing classes changes places
-    with the next training image that train can spare. Nothing is random.
+    If only validation images have a class, the one with most of the missing classes is swapped with the nearest
+    training image that train can spare. Nothing is random.
 
     Args:
-        present: bool [images, classes], whether a class occurs in an image; two images at least.
+        present: bool [images, classes], whether a class occurs in an image; at least two images.
 
     Returns:
-        Positions of the images that train, and of those that validate, both sorted.
+        The indices of training images and of validation images, both sorted.
     """
     val = list(range(0, len(present), EVERY))
     train = [index for index in range(len(present)) if index % EVERY]
@@ -61,7 +61,7 @@ def every_fifth(present: np.ndarray) -> tuple[list[int], list[int]]:
             return sorted(train), sorted(val)
         moved = max(val, key=lambda index: (int(present[index][missing].sum()), -index))
         counts = present[train].sum(axis=0)
-        # One that leaves each of its classes to another training image, or, of two images, the only one
+        # Each class of a spare image is in another training image as well
         spare = [index for index in train if (counts[present[index]] > 1).all()]
         val.remove(moved)
         if spare:
@@ -76,7 +76,7 @@ def every_fifth(present: np.ndarray) -> tuple[list[int], list[int]]:
 
 
 def copies(train: Sequence[int], val: Sequence[int], digests: Sequence[bytes | None]) -> dict[int, int]:
-    """Positions of images that validate and have the pixels of one that trains, and the position of that one."""
+    """Indices of validation images with the pixels of a training image, and the index of that image."""
     first: dict[bytes, int] = {}
     for index in train:
         digest = digests[index]
@@ -93,16 +93,16 @@ def coverage(train: np.ndarray, val: np.ndarray, names: Sequence[str]) -> list[s
     unscored = [name for name, there, wanted in zip(names, train, val) if there and not wanted]
     never = [name for name, there, wanted in zip(names, train, val) if not there and not wanted]
     if untrained:
-        sentences.append(f"Only validation images have {', '.join(untrained)}: it is scored and never learned.")
+        sentences.append(f"Only validation images have {', '.join(untrained)}: scored, but never learned.")
     if unscored:
-        sentences.append(f"No validation image has {', '.join(unscored)}: it is learned and never scored.")
+        sentences.append(f"No validation image has {', '.join(unscored)}: learned, but never scored.")
     if never:
         sentences.append(f"No label has {', '.join(never)}.")
     return sentences
 
 
 def looks_like_video(names: Sequence[str]) -> bool:
-    """Whether most names are numbered one after another, as the frames of a video are."""
+    """Whether most names have consecutive numbers, like the frames of a video."""
     numbers: dict[str, list[int]] = {}
     for name in names:
         match = _SERIES.search(name)

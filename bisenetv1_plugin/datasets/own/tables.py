@@ -1,4 +1,4 @@
-"""Tables of class names and colors, in the forms that people and annotation tools write them."""
+"""Reads tables of class names and colors, as people and annotation tools write them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _VALUE_FILES = ("_classes.csv",)  # Roboflow's: `value, name`
 _VOID = frozenset(
     ["void", "ignore", "ignored", "unlabeled", "unlabelled", "unlabel", "undefined", "don't_care", "dontcare"]
 )
-VOC_VOID = (224, 224, 192)  # the edges of objects, whose number is 255
+VOC_VOID = (224, 224, 192)  # the edges of objects, with number 255
 _VOC_NAMES = [
     "background",
     "aeroplane",
@@ -49,8 +49,8 @@ class Table(NamedTuple):
 
     Attributes:
         path: the file.
-        names: of the classes, in the file's order; colors of the same name are one class.
-        codes: the class of every color, by `code`; None for colors called void, unlabelled and the like.
+        names: class names, in the file's order; colors with the same name are one class.
+        codes: the class of every color, by `code`; None for colors named void, unlabelled and the like.
     """
 
     path: Path
@@ -74,7 +74,7 @@ def rgb(number: int) -> RGB:
 
 
 def voc_names(palette: dict[int, RGB]) -> Sequence[str] | None:
-    """VOC's names where the values up to 20 have VOC's colors; None otherwise."""
+    """VOC's class names if all values have VOC's colors; None otherwise."""
     colors = voc_colors(len(_VOC_NAMES))
     values = [value for value in palette if value != 255]
     fits = values and all(value < len(colors) and palette[value] == colors[value] for value in values)
@@ -82,19 +82,19 @@ def voc_names(palette: dict[int, RGB]) -> Sequence[str] | None:
 
 
 def in_folder(root: Path, files: Sequence[Path]) -> Table | None:
-    """The table of colors that lies in a folder under one of its usual names; the one nearest to the top."""
+    """The color table with a usual name in a folder, the one nearest to the top; None without one."""
     found = [path for path in files if path.name.lower() in _COLOR_FILES]
     return read(root / min(found, key=lambda path: (len(path.parts), path))) if found else None
 
 
 def read(path: Path) -> Table:
-    """A table with a class and a color a line.
+    """Reads a table with a class and a color per line.
 
     `name r g b`, `r g b name`, with spaces, tabs or commas (`class_dict.csv`, whose first line may be a header), or
-    `name:r,g,b:parts:actions` (CVAT's `labelmap.txt`); lines that begin with # do not count.
+    `name:r,g,b:parts:actions` (CVAT's `labelmap.txt`); lines that begin with # are ignored.
 
     Raises:
-        InputError: the file cannot be read, is empty, or a line is in none of these forms.
+        InputError: the file cannot be read or is empty, or a line has another form.
     """
     names: list[str] = []
     codes: dict[int, int | None] = {}
@@ -104,11 +104,11 @@ def read(path: Path) -> Table:
             if number == 1 and not re.search(r"\d", line):
                 continue  # a header
             raise InputError(
-                f"{path}, line {number}: '{shorten(line)}' is no class and color: write `name red green blue`."
+                f"{path}, line {number}: '{shorten(line)}' is not a class and a color: write `name red green blue`."
             )
         name, color = parsed
         if code(color) in codes:
-            raise InputError(f"{path}, line {number}: the color {color} is there twice: give each class its own.")
+            raise InputError(f"{path}, line {number}: the color {color} appears twice: give each class its own.")
         if name.lower().replace(" ", "_") in _VOID:
             codes[code(color)] = None
             continue
@@ -121,7 +121,7 @@ def read(path: Path) -> Table:
 
 
 def names_in_folder(root: Path, files: Sequence[Path]) -> list[str] | None:
-    """Names by value from `classes.txt` (a name a line) or Roboflow's `_classes.csv`; None without either.
+    """Names by value from `classes.txt` (a name per line) or Roboflow's `_classes.csv`; None without either.
 
     Raises:
         InputError: the file cannot be read.
@@ -135,7 +135,7 @@ def names_in_folder(root: Path, files: Sequence[Path]) -> list[str] | None:
 
 
 def _names_by_value(path: Path) -> list[str]:
-    """The names of lines `value, name`, whose first may be a header."""
+    """The names in lines `value, name`; the first line may be a header."""
     names: dict[int, str] = {}
     lines = _lines(path)
     for number, line in lines:
@@ -144,13 +144,13 @@ def _names_by_value(path: Path) -> list[str]:
             if number == lines[0][0]:
                 continue
             raise InputError(
-                f"the table {path}, line {number}: '{shorten(line)}' is no value and name: write `value, name`."
+                f"the table {path}, line {number}: '{shorten(line)}' is not a value and a name: write `value, name`."
             )
         if int(value) in names:
-            raise InputError(f"the table {path}, line {number}: the value {value} is there twice: give each one name.")
+            raise InputError(f"the table {path}, line {number}: the value {value} appears twice: give it one name.")
         names[int(value)] = name
     if sorted(names) != list(range(len(names))) or not names:
-        raise InputError(f"the table {path} has {len(names)} names, and not for the values from 0 on: add the others.")
+        raise InputError(f"the table {path} has {len(names)} names, but not for every value from 0 on: add the others.")
     return [names[value] for value in range(len(names))]
 
 
@@ -162,11 +162,7 @@ def _color_line(line: str) -> tuple[str, RGB] | None:
     words = [word for word in re.split(r"[\s,;:]+", line) if word]
     for place, rest in ((slice(-3, None), slice(0, -3)), (slice(0, 3), slice(3, None))):
         channels, name = words[place], words[rest]
-        if (
-            len(channels) == 3
-            and name
-            and all(word.isdecimal() and len(word) < 4 and int(word) < 256 for word in channels)
-        ):
+        if len(channels) == 3 and name and all(map(_is_channel, channels)):
             return " ".join(name), (int(channels[0]), int(channels[1]), int(channels[2]))
     return None
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from bisenetv1_plugin import image_files
 from bisenetv1_plugin.errors import InputError
 
-# What Pillow or OpenCV call an image, and what neither reads but people have, so that it is named, not overlooked.
+# Formats that Pillow or OpenCV read, and common ones that neither reads, so that they are reported, not overlooked.
 SUFFIXES = frozenset(
     [
         ".jpg",
@@ -30,20 +30,20 @@ SUFFIXES = frozenset(
         ".avif",
     ]
 )
-_SYSTEM = ("__MACOSX", "@eaDir")  # beside hidden folders
+_SYSTEM = ("__MACOSX", "@eaDir")  # besides hidden folders
 
 
 def files_under(root: Path) -> list[Path]:
-    """Every file below a folder, relative to it and sorted; hidden ones and those of operating systems are left out.
+    """Every file below a folder, relative to it and sorted, without hidden files and system folders.
 
-    Links to folders are followed, and each folder is entered once: by its own name where it has one here. A link that
-    leads nowhere counts as a file, so that whoever needs it says that it cannot be read.
+    Links to folders are followed, but each folder is read once, preferably by its own name. A broken link counts as a
+    file, so that reading it reports the error.
 
     Raises:
-        InputError: `root` is no folder, a folder cannot be listed, or the name of a picture is not UTF-8.
+        InputError: `root` is not a folder, a folder cannot be listed, or the name of a picture is not UTF-8.
     """
     if not os.path.isdir(root):
-        raise InputError(f"{root} is no folder, so it has neither train.txt and val.txt nor images/ and labels/.")
+        raise InputError(f"{root} is not a folder: name the folder with your images and labels.")
     found: list[Path] = []
     seen: set[str] = set()
     waiting: list[Path] = [root]
@@ -57,7 +57,7 @@ def files_under(root: Path) -> list[Path]:
         try:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError as error:
-            raise InputError(f"the folder {folder} cannot be listed ({error}): give it back its rights.") from error
+            raise InputError(f"the folder {folder} cannot be listed ({error}): correct its permissions.") from error
         for entry in entries:
             if entry.name.startswith(".") or entry.name in _SYSTEM:
                 continue
@@ -74,7 +74,7 @@ def files_under(root: Path) -> list[Path]:
 
 
 def is_picture(root: Path, path: Path) -> bool:
-    """Whether a file is called like an image or, where its name has no ending, is one."""
+    """Whether a file has an image's suffix or, without a suffix, an image's content."""
     if path.suffix:
         return path.suffix.lower() in SUFFIXES
     try:
@@ -84,5 +84,5 @@ def is_picture(root: Path, path: Path) -> bool:
 
 
 def stem(path: Path) -> str:
-    """The name without the ending of an image; `frame.0001` keeps its own dot."""
+    """The name without an image's suffix; `frame.0001` stays whole."""
     return path.stem if path.suffix.lower() in SUFFIXES else path.name
