@@ -339,7 +339,8 @@ def _draw_panoptic(entry: _Entry, index_of: dict[int, int], root: Path, files: d
     values, places_of = np.unique(ids, return_inverse=True)
     if known and known.keys().isdisjoint(values.tolist()):
         raise InputError(
-            f"{entry.where}.segments_info has none of the segments in {root / files[name]}: does it belong to another picture?"
+            f"{entry.where}.segments_info has none of the segments in {root / files[name]}: "
+            "does it belong to another picture?"
         )
     table = np.array([known.get(int(value), IGNORE_INDEX) for value in values], np.uint8)
     return table[places_of].reshape(ids.shape)

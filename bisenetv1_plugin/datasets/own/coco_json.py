@@ -20,8 +20,8 @@ _SAMPLE = 100  # annotations, to tell objects from captions and key points
 def read(path: Path) -> dict[str, Any] | None:
     """The content of a JSON file of COCO segmentations; None for any other file.
 
-    This checks the `id` and `file_name` of images, the `id` and `name` of categories, and the ids in annotations. Shapes
-    are checked when they are drawn.
+    This checks the `id` and `file_name` of images, the `id` and `name` of categories, and the ids in annotations.
+    Shapes are checked when they are drawn.
 
     Raises:
         InputError: the file is COCO's but invalid; the message names the file and the key.
