@@ -162,7 +162,7 @@ class TestAfterAStop:
         (stopped / "iter_4" / AVERAGE).unlink()
         train("out", 6)
         assert [line for line in said if "out/iter_4 has no progress.json" in line and "chosen anew" in line]
-        assert [line for line in said if "The average of --use_ema begins at out/iter_4" in line]
+        assert [line for line in said if "The average of --use_ema starts at out/iter_4" in line]
         assert progress(stopped / "best_model") == {"mIoU": 0.2, "iteration": 6}
 
     def test_one_that_stopped_early_is_over(self, stopped, monkeypatch):
@@ -192,11 +192,11 @@ class TestAfterAStop:
             if options:
                 values = json.loads((stopped / "iter_4" / progress_file.NAME).read_text())
                 progress_file.write(str(stopped / "iter_4"), **{**values, "stop_count": 2})
-            with pytest.raises(InputError, match="out/iter_4 is of another network: 6 tensors"):
+            with pytest.raises(InputError, match="out/iter_4 is of a different network: it lacks 6 tensors"):
                 train("out", iters, more, **options)
         config = yaml.safe_load((stopped.parent / "config.yml").read_text())
         (stopped.parent / "config.yml").write_text(yaml.safe_dump({**config, "optimizer": {"type": "Adam"}}))
-        with pytest.raises(InputError, match="out/iter_4 was trained with another optimizer than Adam"):
+        with pytest.raises(InputError, match="out/iter_4 was not trained with the optimizer Adam"):
             train("out", 6)
         assert (stopped / "iter_4" / MODEL).read_bytes() == before and not (stopped.parent / "other").exists()
 

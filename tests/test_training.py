@@ -177,7 +177,7 @@ class TestNaN:
         assert done.returncode == 2
         first = re.search(r"iter: (\d+)/500, loss: nan", logged(project))[1]
         at, since = re.search(
-            r"stopped at iteration (\d+): the loss is NaN since iteration (\d+)", refused(done.stderr)
+            r"stopped at iteration (\d+): the loss has been NaN since iteration (\d+)", refused(done.stderr)
         ).groups()
         assert since == first and int(at) <= int(first) + 70
         assert os.listdir(project / "out") == ["train.log"] and refused(done.stderr) in logged(project)
@@ -229,7 +229,7 @@ class TestGoesOn:
     def test_nothing_to_resume_and_nothing_left_to_do(self, project):
         options = ["--iters", 1, "--resume_model", "latest"]
         done = train(project, *options)
-        assert done.returncode == 0 and "no whole checkpoint in out: starting from the beginning" in done.stdout
+        assert done.returncode == 0 and "no complete checkpoint in out: starting from the beginning" in done.stdout
         done = train(project, *options)
         assert done.returncode == 0 and "Nothing is left to do: out/iter_1 has all of the 1 iterations" in done.stdout
 
@@ -266,7 +266,7 @@ class TestNewest:
         reasons = ["12: it has no model.pdparams", "10: it has no model.pdopt", "8: model.pdparams cannot be read"]
         reasons += ["4: model.pdopt holds NaN or infinity"]
         assert len(said) == 5 and all(reason in line for reason, line in zip(reasons, said))
-        assert said[-1] == f"Going on from {out / 'iter_2'}, the newest whole checkpoint in {out}."
+        assert said[-1] == f"Resuming from {out / 'iter_2'}, the newest complete checkpoint in {out}."
         assert not list(out.glob("*/part-*"))
 
     def test_is_the_last_one_written(self, out, said):
@@ -282,10 +282,10 @@ class TestNewest:
         assert checkpoints.newest(str(out)) == str(out / "iter_2")
         (out / "iter_2" / PROGRESS).write_text(json.dumps({**progress, "average": True, "saved": 80}))
         assert checkpoints.newest(str(out)) == str(out / "iter_4")
-        assert [line for line in said if "Passing over" in line and "it has no ema_model.pdparams" in line]
+        assert [line for line in said if "Skipping" in line and "it has no ema_model.pdparams" in line]
         (out / "iter_4" / PROGRESS).write_text("{}")
         assert checkpoints.newest(str(out)) == str(out / "iter_10")
-        assert [line for line in said if f"Passing over {out / 'iter_4'}: " in line and "begun cannot be" in line]
+        assert [line for line in said if f"Skipping {out / 'iter_4'}: " in line and "begun cannot be" in line]
 
     def test_none(self, tmp_path, said):
         for folder in (tmp_path, tmp_path / "absent"):
@@ -395,23 +395,25 @@ class TestWritesOverNothing:
     def test_what_no_training_made(self, out, tmp_path):
         shutil.rmtree(out / "iter_10")
         (out / "iter_10").write_text("mine")
-        with pytest.raises(InputError, match="iter_10 is no folder, and a checkpoint of this training would be"):
+        with pytest.raises(
+            InputError, match="iter_10 is not a folder, and the training would write a checkpoint there"
+        ):
             self.check(out)
         (out / "iter_10").unlink()
         (out / "iter_10").mkdir()
         (out / "iter_10" / "notes.txt").write_text("mine")
-        with pytest.raises(InputError, match="iter_10 holds what no training wrote: move it away"):
+        with pytest.raises(InputError, match="iter_10 has files that no training wrote: move it away"):
             self.check(out)
         shutil.rmtree(out / "iter_10")
         (tmp_path / "elsewhere").mkdir()
         (out / "iter_10").symlink_to(tmp_path / "elsewhere")
-        with pytest.raises(InputError, match="iter_10 leads out of"):
+        with pytest.raises(InputError, match="iter_10 points outside"):
             self.check(out)
         (out / "iter_10").unlink()
         (tmp_path / "mine.pdparams").write_text("mine")
         (out / "best_model" / FILES[0]).unlink()
         (out / "best_model" / FILES[0]).symlink_to(tmp_path / "mine.pdparams")
-        with pytest.raises(InputError, match="best_model/model.pdparams leads out of"):
+        with pytest.raises(InputError, match="best_model/model.pdparams points outside"):
             self.check(out)
 
     @pytest.mark.slow
@@ -491,10 +493,10 @@ def test_goes_on_after_every_kill(project, num_workers):
         running.process.send_signal(signal.SIGKILL)
         running.process.wait()
 
-        going_on = re.search(r"Going on from out/iter_(\d+)", running.said)
+        going_on = re.search(r"Resuming from out/iter_(\d+)", running.said)
         if reached and running.iteration:
             assert going_on and int(going_on[1]) == reached
-        passed_over += running.said.count("Passing over")
+        passed_over += running.said.count("Skipping")
         parts += len(list(out.rglob("part-*")))
         whole = [folder for folder in out.glob("iter_*") if readable(folder) == sorted(FILES)]
         newest = max([0, *(int(folder.name[5:]) for folder in whole)])
@@ -507,7 +509,7 @@ def test_goes_on_after_every_kill(project, num_workers):
 
     done = train(project, "--iters", reached + 3, *options)
     assert done.returncode == 0, done.stderr
-    assert f"Going on from out/iter_{reached}" in done.stdout
+    assert f"Resuming from out/iter_{reached}" in done.stdout
     assert readable(out / f"iter_{reached + 3}") == sorted(FILES) and not list(out.rglob("part-*"))
     print(f"{KILLS} kills, {reached + 3} iterations, lost {lost}, {parts} part files, {passed_over} passed over")
     assert max(lost) <= 2

@@ -40,7 +40,7 @@ class TestAreaUnderTheCurve:
     def test_of_several_sizes_is_refused(self):
         images = paddle.io.ConcatDataset([Pixels([1, 2], [0, 1]), Pixels([1, 2, 3], [0, 1, 1])])
         images.num_classes, images.ignore_index = Pixels.num_classes, Pixels.ignore_index
-        with pytest.raises(InputError, match="needs labels of one size: leave --auc_roc out"):
+        with pytest.raises(InputError, match="needs labels of one size: omit --auc_roc"):
             watch.evaluate(Shown(), images, auc_roc=True)
 
     @pytest.mark.parametrize("labels", [[0, 0, 0], [0, 0, 255]])
@@ -49,5 +49,5 @@ class TestAreaUnderTheCurve:
         said = []
         monkeypatch.setattr(watch.logger, "warning", said.append)
         done = watch.evaluate(Shown(), Pixels([-1, -2, 3], labels), auc_roc=True)
-        assert len(said) == 1 and said[0].startswith("there is no area under the ROC curve")
+        assert len(said) == 1 and said[0].startswith("the area under the ROC curve is undefined")
         assert np.isnan(done.auc_roc) and done.acc == (2 / 3 if labels[2] == 0 else 1)

@@ -1,16 +1,16 @@
-"""Answers to known upstream defects, one small module each.
+"""Workarounds for known defects of Paddle and PaddleSeg, one small module each.
 
-A correction mends what would stop this network on a stack, and touches only the calls that would have failed. A guard
-watches over a training. It waits until a network or a loss of this package is built in the process, or a command of
-this package builds something: whoever trains another network has Paddle and PaddleSeg as they are.
+A correction fixes a defect that would stop this network, and changes only the calls that would fail. A guard protects
+a training. It waits until the process builds a network or a loss of this package, or runs a command of this package.
+Trainings of other networks use Paddle and PaddleSeg unchanged.
 
-An entry module has
-    DEFECT      one sentence: what is broken, and where;
-    needed()    the probe: does this environment have the defect?
-    apply()     the correction or the guard.
+An entry is a module with
+    DEFECT      a sentence: what is broken, and where;
+    needed()    whether this environment has the defect;
+    apply()     turns the correction or the guard on.
 
-`BISENETV1_PLUGIN_COMPAT=0` switches all off, `-guards` or `-corrections` one kind, and `-NAME` one entry; several with
-commas.
+`BISENETV1_PLUGIN_COMPAT=0` turns all off, `-guards` or `-corrections` one kind, and `-NAME` one entry. Separate several
+with commas.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 WITH_THE_NETWORK = "with the network"
 
-# When each entry acts. One that acts before Paddle is imported must not import it.
+# When each entry is applied. Those before Paddle must not import it.
 CORRECTIONS = {
     "zlib_first": "before paddle",
     "cudnn_version": "after paddleseg",
@@ -33,27 +33,27 @@ CORRECTIONS = {
     "deploy_yaml": "after paddleseg",
     "memory_optim": "after paddleseg",
     "onednn_resize": "after paddleseg",
-    # These reach further than this network's calls.
+    # These also change calls of other networks.
     "numbers_of_tensors": WITH_THE_NETWORK,
     "train_without_eval": WITH_THE_NETWORK,
     "gpu_memory": WITH_THE_NETWORK,
 }
-# From the outside in: each one comes around a training inside of those before it.
+# The first guard is the outermost context around `train`.
 GUARDS = (
     *("reader_failure", "orphan_workers", "dice_labels"),
     *("small_batches", "whole_checkpoints", "resumed_training", "nan_checkpoints"),
 )
 ENTRIES = {**CORRECTIONS, **dict.fromkeys(GUARDS, WITH_THE_NETWORK)}
 
-# What became of each entry in this process: 'active', 'not needed', 'switched off' or 'failed'; none before its moment.
+# The state of each entry that was applied: 'active', 'not needed', 'switched off' or 'failed'.
 STATES: dict[str, str] = {}
 
 
 def apply(moment: str) -> None:
-    """Apply the entries of this moment that are needed here and not switched off, and note it in `STATES`."""
+    """Apply the entries of this moment that are needed and not switched off, and record the result in `STATES`."""
     for name in ENTRIES:
         if ENTRIES[name] == moment and name not in STATES:
-            STATES[name] = "active"  # until it is known; two threads may build a network at a time
+            STATES[name] = "active"  # at once: another thread may be building a network
             STATES[name] = _apply(name)
 
 
@@ -73,7 +73,7 @@ def is_on(name: str) -> bool:
 
 
 def unknown_switches() -> list[str]:
-    """What `BISENETV1_PLUGIN_COMPAT` has that switches nothing off."""
+    """The values in `BISENETV1_PLUGIN_COMPAT` that name no entry or kind."""
     known = {"0", "-corrections", "-guards", *(f"-{name}" for name in ENTRIES)}
     return [switch for switch in _switches() if switch not in known]
 
@@ -90,7 +90,7 @@ def _apply(name: str) -> str:
         if not entry(name).needed():
             return "not needed"
         entry(name).apply()
-    except Exception as error:  # noqa: BLE001 - a broken entry never hurts the others or PaddleSeg
+    except Exception as error:  # noqa: BLE001 - the other entries and PaddleSeg must still work
         logger.warning(f"bisenetv1-plugin's {kind(name)} {name} failed: {type(error).__name__}: {error}")
         return "failed"
     return "active"

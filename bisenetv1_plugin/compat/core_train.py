@@ -21,11 +21,11 @@ _PACKAGE = __name__.partition(".")[0]
 
 @dataclass
 class Call:
-    """One call of PaddleSeg's `train`, which a guard may change before it begins.
+    """A call of PaddleSeg's `train`. Guards may change it before it starts.
 
     Attributes:
-        arguments: all of them by name, defaults included.
-        first_statements: Python that runs inside `train`, before its loop.
+        arguments: all arguments by name, including defaults.
+        first_statements: Python statements that run inside `train`, before its loop.
     """
 
     arguments: dict[str, Any]
@@ -37,29 +37,29 @@ _guards: list[Guard] = []
 
 
 def module() -> ModuleType:
-    """The module in which PaddleSeg's `train` runs. The name `paddleseg.core.train` is the function's."""
+    """The module of PaddleSeg's `train`. `paddleseg.core.train` is the function, not the module."""
     return sys.modules[function().__module__]
 
 
 def function() -> FunctionType:
-    """PaddleSeg's own `train`, below all guards."""
+    """PaddleSeg's own `train`, without guards."""
     return inspect.unwrap(paddleseg.core.train)
 
 
 def names() -> set[str]:
-    """The global names and attributes that the code of PaddleSeg's own `train` uses."""
+    """The global names and attributes that PaddleSeg's `train` uses."""
     return set(function().__code__.co_names)
 
 
 def add_guard(guard: Guard) -> None:
-    """From now on a training enters this context too, after those that were added before."""
+    """Run `train` inside this guard from now on. It is entered after the guards that were added before."""
     if not _guards:
         _replace_code(function())
     _guards.append(guard)
 
 
 def train_with_guards(*args: Any, **kwargs: Any) -> None:
-    """PaddleSeg's `train` with all guards, whatever network it trains."""
+    """Run PaddleSeg's `train` with all guards, for any network."""
     own = function()
     bound = inspect.signature(own).bind(*args, **kwargs)
     bound.apply_defaults()
@@ -76,18 +76,18 @@ def _replace_code(own: FunctionType) -> None:
     copy = FunctionType(own.__code__, own.__globals__, own.__name__, own.__defaults__)
     copy.__kwdefaults__, copy.__module__, copy.__doc__ = own.__kwdefaults__, own.__module__, own.__doc__
     own.__code__, own.__defaults__, own.__kwdefaults__ = _replacement.__code__, None, None
-    vars(own)["__wrapped__"] = copy  # where `inspect` looks for the signature and the source
+    vars(own)["__wrapped__"] = copy  # `inspect` reads signature and source from here
 
 
 def _replacement(*args: Any, **kwargs: Any) -> None:
-    # Runs with the names of PaddleSeg's module.
+    # This code runs with the globals of PaddleSeg's module.
     from bisenetv1_plugin.compat import core_train
 
     core_train.dispatch(*args, **kwargs)
 
 
 def dispatch(*args: Any, **kwargs: Any) -> None:
-    """PaddleSeg's `train`, with the guards where the network or a loss is of this package."""
+    """Run PaddleSeg's `train`, with the guards if the network or a loss is from this package."""
     own = function()
     arguments = inspect.signature(own).bind(*args, **kwargs).arguments
     losses = (arguments.get("losses") or {}).get("types", ())
@@ -100,7 +100,7 @@ def _is_ours(layer: object) -> bool:
 
 
 class ModuleView:
-    """A module as one other module sees it: something else under some names, while nobody else's changes."""
+    """A module with some names replaced. The module itself stays unchanged for all other importers."""
 
     def __init__(self, original: object, **names: object) -> None:
         self._original = original
@@ -112,7 +112,7 @@ class ModuleView:
 
 @contextmanager
 def patch(namespace: dict[str, Any], name: str, value: object) -> Iterator[None]:
-    """Another value under a name, as long as the block lasts; the name need not be there."""
+    """Set a name to another value for the duration of the block. The name need not exist before."""
     missing = object()
     before = namespace.get(name, missing)
     namespace[name] = value
@@ -135,7 +135,7 @@ def definition() -> ast.FunctionDef:
 
 @contextmanager
 def statements_before_loop(statements: Sequence[str]) -> Iterator[None]:
-    """PaddleSeg's `train` with these statements before its loop, as long as the block lasts."""
+    """Insert these statements before the loop of PaddleSeg's `train` for the duration of the block."""
     own, tree = function(), definition()
     code = own.__code__
     loop = next(number for number, statement in enumerate(tree.body) if isinstance(statement, ast.While))

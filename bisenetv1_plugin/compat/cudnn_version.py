@@ -1,4 +1,4 @@
-"""PaddleSeg's table of the environment: it divides the version of cuDNN, which is None where Paddle finds none."""
+"""PaddleSeg's `get_sys_env` fails if Paddle finds no cuDNN: it divides the version, which is None."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def apply() -> None:
 
 
 def _cudnn_version() -> int:
-    """Paddle's answer, and 0 for None, and for the -1 that it gives from its second answer on."""
+    """Paddle's version of cuDNN, or 0 if there is none. Paddle returns None at the first call, then -1."""
     version = paddle.get_cudnn_version()
     if version is not None and version >= 0:
         return version
@@ -38,4 +38,4 @@ def _cudnn_version() -> int:
 
 @functools.lru_cache(maxsize=None)
 def _log_once() -> None:
-    logger.info("bisenetv1-plugin tells get_sys_env of this PaddleSeg that the version of cuDNN is 0.0: there is none.")
+    logger.info("bisenetv1-plugin reports cuDNN 0.0 to get_sys_env of this PaddleSeg: Paddle found no cuDNN.")

@@ -1,6 +1,7 @@
-"""deploy.yaml and Paddle 3: PaddleSeg writes `model: model.pdmodel` where Paddle 3 has written `model.json`.
+"""PaddleSeg writes `model: model.pdmodel` into deploy.yaml, but Paddle 3 saves `model.json`.
 
-Mended where it is written, so that the exported folder is right on every machine, and where an older one is read.
+The name is corrected when deploy.yaml is written, so that machines without the plugin can read it. It is also corrected
+when an older deploy.yaml is read.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def _wrap_dump(dump: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _correct(data: Any, path: object) -> Any:
-    """`data`, or a copy that names the program that lies in the folder, if it is a deployment with another one."""
+    """`data`, or a copy with the name of the program in the folder if it is a deploy.yaml that names another."""
     deploy = data.get("Deploy") if isinstance(data, dict) else None
     if not (isinstance(path, str) and isinstance(deploy, dict) and isinstance(deploy.get("model"), str)):
         return data
@@ -45,9 +46,7 @@ def _correct(data: Any, path: object) -> Any:
     program = present_program(named)
     if program == named:
         return data
-    logger.info(
-        f"bisenetv1-plugin writes model: {os.path.basename(program)} into {path}: that is what Paddle has saved."
-    )
+    logger.info(f"bisenetv1-plugin writes model: {os.path.basename(program)} into {path}: Paddle saved this file.")
     return {**data, "Deploy": {**deploy, "model": os.path.basename(program)}}
 
 
@@ -55,12 +54,14 @@ def _program(self: DeployConfig) -> str:
     named = os.path.join(self._dir, self.dic["Deploy"]["model"])
     program = present_program(named)
     if program != named:
-        logger.info(f"bisenetv1-plugin reads {program}: {named}, which deploy.yaml names, was written by no Paddle 3.")
+        logger.info(
+            f"bisenetv1-plugin reads {program} instead of {named}, which deploy.yaml names but Paddle 3 did not write."
+        )
     return program
 
 
 def present_program(named: str) -> str:
-    """The .json beside a .pdmodel that is missing, or older (left by an export with Paddle 2); else what was named."""
+    """The .json of the same name if the .pdmodel is missing, or older because Paddle 2 wrote it; else `named`."""
     stem, extension = os.path.splitext(named)
     program = stem + ".json"
     if extension != ".pdmodel" or not os.path.isfile(program):

@@ -1,4 +1,4 @@
-"""PaddleSeg's DiceLoss and the labels that other losses see after it."""
+"""PaddleSeg's `DiceLoss` changes its labels, which later losses then use."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import paddle
 from paddleseg.models.losses import DiceLoss
 
 DEFECT = (
-    "PaddleSeg's DiceLoss writes class 0 over the ignored pixels of the labels it is given: the losses after it in a "
-    "MixedLoss, and those of the auxiliary heads, train on these pixels as class 0."
+    "PaddleSeg's DiceLoss overwrites the ignored pixels of its labels with class 0: later losses in the same "
+    "MixedLoss, and the losses of auxiliary heads, train on these pixels as class 0."
 )
 
 
@@ -22,10 +22,10 @@ def needed() -> bool:
 
 
 def apply() -> None:
-    DiceLoss.forward = _on_a_copy(DiceLoss.forward)
+    DiceLoss.forward = _copy_labels(DiceLoss.forward)
 
 
-def _on_a_copy(forward: Callable[..., Any]) -> Callable[..., Any]:
+def _copy_labels(forward: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(forward)
     def wrapped(self: Any, logits: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
         return forward(self, logits, labels.clone())

@@ -1,4 +1,4 @@
-"""PaddleSeg's `train` since 2.9: a Paddle for GPUs is asked for a GPU's memory where it runs on the CPU as well."""
+"""PaddleSeg's `train` asks a Paddle for GPUs for the GPU memory in use, even if it runs on the CPU (since 2.9)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from bisenetv1_plugin.compat import core_train
 logger = logging.getLogger(__name__)
 
 DEFECT = (
-    "PaddleSeg's train.py since 2.9 asks a Paddle for GPUs for the memory in use, which raises where there is no "
-    "driver: the training ends at its first line of the log."
+    "PaddleSeg's train.py since 2.9 asks a Paddle for GPUs for the GPU memory in use, which raises without a driver: "
+    "the training ends at its first log line."
 )
 
 _FUNCTIONS = ("max_memory_reserved", "max_memory_allocated")
@@ -46,4 +46,4 @@ def _zero() -> int:
 
 @functools.lru_cache(maxsize=None)
 def _log_once() -> None:
-    logger.info("bisenetv1-plugin tells train() of this PaddleSeg that no memory of a GPU is in use: there is none.")
+    logger.info("bisenetv1-plugin reports 0 bytes of GPU memory to train() of this PaddleSeg: there is no GPU.")

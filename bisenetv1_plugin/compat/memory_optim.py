@@ -1,4 +1,4 @@
-"""`enable_memory_optim` in Paddle Inference 3: it needs the new executor for a .json program, and leaves it off."""
+"""Paddle Inference 3: `enable_memory_optim` needs the new executor for a .json program, but does not enable it."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def needed() -> bool:
 def apply() -> None:
     original = Config.enable_memory_optim
 
-    # Of the class, not of the module: infer.py has bound the names of paddle.inference before it imports paddleseg.
+    # Replace it in the class, not in the module: infer.py imports the class before it imports paddleseg.
     @functools.wraps(original)
     def enable_memory_optim(self: Config, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
         if self.prog_file().endswith(".json"):
             self.enable_new_executor()
             logger.info(
-                "bisenetv1-plugin switches the new executor on, which memory optimization of a .json program needs."
+                "bisenetv1-plugin enables the new executor, which memory optimization of a .json program needs."
             )
 
     Config.enable_memory_optim = enable_memory_optim  # type: ignore[method-assign]

@@ -1,8 +1,8 @@
-"""NaN and PaddleSeg's checkpoints: `train` goes on with it, and saves it among the good ones and as the best model.
+"""PaddleSeg's `train` continues with NaN in the network, and saves it as a checkpoint and as the best model.
 
-A state with a tensor that is not finite is refused when it is about to be saved, and the training ends with a sentence
-that names the iteration; so it does when `BiSeNetV1Loss` has noticed. A loss that overflows now and then under mixed
-precision, whose step GradScaler leaves out, is no reason: it leaves no trace in the state.
+This guard checks every state before it is saved. NaN or infinity in a tensor ends the training with the number of the
+iteration. So does a `BiSeNetV1Loss` that stays NaN or infinite. An occasional overflow under mixed precision is
+harmless: GradScaler skips that step, and the state stays finite.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import paddle
 from bisenetv1_plugin.compat import core_train
 from bisenetv1_plugin.errors import InputError
 
-DEFECT = "PaddleSeg's train goes on with a network of NaN and saves it among the good checkpoints."
+DEFECT = "PaddleSeg's train continues with NaN in the network, and saves it among the good checkpoints."
 
 _CURES = (
     "Try a lower learning rate, look for wrong labels with `bisenetv1 data check`, and under mixed precision try "
@@ -28,7 +28,7 @@ _CURES = (
 
 
 def needed() -> bool:
-    """As long as `train` saves what it has without asking whether it is finite."""
+    """Whether `train` saves states without checking that they are finite."""
     names = core_train.names()
     return {"paddle", "save"} <= names and not {"isfinite", "isnan"} & names
 
@@ -50,12 +50,12 @@ def _refuse_nan(call: core_train.Call) -> Iterator[None]:
         iteration, calls = _iteration(error), _calls_not_finite(losses)
         if not (iteration and calls):
             raise
-        # A loss raises at the beginning of its call: the calls that it has counted ended with the iteration before.
-        raise InputError(_sentence(iteration, f"the loss is NaN since iteration {iteration - calls}")) from error
+        # A loss raises at the start of a call, so the last call that it counted was in the iteration before.
+        raise InputError(_sentence(iteration, f"the loss has been NaN since iteration {iteration - calls}")) from error
 
 
 def _wrap_save(save: Callable[..., Any], losses: Sequence[Any]) -> Callable[..., Any]:
-    """`save`, for states without NaN and infinity."""
+    """`save`, which raises for NaN and infinity."""
 
     @functools.wraps(save)
     def finite_save(obj: object, path: str, *args: Any, **kwargs: Any) -> Any:
@@ -63,25 +63,25 @@ def _wrap_save(save: Callable[..., Any], losses: Sequence[Any]) -> Callable[...,
         if not wrong:
             return save(obj, path, *args, **kwargs)
         folder = os.path.dirname(os.path.abspath(path))
-        with suppress(OSError):  # it holds files
+        with suppress(OSError):  # it is not empty
             os.rmdir(folder)
         iteration = re.search(r"iter_(\d+)$", folder)
-        what = f"{len(wrong)} tensors of {path} would be NaN or infinite ({wrong[0]} for one)"
+        what = f"{len(wrong)} tensors of {path} would have NaN or infinity (such as {wrong[0]})"
         if not iteration:
             raise InputError(f"{what}: it was not saved. {_CURES}")
         calls = _calls_not_finite(losses)
-        since = f", and the loss is NaN since iteration {int(iteration[1]) - calls + 1}" if calls else ""
+        since = f", and the loss has been NaN since iteration {int(iteration[1]) - calls + 1}" if calls else ""
         raise InputError(_sentence(int(iteration[1]), what + since))
 
     return finite_save
 
 
 def not_finite(state: object, prefix: str = "") -> list[str]:
-    """The names of the tensors in a state, nested or not, that hold NaN or infinity."""
+    """The names of the tensors in a state, nested or not, that have NaN or infinity."""
     tensors = dict(_floating(state, prefix))
     if not tensors:
         return []
-    # Read from the device once, not once for each tensor.
+    # One read from the device for all tensors.
     finite: Any = paddle.stack([paddle.isfinite(tensor).all() for tensor in tensors.values()]).tolist()
     return [name for name, is_finite in zip(tensors, finite) if not is_finite]
 
@@ -101,12 +101,12 @@ def _sentence(iteration: int, what: str) -> str:
 
 
 def _calls_not_finite(losses: Sequence[Any]) -> int:
-    """For how many calls a loss has been NaN or infinite; 0 if it is not, or is of a kind that does not say."""
+    """The number of calls in a row in which a loss was NaN or infinite, as far as the losses count them."""
     return max((loss.calls_not_finite() for loss in losses if hasattr(loss, "calls_not_finite")), default=0)
 
 
 def _iteration(error: BaseException) -> int | None:
-    """Where `train` was when it was left by this error."""
+    """The iteration in which `train` raised this error."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         if frame.f_code.co_name == "train" and frame.f_globals is vars(core_train.module()):
             return frame.f_locals.get("iter")

@@ -1,4 +1,4 @@
-"""NumPy 2.5 and Paddle's `float()` and `int()` of a tensor of one element that has dimensions."""
+"""With NumPy 2.5, `float()` and `int()` of a Paddle tensor with one element and dimensions raise."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ logger = logging.getLogger(__name__)
 
 DEFECT = (
     "Paddle's float() and int() of a tensor of shape [1] raise with NumPy 2.5 (TypeError: only 0-dimensional arrays "
-    "can be converted): that of the loss in PaddleSeg 2.8.0's train, and in every version paddle.flops after training."
+    "can be converted). PaddleSeg 2.8.0's train calls them on the loss, and every version through paddle.flops."
 )
 
 _CONVERSIONS = ("__float__", "__int__", "__index__")
 
 
 def needed() -> bool:
-    # NumPy first: an older one answers without a tensor.
+    # NumPy first: with an older version no tensor is needed.
     return not (_converts(np.ones([1])) or _converts(paddle.to_tensor([1.0], place=paddle.CPUPlace())))
 
 
@@ -41,7 +41,7 @@ def _converts(array: Any) -> bool:
 
 
 def without_dimensions(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """The conversion, for which a tensor of one element loses its dimensions; others it gets as they are."""
+    """The conversion, applied to a 0-D tensor if the given tensor has one element."""
 
     @functools.wraps(convert)
     def converted(tensor: Any) -> Any:
@@ -55,4 +55,4 @@ def without_dimensions(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 @functools.lru_cache(maxsize=None)
 def _log_once() -> None:
-    logger.info("bisenetv1-plugin corrects float() and int() of Paddle's tensors of one element, which NumPy refuses.")
+    logger.info("bisenetv1-plugin corrects float() and int() of Paddle tensors with one element, which NumPy refuses.")

@@ -1,9 +1,9 @@
-"""oneDNN's bilinear and nearest resizing in Paddle Inference 3 on the CPU, where oneDNN is on unless switched off.
+"""Paddle Inference 3 on the CPU resizes wrongly with oneDNN, which is on by default, or raises.
 
 Measured: Paddle 3.0 and 3.2 ignore `align_corners` (1.6 % of a CamVid mask differ), 3.3 raises
-`ConvertPirAttribute2RuntimeAttribute not support [pir::ArrayAttribute<pir::DoubleAttribute>]` (Paddle#77340). The
-pass that hands single operators to oneDNN is left out, for programs with such an operator only; convolutions reach
-oneDNN through other passes, so most of its speed stays.
+`ConvertPirAttribute2RuntimeAttribute not support [pir::ArrayAttribute<pir::DoubleAttribute>]` (Paddle#77340). For
+programs with such an operator, the pass that moves single operators to oneDNN is deleted. Convolutions reach oneDNN
+through other passes, so most of its speed stays.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from paddle.inference import Config, create_predictor
 
 logger = logging.getLogger(__name__)
 
-DEFECT = "Paddle Inference 3 on the CPU resizes wrongly, or raises, where oneDNN is on (Paddle#77340)."
+DEFECT = "Paddle Inference 3 on the CPU resizes wrongly, or raises, if oneDNN is on (Paddle#77340)."
 
 _PASS = "onednn_placement_pass"
 _METHODS = {"1.bilinear_interp": "bilinear", "1.nearest_interp": "nearest"}
 
 
 def needed() -> bool:
-    """Paddle 3 only: 2.6 resizes rightly. The kinds of resizing of a program are tried when it is read."""
+    """Whether this is Paddle 3; 2.6 resizes correctly. Each kind of resizing is tested when a program is read."""
     return paddle.framework.use_pir_api()
 
 
@@ -44,13 +44,13 @@ def _wrap(method: Callable[..., None]) -> Callable[..., None]:
         method(self, *args, **kwargs)
         if any(not is_right(*kind) for kind in kinds(self.prog_file())):
             self.delete_pass(_PASS)
-            logger.info(f"bisenetv1-plugin leaves out {_PASS}: with it, oneDNN resizes wrongly or fails here.")
+            logger.info(f"bisenetv1-plugin deletes {_PASS}: with it, oneDNN resizes wrongly or fails here.")
 
     return corrected
 
 
 def kinds(program: str) -> set[tuple[str, bool, int]]:
-    """The kinds of resizing in a program of Paddle 3: a set of (mode, align_corners, align_mode)."""
+    """The kinds of resizing in a Paddle 3 program, each (mode, align_corners, align_mode)."""
     if not (program.endswith(".json") and os.path.isfile(program)):
         return set()
     with open(program, encoding="utf-8") as file:
@@ -76,7 +76,7 @@ def _operators(node: object) -> Iterator[dict[str, Any]]:
 
 
 class _Resize(paddle.nn.Layer):
-    """A factor of one and a resize: Paddle 3.0 reads no program without parameters."""
+    """A resize, and a multiplication by one, because Paddle 3.0 cannot read a program without parameters."""
 
     def __init__(self, **kind: Any) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class _Resize(paddle.nn.Layer):
 
 @functools.lru_cache(maxsize=None)
 def is_right(mode: str, align_corners: bool, align_mode: int) -> bool:
-    """Whether oneDNN gives what Paddle gives, tried once on a few pixels."""
+    """Whether oneDNN resizes a few pixels in the same way as Paddle."""
     image = np.arange(12, dtype="float32").reshape(1, 1, 3, 4)
     dynamic = paddle.in_dynamic_mode()
     paddle.disable_static()

@@ -1,9 +1,9 @@
-"""Paddle's worker processes after a training that was killed.
+"""Paddle's worker processes keep running after their training was killed.
 
-A worker asks for its next task with `indices_queue.get(MP_STATUS_CHECK_INTERVAL)` and means to look every five seconds
-whether the training is still there; but the first argument of `get` is `block`, so that it waits for ever. Each killed
-training (SIGKILL, the out-of-memory killer) leaves its workers and their memory behind. Here a thread of each worker
-looks.
+A worker gets its next task with `indices_queue.get(MP_STATUS_CHECK_INTERVAL)`. This is meant as a timeout of five
+seconds, after which it checks that the training still runs. But the first argument of `get` is `block`, so it waits
+forever. A training killed by SIGKILL or the out-of-memory killer leaves its workers and their memory behind. With this
+guard a thread in each worker checks for the training.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from paddle.io import reader
 from paddle.io.dataloader import worker
 from paddle.io.multiprocess_utils import MP_STATUS_CHECK_INTERVAL, _cleanup_mmap
 
-DEFECT = "The worker processes of Paddle's DataLoader never end when the process they work for is killed."
+DEFECT = "The worker processes of Paddle's DataLoader keep running after their parent process was killed."
 
 _QUEUE = "indices_queue"
 
 
 def needed() -> bool:
-    """Whether the interval stands where `get` takes `block`."""
+    """Whether the worker passes the interval to `get` as `block`."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(worker._worker_loop)))
     return any(
         isinstance(node, ast.Call)
@@ -54,7 +54,7 @@ def _with_watched_workers(base: Any) -> Any:
 
 
 def _start_worker(init_fn: Callable[[int], None] | None, worker_id: int) -> None:
-    """In a worker, forked or spawned, before its first task."""
+    """Runs in a worker, forked or spawned, before its first task."""
     threading.Thread(target=_exit_after, args=(os.getppid(),), daemon=True).start()
     if init_fn is not None:
         init_fn(worker_id)
@@ -63,6 +63,6 @@ def _start_worker(init_fn: Callable[[int], None] | None, worker_id: int) -> None
 def _exit_after(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(MP_STATUS_CHECK_INTERVAL)
-    # An orderly end would wait until somebody has taken the last batches.
+    # A normal exit would wait until the last batches are read.
     _cleanup_mmap()
     os._exit(1)

@@ -1,7 +1,7 @@
-"""What a checkpoint says beside its weights, for a training that goes on from it; no correction itself.
+"""The `progress.json` of a checkpoint, from which a training resumes. It is no correction itself.
 
-A folder iter_N has a `progress.json`, which is written before the weights, and so has a folder best_model, where it is
-written after them. Checkpoints of PaddleSeg alone have none.
+In a folder iter_N it is written before the weights, in best_model after them. Checkpoints of PaddleSeg without the
+plugin do not have it.
 """
 
 from __future__ import annotations
@@ -16,26 +16,25 @@ from bisenetv1_plugin import files
 from bisenetv1_plugin.errors import InputError
 
 NAME = "progress.json"
-# The folder of a best model: its weights, which a checkpoint has under the same name, and its figure in a checkpoint's
-# progress.json.
+# The folder of each best model: the file name of its weights, and the key of its mIoU in a checkpoint's progress.json.
 BEST = {"best_model": ("model.pdparams", "mIoU"), "ema_best_model": ("ema_model.pdparams", "ema_mIoU")}
 
-_LARGEST = 1 << 16  # bytes; a training writes a few hundred
-_Checks = Dict[str, Callable[[Any], bool]]  # by key, whether a value can be one of a training
+_LARGEST = 1 << 16  # bytes; a usual file has a few hundred
+_Checks = Dict[str, Callable[[Any], bool]]  # by key, whether a value is valid
 
 
 @dataclass
 class Progress:
-    """What a checkpoint says.
+    """The progress of a training at a checkpoint.
 
     Attributes:
-        begun: when the training began, which tells it from others; in seconds, as time.time().
-        saved: when this was written.
-        seed: of the random numbers of data and network.
-        average: whether the average of --use_ema belongs to it.
-        mIoU, ema_mIoU: where it was evaluated.
-        stop_count: of evaluations since the best one.
-        loss_scaling: the state of Paddle's GradScaler, under mixed precision.
+        begun: the start of the training, from `time.time()`. It identifies the training.
+        saved: the time of writing, from `time.time()`.
+        seed: the seed for the data and the network.
+        average: whether the checkpoint has the average of --use_ema.
+        mIoU, ema_mIoU: 0..1, None without an evaluation.
+        stop_count: the number of evaluations since the best one.
+        loss_scaling: the state of Paddle's GradScaler under mixed precision.
     """
 
     begun: float
@@ -50,7 +49,7 @@ class Progress:
 
 @dataclass
 class BestModel:
-    """What a folder best_model says: when its training began, the figure, and the iteration that has it."""
+    """The progress.json of a best model: the start of its training, its mIoU and its iteration."""
 
     begun: float
     mIoU: float
@@ -58,37 +57,34 @@ class BestModel:
 
 
 def iteration(folder: str | os.PathLike[str]) -> int | None:
-    """N of a folder iter_N, from which upstream takes it as well; None of any other."""
+    """N of a folder named iter_N, as in PaddleSeg. None for other names."""
     number = os.path.basename(os.path.normpath(folder)).rpartition("_")[2]
     return int(number) if re.fullmatch("[0-9]{1,18}", number) else None
 
 
 def read(checkpoint: str | os.PathLike[str]) -> Progress | None:
-    """The progress of a checkpoint; None if it has none.
+    """Read the progress of a checkpoint. None if it has no progress.json.
 
     Raises:
-        InputError: no training writes what is there.
+        InputError: the file is not valid.
     """
     values = _read(checkpoint, _CHECKPOINT)
     return Progress(**values) if values else None
 
 
 def best(save_dir: str, checkpoint: str, kind: str = "best_model") -> BestModel | None:
-    """The best model of the training that goes on from a checkpoint.
-
-    Returns:
-        None if there is none in `save_dir`.
+    """The best model in `save_dir` of the training that resumes from a checkpoint. None if there is none.
 
     Raises:
-        InputError: no training writes what is there.
+        InputError: a progress.json is not valid.
     """
     progress, folder = read(checkpoint), os.path.join(save_dir, kind)
     weights, figure = BEST[kind]
     if progress is None:
         return None
     values = _read(folder, _BEST) if os.path.isfile(os.path.join(folder, weights)) else None
-    found = BestModel(**values) if values and values["begun"] == progress.begun else None  # else another training's
-    # The checkpoint itself, where the training was killed before it had also written it as the best model.
+    found = BestModel(**values) if values and values["begun"] == progress.begun else None  # not another training's
+    # The checkpoint may be the best one, if the training was killed before it wrote best_model.
     own: float | None = getattr(progress, figure)
     number = iteration(checkpoint)
     parent = os.path.dirname(os.path.realpath(checkpoint))
@@ -98,14 +94,14 @@ def best(save_dir: str, checkpoint: str, kind: str = "best_model") -> BestModel 
 
 
 def checkpoints(save_dir: str, begun: float) -> list[str]:
-    """The names of one training's checkpoints in a folder, the earlier first."""
+    """The names of one training's checkpoints in a folder, in the order of their iterations."""
     found = {}
     for name in os.listdir(save_dir) if os.path.isdir(save_dir) else ():
         number = iteration(name) if name.startswith("iter_") else None
         if number is not None:
             try:
                 progress = read(os.path.join(save_dir, name))
-            except InputError:  # not one of ours
+            except InputError:  # of another program
                 continue
             if progress and progress.begun == begun:
                 found[name] = number
@@ -113,7 +109,7 @@ def checkpoints(save_dir: str, begun: float) -> list[str]:
 
 
 def write(folder: str, **values: object) -> None:
-    """Write the progress of a checkpoint, or of a best model."""
+    """Write the progress.json of a checkpoint or a best model."""
     files.write(os.path.join(folder, NAME), json.dumps(values, indent=1).encode("ascii"))
 
 
@@ -125,14 +121,14 @@ def _read(folder: str | os.PathLike[str], checks: _Checks) -> dict[str, Any] | N
         with open(path, "rb") as file:
             content = file.read(_LARGEST + 1)
         values = json.loads(content.decode("ascii")) if len(content) <= _LARGEST else None
-    except (ValueError, RecursionError):  # json's and the codec's are ValueErrors
+    except (ValueError, RecursionError):  # json and the codec raise ValueErrors
         values = None
     if not isinstance(values, dict):
-        raise InputError(f"{path} is no JSON of a training's progress: take another checkpoint, or remove this file.")
+        raise InputError(f"{path} is not the progress of a training: use another checkpoint, or delete this file.")
     for key, is_right in checks.items():
         if not is_right(values.get(key)):
             raise InputError(
-                f"{path}: {key} cannot be {str(values.get(key))[:80]!r}: take another checkpoint, or remove this file."
+                f"{path}: {key} cannot be {str(values.get(key))[:80]!r}: use another checkpoint, or delete this file."
             )
     return {key: values.get(key) for key in checks}
 
@@ -154,7 +150,7 @@ def _is_fraction_or_none(value: Any) -> bool:
 
 
 def _is_scaling(value: Any) -> bool:
-    """The state of Paddle's GradScaler, whose scale is a list of one number; None without mixed precision."""
+    """Whether it is a state of Paddle's GradScaler, with a list of one number as scale, or None."""
     if value is None:
         return True
     if not isinstance(value, dict) or set(value) != _SCALING:

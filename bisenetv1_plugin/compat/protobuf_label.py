@@ -1,4 +1,4 @@
-"""protobuf 7 and `paddle.distributed.fleet`: protobuf dropped `FieldDescriptor.label`; Paddle before 3.3 reads it."""
+"""`paddle.distributed.fleet` before Paddle 3.3 reads `FieldDescriptor.label`, which protobuf 7 removed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ DEFECT = (
     "no training on several devices."
 )
 
-# The class that protobuf's C implementation gives, or the Python one.
+# The class of protobuf's C or Python implementation, whichever is in use.
 _FieldDescriptor = type(descriptor_pb2.FileDescriptorProto.DESCRIPTOR.fields[0])
 
 
@@ -27,7 +27,7 @@ def needed() -> bool:
 
 
 def apply() -> None:
-    # Nothing to log: an attribute is back that nobody but its readers sees.
+    # Nothing to log: only code that reads the attribute is affected.
     _FieldDescriptor.label = property(_label)
 
 

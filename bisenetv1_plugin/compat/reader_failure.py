@@ -1,14 +1,14 @@
-"""Paddle's DataLoader and a sample that cannot be read.
+"""Paddle's DataLoader hangs, or does not name the file, if a sample cannot be read.
 
-Without worker processes a thread reads, and nothing catches what a dataset raises there: the thread ends, and the
-training waits for it for ever. With worker processes the training ends with "Blocking queue is killed because the data
-reader raises an exception", and which file it was is not said.
+Without worker processes a thread reads the data, and nothing catches the exceptions of a dataset. The thread ends, and
+the training waits for it forever. With worker processes the training ends with "Blocking queue is killed because the
+data reader raises an exception", which does not name the file.
 
-With this guard both end with `InputError`, a sentence that names the files. Nothing is done before a failure; then
-the samples of the batch are read once more, one by one, to find which of them it was.
+With this guard both end with an `InputError` that names the files. After a failure the guard reads the samples of the
+batch again, one by one, to find the bad one. Until then it does nothing.
 
-The process must come to its end as well: a loader that is left to Python's last clean-up tries to start a thread there,
-to send a word to a worker that had no task yet, and waits for that for ever. So workers are ended before.
+The guard also ends the workers before Python exits. Otherwise the loader starts a thread during Python's shutdown, to
+send a message to a worker without a task, and waits for it forever.
 
 A DataLoader gets its iterators from two names, which are replaced by subclasses.
 """
@@ -37,23 +37,23 @@ from paddle.io.dataloader.fetcher import _MapDatasetFetcher
 from bisenetv1_plugin.errors import InputError
 
 DEFECT = (
-    "Paddle's DataLoader without worker processes waits for ever when a sample cannot be read or a batch cannot be put "
-    "together; with worker processes it does not say which file it was."
+    "Paddle's DataLoader without worker processes waits forever when a sample cannot be read or a batch cannot be put "
+    "together; with worker processes it does not name the file."
 )
 
 _SINGLE = dataloader_iter._DataLoaderIterSingleProcess
 _EVERYTHING = {"Exception", "BaseException"}
-_MAX_NAMES = 3  # samples that a sentence names
-_THREAD_TIMEOUT = 10  # seconds in which the reading thread, whose queue is dead already, has to come to its end
-_WORKERS_TIMEOUT = 3  # seconds in which the workers have to end by themselves
+_MAX_NAMES = 3  # samples named in a message
+_THREAD_TIMEOUT = 10  # seconds for the reading thread to end after its queue was closed
+_WORKERS_TIMEOUT = 3  # seconds for the workers to end before they are killed
 _BUS_ERROR = "Bus error"
 
 _WITH_WORKERS: weakref.WeakSet[Any] = weakref.WeakSet()
-Shapes = Dict[Any, Tuple[int, ...]]  # by key or place in a sample
+Shapes = Dict[Any, Tuple[int, ...]]  # by key or position in a sample
 
 
 def needed() -> bool:
-    """Whether the reading thread fetches its samples where nothing catches what they raise."""
+    """Whether the reading thread fetches its samples outside of a `try` that catches everything."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(_SINGLE._thread_loop)))
     return not any(_fetches(node) and _catches_everything(node) for node in ast.walk(tree) if isinstance(node, ast.Try))
 
@@ -75,12 +75,12 @@ def _catches_everything(statement: ast.Try) -> bool:
 
 
 class _Fetcher(_MapDatasetFetcher):
-    """Reads a batch, in the thread or in a worker process: what it raises says which sample it was."""
+    """Reads a batch, in the thread or a worker process. Its exceptions name the sample."""
 
     def fetch(self, batch_indices: Any, *arguments: Any) -> Any:
         try:
             return super().fetch(batch_indices, *arguments)
-        except StopIteration:  # which Paddle takes for the end of the data
+        except StopIteration:  # the end of the data for Paddle
             raise
         except Exception as error:
             indices = batch_indices if isinstance(batch_indices, (list, tuple)) else [batch_indices]
@@ -88,27 +88,27 @@ class _Fetcher(_MapDatasetFetcher):
 
 
 def _with_reasons(base: Any) -> Any:
-    """A DataLoader's iterator, of either kind, that ends with a sentence when its reading thread fails."""
+    """A subclass of either iterator of the DataLoader, which raises `InputError` if its reading thread fails."""
 
     class Iterator(base):
         _failure: BaseException | None = None
 
         def _thread_loop(self, *arguments: Any) -> None:
-            """The reading thread: at its end by an exception, it keeps that and wakes who waits for it."""
+            """The reading thread. It stores an exception and wakes the training."""
             try:
                 super()._thread_loop(*arguments)
-            except BaseException as error:  # noqa: BLE001 - whatever it was, somebody waits
+            except BaseException as error:  # noqa: BLE001 - the training is waiting, whatever was raised
                 self._failure = error
                 self._exit_thread_unexpectedly()
 
         def __next__(self) -> Any:
-            """The next batch; where there is none because the reading thread failed, the reason."""
+            """The next batch. If the reading thread failed, raise the reason."""
             try:
                 return super().__next__()
             except StopIteration:
                 raise
             except Exception:
-                if self._thread is not None:  # as it is once the loader was shut down
+                if self._thread is not None:  # None after the loader was shut down
                     self._thread.join(_THREAD_TIMEOUT)
                 reason = _reason(self)
                 if self in _WITH_WORKERS:
@@ -146,7 +146,7 @@ def _with_workers(base: Any) -> Any:
 
 
 def _start_worker(init_fn: Callable[[int], None] | None, worker_id: int) -> None:
-    """In a worker, forked or spawned, before its first task."""
+    """Runs in a worker, forked or spawned, before its first task."""
     worker_module._MapDatasetFetcher = _Fetcher  # type: ignore[misc]
     if init_fn is not None:
         init_fn(worker_id)
@@ -158,18 +158,18 @@ def _end_all_workers() -> None:
 
 
 def _end_workers(iterator: Any) -> None:
-    """No worker process stays, nor anything to do when Python ends."""
+    """End all worker processes, so that nothing is left for Python's shutdown."""
     iterator._try_shutdown_all(_WORKERS_TIMEOUT)
     for worker in iterator._workers:
         worker.kill()
 
 
 def _reason(iterator: Any) -> str | None:
-    """Why a reading thread has failed, a sentence; None if it did not."""
+    """A sentence on why the reading thread failed, or None if it did not."""
     failure = iterator._failure
     if failure is not None:
         text = _one_line(failure)
-        if "DataLoader worker(" in text:  # a worker's exception comes as its traceback; the last line says what it was
+        if "DataLoader worker(" in text:  # a worker's traceback; its last line has the message
             text = str(failure).strip().splitlines()[-1]
         return text.partition(": ")[2] if isinstance(failure, InputError) else f"the data cannot be read ({text})."
     for worker in getattr(iterator, "_workers", ()):
@@ -179,7 +179,7 @@ def _reason(iterator: Any) -> str | None:
 
 
 class _DeathHandler:
-    """Around Paddle's handler of SIGCHLD, which raises in whatever the training does when a worker process dies."""
+    """Wraps Paddle's handler of SIGCHLD, which raises in the main thread when a worker process dies."""
 
     def __init__(self, handler: Callable[..., Any]) -> None:
         self._handler = handler
@@ -194,57 +194,57 @@ class _DeathHandler:
 
 def _handle_deaths() -> None:
     handler = signal.getsignal(signal.SIGCHLD)
-    is_main = threading.current_thread() is threading.main_thread()  # who alone may set a handler
+    is_main = threading.current_thread() is threading.main_thread()  # only this thread may set a handler
     if is_main and callable(handler) and not isinstance(handler, _DeathHandler):
         signal.signal(signal.SIGCHLD, _DeathHandler(handler))
 
 
 def _explain_death(killed_by: str | None) -> str:
-    """What a worker process died of; `killed_by` is the signal in words, None if it ended by itself."""
+    """A sentence on why a worker process died. `killed_by` is the name of the signal, None if it exited."""
     if killed_by is None:
-        return "a process that reads the data has ended; what it printed above says why."
+        return "a process that reads the data has exited; its output above says why."
     if killed_by == _BUS_ERROR:
         return (
-            "a process that reads the data was killed (Bus error): the shared memory, /dev/shm, is full. Make it "
+            "a process that reads the data was killed (Bus error): the shared memory /dev/shm is full. Make it "
             "larger (docker run --shm-size), or lower num_workers or batch_size."
         )
     return (
-        f"a process that reads the data was killed ({killed_by}), probably because the memory was used up: lower "
+        f"a process that reads the data was killed ({killed_by}), probably because the memory ran out: lower "
         "num_workers or batch_size."
     )
 
 
 def explanation(dataset: Any, indices: Sequence[int], error: Exception) -> str:
-    """Why a batch could not be had: a sentence that names the samples to blame.
+    """A sentence on why a batch could not be read, with the names of the bad samples.
 
     Args:
-        dataset (paddle.io.Dataset): its samples are read once more; its `file_list`, if it has one, names them.
-        indices (list[int]): the samples of the batch.
-        error (Exception): what was raised.
+        dataset: its samples are read again. They are named after its `file_list`, if it has one.
+        indices: the samples of the batch.
+        error: the exception of the first attempt.
     """
     samples = {}
     for index in indices:
         try:
             samples[index] = dataset[index]
-        except Exception as again:  # noqa: BLE001 - any kind; a dataset is the user's code
+        except Exception as second_error:  # noqa: BLE001 - a dataset is the user's code
             name = name_of(dataset, index)
-            return f"{name} cannot be read ({_one_line(again)}). `bisenetv1 data check` finds all such files."
+            return f"{name} cannot be read ({_one_line(second_error)}). `bisenetv1 data check` finds all such files."
     odd = _odd_shapes({index: _shapes(sample) for index, sample in samples.items()})
     if odd:
         which = "; ".join(f"{name_of(dataset, index)} has {what}" for index, what in list(odd.items())[:_MAX_NAMES])
         more = f"; and {len(odd) - _MAX_NAMES} more" if len(odd) > _MAX_NAMES else ""
         return (
-            f"samples of different shapes cannot be put into one batch: {which}{more}. Mend these files, or let the "
-            "transforms give all the same size."
+            f"samples of different shapes cannot be put into one batch: {which}{more}. Correct these files, or let the "
+            "transforms resize all images to the same size."
         )
-    # Random transforms may fail once and succeed again.
+    # A random transform may fail once and then succeed.
     names = ", ".join(name_of(dataset, index) for index in list(samples)[:_MAX_NAMES])
     others = " and others" * (len(samples) > _MAX_NAMES)
     return f"a batch cannot be read ({_one_line(error)}); its samples are {names}{others}."
 
 
 def name_of(dataset: Any, index: int) -> str:
-    """A sample in words: its files, where the dataset has a `file_list`, as PaddleSeg's have; else its index."""
+    """The files of a sample if the dataset has a `file_list`, as in PaddleSeg; else its index."""
     try:
         files = dataset.file_list[index]
     except (AttributeError, LookupError, TypeError):
@@ -254,7 +254,7 @@ def name_of(dataset: Any, index: int) -> str:
 
 
 def _shapes(sample: Any) -> Shapes:
-    """The shape of every array in a sample, by its key or place."""
+    """The shape of every array in a sample, by key or position."""
     if isinstance(sample, dict):
         items: Iterable[tuple[Any, Any]] = sample.items()
     else:
@@ -263,7 +263,7 @@ def _shapes(sample: Any) -> Shapes:
 
 
 def _odd_shapes(shapes: dict[int, Shapes]) -> dict[int, str]:
-    """What is odd about the samples whose shapes are not the most frequent ones, by index, in words."""
+    """A description of each sample with other shapes than most, by index."""
     odd: dict[int, str] = {}
     for key in {key: None for of_sample in shapes.values() for key in of_sample}:
         usual = Counter(of_sample.get(key) for of_sample in shapes.values()).most_common(1)[0][0]
@@ -279,6 +279,6 @@ def _format_shape(shape: tuple[int, ...] | None) -> str:
 
 
 def _one_line(error: BaseException) -> str:
-    """An exception on one line."""
+    """The type and message of an exception, on one line."""
     message = " ".join(str(error).split())
     return f"{type(error).__name__}: {message}" if message else type(error).__name__

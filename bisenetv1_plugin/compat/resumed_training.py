@@ -1,10 +1,11 @@
-"""Going on from a checkpoint: PaddleSeg's `train` takes weights, optimizer and learning rate from it, and no more.
+"""PaddleSeg's `train` restores only the weights, the optimizer and the learning rate from a checkpoint.
 
-What else a training is made of goes on as well: the figures of its best models, the average of --use_ema, the order of
-the data, the random numbers of data and network, the count of the early stop, the loss scaling and the checkpoints to
-keep. Most of that is in `progress.json`, see `progress_file`; the order follows from the iteration. All random numbers
-are drawn from the training's seed and the place at which they are used, not from one stream, whose place nobody knows:
-processes that load data run ahead.
+This guard restores the rest: the mIoU of the best models, the average of --use_ema, the order of the data, the random
+numbers, the early-stop count, the loss scaling and the list of checkpoints to keep. Most of it is in `progress.json`,
+see `progress_file`. The order of the data follows from the iteration.
+
+Random numbers are drawn from the seed and the position at which they are used. A single random stream could not be
+restored, because processes that load data run ahead.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ from bisenetv1_plugin.compat.core_train import ModuleView
 logger = logging.getLogger(__name__)
 
 DEFECT = (
-    "PaddleSeg's train, going on from a checkpoint, overwrites the best model with a worse one, and begins the average "
-    "of --use_ema, the order of the data and the count of the early stop anew."
+    "PaddleSeg's train, resumed from a checkpoint, overwrites the best model with a worse one, and restarts the "
+    "average of --use_ema, the order of the data and the early-stop count."
 )
 
-_VARIABLES = {  # of `train`: figure and iteration
+_VARIABLES = {  # in `train`: the best mIoU and its iteration
     "best_model": ("best_mean_iou", "best_model_iter"),
     "ema_best_model": ("best_ema_mean_iou", "best_ema_model_iter"),
 }
@@ -41,7 +42,7 @@ _USED = {"paddle", "save", "DistributedBatchSampler", "evaluate", "init_ema_para
 
 
 def needed() -> bool:
-    """As long as `train` keeps the figure of its best model in a variable."""
+    """Whether `train` keeps the mIoU of its best model in a variable."""
     variables = set(core_train.function().__code__.co_varnames)
     return core_train.names() >= _USED and variables >= {"best_mean_iou", "best_model_iter", "save_models"}
 
@@ -61,7 +62,7 @@ def _resume(call: core_train.Call) -> Iterator[None]:
 
 
 class _Training:
-    """One call of `train`: with what it begins, and what it notes for the next one."""
+    """One call of `train`: its state at the start, and the progress that it writes."""
 
     def __init__(
         self, save_dir: str, checkpoint: str | None, val_dataset: object, use_ema: bool, keep_checkpoint_max: int
@@ -80,13 +81,13 @@ class _Training:
         self._scaler: Any = None
         if checkpoint and before is None and os.path.isdir(checkpoint):
             logger.warning(
-                f"{checkpoint} has no {progress_file.NAME}, as those of PaddleSeg alone and of older versions: "
-                "the best model is chosen anew."
+                f"{checkpoint} has no {progress_file.NAME}, because PaddleSeg alone or an older version wrote it: "
+                "the search for the best model starts again."
             )
 
     @contextmanager
     def patches(self) -> Iterator[None]:
-        """Replaces what `train` looks up by name, as long as the block lasts."""
+        """Replace names that `train` looks up, for the duration of the block."""
         module = core_train.module()
         paddle_, evaluate = module.paddle, module.evaluate
         init_ema_params, add_profiler_step = module.init_ema_params, module.train_profiler.add_profiler_step
@@ -133,8 +134,8 @@ class _Training:
             yield
 
     def first_statements(self) -> list[str]:
-        """Python for what `train` knew when it was stopped."""
-        if self._progress is None or self._rank != 0:  # who writes checkpoints, and decides about the early stop
+        """Python statements that restore the local variables of `train`."""
+        if self._progress is None or self._rank != 0:  # only rank 0 writes checkpoints and stops early
             return []
         lines = [f"stop_count = {self._stop_count}"]
         for kind, variables in _VARIABLES.items():
@@ -148,22 +149,22 @@ class _Training:
         return [*lines, f"save_models.extend({self._checkpoints()!r})"]
 
     def _checkpoints(self) -> list[str]:
-        """The training's checkpoints that still count as such to keep."""
+        """The checkpoints of this training that count toward keep_checkpoint_max."""
         names = progress_file.checkpoints(self._save_dir, self._begun)
         names = [name for name in names if (progress_file.iteration(name) or 0) <= self._iteration]
         found = [os.path.join(self._save_dir, name) for name in names]
         kept = self._keep_checkpoint_max
-        if 0 < kept == len(found) - 1:  # killed before it had removed the oldest; more were kept on purpose
+        if 0 < kept == len(found) - 1:  # killed before it deleted the oldest; more were kept on purpose
             _remove_checkpoint(found[0])
         return found[-kept:] if kept > 0 else found
 
     def _keep_checkpoint_as(self, kind: str, best: progress_file.BestModel) -> None:
-        """The checkpoint is the best model: make sure that it is there, as a kill may have left it out."""
+        """Write the checkpoint as the best model, in case the training was killed before it did."""
         name = progress_file.BEST[kind][0]
         source, folder = os.path.join(self._checkpoint or "", name), os.path.join(self._save_dir, kind)
         if os.path.isfile(source):
-            with files.whole_file(os.path.join(folder, name)) as beside:
-                shutil.copyfile(source, beside)
+            with files.whole_file(os.path.join(folder, name)) as temporary:
+                shutil.copyfile(source, temporary)
             progress_file.write(folder, **vars(best))
 
     def _restore_average(self, network: paddle.nn.Layer) -> None:
@@ -171,20 +172,20 @@ class _Training:
         if self._checkpoint and os.path.isfile(path):
             network.set_state_dict(paddle.load(path))
         elif self._checkpoint:
-            logger.warning(f"The average of --use_ema begins at {self._checkpoint}, which has none.")
+            logger.warning(f"The average of --use_ema starts at {self._checkpoint}, which has no average.")
 
     def _seed_network(self) -> None:
         paddle.seed(int(_random_seeds(self.seed, self._iteration, self._rank)[0]))
 
     def _wrap_save(self, save: Callable[..., Any]) -> Callable[..., None]:
-        """`save`, which notes the progress beside the weights."""
+        """`save`, which also writes the progress.json of the weights."""
 
         @functools.wraps(save)
         def save_with_progress(obj: object, path: str, *args: Any, **kwargs: Any) -> None:
             folder, name = os.path.split(path)
             kind = os.path.basename(folder)
             if name == progress_file.BEST.get(kind, [None])[0]:
-                _remove(folder, [progress_file.NAME])  # lest it stay beside other weights
+                _remove(folder, [progress_file.NAME])  # it is of the previous weights
                 save(obj, path, *args, **kwargs)
                 progress_file.write(folder, begun=self._begun, mIoU=self._best_scores[kind], iteration=self._iteration)
                 return
@@ -196,13 +197,13 @@ class _Training:
 
     def _write_progress(self, folder: str) -> None:
         scores, self._scores = self._scores, {}
-        for kind, figure in scores.items():
+        for kind, score in scores.items():
             before = self._best_scores.get(kind, -1.0)
-            if figure is not None and figure > before:
-                self._best_scores[kind] = figure
-            if kind == "best_model" and figure is not None and figure != before:
-                self._stop_count = self._stop_count + 1 if figure < before else 0
-        # Of another training, which this one goes over: its other files would complete the new weights.
+            if score is not None and score > before:
+                self._best_scores[kind] = score
+            if kind == "best_model" and score is not None and score != before:
+                self._stop_count = self._stop_count + 1 if score < before else 0
+        # Files of another training that is overwritten must not complete the new weights.
         _remove(folder, ["model.pdopt", "ema_model.pdparams", "model.pdstates", "ema_model.pdstates"])
         scaling: dict[str, Any] = self._scaler.state_dict() if self._scaler else {}
         progress_file.write(
@@ -219,8 +220,8 @@ class _Training:
 
 
 def _remove_checkpoint(folder: str) -> None:
-    """Whose progress goes last: what a kill leaves of the folder still says whose it is, and that it is not whole."""
-    if not os.path.isdir(folder) or os.path.islink(folder):  # the user was faster, or has moved it away to keep it
+    """Delete a checkpoint, and its progress.json last, which identifies the training if a kill interrupts this."""
+    if not os.path.isdir(folder) or os.path.islink(folder):  # the user deleted it, or moved it and left a link
         return
     for entry in list(os.scandir(folder)):
         if entry.is_file() and entry.name != progress_file.NAME:
@@ -235,13 +236,13 @@ def _remove(folder: str, names: Iterable[str]) -> None:
 
 
 class _Index(int):
-    """An index of a dataset that also says in which epoch it is read."""
+    """An index of a dataset, with the epoch in which it is read."""
 
     epoch: int
 
 
 class _Sampler(paddle.io.DistributedBatchSampler):
-    """Begins after so many batches: nothing of them is read."""
+    """Skips the first `done` batches without reading them."""
 
     def __init__(self, *args: Any, done: int, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -260,7 +261,7 @@ class _Sampler(paddle.io.DistributedBatchSampler):
 
 
 class _SeededDataset(paddle.io.Dataset):
-    """A dataset whose random transforms draw from the seed, the epoch and the index."""
+    """A dataset with random numbers that depend only on the seed, the epoch and the index."""
 
     def __init__(self, dataset: Any, seed: int) -> None:
         self._dataset, self._seed = dataset, seed
@@ -275,11 +276,11 @@ class _SeededDataset(paddle.io.Dataset):
         return len(self._dataset)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "_dataset":  # not there yet, while it is unpickled
+        if name == "_dataset":  # not set yet during unpickling
             raise AttributeError(name)
         return getattr(self._dataset, name)
 
 
 def _random_seeds(*numbers: int) -> np.ndarray:
-    """Two random numbers of 32 bits that belong to these."""
+    """Two random seeds of 32 bits for these numbers."""
     return np.random.SeedSequence(numbers).generate_state(2)

@@ -1,4 +1,4 @@
-"""PaddleSeg 2.8.0's evaluation: `calculate_area` concatenates sums, which are 0-D tensors since Paddle 2.5."""
+"""PaddleSeg 2.8.0's evaluation fails: `calculate_area` concatenates sums, which are 0-D tensors since Paddle 2.5."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def apply() -> None:
 def calculate_area(
     pred: paddle.Tensor, label: paddle.Tensor, num_classes: int, ignore_index: int = 255
 ) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
-    """Pixels of each class in the intersection, the prediction and the label.
+    """Count the pixels of each class in the intersection, the prediction and the label.
 
     Args:
-        pred (Tensor): `[N, H, W]` or `[N, 1, H, W]`, integer, predicted classes.
-        label (Tensor): the same shape; pixels of `ignore_index` count nowhere.
-        num_classes (int): number of classes.
-        ignore_index (int): label to leave out.
+        pred: `[N, H, W]` or `[N, 1, H, W]`, integer, predicted classes.
+        label: the same shape.
+        num_classes: number of classes.
+        ignore_index: the label of pixels that are not counted.
 
     Returns:
-        tuple[Tensor, Tensor, Tensor]: intersection, prediction and label areas, int64 `[num_classes]` each.
+        The areas of intersection, prediction and label, int64 `[num_classes]` each.
 
     Raises:
         ValueError: the shapes differ.

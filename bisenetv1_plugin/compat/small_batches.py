@@ -1,9 +1,8 @@
-"""Batches that a training cannot be right with, and PaddleSeg's `train` runs all the same.
+"""PaddleSeg's `train` accepts batches that are too small.
 
-With fewer images than one step takes it waits for ever. With one image a step the BatchNorms behind a global average
-have one value for each channel. Paddle leaves them out in training and applies them in evaluation. Trained weights,
-whose BatchNorms have statistics, so become something else; from the beginning on such a BatchNorm keeps its first
-statistics, and does nothing in evaluation either.
+With fewer images than one batch it waits forever. With one image per batch, a BatchNorm after a global average has one
+value per channel. Paddle skips it in training and applies it in evaluation. This spoils trained weights, which have
+BatchNorm statistics. From scratch the BatchNorm keeps its initial statistics, and does nothing in evaluation either.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from bisenetv1_plugin.errors import InputError
 logger = logging.getLogger(__name__)
 
 DEFECT = (
-    "PaddleSeg's train waits for ever when it has fewer images than one step takes; and with batch_size 1 Paddle's "
+    "PaddleSeg's train waits forever when it has fewer images than one batch; and with batch_size 1 Paddle's "
     "BatchNorm over one value does nothing in training, and normalizes in evaluation."
 )
 
@@ -30,7 +29,7 @@ _BATCH_NORMS = (nn.BatchNorm, nn.BatchNorm1D, nn.BatchNorm2D, nn.SyncBatchNorm)
 
 
 def needed() -> bool:
-    """As long as `train` omits a last batch that is not full: with it there would be something to train on."""
+    """Whether `train` still uses the sampler that drops a partial last batch."""
     return "DistributedBatchSampler" in core_train.names()
 
 
@@ -46,12 +45,13 @@ def _check_batches(call: core_train.Call) -> Iterator[None]:
 
 
 def check_images(images: int, batch_size: int) -> None:
-    """
+    """Check that there are enough images for one batch in each process.
+
     Raises:
-        InputError: they are fewer than one step takes, of all processes.
+        InputError: there are not.
     """
     processes = paddle.distributed.ParallelEnv().nranks
-    if -(-images // processes) >= batch_size:  # Paddle gives some images twice, so that all processes have as many
+    if -(-images // processes) >= batch_size:  # Paddle repeats images to give each process the same number
         return
     if processes == 1:
         raise InputError(
@@ -65,20 +65,19 @@ def check_images(images: int, batch_size: int) -> None:
 
 
 def check_batch_norms(model: nn.Layer, batch_size: int, checkpoint: str | None = None) -> None:
-    """Warn of BatchNorms over one value; where they have statistics already, refuse.
+    """Warn of BatchNorms over one value, or raise if they have trained statistics.
 
     Args:
-        model (nn.Layer): the network.
-        batch_size (int): images a step, on this device.
-        checkpoint (str, optional): the folder whose weights the network will have.
+        model: the network.
+        batch_size: images per batch on this device.
+        checkpoint: the folder with the weights to start from. Default: the weights of `model`.
 
     Raises:
-        InputError: the training would spoil its weights.
+        InputError: the training would spoil the weights.
     """
     several = paddle.distributed.ParallelEnv().nranks > 1
-    names = [
-        name for name, layer in over_pooled(model) if not (several and isinstance(layer, nn.SyncBatchNorm))
-    ]  # which counts the values of all devices
+    # A SyncBatchNorm uses the values of all devices.
+    names = [name for name, layer in over_pooled(model) if not (several and isinstance(layer, nn.SyncBatchNorm))]
     if batch_size > 1 or not names:
         return
     path = checkpoint and os.path.join(checkpoint, "model.pdparams")
@@ -86,18 +85,18 @@ def check_batch_norms(model: nn.Layer, batch_size: int, checkpoint: str | None =
     trained = [name for name in names if _has_statistics(state, name)]
     if trained:
         raise InputError(
-            f"batch_size 1 on each device would spoil the weights that this training begins with: Paddle leaves out a "
-            f"BatchNorm over one value in training and applies it in evaluation ({trained[0]} for one). Give "
+            f"batch_size 1 on each device would spoil the weights that this training starts with: Paddle skips a "
+            f"BatchNorm over one value in training and applies it in evaluation (such as {trained[0]}). Give "
             "batch_size 2 or more, or train on several GPUs, which compute their BatchNorms together."
         )
     logger.warning(
-        f"batch_size 1 on each device: Paddle leaves out {len(names)} BatchNorms in this training, those over pooled "
-        f"features ({names[0]} for one). batch_size 2 or more trains them."
+        f"batch_size 1 on each device: Paddle skips {len(names)} BatchNorms over pooled features in this training "
+        f"(such as {names[0]}). batch_size 2 or more trains them."
     )
 
 
 def over_pooled(model: nn.Layer) -> list[tuple[str, nn.Layer]]:
-    """The BatchNorms behind a global average inside a `Sequential`, by name."""
+    """The names and layers of the BatchNorms after a global average in a `Sequential`."""
     found = {}
     for prefix, sequence in model.named_sublayers():
         if not isinstance(sequence, nn.Sequential):

@@ -1,4 +1,4 @@
-"""PaddleSeg 2.9's `train` without validation data: every checkpoint wants `mean_iou`, which only an evaluation sets."""
+"""PaddleSeg 2.9's `train` fails without an evaluation: every checkpoint reads `mean_iou`, which is not set."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _define_variables(call: core_train.Call) -> Iterator[None]:
 
 
 def _reads_mean_iou(statements: Sequence[ast.stmt]) -> bool:
-    """Whether `states_dict = {... mean_iou ...}` stands where no `if val_dataset` guards it."""
+    """Whether `states_dict = {... mean_iou ...}` is outside of any `if val_dataset`."""
     for statement in statements:
         names = {node.id for node in ast.walk(getattr(statement, "test", statement)) if isinstance(node, ast.Name)}
         if isinstance(statement, ast.Assign) and {"states_dict", "mean_iou"} <= names:

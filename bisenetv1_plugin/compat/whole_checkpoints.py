@@ -1,8 +1,8 @@
-"""PaddleSeg's checkpoints under a kill or on a full disk: `train` writes each file in place.
+"""PaddleSeg's `train` writes checkpoints in place, so a kill or a full disk leaves partial files.
 
-Stopped meanwhile, it leaves half a `model.pdparams` under the final name, or half a `best_model` where a whole one was.
-Here each file is written beside and then renamed. `train` makes the folder iter_N itself and fills it file by file, so
-that a checkpoint can be resumed from when `model.pdparams` and `model.pdopt` are both there.
+It may leave a partial `model.pdparams`, or overwrite a complete `best_model` with a partial one. With this guard each
+file is written under a temporary name and then renamed. The folder iter_N is still filled file by file: a checkpoint is
+complete when it has both `model.pdparams` and `model.pdopt`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from bisenetv1_plugin.compat import core_train
 from bisenetv1_plugin.files import whole_file
 
 DEFECT = (
-    "PaddleSeg's train writes checkpoints in place: a training that is killed, or a disk that is full, leaves half a "
-    "file under the name of a whole one."
+    "PaddleSeg's train writes checkpoints in place: a killed training or a full disk leaves a partial file under the "
+    "final name."
 )
 
 
@@ -31,7 +31,7 @@ def apply() -> None:
 
 @contextmanager
 def _write_whole_files(_: core_train.Call) -> Iterator[None]:
-    # Nothing to log: the files are the same.
+    # Nothing to log: the files have the same content.
     names = vars(core_train.module())
     paddle = names["paddle"]
     with core_train.patch(names, "paddle", core_train.ModuleView(paddle, save=_wrap_save(paddle.save))):
@@ -43,7 +43,7 @@ def _wrap_save(save: Callable[..., Any]) -> Callable[..., Any]:
     def whole_save(obj: object, path: Any, *args: Any, **kwargs: Any) -> Any:
         if not isinstance(path, (str, os.PathLike)):  # a buffer in memory
             return save(obj, path, *args, **kwargs)
-        with whole_file(path) as beside:
-            save(obj, beside, *args, **kwargs)
+        with whole_file(path) as temporary:
+            save(obj, temporary, *args, **kwargs)
 
     return whole_save

@@ -1,4 +1,4 @@
-"""zlib before Paddle 2.x: the wheel exports zlib symbols of its own, which a later `import zlib` then binds to."""
+"""Imports zlib before Paddle 2: its wheel exports zlib symbols, to which a later `import zlib` would bind."""
 
 from __future__ import annotations
 
@@ -15,15 +15,13 @@ def needed() -> bool:
 
 
 def apply() -> None:
-    # Nothing to log: the order of two imports changes for nobody but the process that would have crashed.
+    # Nothing to log: an earlier import of zlib changes nothing else.
     import zlib  # noqa: F401
 
 
 def _paddle_major() -> str | None:
-    from importlib.metadata import (
-        PackageNotFoundError,
-        version,
-    )  # which imports zlib: after the question whether it is in
+    # Imported here because it imports zlib itself: `needed` must look for zlib in sys.modules first.
+    from importlib.metadata import PackageNotFoundError, version
 
     for distribution in ("paddlepaddle-gpu", "paddlepaddle"):
         try:

@@ -1,1 +1,1 @@
-"""A configuration, what it builds, and its training."""
+"""Training, evaluation and prediction with a PaddleSeg configuration."""

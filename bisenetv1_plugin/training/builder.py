@@ -1,4 +1,4 @@
-"""A configuration's components, with upstream's complaints turned into sentences for the user."""
+"""Builds the components of a configuration. PaddleSeg's errors become `InputError`."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from bisenetv1_plugin.weights import check_pretrained, load_trained
 Result = TypeVar("Result")
 set_device = utils.set_device
 
-_MAX_LENGTH = 600  # characters of upstream's words
+_MAX_LENGTH = 600  # characters of an error of PaddleSeg's
 
 
 def load_config(
     path: str, opts: Sequence[str] | None = None, needs: Sequence[str] = (), **overrides: Any
 ) -> configuration.Configuration:
-    """PaddleSeg's `Config` of a YAML file, with values over it.
+    """Load a YAML file as PaddleSeg's `Config`.
 
     Args:
-        path (str): the file.
-        opts (list[str], optional): values over the file's, as `key.key=value`.
-        needs (sequence[str]): the parts that must be there, among `train_dataset` and `val_dataset`.
-        **overrides: `learning_rate`, `iters` and `batch_size` over the file's, where not None.
+        path: the YAML file.
+        opts: values that replace those of the file, as `key.key=value`.
+        needs: parts that the file must have: `train_dataset`, `val_dataset`.
+        **overrides: `learning_rate`, `iters` and `batch_size`; those that are not None replace the file's.
 
     Raises:
-        InputError: there is no such file, it is no YAML of plain values, a value of those that every command reads is
-            of the wrong kind, PaddleSeg refuses what is in it, or it lacks a part.
+        InputError: the file is missing, is not YAML of plain values, or lacks a part; a value that every command reads
+            has the wrong type; or PaddleSeg refuses the configuration.
     """
-    plugin.register()  # for interpreters that run no start-up files; where they ran, it does nothing
+    plugin.register()  # for interpreters that run no start-up files; a second call does nothing
     if not os.path.isfile(path):
         raise InputError(f"there is no configuration {path}. `bisenetv1 configs` lists ready ones.")
     cfg = _with_input_errors(f"{path} cannot be used", configuration.Configuration, path, opts=opts, **overrides)
@@ -46,7 +46,7 @@ def load_config(
 
 
 class Network(NamedTuple):
-    """A trained network: its configuration, what builds the configuration's other parts, and the model itself."""
+    """A trained network with its configuration and the builder of the other components."""
 
     cfg: configuration.Configuration
     builder: Builder
@@ -60,19 +60,19 @@ def open_network(
     needs: Sequence[str] = (),
     datasets: Sequence[str] = (),
 ) -> Network:
-    """A configuration's network with trained weights, in evaluation mode.
+    """Build a configuration's network and load trained weights, in evaluation mode.
 
     Args:
-        config (str, path or Config): the YAML file, or what `load_config` gives for it.
-        weights (str or path): the trained weights, a .pdparams file.
-        device (str, optional): 'cpu' or 'gpu', for all of Paddle in this process; default: the one that is set.
-        needs (sequence[str]): of `load_config`, where `config` is a file.
-        datasets (sequence[str]): among `train_dataset` and `val_dataset`: built before the weights are read, so that
-            data that cannot be used are refused first.
+        config: the YAML file, or the result of `load_config`.
+        weights: a .pdparams file.
+        device: 'cpu' or 'gpu', for all of Paddle in this process. Default: the current device.
+        needs: passed to `load_config` if `config` is a file.
+        datasets: `train_dataset` and `val_dataset`, or one of them. They are built before the weights are read, so
+            that errors in the data come first.
 
     Raises:
-        InputError: the configuration, a dataset or the weights cannot be used, the weights do not account for every
-            tensor, or there are more classes than a mask can hold.
+        InputError: the configuration, a dataset or the weights cannot be used, a tensor of the network is missing
+            from the weights, or there are more classes than a mask can hold.
     """
     cfg = config if isinstance(config, configuration.Configuration) else load_config(os.fspath(config), needs=needs)
     if device:
@@ -88,9 +88,9 @@ def open_network(
 
 
 class Builder:
-    """PaddleSeg's `SegBuilder`; a part that cannot be built raises `InputError`.
+    """PaddleSeg's `SegBuilder`, with `InputError` for a component that cannot be built.
 
-    Whatever network it is, the guards of `compat` begin: this package reads its data.
+    It turns on the guards of `compat` for any network.
     """
 
     def __init__(self, cfg: configuration.Configuration) -> None:
@@ -104,7 +104,7 @@ class Builder:
         if part == "model":
             _with_input_errors("the configuration's model cannot be built", check_pretrained, self.config.model_cfg)
         built = _with_input_errors(f"the configuration's {part} cannot be built", getattr, self._builder, part)
-        if part == "val_dataset":  # whose class may say it alone
+        if part == "val_dataset":  # the configuration may leave num_classes to the dataset's class
             _check_classes(getattr(built, "num_classes", 1))
         return built
 
@@ -114,16 +114,16 @@ def _check_classes(number: Any) -> None:
 
 
 def _with_input_errors(what: str, function: Callable[..., Result], *arguments: Any, **keywords: Any) -> Result:
-    """Call it; whatever it raises of what stands in a file becomes a sentence."""
+    """Call the function, and turn its exceptions into `InputError`."""
     try:
         return function(*arguments, **keywords)
     except InputError:
         raise
-    except Exception as error:  # a component may raise anything of arguments that it does not expect
+    except Exception as error:  # a component may raise anything for unexpected arguments
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, InputError):
             cause = cause.__context__
-        if cause is not None:  # in upstream's words, which would be three lines
+        if cause is not None:  # PaddleSeg wraps it in an error of three lines
             raise cause from error
         words = " ".join(str(error).split()) or "no reason was given"
         if isinstance(error, KeyError):

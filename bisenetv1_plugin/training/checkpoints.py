@@ -1,4 +1,4 @@
-"""The folder that a training writes into: nobody else does meanwhile, and nothing of the user's is lost in it."""
+"""The output folder of a training: it is locked, the user's files in it are kept, and its checkpoints are checked."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from bisenetv1_plugin.errors import InputError
 
 try:
     import fcntl
-except ImportError:  # Windows: two trainings in one folder are not noticed there
+except ImportError:  # Windows, where two trainings in one folder are not detected
     fcntl = None  # type: ignore[assignment]
 
 logger = logging.getLogger(__name__)
 
-LATEST = "latest"  # in place of a checkpoint's name
+LATEST = "latest"  # accepted instead of a checkpoint folder
 CHECKPOINT = ("model.pdparams", "model.pdopt")
 AVERAGE = "ema_model.pdparams"
-# In a folder iter_N, best_model or ema_best_model; the states by PaddleSeg 2.9 and later.
+# The files in iter_N, best_model and ema_best_model. PaddleSeg 2.9 and later write the .pdstates.
 _FILES = {*CHECKPOINT, AVERAGE, "model.pdstates", "ema_model.pdstates", progress_file.NAME}
-_TEMPORARY_NAME = re.compile(r"part-[a-z0-9_]{8}\.(pdparams|pdopt|json)")  # what `files.whole_file` has meanwhile
+_TEMPORARY_NAME = re.compile(r"part-[a-z0-9_]{8}\.(pdparams|pdopt|json)")  # of `files.whole_file`
 
-# Descriptors of the folders that this process trains into. A process that loads data would keep its copy, and with it
-# the lock, for seconds after this one is killed.
+# Descriptors of the locked folders. A data-loading process must close its copies: it outlives a killed training by
+# seconds, and would hold the lock.
 _locks: set[int] = set()
 
 
@@ -47,9 +47,12 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def reserve_folder(save_dir: str, is_first: bool) -> Iterator[None]:
-    """Keep other trainings out of the folder, as long as the block or this process lasts.
+    """Create and lock the folder for the duration of the block. A folder that is still empty afterwards is removed.
 
-    Of a training in several processes only the first does, and all of them may be in.
+    If a training has several processes, only the first one does this.
+
+    Raises:
+        InputError: the path is not a folder, or another training writes into it.
     """
     if os.path.lexists(save_dir) and not os.path.isdir(save_dir):
         raise InputError(f"--save_dir {save_dir} is no folder: choose another.")
@@ -62,12 +65,12 @@ def reserve_folder(save_dir: str, is_first: bool) -> Iterator[None]:
     finally:
         _release_locks()
         if made:
-            with suppress(OSError):  # there is something in it, as there should be
+            with suppress(OSError):  # usually it is not empty
                 os.rmdir(save_dir)
 
 
 def _lock(save_dir: str) -> None:
-    """The system gives the lock back, however this process ends."""
+    """Lock the folder. The system releases the lock even if this process is killed."""
     if fcntl is None:
         return
     folder = os.open(save_dir, os.O_RDONLY)
@@ -93,15 +96,15 @@ def check_outputs(
     do_eval: bool,
     use_ema: bool,
 ) -> None:
-    """Refuse to write over what is read, outside of the folder, or over what no training made.
+    """Refuse a training that would overwrite its own inputs or the user's files, or write outside of the folder.
 
     Args:
-        values (dict): the configuration's, some of which name files.
-        iters (int): the training's last iteration.
-        save_dir, resume_model, save_interval, do_eval, use_ema: of `training.train`.
+        values: the values of the configuration, some of which are file names.
+        iters: the last iteration of the training.
+        save_dir, resume_model, save_interval, do_eval, use_ema: see `training.train`.
 
     Raises:
-        InputError: the training would do so.
+        InputError: the training would overwrite its inputs or the user's files, or write outside of `save_dir`.
     """
     reads = [path for path in _strings(values) if os.path.isfile(path)]
     reads += [os.path.join(resume_model, name) for name in (*CHECKPOINT, AVERAGE)] if resume_model else []
@@ -116,19 +119,21 @@ def check_outputs(
             continue
         folder = os.path.join(save_dir, name)
         if not os.path.isdir(folder):
-            raise InputError(f"{folder} is no folder, and a checkpoint of this training would be: move it away.")
+            raise InputError(
+                f"{folder} is not a folder, and the training would write a checkpoint there: move it away."
+            )
         there = [file for file in os.listdir(folder) if not file.startswith("part-")]
         if name not in best and not set(CHECKPOINT) <= set(there) and set(there) - _FILES:
-            raise InputError(f"{folder} holds what no training wrote: move it away, or choose another --save_dir.")
+            raise InputError(f"{folder} has files that no training wrote: move it away, or choose another --save_dir.")
         targets = [os.path.join(folder, file) for file in there if file in _FILES]
         for path in (folder, *targets):
             if os.path.commonpath([root, os.path.realpath(path)]) != root:
-                raise InputError(f"{path} leads out of {save_dir}: move it away, or choose another --save_dir.")
+                raise InputError(f"{path} points outside {save_dir}: move it away, or choose another --save_dir.")
         files.check_outputs(targets, reads, is_ours=lambda path: True)
 
 
 def _strings(value: Any) -> Iterator[str]:
-    """Every text in a configuration's values."""
+    """Every string in a configuration's values."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, (list, tuple)):
@@ -139,18 +144,19 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def newest(save_dir: str, tidy: bool = True) -> str | None:
-    """The newest whole checkpoint of a folder; the log says which it is, and which newer ones are no good and why.
+    """Find the newest complete checkpoint in a folder. The log names it, and the newer ones that were skipped.
 
-    With `tidy`, what a killed training had begun to write there is removed: nobody else may be training into this
-    folder.
+    Args:
+        save_dir: the folder of the iter_N folders.
+        tidy: also remove partial files of a killed training. No other training may be writing into the folder.
 
     Returns:
-        str: the folder iter_N that was written last and whose files can be read and are finite; None if there is none.
+        The folder iter_N that was written last, with readable files and only finite values. None if no folder has.
     """
     found = [folder for folder in Path(save_dir).glob("iter_*") if iteration(folder) is not None]
     if tidy:
         for folder in (*found, *(Path(save_dir, name) for name in progress_file.BEST)):
-            if folder.is_symlink():  # to where the user has moved it
+            if folder.is_symlink():  # the user has moved it
                 continue
             for part in folder.glob("part-*"):
                 if _TEMPORARY_NAME.fullmatch(part.name) and part.is_file():
@@ -158,15 +164,15 @@ def newest(save_dir: str, tidy: bool = True) -> str | None:
     for checkpoint in sorted(found, key=_time_saved, reverse=True):
         why = fault(checkpoint)
         if why is None:
-            logger.info(f"Going on from {checkpoint}, the newest whole checkpoint in {save_dir}.")
+            logger.info(f"Resuming from {checkpoint}, the newest complete checkpoint in {save_dir}.")
             return str(checkpoint)
-        logger.warning(f"Passing over {checkpoint}: {why}.")
-    logger.info(f"There is no whole checkpoint in {save_dir}: starting from the beginning.")
+        logger.warning(f"Skipping {checkpoint}: {why}.")
+    logger.info(f"There is no complete checkpoint in {save_dir}: starting from the beginning.")
     return None
 
 
 def _time_saved(folder: Path) -> tuple[float, int]:
-    """When a checkpoint was written; of two at a time, the one of more iterations is the later."""
+    """The time at which a checkpoint was written, and its iteration, which decides between equal times."""
     with suppress(InputError):
         progress = progress_file.read(folder)
         if progress:
@@ -176,16 +182,20 @@ def _time_saved(folder: Path) -> tuple[float, int]:
 
 
 def refuse_broken(folder: str) -> None:
-    """A checkpoint that cannot be resumed is refused before anything starts."""
+    """Check that a checkpoint can be resumed from.
+
+    Raises:
+        InputError: it cannot.
+    """
     if iteration(folder) is None:
-        raise InputError(f"{folder} is no checkpoint to resume from: it must be a folder called iter_N, or {LATEST}.")
+        raise InputError(f"{folder} is not a checkpoint to resume from: give a folder named iter_N, or `{LATEST}`.")
     why = fault(folder)
     if why is not None:
         raise InputError(f"{folder}: {why}; resume from the checkpoint before it, or from `{LATEST}`.")
 
 
 def fault(folder: str | Path) -> str | None:
-    """Why a checkpoint cannot be resumed from; None if it can."""
+    """The reason why a checkpoint cannot be resumed from, or None if it can."""
     try:
         progress = progress_file.read(folder)
     except InputError as error:
@@ -197,15 +207,15 @@ def fault(folder: str | Path) -> str | None:
             return f"it has no {name}"
         try:
             state = paddle.load(str(path), return_numpy=True)
-        except Exception as error:  # noqa: BLE001 - half a pickle raises anything
-            return f"{name} cannot be read ({error}), the training may have been stopped while it was written"
+        except Exception as error:  # noqa: BLE001 - a truncated pickle may raise anything
+            return f"{name} cannot be read ({error}); the training may have been killed while writing it"
         if not _is_finite(state):
             return f"{name} holds NaN or infinity"
     return None
 
 
 def _is_finite(state: Any) -> bool:
-    """Whether no array in a state, nested or not, holds NaN or infinity."""
+    """Whether all arrays in a state, nested or not, are free of NaN and infinity."""
     if isinstance(state, dict):
         return all(map(_is_finite, state.values()))
     return not (isinstance(state, np.ndarray) and state.dtype.kind == "f") or bool(np.isfinite(state).all())

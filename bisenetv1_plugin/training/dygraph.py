@@ -1,8 +1,8 @@
-"""Trained weights on pictures, in dygraph: the runtime of `predict` and of `Segmenter.from_weights`.
+"""Runs trained weights on images, in dygraph, for `predict` and `Segmenter.from_weights`.
 
-The inference is upstream's. What is around it is not: upstream's `predict` reads the weights again with `paddle.load`,
-takes what OpenCV makes of a damaged image for whole, and writes with `cv2.imwrite`, which reports success where a disk
-is full.
+The inference is PaddleSeg's, but its `predict` is not used, for three reasons. It reads the weights again with
+`paddle.load`. It accepts what OpenCV reads of a damaged image. It writes with `cv2.imwrite`, which reports success when
+the disk is full.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from bisenetv1_plugin.inference.runtimes import DEVICES
 from bisenetv1_plugin.training import builder
 
 MADE_BY = "predict"  # see `files.whole_file`
-# Of a configuration's `test_config`, what says how a picture is predicted. The rest is for `val`, or names files.
+# The keys of `test_config` for prediction. The others are for `val`, or name files.
 _PREDICT_OPTIONS = ("aug_pred", "scales", "flip_horizontal", "flip_vertical", "is_slide", "crop_size", "stride")
 _AUGMENTATION_OPTIONS = ("scales", "flip_horizontal", "flip_vertical")
 
 
 class Dygraph:
-    """A network in dygraph: what an `Engine` knows of it, and its runtime.
+    """A network in dygraph, and its runtime, for an `Engine`.
 
     Args:
-        model (paddle.nn.Layer): in evaluation mode.
-        transforms (sequence[dict]): of the configuration's `val_dataset`.
-        options (dict): of upstream's `inference` or, with `aug_pred`, `aug_inference`.
-        cpu_threads (int): threads on the CPU.
+        model: the network, in evaluation mode.
+        transforms: the transforms of the configuration's `val_dataset`.
+        options: arguments of PaddleSeg's `inference`, or of `aug_inference` if they have `aug_pred`.
+        cpu_threads: threads on the CPU.
     """
 
     output_op = "none"
@@ -57,17 +57,17 @@ class Dygraph:
         if not self._augments:
             for name in _AUGMENTATION_OPTIONS:
                 self._options.pop(name, None)
-        self._lock = threading.Lock()  # whether gradients are kept is one setting for all threads
+        self._lock = threading.Lock()  # `no_grad` acts on all threads of the process
 
     def shape_error(self, shape: tuple[int, ...]) -> str | None:
-        """Nothing is known of the shapes that a network takes until it is run."""
+        """None: only running the network shows which shapes it takes."""
         return None
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """`[1, C, H, W]` float32 -> the logits, `[1, classes, H, W]`.
 
         Raises:
-            InputError: the network cannot take it.
+            InputError: the network does not accept images of this shape.
         """
         with self._lock, paddle.no_grad():
             paddle.base.core.set_num_threads(self._cpu_threads)
@@ -77,26 +77,29 @@ class Dygraph:
                     return infer.aug_inference(self._model, image, [], **self._options)[1].numpy()
                 return infer.inference(self._model, image, **self._options).numpy()
             except (ValueError, RuntimeError) as error:
-                paddle_says = re.search(r"\(InvalidArgument\) (.*)", str(error))  # of another number of channels
+                paddle_says = re.search(r"\(InvalidArgument\) (.*)", str(error))  # the wrong number of channels
                 if not paddle_says:
                     raise
-                raise InputError(f"the network cannot take it. {paddle_says[1]}") from error
+                raise InputError(f"the network does not accept this image. {paddle_says[1]}") from error
 
     def stream(self, inputs: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """What `run` gives for each, in order."""
+        """The results of `run`, in order."""
         return map(self.run, inputs)
 
 
 def engine_factory(
     model: paddle.nn.Layer, transforms: Sequence[dict[str, Any]], options: dict[str, Any]
 ) -> Callable[..., Engine]:
-    """Makes engines that run a network in dygraph; the arguments are `Dygraph`'s, its own what `Engine` is to give."""
+    """A function that makes engines for a network in dygraph.
+
+    Its arguments are the remaining ones of `Engine`. See `Dygraph` for the arguments here.
+    """
     network = Dygraph(model, transforms, options, machine.cores())
     return functools.partial(Engine, network, network, _resize_logits)
 
 
 def _resize_logits(logits: np.ndarray, sizes: Sizes) -> np.ndarray:
-    """As upstream's `predict`, to the last bit."""
+    """The same as in PaddleSeg's `predict`, bit for bit."""
     if not sizes:
         return logits
     return infer.reverse_transform(paddle.to_tensor(logits[np.newaxis]), sizes, mode="bilinear").numpy()[0]
@@ -105,10 +108,10 @@ def _resize_logits(logits: np.ndarray, sizes: Sizes) -> np.ndarray:
 def load_engine_factory(
     config: str, weights: str, device: str | None = None
 ) -> tuple[Callable[..., Engine], Sequence[str], Any]:
-    """What makes engines for `Segmenter.from_weights`, with the names and colors of the classes.
+    """The engine factory for `Segmenter.from_weights`, and the names and colors of the classes.
 
     Raises:
-        InputError: the configuration or the weights cannot be used, or the device is not here.
+        InputError: the configuration or the weights cannot be used, or this machine lacks the device.
     """
     has_gpu = gpu.can_run(paddle)
     if device not in (None, *DEVICES) or (device == "gpu" and not has_gpu):
@@ -120,12 +123,12 @@ def load_engine_factory(
 
 
 class PredictionFiles:
-    """Writes added_prediction/NAME and pseudo_color_prediction/NAME.png, as PaddleSeg's `predict`.
+    """Writes added_prediction/NAME and pseudo_color_prediction/NAME.png, like PaddleSeg's `predict`.
 
     Args:
-        save_dir (str): where.
-        are_frames (bool): the pictures are frames of a video.
-        custom_color (sequence[int], optional): R G B R G B ...; default: PaddleSeg's colors.
+        save_dir: the output folder.
+        are_frames: whether the images are frames of a video.
+        custom_color: R G B R G B ..., 0..255. Default: PaddleSeg's colors.
     """
 
     def __init__(self, save_dir: str, are_frames: bool, custom_color: Sequence[int] | None = None) -> None:
@@ -134,9 +137,10 @@ class PredictionFiles:
         self._bgr = np.array(self._colors, "uint8").reshape(-1, 3)[:, ::-1]
 
     def write(self, found: SegmentedPicture) -> None:
-        """
+        """Write both files for one image.
+
         Raises:
-            OSError: a file cannot be written; it is not there then.
+            OSError: a file cannot be written. No partial file remains.
         """
         (name, pixels, _), mask = found.picture, found.mask
         added, pseudo_color = result_paths(self._save_dir, name, self._are_frames)
@@ -147,7 +151,7 @@ class PredictionFiles:
 
 
 def result_paths(save_dir: str, name: str, is_frame: bool) -> tuple[str, str]:
-    """The paths that the picture of this name is written to, overlay and mask."""
+    """The paths of the overlay and the mask for an image of this name."""
     added, pseudo_color = result_folders(save_dir)
     stem, ending = (name, "") if is_frame else os.path.splitext(name)  # a frame's name may have dots
     ending = ending if ending and _can_write_color(ending) else ".png"
@@ -155,7 +159,7 @@ def result_paths(save_dir: str, name: str, is_frame: bool) -> tuple[str, str]:
 
 
 def result_folders(save_dir: str) -> tuple[str, str]:
-    """The folders of overlays and of masks, which have upstream's names."""
+    """The folders of the overlays and the masks, named as in PaddleSeg."""
     return os.path.join(save_dir, "added_prediction"), os.path.join(save_dir, "pseudo_color_prediction")
 
 

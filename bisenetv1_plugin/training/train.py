@@ -1,7 +1,7 @@
-"""Training a configuration, as PaddleSeg's tools/train.py does, and going on with one that was stopped.
+"""Trains a configuration, like PaddleSeg's tools/train.py, and resumes stopped trainings.
 
-Upstream's `train` does the work, with the guards of `compat`: a sample that cannot be read, a network of NaN and a
-disk that is full end it with an `InputError`, and every file of a checkpoint is whole or not there.
+PaddleSeg's `train` does the work, with the guards of `compat`. An unreadable sample, NaN in the network or a full disk
+ends it with an `InputError`. Checkpoints never have partial files.
 """
 
 from __future__ import annotations
@@ -31,36 +31,37 @@ from bisenetv1_plugin.weights import load_state
 
 logger = logging.getLogger(__name__)
 
-_EVALUATION_OPTIONS = set(EVALUATION) - {"auc_roc"}  # which `train` has no use for
+_EVALUATION_OPTIONS = set(EVALUATION) - {"auc_roc"}  # `train` does not compute it
 _HEADS = 3  # outputs of BiSeNetV1 in training
-_MAX_IMAGES = 10**7  # of a data set's list, with --repeats
-_SHOWN = 3  # problems of the data; `bisenetv1 data check` tells all
+_MAX_IMAGES = 10**7  # entries of the training list, after --repeats
+_SHOWN = 3  # problems in a message; `bisenetv1 data check` lists all
 _TRAIN_ARGUMENTS = (
     *("save_interval", "num_workers", "use_ema", "keep_checkpoint_max", "precision", "amp_level"),
     "profiler_options",
-)  # to PaddleSeg's `train`, under the same names
+)  # arguments of PaddleSeg's `train` with the same names
 
 
 @dataclass
 class Options:
-    """What `train` takes beside the configuration and the folder; the command's flags have the same names.
+    """The keyword arguments of `train`. The flags of `bisenetv1 train` have the same names.
 
     Attributes:
-        device: 'gpu', 'cpu', 'xpu', 'npu' or 'mlu'; the CPU where there is none.
-        do_eval: evaluate at every checkpoint and keep the best.
-        num_workers: processes that load data.
-        resume_model: a checkpoint folder, iter_N, to go on from as if the training had not stopped; 'latest' for the
-            newest whole one in the folder, or from the beginning where there is none.
+        device: 'gpu', 'cpu', 'xpu', 'npu' or 'mlu'. The CPU is used if the machine has no such device.
+        do_eval: evaluate at every checkpoint, and keep the best one.
+        num_workers: number of processes that load data.
+        resume_model: a checkpoint folder iter_N, from which the training continues as if it had not stopped. 'latest':
+            the newest complete checkpoint in the output folder, or from the beginning if there is none.
         save_interval: iterations between checkpoints.
-        keep_checkpoint_max: checkpoints to keep.
+        keep_checkpoint_max: number of checkpoints to keep.
         log_iters: iterations between log lines.
         use_vdl, tensorboard: record curves for VisualDL and for TensorBoard.
         use_ema: also keep an exponential moving average of the weights.
-        early_stop_intervals: stop after so many checkpoints without a better one.
-        precision: 'fp32', or 'fp16' for mixed precision, of level `amp_level` 'O1' or 'O2'.
+        early_stop_intervals: stop after this number of checkpoints without a better one.
+        precision: 'fp32', or 'fp16' for mixed precision.
+        amp_level: 'O1' or 'O2', the level of mixed precision.
         profiler_options: see PaddleSeg's utils/train_profiler.py.
-        repeats: times that an epoch goes through the data.
-        seed: of all random numbers; a training that goes on keeps its own.
+        repeats: number of passes over the data in an epoch.
+        seed: the seed of all random numbers. A resumed training keeps its own.
     """
 
     device: str = "gpu"
@@ -82,25 +83,25 @@ class Options:
 
 
 def train(cfg: Config, save_dir: str, watcher: watch.Watcher | None = None, **options: Any) -> None:
-    """Train, and leave checkpoints and, with `do_eval`, `best_model` in `save_dir`.
+    """Train, and write checkpoints and, with `do_eval`, `best_model` to `save_dir`.
 
     Args:
-        cfg (paddleseg.cvlibs.Config): see `builder.load_config`.
-        save_dir (str): the folder.
-        watcher (watch.Watcher, optional): is told how far the training is.
+        cfg: the configuration, see `builder.load_config`.
+        save_dir: the output folder.
+        watcher: callbacks for progress and metrics.
         **options: see `Options`.
 
     Raises:
-        InputError: another training writes into the folder, this one would write over what it reads or what no training
-            made, something is wrong with the data, a part of the configuration cannot be built, the data are fewer
-            than one step takes, one image a step would spoil the weights, the checkpoint cannot be resumed, or this
-            PaddleSeg lacks what is asked; later, a sample cannot be read, the network becomes NaN, or the disk is full.
+        InputError: before the training: another training writes into the folder; this one would overwrite its inputs
+            or the user's files; the data or a component cannot be used; a batch has too few images; the checkpoint
+            cannot be resumed; or PaddleSeg lacks an option. During the training: a sample cannot be read, the network
+            has NaN, or the disk is full.
     """
     settings = Options(**options)
     _check_loss(cfg)
     _check_profiler(settings.profiler_options)
     if settings.early_stop_intervals and not settings.do_eval:
-        raise InputError("--early_stop_intervals needs --do_eval: without it nothing says that a checkpoint is better.")
+        raise InputError("--early_stop_intervals needs --do_eval: only an evaluation tells which checkpoint is better.")
     is_first = paddle.distributed.get_rank() == 0
     with checkpoints.reserve_folder(save_dir, is_first):
         checkpoint = settings.resume_model
@@ -136,7 +137,7 @@ def train(cfg: Config, save_dir: str, watcher: watch.Watcher | None = None, **op
             watcher.on_start(start, cfg.iters, (best.mIoU, best.iteration) if best else None)
         recording = watch.training(watcher, settings.use_vdl, settings.tensorboard and is_first)
         with _as_input_errors(), recording as records:
-            core_train.train_with_guards(  # whatever network it is
+            core_train.train_with_guards(  # for other networks too
                 **parts,
                 **later_options,
                 **{name: getattr(settings, name) for name in _TRAIN_ARGUMENTS},
@@ -146,13 +147,13 @@ def train(cfg: Config, save_dir: str, watcher: watch.Watcher | None = None, **op
                 to_static_training=cfg.to_static_training,
                 save_dir=save_dir,
                 resume_model=checkpoint,
-                log_iters=min(settings.log_iters, cfg.iters),  # at least one line and one point of the curve
+                log_iters=min(settings.log_iters, cfg.iters),  # at least one log line and one point of the curve
                 use_vdl=records,
             )
 
 
 def _why_finished(cfg: Config, checkpoint: str, early_stop_intervals: int | None) -> str | None:
-    """Why a checkpoint leaves nothing to train, a sentence; None if it leaves something."""
+    """A sentence on why the training at this checkpoint is finished, or None if it is not."""
     if (checkpoints.iteration(checkpoint) or 0) >= cfg.iters:
         return f"{checkpoint} has all of the {cfg.iters} iterations."
     progress = progress_file.read(checkpoint)
@@ -162,9 +163,9 @@ def _why_finished(cfg: Config, checkpoint: str, early_stop_intervals: int | None
 
 
 def _build(cfg: Config, checkpoint: str | None, settings: Options) -> dict[str, Any]:
-    """Network, data, optimizer and losses, under the names that PaddleSeg's `train` has for them."""
+    """The network, datasets, optimizer and losses, as arguments of PaddleSeg's `train`."""
     build = builder.Builder(cfg)
-    train_dataset = build.train_dataset  # data first: what is wrong there shows before a network is built
+    train_dataset = build.train_dataset  # first: errors in the data show before the network is built
     val_dataset = build.val_dataset if settings.do_eval else None
     if len(train_dataset) * settings.repeats > _MAX_IMAGES:
         raise InputError(f"--repeats {settings.repeats} makes a list of more than {_MAX_IMAGES} images: give fewer.")
@@ -188,7 +189,7 @@ def _build(cfg: Config, checkpoint: str | None, settings: Options) -> dict[str, 
 
 @contextmanager
 def _as_input_errors() -> Iterator[None]:
-    """What PaddleSeg's `train` raises of a configuration or of a full disk becomes an `InputError`."""
+    """Turn errors of PaddleSeg's `train` from the configuration or a full disk into `InputError`."""
     try:
         yield
     except RuntimeError as error:
@@ -205,75 +206,79 @@ def _as_input_errors() -> Iterator[None]:
         if refusal is None:
             raise
         raise InputError(
-            f"{refusal} The checkpoints before it are whole: go on with --resume_model {checkpoints.LATEST}."
+            f"{refusal} The earlier checkpoints are complete: continue with --resume_model {checkpoints.LATEST}."
         ) from error
 
 
 def _check_network(model: paddle.nn.Layer, checkpoint: str) -> None:
-    """Refuse to go on from the checkpoint of another network."""
+    """Refuse to resume from a checkpoint of a different network."""
     state = load_state(str(Path(checkpoint, checkpoints.CHECKPOINT[0])))
     shapes = {name: list(np.shape(value)) for name, value in state.items()}
     other = [name for name, tensor in model.state_dict().items() if shapes.get(name) != list(tensor.shape)]
     if other:
         raise InputError(
-            f"{checkpoint} is of another network: {len(other)} tensors of this one are not in it or have another "
-            f"shape ({', '.join(other[:_SHOWN])}). Name another --save_dir, or the configuration it was trained with."
+            f"{checkpoint} is of a different network: it lacks {len(other)} tensors of this one or has them in another "
+            f"shape ({', '.join(other[:_SHOWN])}). Give another --save_dir, or the configuration of that checkpoint."
         )
 
 
 def _check_optimizer(optimizer: paddle.optimizer.Optimizer, checkpoint: str) -> None:
-    """Refuse to go on with another kind of optimizer: Paddle would leave its state out, or fail."""
-    own = {getattr(optimizer, name) for name in dir(optimizer) if name.endswith("_acc_str")}  # such as velocity
+    """Refuse to resume with a different optimizer: Paddle would ignore the saved state, or fail."""
+    own = {getattr(optimizer, name) for name in dir(optimizer) if name.endswith("_acc_str")}  # such as "velocity"
     names = load_state(str(Path(checkpoint, checkpoints.CHECKPOINT[1])))
     if own and len(names) > 1 and not any(f"_{kind}_" in name for kind in own for name in names):
         raise InputError(
-            f"{checkpoint} was trained with another optimizer than {type(optimizer).__name__}: go on with that one, or "
-            "name another --save_dir, and the weights as model.pretrained."
+            f"{checkpoint} was not trained with the optimizer {type(optimizer).__name__}: use its own optimizer, or "
+            "start a new training with another --save_dir and the weights as model.pretrained."
         )
 
 
 def _explain_loss_error(error: Exception) -> str | None:
-    """What to say where it was raised in a loss; None elsewhere."""
+    """The message for an error that a loss raised. None for other errors."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     names = [frame.f_globals.get("__name__", "") for frame in frames]
     if any(name.startswith("bisenetv1_plugin.losses") for name in names):
         return f"the loss cannot be computed: {brief(error)}"
-    # PaddleSeg 2.8's `train` takes a loss apart that is 0-D.
-    taken_apart = isinstance(error, IndexError) and names[-1] == "paddleseg.core.train"
-    if taken_apart or any(name.startswith("paddleseg.models.losses") for name in names):
+    # PaddleSeg 2.8's `train` indexes the loss, which fails if it is 0-D.
+    is_indexing = isinstance(error, IndexError) and names[-1] == "paddleseg.core.train"
+    if is_indexing or any(name.startswith("paddleseg.models.losses") for name in names):
         return (
             f"a loss of this configuration cannot be computed ({brief(error)}). BiSeNetV1Loss works with every "
-            "PaddleSeg, PaddleSeg's own losses need PaddleSeg 2.9 or later."
+            "PaddleSeg; PaddleSeg's own losses need PaddleSeg 2.9 or later."
         )
     return None
 
 
 def _check_loss(cfg: Config) -> None:
-    given = len(cfg.loss_cfg.get("coef", ()))
-    if cfg.model_cfg.get("type") == "BiSeNetV1" and given != _HEADS:
+    number = len(cfg.loss_cfg.get("coef", ()))
+    if cfg.model_cfg.get("type") == "BiSeNetV1" and number != _HEADS:
         raise InputError(
-            f"loss.coef has {given} numbers, and BiSeNetV1 has {_HEADS} outputs in training: give it {_HEADS}, for the "
-            "auxiliary ones at 1/16 and 1/8 and the principal one."
+            f"loss.coef has {number} numbers, but BiSeNetV1 has {_HEADS} outputs in training: give {_HEADS} numbers, "
+            "for the auxiliary heads at 1/16 and 1/8 and the principal head."
         )
 
 
 def _check_profiler(options: str | None) -> None:
-    if options is None:  # which PaddleSeg does not parse either; 2.9 could not
+    if options is None:  # PaddleSeg does not parse None either
         return
     try:
         train_profiler.ProfilerOptions(options)
-    except Exception as error:  # upstream parses as it goes
+    except Exception as error:  # PaddleSeg's parser may raise anything
         raise InputError(
             f"--profiler_options {options!r}: {error}; see PaddleSeg's utils/train_profiler.py."
         ) from error
 
 
 def _check_data(cfg: Config, do_eval: bool) -> None:
-    """Refuse data that would stop or spoil the training, of the splits that it uses."""
+    """Check the datasets that the training uses.
+
+    Raises:
+        InputError: they would stop or spoil the training.
+    """
     used = copy.copy(cfg)
     used.dic = {key: value for key, value in cfg.dic.items() if key != "val_dataset" or do_eval}
     report = before_training(used)
-    # To validate on images of the training is a way to try something out.
+    # Validating on training images is allowed: it is a quick way to try something out.
     leaks = [problem.message for problem in report.problems if problem.kind == "leak"]
     problems = [problem.message for problem in report.problems if problem.kind != "leak"]
     if leaks:
@@ -285,12 +290,16 @@ def _check_data(cfg: Config, do_eval: bool) -> None:
 
 
 def _summary(sentences: Sequence[str]) -> str:
-    more = f" And {len(sentences) - _SHOWN} more: `bisenetv1 data check CONFIG` tells all." * (len(sentences) > _SHOWN)
+    more = f" And {len(sentences) - _SHOWN} more: `bisenetv1 data check CONFIG` lists all." * (len(sentences) > _SHOWN)
     return " ".join(sentences[:_SHOWN]) + more
 
 
 def _later_options(early_stop_intervals: int | None) -> dict[str, Any]:
-    """Options that came after PaddleSeg 2.8.0; one that this PaddleSeg does not have is refused, not dropped."""
+    """Arguments of `train` that PaddleSeg 2.8.0 lacks.
+
+    Raises:
+        InputError: one is given, and this PaddleSeg does not have it.
+    """
     if early_stop_intervals is None:
         return {}
     if "early_stop_intervals" not in inspect.signature(core.train).parameters:

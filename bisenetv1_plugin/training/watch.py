@@ -1,7 +1,8 @@
-"""What happens inside PaddleSeg's `train` and `evaluate`, for somebody who watches.
+"""Callbacks for PaddleSeg's `train` and `evaluate`.
 
-Neither has hooks. But every round asks a few names of their modules, and `train` its writer of curves for all figures;
-other objects stand there while a call lasts. The same in PaddleSeg 2.8, 2.9 and develop.
+Neither function has hooks. But both look up a few names in their modules at every iteration, and `train` sends all
+metrics to a `LogWriter`. These names are replaced for the duration of a call. PaddleSeg 2.8, 2.9 and develop use the
+same names.
 """
 
 from __future__ import annotations
@@ -27,35 +28,36 @@ logger = logging.getLogger(__name__)
 
 
 class Watcher:
-    """Is told what happens; all of it does nothing here."""
+    """Callbacks during a training or an evaluation. The base class ignores all of them."""
 
     def on_start(self, iteration: int, iters: int, best: tuple[float, int] | None = None) -> None:
-        """A training goes on from `iteration`, up to `iters`; `best` is the best mIoU until then and its iteration."""
+        """A training starts after `iteration`, up to `iters`. `best` is the best mIoU so far and its iteration."""
 
     def on_step(self) -> None:
-        """An iteration was done."""
+        """An iteration is done."""
 
     def on_scalar(self, tag: str, value: Any, iteration: int) -> None:
-        """A figure, under its name among the curves: Train/loss, Train/lr, Evaluate/mIoU, Evaluate/Acc, ..."""
+        """A metric was logged. `tag` is its name: Train/loss, Train/lr, Evaluate/mIoU, Evaluate/Acc, ..."""
 
     def on_evaluation_batch(self, done: int, total: int) -> None:
-        """So many batches of an evaluation are done."""
+        """`done` of the `total` batches of an evaluation are done."""
 
 
 @contextmanager
 def training(watcher: Watcher | None, use_vdl: bool, tensorboard: bool) -> Iterator[bool]:
-    """One call of `train`; yields its `use_vdl`.
+    """Call the watcher during one call of `train`. Yields the value to pass to `train` as `use_vdl`.
 
     Args:
-        watcher (Watcher, optional): who watches.
-        use_vdl, tensorboard (bool): whether they are recorded by VisualDL and by TensorBoard.
+        watcher: its `on_step`, `on_scalar` and `on_evaluation_batch` are called.
+        use_vdl: record curves for VisualDL.
+        tensorboard: record curves for TensorBoard.
     """
     if watcher is None and not tensorboard:
         yield use_vdl
         return
     on_step = (watcher or Watcher()).on_step
     if use_vdl:
-        from visualdl import LogWriter  # before another stands under its name
+        from visualdl import LogWriter  # before the name is replaced below
 
     def add_profiler_step(options: Any) -> None:
         profiler.add_profiler_step(options)
@@ -74,16 +76,17 @@ def training(watcher: Watcher | None, use_vdl: bool, tensorboard: bool) -> Itera
 
 
 def check_tensorboard() -> None:
-    """
+    """Check that TensorBoard is installed.
+
     Raises:
-        InputError: TensorBoard is not installed.
+        InputError: it is not.
     """
     if importlib.util.find_spec("tensorboard") is None:
         raise InputError("--tensorboard needs the package tensorboard: pip install tensorboard.")
 
 
 class _Writers:
-    """In place of VisualDL's LogWriter."""
+    """Replaces VisualDL's `LogWriter`, and passes each metric on to several writers and the watcher."""
 
     def __init__(self, watcher: Watcher | None, writers: Sequence[Any]) -> None:
         self._watcher, self._writers = watcher, writers
@@ -100,7 +103,7 @@ class _Writers:
 
 
 class _TensorBoard:
-    """Every figure is in the file when the call returns: a training that is killed keeps its curves."""
+    """Flushes after every metric, so that a killed training keeps its curves."""
 
     def __init__(self, folder: str) -> None:
         from tensorboard.summary import Writer
@@ -121,13 +124,13 @@ class _TensorBoard:
 
 @dataclass
 class Evaluation:
-    """PaddleSeg's figures, 0..1 each.
+    """PaddleSeg's metrics, 0..1 each.
 
     Attributes:
-        images: how many were evaluated.
+        images: the number of evaluated images.
         miou, acc, kappa, dice: over all classes.
-        class_iou, class_precision, class_recall: of each class.
-        auc_roc: the area under the ROC curve, where it was asked for; NaN where the labels lack a class.
+        class_iou, class_precision, class_recall: one value per class.
+        auc_roc: the area under the ROC curve, NaN if the labels lack a class. None if it was not requested.
     """
 
     images: int
@@ -151,21 +154,18 @@ def evaluate(
     on_mask: MaskCallback | None = None,
     **options: Any,
 ) -> Evaluation:
-    """PaddleSeg's `evaluate`, with all that it computes and only logs.
+    """Run PaddleSeg's `evaluate` and return the metrics that it only logs.
 
     Args:
-        model (paddle.nn.Layer): the network.
-        dataset (paddle.io.Dataset): gives images and labels.
-        watcher (Watcher, optional): who watches.
-        on_mask (callable, optional): is called with each mask that is scored and its label, in the order of the data,
-            integers `[1, H, W]` or `[1, 1, H, W]`.
-        **options: of PaddleSeg's.
-
-    Returns:
-        Evaluation: the figures.
+        model: the network.
+        dataset: images and labels.
+        watcher: its `on_evaluation_batch` is called.
+        on_mask: called with each scored mask and its label, in the order of the data. Both are integers, `[1, H, W]`
+            or `[1, 1, H, W]`.
+        **options: arguments of PaddleSeg's `evaluate`.
 
     Raises:
-        InputError: `auc_roc` was asked for, and the labels have several sizes.
+        InputError: `auc_roc` was requested, and the labels differ in size.
     """
     metrics = _Metrics(val.metrics, dataset.ignore_index, on_mask)
     with patch(vars(val), "metrics", metrics), _progress(watcher):
@@ -174,7 +174,7 @@ def evaluate(
         except ValueError as error:
             if not options.get("auc_roc") or "array dimensions" not in str(error):
                 raise
-            raise InputError("the area under the ROC curve needs labels of one size: leave --auc_roc out.") from error
+            raise InputError("the area under the ROC curve needs labels of one size: omit --auc_roc.") from error
     results = metrics.results
     acc, class_precision, class_recall = results["class_measurement"]
     return Evaluation(
@@ -213,23 +213,23 @@ class _Metrics:
         return areas
 
     def auc_roc(self, logits: np.ndarray, label: np.ndarray, **keywords: Any) -> float:
-        """Without the ignored pixels, which PaddleSeg's refuses, or takes for a class where another is absent."""
+        """PaddleSeg's `auc_roc`, without the ignored pixels. It would raise for them, or count them as a class."""
         kept = label[:, 0] != self._ignore_index
         logits, label = logits.transpose(0, 2, 3, 1)[kept].T[None, :, None], label[:, 0][kept][None, None, None]
-        why = "the labels have pixels of one class alone"
+        why = "the labels have pixels of a single class"
         try:
             area = self._metrics.auc_roc(logits, label, **keywords)
-        except (RuntimeError, ValueError) as error:  # of scikit-learn, which needs pixels of every class
+        except (RuntimeError, ValueError) as error:  # scikit-learn needs pixels of every class
             area, why = float("nan"), brief(error)
         if np.isnan(area):
-            logger.warning(f"there is no area under the ROC curve: {why}")
+            logger.warning(f"the area under the ROC curve is undefined: {why}")
         self.results["auc_roc"] = area
         return area
 
 
 @contextmanager
 def _progress(watcher: Watcher | None) -> Iterator[None]:
-    """A watcher in place of PaddleSeg's bar of an evaluation."""
+    """Call the watcher instead of PaddleSeg's progress bar during evaluations."""
     if watcher is None:
         yield
         return

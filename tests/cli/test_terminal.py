@@ -123,7 +123,7 @@ class TestSession:
         assert command(monkeypatch, run, "--save_dir", str(tmp_path)) == 0
         out, err = capfd.readouterr()
         assert out.splitlines() == [
-            f"There is no whole checkpoint in {tmp_path / 'none'}: starting from the beginning.",
+            f"There is no complete checkpoint in {tmp_path / 'none'}: starting from the beginning.",
             "C++",
             "a validation",
             "the result",

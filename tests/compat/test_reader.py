@@ -54,7 +54,7 @@ SENTENCES = {
     "few": "image3.png with label label3.png cannot be read (OSError: truncated)",  # a worker has nothing to do
     "nameless": "sample 13 cannot be read (ZeroDivisionError: ",
     "shapes": "image13.png with label label13.png has img of shape 3x8x60 where others have 3x8x64",
-    "killed": "a process that reads the data was killed (Killed), probably because the memory was used up",
+    "killed": "a process that reads the data was killed (Killed), probably because the memory ran out",
 }
 
 

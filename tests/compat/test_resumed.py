@@ -144,7 +144,7 @@ class TestProgressFile:
     @pytest.mark.parametrize("content", [b"", b"[]", b"[" * 10000, b"{" + b" " * 70000 + b"}", b"\xff", b"1" * 5000])
     def test_refuses_what_is_no_json(self, tmp_path, content):
         (tmp_path / "progress.json").write_bytes(content)
-        with pytest.raises(InputError, match="is no JSON of a training's progress"):
+        with pytest.raises(InputError, match="is not the progress of a training"):
             progress_file.read(str(tmp_path))
 
     @pytest.mark.parametrize(
@@ -283,7 +283,7 @@ class TestOneValue:
         name, layer = small_batches.over_pooled(network)[-1]
         before = layer._mean.clone()
         layer._mean.set_value(before + 1)
-        sentence = rf"batch_size 1 on each device would spoil .*\({name} for one\). Give batch_size 2 or more"
+        sentence = rf"batch_size 1 on each device would spoil .*\(such as {name}\). Give batch_size 2 or more"
         with pytest.raises(InputError, match=sentence):
             small_batches.check_batch_norms(network, 1)
         small_batches.check_batch_norms(network, 2)
