@@ -466,7 +466,7 @@ def test_a_disk_that_is_full(project):
     resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE, (10_000_000, 10_000_000))
     assert running.end() == 2
     path, rest = re.search(r"bisenetv1: (\S+): (.*)", refused(running.said)).groups()
-    assert "file is larger than is allowed" in rest and "go on with --resume_model latest" in rest
+    assert "file is larger than is allowed" in rest and "continue with --resume_model latest" in rest
     assert re.fullmatch(r"out/iter_\d+/model\.pd\w+", path)
     assert not list((project / "out").rglob("part-*")) and not (project / path).exists()
     for folder in filter(Path.is_dir, (project / "out").iterdir()):

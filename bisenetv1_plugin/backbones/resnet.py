@@ -1,9 +1,10 @@
-"""ResNet v1b, v1c and v1s as backbones that return their stages (stride in the 3x3 convolution).
+"""ResNet v1b, v1c and v1s backbones, which return the features of their stages (stride in the 3x3 convolution).
 
-v1b is torchvision's. Its structure and parameter names are those of `paddle.vision.models.ResNet`, so Paddle's own
-ImageNet weights load as they are (`pretrained: https://paddle-hapi.bj.bcebos.com/models/resnet18.pdparams`). v1c and
-v1s replace the 7x7 convolution of the stem by three 3x3: of 32, 32, 64 channels (OpenMMLab's `ResNetV1c`) and of 64,
-64, 128 (the authors' ResNet-101, TorchSeg `furnace/base_model/resnet.py` with `deep_stem=True, stem_width=64`).
+- v1b is torchvision's. It has the structure and parameter names of `paddle.vision.models.ResNet`, so Paddle's ImageNet
+  weights load directly (`pretrained: https://paddle-hapi.bj.bcebos.com/models/resnet18.pdparams`).
+- v1c replaces the 7x7 convolution of the stem with three 3x3 of 32, 32 and 64 channels (OpenMMLab's `ResNetV1c`).
+- v1s does so with 64, 64 and 128 channels (the authors' ResNet-101, TorchSeg `furnace/base_model/resnet.py` with
+  `deep_stem=True, stem_width=64`).
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ class _ResNetBackbone(ResNet):
     """Returns the outputs of the four stages, `[N, C, H/s, W/s]` for s = 4, 8, 16, 32 (sizes rounded up).
 
     Args:
-        block (type): the residual block.
-        depth (int): 18, 34, 50 or 101.
-        in_channels (int): channels of the input image.
-        pretrained (str, optional): path or URL of a `.pdparams` file; see `weights.load_pretrained` for errors.
-        stem_channels (int, optional): channels of the first two convolutions of a deep stem, 32 (v1c) or 64 (v1s).
-            Default: the single 7x7 convolution (v1b).
+        block: the residual block.
+        depth: 18, 34, 50 or 101.
+        in_channels: channels of the input image.
+        pretrained: path or URL of a `.pdparams` file; see `weights.load_pretrained` for errors.
+        stem_channels: channels of the first two convolutions of a deep stem, 32 (v1c) or 64 (v1s). Default: a single
+            7x7 convolution (v1b).
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class _ResNetBackbone(ResNet):
 
 
 class _DeepStem(nn.Layer):
-    """Three 3x3 convolutions, the last one's BatchNorm left to the network: `[N, in, H, W]` -> `[N, 2w, H/2, W/2]`."""
+    """Three 3x3 convolutions, without the last BatchNorm and ReLU: `[N, in, H, W]` -> `[N, 2w, H/2, W/2]`."""
 
     def __init__(self, in_channels: int, width: int) -> None:
         super().__init__()
@@ -86,7 +87,7 @@ class _DeepStem(nn.Layer):
         return self.conv3(x)
 
 
-# PaddleSeg's registries take classes or functions by their `__name__`, which is the YAML `type`.
+# The name of each function is its `type` in YAML.
 
 
 def ResNet18_v1b(in_channels: int = 3, pretrained: str | None = None) -> nn.Layer:

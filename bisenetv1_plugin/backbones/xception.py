@@ -1,4 +1,4 @@
-"""Xception39, the paper's small backbone, after the authors' code (TorchSeg `furnace/base_model/xception.py`)."""
+"""Xception39, the small backbone of the paper, as in the authors' code (TorchSeg `furnace/base_model/xception.py`)."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Xception39(nn.Layer):
     Takes `[N, in_channels, H, W]`.
 
     Args:
-        in_channels (int): channels of the input image.
-        pretrained (str, optional): path or URL of a `.pdparams` file; see `weights.load_pretrained` for errors.
+        in_channels: channels of the input image.
+        pretrained: path or URL of a `.pdparams` file; see `weights.load_pretrained` for errors.
     """
 
     def __init__(self, in_channels: int = 3, pretrained: str | None = None) -> None:
@@ -65,7 +65,7 @@ class Block(nn.Layer):
 
 
 class SeparableConvBN(nn.Layer):
-    """A depthwise 3x3 and a pointwise convolution, with nothing between, and a BatchNorm."""
+    """A depthwise 3x3 convolution, directly followed by a pointwise convolution, and a BatchNorm."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()
@@ -83,9 +83,10 @@ def _stage(in_channels: int, hidden: int, blocks: int) -> nn.Sequential:
 
 
 def _conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1) -> nn.Conv2D:
-    """Starts as PyTorch's own convolutions do: the authors train this backbone from scratch, as PyTorch makes it.
+    """A convolution with PyTorch's default initialization, from which the authors train this backbone.
 
-    Paddle's default is 2.4 times as wide, but in a depthwise convolution, where it counts all channels as its input.
+    Paddle's default distribution is 2.4 times as wide, except in depthwise convolutions, where it counts all channels
+    as inputs.
     """
     bound = (groups / in_channels) ** 0.5 / kernel_size
     weight = paddle.ParamAttr(initializer=nn.initializer.Uniform(-bound, bound))

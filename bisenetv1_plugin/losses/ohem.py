@@ -16,50 +16,49 @@ from bisenetv1_plugin.errors import InputError
 
 __all__ = ["BiSeNetV1Loss"]
 
-# Reading a value from a GPU waits for all the work queued before it: look at the first labels, then now and then.
+# Calls between two checks of the labels and the loss. Reading a value from a GPU waits for all queued work.
 _CHECK_EVERY = 50
 
-# A loss of NaN or infinity this often in a row stops the training. Once is no reason: mixed precision may overflow, and
-# its GradScaler then leaves that step out.
+# A loss of NaN or infinity this often in a row stops the training. A single one is harmless: mixed precision may
+# overflow, and GradScaler then skips that step.
 _PATIENCE = 20
 
-# Equal probabilities differ in their last bits with the order of the classes; ties stay together within this.
+# Losses within this difference are ties. Equal probabilities may differ in their last bits by the order of the classes.
 _TIE = 1e-6
 
-# The class, for Paddle's cross-entropy, of pixels that do not count.
+# The `ignore_index` for Paddle's cross-entropy.
 _UNLABELLED = -1
 
-# Labels are narrowed to 32 bits; what does not fit stops at an end, neither of which is ever a class or `ignore_index`.
+# Labels are clipped to 32 bits. Neither end of the range is a valid class or `ignore_index`.
 _INT32_MIN, _INT32_MAX = -(2**31), 2**31 - 1
 _BEYOND = {_INT32_MIN: " or less", _INT32_MAX: " or more"}
 
 
 class BiSeNetV1Loss(nn.Layer):
-    """OHEM cross-entropy with the semantics of the authors' code (TorchSeg `ProbOhemCrossEntropy2d`).
+    """OHEM cross-entropy as in the authors' code (TorchSeg `ProbOhemCrossEntropy2d`).
 
     A pixel is hard if the probability of its true class is at most `thresh`. If fewer than `min_kept` pixels of the
-    batch are hard, the `min_kept` least probable ones count as hard, with all that tie with the last of them. The
-    loss is the mean cross-entropy over the hard pixels. If the batch has fewer valid pixels than `min_kept`, all of
-    them are kept.
+    batch are hard, the `min_kept` least probable pixels count as hard, and so do ties with the last of them. The loss
+    is the mean cross-entropy over the hard pixels. If the batch has fewer valid pixels than `min_kept`, all are kept.
 
     Args:
-        thresh (float): probability of the true class up to which a pixel is hard, in (0, 1]. Default: 0.7.
-        min_kept (int|float): an integer is a number of pixels (over the batch on one device), a float a fraction
-            of the label's pixels. Default: 1/16, as the authors'.
-        min_kept_of (str): which pixels such a fraction is of, 'all', as the authors', or 'valid', those that are not
-            ignored, as in CoinCheung/BiSeNet.
-        average_over (str): what the loss divides by, the pixels that are 'kept', or 'all' of the label's, ignored or
-            not, as MMSegmentation's cross-entropy does.
-        weight (list[float], optional): a weight for each class; the mean then divides by the kept pixels' summed
-            weights (or, with `average_over: all`, by the number of pixels).
-        ignore_index (int): label of the pixels that do not count. Default: 255.
-        resize_label (bool): bring the label to the logits' size, by nearest neighbor: the authors' loss of the
-            `.speed` networks, at 1/8 of the image. `min_kept` counts those pixels. Default: False.
+        thresh: the largest probability of the true class at which a pixel is hard, in (0, 1].
+        min_kept: an integer is a number of pixels (in the batch on one device), a float a fraction. Default: 1/16, as
+            in the authors' code.
+        weight: a weight for each class. The mean then divides by the summed weights of the kept pixels, or with
+            `average_over: all` by the number of pixels.
+        ignore_index: label of the ignored pixels.
+        resize_label: resize the label to the size of the logits, with nearest neighbor. This is the authors' loss of
+            the `.speed` networks, at 1/8 of the image. `min_kept` counts the resized pixels.
+        min_kept_of: the pixels of which `min_kept` is a fraction: 'all', as in the authors' code, or 'valid', without
+            ignored pixels, as in CoinCheung/BiSeNet.
+        average_over: the pixels by which the loss is divided: 'kept', or 'all', including ignored ones, as in
+            MMSegmentation's cross-entropy.
 
     Raises:
-        ValueError: an argument is out of range; at the call, shapes that do not fit, or (at the first call and
-            regularly after) a label that is neither a class nor `ignore_index`, which is an `InputError`.
-        FloatingPointError: the loss was NaN or infinite many times in a row (looked at regularly).
+        ValueError: an argument is out of range, or at a call the shapes do not match.
+        InputError: at a call, a label is neither a class nor `ignore_index`. Checked at the first call and regularly.
+        FloatingPointError: at a call, the loss was NaN or infinite many times in a row. Checked regularly.
     """
 
     def __init__(
@@ -87,7 +86,7 @@ class BiSeNetV1Loss(nn.Layer):
         if average_over not in ("kept", "all"):
             raise ValueError(f"`average_over` is 'kept' or 'all', not {average_over!r}.")
         if not _is_number(ignore_index, _INT32_MIN + 1, _INT32_MAX - 1) or ignore_index != int(ignore_index):
-            raise ValueError(f"`ignore_index` is a label, a whole number of 32 bits, not {ignore_index!r}.")
+            raise ValueError(f"`ignore_index` is a label, an integer of 32 bits, not {ignore_index!r}.")
         if weight is not None and not _are_weights(weight):
             raise ValueError(f"`weight` needs one number from 0 on for each class, not {weight!r}.")
         self.max_easy_loss = -math.log(thresh)
@@ -103,29 +102,28 @@ class BiSeNetV1Loss(nn.Layer):
         compat.apply(compat.WITH_THE_NETWORK)
 
     def forward(self, logit: paddle.Tensor, label: paddle.Tensor) -> paddle.Tensor:
-        """The loss of a batch.
+        """Compute the loss of a batch.
 
         Args:
-            logit (Tensor): `[N, C, H, W]`, float16, bfloat16, float32 or float64.
-            label (Tensor): `[N, H, W]` or `[N, 1, H, W]`, integer, 0..C-1 or `ignore_index`; of any size with
-                `resize_label`.
+            logit: `[N, C, H, W]`, float16, bfloat16, float32 or float64.
+            label: `[N, H, W]` or `[N, 1, H, W]`, integer, 0..C-1 or `ignore_index`. With `resize_label`, of any size.
 
         Returns:
-            Tensor: the loss, 0-D, with PaddleSeg 2.8.0 of shape `[1]`; float32 (float64 for float64 logits); 0 if
-                every pixel is ignored.
+            The loss, float32 (float64 for float64 logits), 0-D (with PaddleSeg 2.8.0 `[1]`). It is 0 if all pixels are
+            ignored.
         """
         label = label.squeeze(1) if label.ndim == logit.ndim else label
         if self.resize_label:
             label = F.interpolate(label.unsqueeze(1).astype("float32"), size=logit.shape[2:], mode="nearest").squeeze(1)
         if label.shape != [logit.shape[0], *logit.shape[2:]]:
-            raise ValueError(f"Logits {logit.shape} and labels {label.shape} do not cover the same pixels.")
+            raise ValueError(f"Logits {logit.shape} and labels {label.shape} do not have the same pixels.")
         num_classes = logit.shape[1]
         if self.weight is not None and len(self.weight) != num_classes:
-            raise ValueError(f"`weight` has {len(self.weight)} numbers, and the network {num_classes} classes.")
+            raise ValueError(f"`weight` has {len(self.weight)} numbers, but the network has {num_classes} classes.")
 
         target = self._target(label, num_classes)
         with paddle.amp.auto_cast(enable=False):  # PaddleSeg computes losses inside auto_cast
-            if logit.dtype not in (paddle.float32, paddle.float64):  # Paddle 2 copies what it casts to its own type
+            if logit.dtype not in (paddle.float32, paddle.float64):  # Paddle 2 copies in a cast to the same type
                 logit = logit.astype("float32")
             pixel_loss = F.cross_entropy(
                 logit, target.unsqueeze(1), ignore_index=_UNLABELLED, reduction="none", axis=1
@@ -141,14 +139,14 @@ class BiSeNetV1Loss(nn.Layer):
             return loss.reshape([1]) if _train_indexes_loss() else loss
 
     def calls_not_finite(self) -> int:
-        """How many of the last calls, without a break, gave NaN or infinity. Reads from the device."""
+        """The number of calls in a row, up to the last one, that returned NaN or infinity. Reads from the device."""
         return 0 if self._calls_not_finite is None else int(self._calls_not_finite)
 
     def _target(self, label: paddle.Tensor, num_classes: int) -> paddle.Tensor:
-        """The classes, int32, and `_UNLABELLED` for pixels that do not count.
+        """The classes, int32, with `_UNLABELLED` for ignored pixels.
 
-        Every map of the label's size counts: a bare number in a comparison would be made one, and what is ours is
-        changed in place. The caller's label is not ours, and `astype` may return it.
+        To save memory, numbers are 0-D tensors, which Paddle does not expand to the size of the label, and operations
+        are in place. The caller's label must not change, and `astype` may return it.
         """
         least, end, one, ignored = (_int32(value) for value in (0, num_classes, 1, self.ignore_index))
         if label.dtype == paddle.int64:
@@ -162,17 +160,17 @@ class BiSeNetV1Loss(nn.Layer):
         return label.multiply_(valid).add_(valid).subtract_(one)
 
     def _hard_pixels(self, pixel_loss: paddle.Tensor, valid: paddle.Tensor) -> paddle.Tensor:
-        """Which pixels are kept, bool `[N, H, W]`. `loss >= -log(t)` is `probability <= t`."""
+        """The mask of the pixels to keep, bool `[N, H, W]`. `loss >= -log(t)` means `probability <= t`."""
         if isinstance(self.min_kept, int) and self.min_kept > valid.size:
             return valid
         count = self._least_kept(valid)
-        # Pixels that do not count have no loss, so probability 1, as in the authors' code.
+        # Ignored pixels have loss 0, so probability 1, as in the authors' code.
         threshold = _kth_largest(pixel_loss, count, self.max_easy_loss) - _TIE
         threshold = paddle.where(_count_true(valid) >= count, threshold, paddle.zeros_like(threshold))
         return valid & (pixel_loss >= threshold)
 
     def _least_kept(self, valid: paddle.Tensor) -> int | paddle.Tensor:
-        """How many pixels are kept at least: a number, or of no dimension and on the device."""
+        """The smallest number of pixels to keep, an integer or a 0-D tensor on the device."""
         if isinstance(self.min_kept, int):
             return self.min_kept
         if self.min_kept_of == "all":
@@ -180,12 +178,12 @@ class BiSeNetV1Loss(nn.Layer):
         return paddle.clip((_count_true(valid).astype("float64") * self.min_kept).astype("int64"), min=1)
 
     def _count_not_finite(self, loss: paddle.Tensor) -> None:
-        """Count, on the device, the calls in a row whose loss is not finite."""
+        """Count calls in a row with a loss that is not finite, on the device."""
         before = paddle.zeros_like(loss) if self._calls_not_finite is None else self._calls_not_finite
         self._calls_not_finite = paddle.where(paddle.isfinite(loss), paddle.zeros_like(before), before + 1)
 
     def _check(self, label: paddle.Tensor, num_classes: int) -> None:
-        """Name a wrong label value or a loss of NaN: kept on the device, and read every `_CHECK_EVERY` calls."""
+        """Track the range of the labels on the device, and check it and the loss every `_CHECK_EVERY` calls."""
         seen = paddle.stack([label.min(), label.max()])
         if self._label_range is not None:
             seen = paddle.stack(
@@ -213,40 +211,40 @@ class BiSeNetV1Loss(nn.Layer):
 
 
 def _train_indexes_loss() -> bool:
-    """Whether PaddleSeg's `train` averages `loss.numpy()[0]`, as that of 2.8.0; later ones take `float(loss)`.
+    """Whether PaddleSeg's `train` averages `loss.numpy()[0]`, as in 2.8.0. Later versions use `float(loss)`.
 
-    No shape serves both: from 2.5 on, NumPy makes no number of an array of shape `[1]`.
+    No shape works for both: from 2.5 on, NumPy cannot convert an array of shape `[1]` to a number.
     """
     return "numpy" in core_train.names()
 
 
-def _kth_largest(values: paddle.Tensor, count: int | paddle.Tensor, most: float) -> paddle.Tensor:
-    """The `count`-th largest of `values` (`[N, H, W]`, from 0 on), or `most` if that is less; of no dimension."""
+def _kth_largest(values: paddle.Tensor, count: int | paddle.Tensor, limit: float) -> paddle.Tensor:
+    """The smaller of `limit` and the `count`-th largest of `values` (`[N, H, W]`, not negative), 0-D."""
     if paddle.in_dynamic_mode() and str(values.place) == "Place(cpu)":
-        return _kth_largest_by_partition(values, count, most)
-    return _kth_largest_by_bisection(values, count, most)
+        return _kth_largest_by_partition(values, count, limit)
+    return _kth_largest_by_bisection(values, count, limit)
 
 
-def _kth_largest_by_partition(values: paddle.Tensor, count: int | paddle.Tensor, most: float) -> paddle.Tensor:
-    """By selection, where there is no device to wait for."""
+def _kth_largest_by_partition(values: paddle.Tensor, count: int | paddle.Tensor, limit: float) -> paddle.Tensor:
+    """Partition in NumPy, for tensors on the CPU."""
     found = values.numpy().ravel()
-    place = found.size - int(count)
-    found.partition(place)
-    return paddle.to_tensor(np.minimum(found[place], found.dtype.type(most)))
+    index = found.size - int(count)
+    found.partition(index)
+    return paddle.to_tensor(np.minimum(found[index], found.dtype.type(limit)))
 
 
-def _kth_largest_by_bisection(values: paddle.Tensor, count: int | paddle.Tensor, most: float) -> paddle.Tensor:
-    """Without sorting or reading from the device: the interval that holds it is halved until no float lies inside.
+def _kth_largest_by_bisection(values: paddle.Tensor, count: int | paddle.Tensor, limit: float) -> paddle.Tensor:
+    """Halve an interval around the value until no float is inside, without sorting or reading from the device.
 
-    Exact from 1e-5 on; below, to less than the tie's width.
+    The result is exact from 1e-5 on. Below, its error is smaller than `_TIE`.
     """
-    low, high = paddle.zeros([], values.dtype), paddle.full([], most, values.dtype)
+    low, high = paddle.zeros([], values.dtype), paddle.full([], limit, values.dtype)
     reached = _count_true(values >= high) >= count
     for _ in range(70 if values.dtype == paddle.float64 else 40):
         middle = (low + high) / 2
         enough = _count_true(values >= middle) >= count
         low, high = paddle.where(enough, middle, low), paddle.where(enough, high, middle)
-    return paddle.where(reached, paddle.full([], most, values.dtype), low)
+    return paddle.where(reached, paddle.full([], limit, values.dtype), low)
 
 
 def _is_number(value: Any, least: float, most: float) -> bool:
@@ -257,7 +255,7 @@ def _is_number(value: Any, least: float, most: float) -> bool:
 
 
 def _are_weights(weight: Any) -> bool:
-    """Whether they are numbers from 0 on, which float32 can hold; a list, a tuple or an array of them."""
+    """Whether it is a list, tuple or array of numbers from 0 to the largest float32."""
     if isinstance(weight, (str, bytes, dict)) or not hasattr(weight, "__len__"):
         return False
     return len(weight) > 0 and all(_is_number(value, 0, float(np.finfo("float32").max)) for value in weight)
@@ -267,6 +265,6 @@ def _int32(value: int) -> paddle.Tensor:
     return paddle.full([], value, "int32")
 
 
-def _count_true(ones: paddle.Tensor) -> paddle.Tensor:
-    """How many of `[N, H, W]`, bool, are true, int64; an image's are counted in float32, exact to 16 million."""
-    return ones.astype("float32").sum(axis=[1, 2]).astype("int64").sum()
+def _count_true(mask: paddle.Tensor) -> paddle.Tensor:
+    """The number of true values in `[N, H, W]`, int64. The sum of an image is float32, exact to 16 million."""
+    return mask.astype("float32").sum(axis=[1, 2]).astype("int64").sum()

@@ -1,8 +1,13 @@
 """BiSeNetV1: Yu et al., "BiSeNet: Bilateral Segmentation Network for Real-time Semantic Segmentation", ECCV 2018.
 
-Read it beside figure 2 of the paper: a spatial path, a context path with attention refinement modules (ARM) on its
-1/16 and 1/32 features and a global average pool at its end, a feature fusion module (FFM), and the heads.
-The parameter names are those of PaddleSeg's `BiseNetV1`, so that its checkpoints load into the `paddleseg` variant.
+It has the parts of figure 2 in the paper:
+
+- a spatial path;
+- a context path, with attention refinement modules (ARM) on its 1/16 and 1/32 features and a global average pool;
+- a feature fusion module (FFM), which joins the two paths;
+- the heads.
+
+The parameters have the names of PaddleSeg's `BiseNetV1`, so that its checkpoints load into the `paddleseg` variant.
 """
 
 from __future__ import annotations
@@ -30,23 +35,21 @@ FUSED_CHANNELS = 256
 class BiSeNetV1(nn.Layer):
     """The bilateral segmentation network.
 
-    Takes `[N, in_channels, H, W]`, float32, any H and W. Returns a list of logits, each
-    `[N, num_classes, H, W]`: in training the auxiliary head at 1/16, the auxiliary head at 1/8 and the principal
-    head (the order of the authors' code, and of the loss coefficients in the configs), in evaluation the
-    principal head alone.
+    Takes `[N, in_channels, H, W]`, float32, any H and W. Returns a list of logits, each `[N, num_classes, H, W]`.
+    In training these are the auxiliary head at 1/16, the auxiliary head at 1/8 and the principal head, in the order of
+    the loss coefficients in the configs. In evaluation it is the principal head only.
 
     Args:
-        num_classes (int): number of classes.
-        backbone (paddle.nn.Layer): the context path's network. The last three features it returns must lie at
-            1/8, 1/16, 1/32 of the input, or dilated (1/8, 1/16, 1/16 or 1/8, 1/8, 1/8). One forward pass at
-            construction finds their channels.
-        variant (str): which published family to follow, see `variants.VARIANTS`. Default: 'torchseg', the authors'.
-        in_channels (int): channels of the input image; the backbone must take as many. Default: 3.
-        pretrained (str, optional): path or URL of `.pdparams` weights of the whole network.
+        num_classes: number of classes.
+        backbone: the network of the context path. Its last three features must be at 1/8, 1/16 and 1/32 of the input,
+            or dilated: 1/8, 1/16, 1/16 or 1/8, 1/8, 1/8. One forward pass at construction finds their channels.
+        variant: the published implementation to follow, see `variants.VARIANTS`. Default: 'torchseg', the authors'.
+        in_channels: channels of the input image. The backbone must take the same number.
+        pretrained: path or URL of `.pdparams` weights of the whole network.
 
     Raises:
-        ValueError: an argument is out of range, the variant is unknown, or the backbone's features do not serve; at
-            the call, an `InputError`: the image has another number of channels.
+        ValueError: an argument is out of range, the variant is unknown, or the backbone has unsuitable features.
+        InputError: at a call, the image has the wrong number of channels.
     """
 
     def __init__(
@@ -84,7 +87,7 @@ class BiSeNetV1(nn.Layer):
         self.ffm = FeatureFusionModule(
             spatial + context, fused, knobs.ffm_attention, knobs.ffm_reduction, knobs.ffm_relu
         )
-        # In the order of the results in training
+        # In the order of the results in training.
         self.heads = nn.LayerList(
             Head(channels, hidden, num_classes, knobs.head_bias, knobs.head_dropout)
             for channels, hidden in ((context, auxiliary), (context, auxiliary), (fused, principal))
@@ -98,11 +101,11 @@ class BiSeNetV1(nn.Layer):
         feature8, feature16, feature32 = self.backbone(image)[-3:]
         spatial = self.spatial_path(image) if self.knobs.spatial_path else feature8
 
-        context = self.global_context(feature32)  # [N, C, 1, 1], broadcast over the 1/32 map
-        context = self.arms[0](feature32) + context
-        context16 = self.refines[0](self._resize_context(context, feature16))
-        context = self.arms[1](feature16) + context16
-        context8 = self.refines[1](self._resize_context(context, spatial))
+        global_context = self.global_context(feature32)  # [N, C, 1, 1], broadcast over the 1/32 map
+        context32 = self.arms[0](feature32) + global_context
+        context16 = self.refines[0](self._resize_context(context32, feature16))
+        context16_refined = self.arms[1](feature16) + context16
+        context8 = self.refines[1](self._resize_context(context16_refined, spatial))
 
         fused = self.ffm(spatial, context8)
 
@@ -113,7 +116,7 @@ class BiSeNetV1(nn.Layer):
         like = image if self.knobs.full_size_training or not self.training else fused
         return [self._resize_logits(logit, like) for logit in logits]
 
-    # By size, never by factor: any input size works, and the exported program has no double attribute.
+    # These resize to a size, not by a factor: any input size works, and exported programs have no double attribute.
 
     def _resize_context(self, x: paddle.Tensor, like: paddle.Tensor) -> paddle.Tensor:
         mode = self.knobs.context_resize
@@ -125,7 +128,7 @@ class BiSeNetV1(nn.Layer):
 
 
 class SpatialPath(nn.Layer):
-    """Three strided convolutions and a 1x1 keep the detail: `[N, in, H, W]` -> `[N, out, H/8, W/8]` (section 3.1)."""
+    """Keeps detail in three strided convolutions and a 1x1: `[N, in, H, W]` -> `[N, out, H/8, W/8]` (section 3.1)."""
 
     def __init__(self, in_channels: int, hidden_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -157,9 +160,9 @@ class FeatureFusionModule(nn.Layer):
     """Concatenates both paths and reweights the channels: `[N, a, h, w]`, `[N, b, h, w]` -> `[N, out, h, w]`.
 
     Args:
-        in_channels (int): channels of both paths together, a + b.
-        out_channels (int): channels of the result.
-        attention (str), reduction (int), relu (bool): `Variant`'s `ffm_attention`, `ffm_reduction` and `ffm_relu`.
+        in_channels: channels of both paths together, a + b.
+        out_channels: channels of the result.
+        attention, reduction, relu: `ffm_attention`, `ffm_reduction` and `ffm_relu` of `Variant`.
     """
 
     def __init__(self, in_channels: int, out_channels: int, attention: str, reduction: int, relu: bool) -> None:
@@ -188,24 +191,24 @@ class Head(nn.Layer):
 
 
 class SigmoidOfReLU(nn.Layer):
-    """`sigmoid(relu(x))`, bit for bit, in a form that Paddle Inference 2.6.2 does not fuse into something else."""
+    """`sigmoid(relu(x))`, bit for bit, in a form that Paddle Inference 2.6.2 does not fuse wrongly."""
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         return paddle.clip(F.sigmoid(x), min=0.5)
 
 
 def _check_channels(network: BiSeNetV1, inputs: tuple[paddle.Tensor, ...]) -> None:
-    """Before Paddle does, whose words name neither the number nor the key. `inputs` is `(image,)`."""
+    """Raise before Paddle does: its error names neither the number nor the key. `inputs` is `(image,)`."""
     channels = inputs[0].shape[1]
     if channels != network.in_channels:
         raise InputError(
-            f"the network takes images of {network.in_channels} channels, not of {channels}: model.in_channels, "
-            "model.backbone.in_channels and the images (img_channels of a dataset, 3 by default) must be the same."
+            f"the network takes images of {network.in_channels} channels, not of {channels}: give model.in_channels, "
+            "model.backbone.in_channels and img_channels of the dataset (3 by default) the same value."
         )
 
 
 def _ffm_attention(kind: str, channels: int, hidden: int) -> list[nn.Layer]:
-    """What stands between the feature fusion module's global average and its sigmoid: see `Variant.ffm_attention`."""
+    """The layers between global average and sigmoid in the feature fusion module, see `Variant.ffm_attention`."""
     if kind == "conv_bn":
         return [_conv(ConvBN, channels, channels, 1)]
     if kind == "conv_bn_relu_conv_bn":
@@ -220,5 +223,5 @@ def _gate(relu: bool) -> nn.Layer:
 def _conv(
     layer: Callable[..., nn.Layer], in_channels: int, out_channels: int, kernel_size: int, stride: int = 1
 ) -> nn.Layer:
-    # Padding as a number: 'same', the default of PaddleSeg's layers, is an attribute that converters stumble over.
+    # PaddleSeg's layers default to padding 'same', an attribute that converters do not handle.
     return layer(in_channels, out_channels, kernel_size, stride=stride, padding=kernel_size // 2, bias_attr=False)

@@ -1,4 +1,4 @@
-"""What a backbone really returns: found by running it once, because `feat_channels` is no contract."""
+"""Finds the features of a backbone by running it once, because `feat_channels` is not reliable."""
 
 from __future__ import annotations
 
@@ -11,18 +11,15 @@ _STRIDES = [(8, 16, 32), (8, 16, 16), (8, 8, 8)]
 
 
 def feature_channels(backbone: paddle.nn.Layer, in_channels: int) -> tuple[int, ...]:
-    """Channels of the last three features of a backbone.
+    """The channels of the last three features of a backbone: at 1/8, 1/16 and 1/32, or dilated.
 
     Args:
-        backbone (paddle.nn.Layer): returns a list or tuple of features `[N, C, h, w]`.
-        in_channels (int): channels of the image the network takes.
-
-    Returns:
-        tuple[int, int, int]: channels of the features at 1/8, 1/16 and 1/32 (or dilated).
+        backbone: returns a list or tuple of features `[N, C, h, w]`.
+        in_channels: channels of the image.
 
     Raises:
-        ValueError: the backbone cannot run on such an image, or its last three features do not lie at 1/8, 1/16,
-            1/32 of the input, or dilated.
+        ValueError: the backbone cannot run on an image with these channels, or its last three features are not at
+            1/8, 1/16 and 1/32 of the input, or dilated.
     """
     shapes = _feature_shapes(backbone, in_channels)
     strides = [round(_SIZE / shape[2]) for shape in shapes]
@@ -37,7 +34,7 @@ def feature_channels(backbone: paddle.nn.Layer, in_channels: int) -> tuple[int, 
 
 
 def _feature_shapes(backbone: paddle.nn.Layer, in_channels: int) -> list[list[int]]:
-    """Shapes of all features of an image of `_SIZE` x `_SIZE`."""
+    """The shapes of all features for an image of `_SIZE` x `_SIZE`."""
     try:
         features = _dry_forward(backbone, paddle.zeros([1, in_channels, _SIZE, _SIZE]))
     except Exception as error:
@@ -51,7 +48,7 @@ def _feature_shapes(backbone: paddle.nn.Layer, in_channels: int) -> list[list[in
 
 
 def _dry_forward(backbone: paddle.nn.Layer, image: paddle.Tensor) -> Any:
-    """One forward pass that leaves no trace: no gradient, no BatchNorm update."""
+    """Run a forward pass without gradients or updates of BatchNorms."""
     training = backbone.training
     backbone.eval()
     try:

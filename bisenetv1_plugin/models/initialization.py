@@ -1,4 +1,4 @@
-"""How the convolutions outside the backbone start, in each published family."""
+"""The initial weights of the convolutions outside the backbone, for each published implementation."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from paddleseg.cvlibs.param_init import normal_init, uniform_init
 
 
 def initialize(network: nn.Layer, kind: str) -> None:
-    """Draw the weights of all convolutions outside `network.backbone` anew, of mean 0.
+    """Initialize the weights of all convolutions outside `network.backbone`, with mean 0.
 
     Args:
-        network (BiSeNetV1)
-        kind (str): 'fan_in_relu', variance 2 / fan_in, the authors' and Paddle's own, so nothing is drawn;
-            'fan_in', variance 1 / fan_in: CoinCheung's and zllrunning's `kaiming_normal_(a=1)`;
-            'fan_out_relu', variance 2 / fan_out: MMSegmentation's. There the last convolution of the principal head has
-            the variance 0.01 ** 2, and those of the auxiliary heads are left as PyTorch makes them: uniform.
+        network: a `BiSeNetV1`.
+        kind: one of
+            'fan_in_relu': variance 2 / fan_in, as in the authors' code. It is Paddle's default, so nothing is changed.
+            'fan_in': variance 1 / fan_in, as CoinCheung's and zllrunning's `kaiming_normal_(a=1)`.
+            'fan_out_relu': variance 2 / fan_out, as in MMSegmentation. The last convolution of the principal head has
+            variance 0.01 ** 2. Those of the auxiliary heads have PyTorch's default, a uniform distribution.
     """
     if kind == "fan_in_relu":
         return

@@ -1,4 +1,4 @@
-"""The published BiSeNetV1 families, one record each: what they do differently, and nothing else."""
+"""The published BiSeNetV1 implementations, as one record of differences each."""
 
 from __future__ import annotations
 
@@ -8,27 +8,25 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Variant:
-    """The knobs in which the published implementations differ. The defaults are the authors' ResNet-18.
+    """The differences between the published implementations. The defaults are the authors' ResNet-18.
 
     Attributes:
-        spatial_path: the network has a spatial path of its own; without, the backbone's 1/8 feature stands in.
+        spatial_path: whether there is a spatial path. Without one, the backbone's 1/8 feature replaces it.
         width: factor on all channels outside the backbone.
-        context_resize: how the context path is brought to the next larger size, 'bilinear' (corners aligned) or
-            'nearest'.
-        arm_relu: a ReLU stands before the sigmoid of the attention refinement modules, so that no channel is ever
-            weighted below 0.5.
-        ffm_attention: what stands between the global average and the sigmoid of the feature fusion module:
+        context_resize: the interpolation in the context path, 'bilinear' (with aligned corners) or 'nearest'.
+        arm_relu: a ReLU before the sigmoid of the attention refinement modules, which keeps all weights at 0.5 or more.
+        ffm_attention: the layers between global average and sigmoid in the feature fusion module:
             'conv_relu_conv', two plain 1x1 convolutions with a ReLU between; 'conv_bn_relu_conv_bn', the same with
             BatchNorms; 'conv_bn', one 1x1 convolution and its BatchNorm.
-        ffm_reduction: the factor by which the first of two such convolutions narrows.
-        ffm_relu: a ReLU stands before that sigmoid.
+        ffm_reduction: the factor by which the first of these two convolutions reduces the channels.
+        ffm_relu: a ReLU before that sigmoid.
         head_channels, auxiliary_channels: hidden channels of the principal head and of the two auxiliary heads.
-        head_bias: the heads' last convolution has a bias.
-        head_dropout: probability that a hidden channel of a head is dropped in training.
-        logits_align_corners: how the logits are interpolated to the image's size.
-        full_size_training: logits have the image's size in training; if not, they stay at 1/8, and the loss needs
-            `resize_label`.
-        initialization: how the convolutions outside the backbone start, see `initialization.initialize`.
+        head_bias: whether the last convolution of the heads has a bias.
+        head_dropout: the probability that a hidden channel of a head is dropped in training.
+        logits_align_corners: `align_corners` in the interpolation of the logits to the size of the image.
+        full_size_training: whether the logits have the size of the image in training. If not, they stay at 1/8, and the
+            loss needs `resize_label`.
+        initialization: the initial weights outside the backbone, see `initialization.initialize`.
     """
 
     spatial_path: bool = True

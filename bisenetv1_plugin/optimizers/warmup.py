@@ -1,7 +1,7 @@
-"""SGD with momentum whose learning rate warms up exponentially.
+"""SGD with momentum and an exponential warm-up of the learning rate.
 
-PaddleSeg has no registry of schedules: `lr_scheduler` becomes a class of Paddle's, and `warmup_iters` wraps it in
-Paddle's `LinearWarmup`. The optimizer is what receives that, and optimizers have a registry.
+It is an optimizer because PaddleSeg has no registry of schedules. `lr_scheduler` names a class of Paddle, and
+`warmup_iters` wraps it in Paddle's `LinearWarmup`. The optimizer receives that, and replaces it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["MomentumExpWarmup"]
 
 
 class ExponentialWarmup(LinearWarmup):
-    """`start_lr * (end_lr / start_lr) ** (iteration / warmup_steps)`, and after `warmup_steps` the schedule itself."""
+    """`start_lr * (end_lr / start_lr) ** (iteration / warmup_steps)`, and the schedule after `warmup_steps`."""
 
     def get_lr(self) -> float:
         if self.last_epoch < self.warmup_steps:
@@ -29,8 +29,8 @@ class ExponentialWarmup(LinearWarmup):
 class MomentumExpWarmup(Momentum):
     """PaddleSeg's `Momentum`, with the warm-up of CoinCheung/BiSeNet and face-parsing.PyTorch.
 
-    From `warmup_start_lr` to `learning_rate` in `warmup_iters` iterations, by the same factor in each. The arguments
-    are those of `Momentum`.
+    The rate grows by a constant factor per iteration, from `warmup_start_lr` to `learning_rate` in `warmup_iters`
+    iterations. The arguments are those of `Momentum`.
 
     Raises:
         InputError: `lr_scheduler` has no warm-up, or one that starts at 0.

@@ -1,10 +1,10 @@
-"""Transforms of the published trainings that change colors, where PaddleSeg's `RandomDistort` does something else.
+"""Color transforms of the published trainings that differ from PaddleSeg's `RandomDistort`.
 
-They take and give PaddleSeg's sample with an RGB image, `[H, W, 3]`, 0..255, before `Normalize`. As in the originals
-the image has whole numbers between the steps: each step rounds down.
+They take and return PaddleSeg's sample with an RGB image, `[H, W, 3]`, 0..255, before `Normalize`. As in the originals,
+each step rounds down to integers.
 
 Raises:
-    ValueError: the image has not three channels.
+    ValueError: the image does not have three channels.
 """
 
 from __future__ import annotations
@@ -18,11 +18,14 @@ __all__ = ["CoinCheungColorJitter", "MMSegPhotoMetricDistortion"]
 
 
 class MMSegPhotoMetricDistortion:
-    """MMSegmentation's `PhotoMetricDistortion`: brightness, contrast, saturation, hue, each half of the times.
+    """MMSegmentation's `PhotoMetricDistortion`: brightness, contrast, saturation and hue, each with probability 0.5.
 
-    Brightness adds -32..32 to all channels; contrast multiplies all by 0.5..1.5; saturation multiplies that of the HSV
-    image by 0.5..1.5; the hue moves by -36..34 degrees. Contrast is second or last, as often the one as the other.
-    (`RandomDistort` multiplies for brightness, blends with the mean gray for contrast, and draws any order.)
+    - Brightness adds -32..32 to all channels.
+    - Contrast multiplies all channels by 0.5..1.5. It is second or last, with equal probability.
+    - Saturation is multiplied by 0.5..1.5 in the HSV image.
+    - The hue moves by -36..34 degrees.
+
+    (`RandomDistort` multiplies for brightness, blends with the mean gray for contrast, and has a random order.)
     """
 
     def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
@@ -50,10 +53,10 @@ class MMSegPhotoMetricDistortion:
 
 
 class CoinCheungColorJitter:
-    """CoinCheung's `ColorJitter`: brightness, then contrast, then saturation, every time, by factors of 0.6..1.4.
+    """CoinCheung's `ColorJitter`: always brightness, then contrast, then saturation, by factors of 0.6..1.4.
 
     Brightness multiplies, contrast stretches around the gray level 74, saturation blends with the mean of the three
-    channels. (`RandomDistort` does each half of the times, in any order, contrast around the image's own mean.)
+    channels. (`RandomDistort` does each with probability 0.5, in random order, with contrast around the image's mean.)
     """
 
     GRAY = 74
@@ -78,9 +81,9 @@ def _factor(spread: float) -> np.float32:
 
 
 def _as_integers(img: np.ndarray) -> np.ndarray:
-    """As uint8; rounded, since the originals resize whole numbers. A cubic resize goes past 0 and 255."""
+    """Round to uint8, because the originals resize integers. A cubic resize may leave 0..255."""
     if img.ndim != 3 or img.shape[2] != 3:
-        raise ValueError(f"the image has shape {list(img.shape)}: colors can be changed in three channels alone.")
+        raise ValueError(f"the image has shape {list(img.shape)}: colors can be changed only in three channels.")
     return _to_uint8(np.rint(img))
 
 

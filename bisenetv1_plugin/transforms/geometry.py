@@ -1,7 +1,7 @@
-"""Transforms of the published trainings that move pixels, where PaddleSeg has none of the kind.
+"""Geometric transforms of the published trainings that PaddleSeg lacks.
 
-A transform takes PaddleSeg's sample, a dict: `img`, `[H, W, 3]` or `[H, W]`, and under every name in `gt_fields` a map
-of the same height and width, in training `label` among them. It changes the dict and returns it.
+A transform takes PaddleSeg's sample, changes it and returns it. The sample is a dict with `img`, `[H, W, 3]` or
+`[H, W]`. Each name in `gt_fields` is the key of a map of the same height and width; in training `label` is one.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ IGNORE_INDEX = 255
 
 
 class CenterPadding:
-    """Pads a smaller image to `target_size` with 0, half of it on each side. A larger one stays.
+    """Pads smaller images to `target_size`, equally on all sides, with 0. Maps are padded with 255.
 
-    Maps are padded with 255. As the authors' code does after the normalization, and CoinCheung's before. `Padding` and
-    `RandomPaddingCrop` of PaddleSeg pad at the right and at the bottom alone.
+    The authors' code does this after the normalization, and CoinCheung's before. PaddleSeg's `Padding` and
+    `RandomPaddingCrop` pad only at the right and the bottom.
 
     Args:
-        target_size (list): Width and height in pixels that the image has at least afterwards.
+        target_size: the minimum width and height in pixels.
 
     Raises:
         ValueError: `target_size` is not two positive integers.
@@ -45,18 +45,18 @@ class CenterPadding:
 
 
 class MMSegRandomCrop:
-    """A random crop in which no class has more than its share. A side shorter than the crop's stays; nothing is padded.
+    """MMSegmentation's `RandomCrop`: a random crop without a dominant class.
 
-    MMSegmentation's `RandomCrop`: a crop in which one class has `category_max_ratio` of the labeled pixels or more is
-    drawn again, ten times at most. (`category_max_ratio` of PaddleSeg's `RandomPaddingCrop` is broken in 2.8.0, where
-    it puts the label in the image's place; and that pads, which MMSegmentation does after all else.)
+    If one class has `category_max_ratio` of the labeled pixels or more, another crop is drawn, up to ten times. Images
+    smaller than the crop are not padded. (PaddleSeg's `RandomPaddingCrop` pads, which MMSegmentation does last. Its
+    `category_max_ratio` is broken in 2.8.0: it replaces the image with the label.)
 
     Args:
-        crop_size (list): Width and height in pixels.
-        category_max_ratio (float): Between 0 and 1.
+        crop_size: width and height in pixels.
+        category_max_ratio: a fraction between 0 and 1.
 
     Raises:
-        ValueError: An argument is out of range.
+        ValueError: an argument is out of range.
     """
 
     TRIES = 10
@@ -64,7 +64,7 @@ class MMSegRandomCrop:
     def __init__(self, crop_size: Sequence[int], category_max_ratio: float) -> None:
         self.width, self.height = _size("crop_size", crop_size)
         if not 0 < category_max_ratio < 1:
-            raise ValueError(f"category_max_ratio is {category_max_ratio!r}. Give a share between 0 and 1.")
+            raise ValueError(f"category_max_ratio is {category_max_ratio!r}. Give a fraction between 0 and 1.")
         self.category_max_ratio = category_max_ratio
 
     def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
@@ -90,13 +90,13 @@ class MMSegRandomCrop:
 
 
 class RandomMirrorSwap:
-    """Half of the times mirrors image and label, and swaps classes that mirror one another, such as left and right eye.
+    """Mirrors image and label with probability 0.5, and swaps classes such as left and right eye.
 
     Args:
-        pairs (list): Pairs of class numbers.
+        pairs: pairs of class numbers to swap.
 
     Raises:
-        ValueError: `pairs` are not pairs of numbers from 0 to 255, each there once.
+        ValueError: `pairs` are not pairs of different numbers from 0 to 255.
     """
 
     def __init__(self, pairs: Sequence[Sequence[int]]) -> None:
