@@ -1,4 +1,4 @@
-"""Checkpoints that are whole and finite, and the trainings that the two guards leave alone."""
+"""The guards for complete and finite checkpoints, and the trainings that they do not affect."""
 
 import numpy as np
 import paddle
@@ -6,8 +6,8 @@ import pytest
 
 from bisenetv1_plugin.compat import core_train, nan_checkpoints, whole_checkpoints
 
-# PaddleSeg's own train on a network of one convolution. Under a name of this package the network counts as its own. As
-# in tools/train.py the name `train` is there before the guards are.
+# PaddleSeg's train on a network of one convolution. With a module name of this package, the network counts as part of
+# it. As in tools/train.py, `train` is imported before the guards are on.
 TRAIN = """
 import sys
 import numpy as np, paddle, paddleseg
@@ -46,24 +46,24 @@ train(net, Images(), optimizer=optimizer, iters=2, batch_size=2, save_interval=1
 """
 
 
-def saves(done, tmp_path):
+def saved_files(done, tmp_path):
     assert "[TRAIN]" in done.stdout
     return sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.pd*"))
 
 
 @pytest.mark.slow
 class TestNaN:
-    def test_is_not_saved(self, python, tmp_path):
+    def test_nan_is_not_saved(self, python, tmp_path):
         done = python("-c", TRAIN, "bisenetv1_plugin.models.any", "nan")
-        assert done.returncode == 1 and saves(done, tmp_path) == []
+        assert done.returncode == 1 and saved_files(done, tmp_path) == []
         last = done.stderr.strip().splitlines()[-1]
         assert "InputError: the training was stopped at iteration 1: 2 tensors of " in last and "conv." in last
         assert not list((tmp_path / "out").iterdir()), "no empty folder with a checkpoint's name"
 
     @pytest.mark.very_slow
-    def test_is_saved_without_the_guard(self, python, tmp_path):
+    def test_nan_is_saved_without_the_guard(self, python, tmp_path):
         done = python("-c", TRAIN, "bisenetv1_plugin.models.any", "nan", BISENETV1_PLUGIN_COMPAT="-nan_checkpoints")
-        assert len(saves(done, tmp_path)) == 4
+        assert len(saved_files(done, tmp_path)) == 4
         state = paddle.load(str(tmp_path / "out/iter_2/model.pdparams"), return_numpy=True)
         assert np.isnan(state["conv.bias"]).any()
 
@@ -75,17 +75,17 @@ class TestNaN:
             ("somebody.elses", "from bisenetv1_plugin.compat.core_train import train_with_guards as train"),
         ],
     )
-    def test_of_another_network(self, python, tmp_path, package, train):
-        """With a loss of this package, or trained by `bisenetv1 train`."""
+    def test_nan_in_another_network(self, python, tmp_path, package, train):
+        """The network has a loss of this package, or is trained by `bisenetv1 train`."""
         done = python("-c", TRAIN.replace("from paddleseg.core import train", train), package, "nan")
-        assert done.returncode == 1 and saves(done, tmp_path) == [] and "stopped at iteration 1" in done.stderr
+        assert done.returncode == 1 and saved_files(done, tmp_path) == [] and "stopped at iteration 1" in done.stderr
 
     @pytest.mark.parametrize("package, what", [("somebody.elses", "nan"), ("bisenetv1_plugin.models.any", "good")])
     @pytest.mark.very_slow
-    def test_other_trainings_are_left_alone(self, python, tmp_path, package, what):
+    def test_other_trainings_are_unchanged(self, python, tmp_path, package, what):
         done = python("-c", TRAIN, package, what)
         assert done.returncode == 0, done.stderr
-        assert len(saves(done, tmp_path)) == 4
+        assert len(saved_files(done, tmp_path)) == 4
 
 
 def test_finite_states():
@@ -98,19 +98,19 @@ def test_finite_states():
     assert nan_checkpoints.not_finite({"a": half, "b": paddle.to_tensor(1.0)}) == ["a"]
 
 
-class TestWholeFiles:
+class TestCompleteFiles:
     @pytest.fixture
     def save(self):
         return whole_checkpoints._wrap_save(paddle.save)
 
-    def test_the_same_files(self, save, tmp_path):
+    def test_files_have_the_usual_content(self, save, tmp_path):
         state = {"a": paddle.to_tensor([1.0])}
         save(state, str(tmp_path / "iter_1" / "model.pdparams"))
         paddle.save(state, str(tmp_path / "as_usual.pdparams"))
         assert [path.name for path in (tmp_path / "iter_1").iterdir()] == ["model.pdparams"]
         assert (tmp_path / "iter_1/model.pdparams").read_bytes() == (tmp_path / "as_usual.pdparams").read_bytes()
 
-    def test_the_one_before_stays_when_writing_fails(self, tmp_path):
+    def test_failed_write_keeps_the_previous_file(self, tmp_path):
         def half(obj, path):
             with open(path, "wb") as file:
                 file.write(b"half")
@@ -123,7 +123,7 @@ class TestWholeFiles:
         assert raised.value.filename == str(path)
         assert path.read_bytes() == b"whole" and len(list(tmp_path.iterdir())) == 1
 
-    def test_only_paddlesegs_train_sees_it(self):
+    def test_only_paddlesegs_train_is_patched(self):
         module = core_train.module()
         with whole_checkpoints._write_whole_files(core_train.Call({})):
             assert module.paddle.save is not paddle.save and module.paddle.nn is paddle.nn
@@ -131,8 +131,8 @@ class TestWholeFiles:
 
     @pytest.mark.slow
     @pytest.mark.parametrize("switches", ["", pytest.param("-whole_checkpoints", marks=pytest.mark.very_slow)])
-    def test_a_killed_training_leaves_no_half_file(self, python, tmp_path, switches):
-        """The process ends in the middle of pickle's writing, as under SIGKILL."""
+    def test_killed_training_leaves_no_partial_file(self, python, tmp_path, switches):
+        """The process ends while pickle writes, as with SIGKILL."""
         dying = """
 import builtins, os
 opened = builtins.open

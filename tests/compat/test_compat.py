@@ -1,4 +1,4 @@
-"""Every correction, with the case it corrects, switched on and off; when guards begin, and the switches."""
+"""Every correction, on and off, in the case that it corrects; the start of the guards; and the switches."""
 
 import ast
 import os
@@ -40,7 +40,7 @@ print([area.tolist() for area in metrics.calculate_area(pred, label, 3)])
 
 
 def upstream_areas_are_broken():
-    """As installed, before the correction: it concatenates and does not stack."""
+    """`calculate_area` before the correction: it concatenates instead of stacking."""
     original = getattr(metrics.calculate_area, "__wrapped__", metrics.calculate_area)
     return "stack" not in original.__code__.co_names
 
@@ -75,7 +75,7 @@ class TestScalarAreas:
             assert off.returncode != 0 and "axis" in off.stderr
 
     @pytest.mark.skipif(upstream_areas_are_broken(), reason="this PaddleSeg's calculate_area is broken")
-    def test_leaves_a_right_one_alone(self):
+    def test_working_version_is_unchanged(self):
         assert not scalar_areas.needed()
         assert metrics.calculate_area.__code__ is not scalar_areas.calculate_area.__code__
 
@@ -100,7 +100,7 @@ print(paddle.flops(net, [1, 4]))
         assert off.returncode != 0 and "only 0-dimensional arrays can be converted" in off.stderr
 
     @pytest.mark.skipif(refuses, reason="this NumPy makes no number of an array of shape [1]")
-    def test_is_not_applied_where_nothing_fails(self):
+    def test_is_not_applied_without_the_defect(self):
         BiSeNetV1Loss()
         assert compat.STATES["numbers_of_tensors"] == "not needed"
         assert not hasattr(paddle.Tensor.__float__, "__wrapped__")
@@ -113,7 +113,7 @@ print(paddle.flops(net, [1, 4]))
         assert shapes == [[], [], [], [2], [0]]
 
 
-# A Paddle for GPUs where neither a driver nor cuDNN is: it answers all other questions as one for the CPU.
+# Simulates a Paddle for GPUs without a driver and without cuDNN.
 CUDNN = """
 import zlib  # the other defect has its own test
 import paddle
@@ -132,7 +132,7 @@ print([env["cudnn"] for env in (get_sys_env(), utils.get_sys_env())])
 utils.set_device("gpu")
 print(paddle.get_device(), paddle.get_cudnn_version(), paddleseg.utils.env.sys_env.paddle is paddle)
 """
-# The same, asked as PaddleSeg 2.9's train asks.
+# The same for the memory query of PaddleSeg 2.9's train.
 MEMORY = """
 from contextlib import ExitStack
 from bisenetv1_plugin.compat import core_train, gpu_memory
@@ -152,12 +152,12 @@ except OSError as error:
 
 
 class TestCudnnVersion:
-    def test_a_paddle_that_finds_none(self, python):
+    def test_paddle_without_cudnn(self, python):
         on = python("-c", CUDNN.format(version=-1))
         assert on.returncode == 0, on.stderr
         assert "active\n" in on.stdout and "['0.0', '0.0']" in on.stdout
         assert on.stdout.count("version of cuDNN is 0.0") == 1
-        assert "cpu -1 False" in on.stdout  # Paddle's own answer stays
+        assert "cpu -1 False" in on.stdout  # Paddle's own function is unchanged
 
     @pytest.mark.very_slow
     def test_fails_without_the_correction(self, python):
@@ -165,20 +165,20 @@ class TestCudnnVersion:
             off = python("-c", CUDNN.format(version=-1), BISENETV1_PLUGIN_COMPAT=switch)
             assert off.returncode != 0 and "unsupported operand type(s) for //: 'NoneType' and 'int'" in off.stderr
 
-    def test_leaves_a_right_one_alone(self, python):
-        """It is found, and asked for its version where PaddleSeg asks, not before."""
+    def test_working_version_is_unchanged(self, python):
+        """cuDNN is found. Its version is read only when PaddleSeg reads it."""
         preload = "import bisenetv1_plugin.gpu as gpu; gpu.can_open = lambda name: True\n"
         done = python("-c", preload + CUDNN.format(version=8600))
         assert "not needed\n" in done.stdout and "['8.6', '8.6']" in done.stdout, done.stderr
         assert "cpu 8600 True" in done.stdout
 
-    def test_not_for_a_paddle_for_the_cpu(self):
+    def test_not_needed_with_paddle_for_the_cpu(self):
         assert compat.STATES["cudnn_version"] == "not needed" and not gpu_memory.needed()
 
 
 @pytest.mark.skipif("max_memory_reserved" not in core_train.names(), reason="this PaddleSeg asks for no memory")
 class TestGpuMemory:
-    def test_a_paddle_that_finds_no_gpu(self, python):
+    def test_paddle_without_a_gpu(self, python):
         on = python("-c", CUDNN.format(version=-1) + MEMORY)
         assert "active 0\n" in on.stdout and "Paddle: (External) CUDA error(35)" in on.stdout, on.stderr
         assert on.stdout.count("no memory of a GPU is in use") == 1
@@ -188,7 +188,7 @@ class TestGpuMemory:
         off = python("-c", CUDNN.format(version=-1) + MEMORY, BISENETV1_PLUGIN_COMPAT="-gpu_memory")
         assert off.returncode != 0 and "OSError: (External) CUDA error(35)" in off.stderr
 
-    def test_leaves_one_with_a_gpu_alone(self, python):
+    def test_paddle_with_a_gpu_is_unchanged(self, python):
         code = (CUDNN.format(version=-1) + MEMORY).replace("device_count = lambda: 0", "device_count = lambda: 1")
         assert "OSError: (External) CUDA error(35)" in python("-c", code.replace('utils.set_device("gpu")', "")).stderr
 
@@ -203,7 +203,7 @@ class TestZlibFirst:
             assert off.returncode != 0 and "imported" not in off.stdout
 
     @pytest.mark.skipif(PADDLE_2, reason="Paddle 3 has no such clash")
-    def test_not_applied_where_there_is_no_clash(self, python):
+    def test_not_applied_without_a_clash(self, python):
         off = python("-c", IMPORTS, BISENETV1_PLUGIN_COMPAT=0)
         assert "imported" in off.stdout
         done = python("-c", "import paddle; from bisenetv1_plugin.compat import zlib_first as z; print(z.needed())")
@@ -212,7 +212,7 @@ class TestZlibFirst:
 
 paddle_3 = pytest.mark.skipif(PADDLE_2, reason="Paddle 2 writes and reads .pdmodel programs")
 
-# What tools/export.py does with a model, and deploy/python/infer.py, which binds its names before it imports paddleseg.
+# The calls of tools/export.py, and of deploy/python/infer.py, which imports paddle.inference before paddleseg.
 EXPORT = """
 import sys
 import paddle, paddleseg, yaml
@@ -273,8 +273,8 @@ def sums(output):
 
 @paddle_3
 class TestDeployYaml:
-    def test_written_right(self, exported, tmp_path, python):
-        """What is written is right on a machine without the plugin."""
+    def test_written_name_is_correct(self, exported, tmp_path, python):
+        """The written file works on a machine without the plugin."""
         exported()
         for name in ("resizing", "plain"):
             deploy = yaml.safe_load((tmp_path / name / "deploy.yaml").read_text())["Deploy"]
@@ -284,13 +284,13 @@ class TestDeployYaml:
         assert "model.pdmodel" in (tmp_path / "plain" / "deploy.yaml").read_text()
 
     @pytest.mark.very_slow
-    def test_an_older_one_is_read(self, exported, python):
+    def test_older_file_is_read(self, exported, python):
         exported("-deploy_yaml")
         assert "program plain/model.json" in python("-c", INFER, "plain", "as_is").stdout
         off = python("-c", INFER, "plain", "as_is", BISENETV1_PLUGIN_COMPAT="-deploy_yaml")
         assert off.returncode != 0 and "program plain/model.pdmodel" in off.stdout
 
-    def test_other_yaml_is_left_alone(self, tmp_path):
+    def test_other_yaml_is_unchanged(self, tmp_path):
         (tmp_path / "model.json").touch()
         for data in (
             {"Deploy": {"model": "other.pdmodel"}},
@@ -303,8 +303,8 @@ class TestDeployYaml:
             "Deploy": {"model": "model.pdmodel"}
         }
 
-    def test_the_newer_program_counts(self, tmp_path):
-        """A folder where both Paddles have exported."""
+    def test_newer_program_is_used(self, tmp_path):
+        """The folder has exports of Paddle 2 and Paddle 3."""
         old, new = tmp_path / "model.pdmodel", tmp_path / "model.json"
         old.touch()
         new.touch()
@@ -324,7 +324,7 @@ class TestMemoryOptim:
         off = python("-c", INFER, "plain", "optimize", BISENETV1_PLUGIN_COMPAT="-memory_optim")
         assert off.returncode != 0 and "memory_optimize_pass" in off.stderr
 
-    def test_a_model_without_memory_optimization_is_left_alone(self, exported, python):
+    def test_model_without_memory_optimization_is_unchanged(self, exported, python):
         expected = exported()
         done = python("-c", INFER, "plain", "as_is")
         assert sums(done.stdout)["plain"] == pytest.approx(expected["plain"], rel=1e-5), done.stderr
@@ -343,7 +343,7 @@ class TestOneDNNResize:
         raised = "ConvertPirAttribute2RuntimeAttribute" in off.stderr
         assert raised or sums(off.stdout)["resizing"] != pytest.approx(expected, rel=1e-3)
 
-    def test_a_network_that_does_not_resize_is_left_alone(self, exported, python, tmp_path):
+    def test_network_without_resizing_is_unchanged(self, exported, python, tmp_path):
         expected = exported()["plain"]
         done = python("-c", INFER, "plain", "as_is")
         assert sums(done.stdout)["plain"] == pytest.approx(expected, rel=1e-4), done.stderr
@@ -351,8 +351,8 @@ class TestOneDNNResize:
         assert onednn_resize.kinds(str(tmp_path / "plain/model.json")) == set()
         assert onednn_resize.kinds(str(tmp_path / "resizing/model.json")) == {("bilinear", True, 0)}
 
-    def test_the_probe_can_say_right(self, monkeypatch):
-        """Without oneDNN the same few pixels come out right, so that a False is oneDNN's."""
+    def test_probe_can_succeed(self, monkeypatch):
+        """Without oneDNN the same pixels are correct, so a False is caused by oneDNN."""
         monkeypatch.setattr(onednn_resize.Config, "enable_mkldnn", onednn_resize.Config.disable_mkldnn)
         assert onednn_resize.is_right.__wrapped__("bilinear", True, 0)
         assert onednn_resize.is_right.__wrapped__("nearest", False, 1)
@@ -406,7 +406,7 @@ print(fields["name"], fields["name_part"], fields["dependency"])
 
 
 class TestTrainWithoutEval:
-    """The function of PaddleSeg 2.9.1 itself is in the tests of a checkout's tools."""
+    """PaddleSeg 2.9.1's own function is tested in tests/upstream."""
 
     GUARDED = """
 def train(val_dataset=None):
@@ -429,7 +429,7 @@ def train(val_dataset=None):
         assert not train_without_eval._reads_mean_iou(ast.parse(self.GUARDED).body[0].body)
 
 
-def test_a_broken_entry_hurts_no_other(python):
+def test_broken_entry_does_not_affect_others(python):
     code = """
 from bisenetv1_plugin import compat
 from bisenetv1_plugin.compat import scalar_areas
@@ -501,7 +501,7 @@ print([was is now for was, now in zip(before, seen())], {{compat.STATES.get(name
         ("BiSeNetV1Loss()", "-guards", "[True, True, True] {'switched off'}"),
     ],
 )
-def test_guards_begin_with_a_network_or_a_loss(python, build, switches, left):
+def test_guards_start_with_a_network_or_a_loss(python, build, switches, left):
     done = python("-c", BUILD.format(build=build), BISENETV1_PLUGIN_COMPAT=switches)
     assert done.stdout.splitlines()[-1] == left, done.stderr
 

@@ -1,11 +1,11 @@
-"""Who trains another network with the plugin installed has Paddle and PaddleSeg as they came."""
+"""A training of another network uses Paddle and PaddleSeg unchanged, even if the plugin is installed."""
 
 import json
 
 import pytest
 
-# A training of PaddleSeg's own network, and what there is before and after it. PaddleSeg 2.8.0 averages losses of shape
-# [1] alone, and its own are 0-D.
+# A training of PaddleSeg's own network, and all attributes before and after it. PaddleSeg 2.8.0 can average only losses
+# of shape [1], but its own losses are 0-D.
 TRAIN = """
 import zlib  # Paddle 2.6 without the plugin needs it first
 import json, sys, types
@@ -64,7 +64,7 @@ print(json.dumps(described(after)))
 
 @pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [pytest.param(0, marks=pytest.mark.very_slow), 2])
-def test_every_attribute_is_as_without_the_plugin(python, tmp_path, num_workers):
+def test_attributes_are_the_same_as_without_the_plugin(python, tmp_path, num_workers):
     trained = python("-c", TRAIN, "train", num_workers)
     assert trained.returncode == 0, trained.stderr
     assert (tmp_path / "out/iter_2/model.pdparams").is_file()

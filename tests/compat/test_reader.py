@@ -1,4 +1,4 @@
-"""A DataLoader whose samples cannot be read, and one whose training is killed, with the guards on and off."""
+"""A DataLoader with unreadable samples, and one of a killed training, with the guards on and off."""
 
 import os
 import signal
@@ -41,17 +41,17 @@ if what == "nameless":
 if __name__ == "__main__":
     multiprocessing.set_start_method(start)
     BiSeNetV1Loss()
-    # One thread: a slow machine is not to be taken for one that waits for ever.
+    # Printed first, so that a slow start does not look like a hang.
     print("loading", flush=True)
     for batch in paddle.io.DataLoader(Images(), batch_size=4, num_workers=num_workers):
         pass
     print("all read")
 """
-WAITS_AFTER = 15
+HANG_TIMEOUT = 15
 
 SENTENCES = {
     "broken": "image13.png with label label13.png cannot be read (OSError: truncated)",
-    "few": "image3.png with label label3.png cannot be read (OSError: truncated)",  # a worker has nothing to do
+    "few": "image3.png with label label3.png cannot be read (OSError: truncated)",  # one worker has no task
     "nameless": "sample 13 cannot be read (ZeroDivisionError: ",
     "shapes": "image13.png with label label13.png has img of shape 3x8x60 where others have 3x8x64",
     "killed": "a process that reads the data was killed (Killed), probably because the memory ran out",
@@ -73,7 +73,7 @@ def load(python, tmp_path):
     "what",
     [pytest.param(what, marks=[] if what in ("broken", "killed") else pytest.mark.very_slow) for what in SENTENCES],
 )
-def test_a_failure_ends_with_its_reason(load, what, num_workers):
+def test_failure_raises_its_reason(load, what, num_workers):
     if what == "killed" and num_workers == 0:
         pytest.skip("there is no process to kill")
     done = load(what, num_workers)
@@ -83,8 +83,8 @@ def test_a_failure_ends_with_its_reason(load, what, num_workers):
 
 
 @pytest.mark.slow
-def test_a_failure_in_a_worker_that_was_spawned(load):
-    """Which has built no network, and imports the guards when it is told so."""
+def test_failure_in_a_spawned_worker(load):
+    """A spawned worker builds no network, and imports the guards through its init function."""
     done = load("broken", 1, start="spawn")
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("bisenetv1_plugin.errors.InputError: ") and SENTENCES["broken"] in last
@@ -92,7 +92,7 @@ def test_a_failure_in_a_worker_that_was_spawned(load):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [pytest.param(0, marks=pytest.mark.very_slow), 2])
-def test_what_works_is_left_alone(load, num_workers):
+def test_working_loader_is_unchanged(load, num_workers):
     for switches in ("", "-reader_failure,-orphan_workers"):
         done = load("good", num_workers, switches)
         assert done.returncode == 0 and "all read" in done.stdout and "Error" not in done.stderr
@@ -100,24 +100,24 @@ def test_what_works_is_left_alone(load, num_workers):
 
 @pytest.mark.very_slow
 @pytest.mark.parametrize("what", ["broken", "shapes"])
-def test_waits_for_ever_without_the_guard(load, what):
+def test_hangs_without_the_guard(load, what):
     with pytest.raises(subprocess.TimeoutExpired) as waited:
-        load(what, 0, "-reader_failure", timeout=WAITS_AFTER)
+        load(what, 0, "-reader_failure", timeout=HANG_TIMEOUT)
     assert b"loading" in waited.value.stdout and b"all read" not in waited.value.stdout
 
 
 @pytest.mark.very_slow
 @pytest.mark.parametrize("what", ["broken", "killed"])
-def test_the_reason_is_unknown_without_the_guard(load, what):
+def test_reason_is_unknown_without_the_guard(load, what):
     done = load(what, 2, "-reader_failure")
-    # Of a worker's death the handler of SIGCHLD may tell before the queue does.
+    # The handler of SIGCHLD may report a worker's death before the queue does.
     last = ["Blocking queue is killed"] + ["exited is killed by signal: Killed"] * (what == "killed")
     assert done.returncode == 1 and any(words in done.stderr for words in last)
     assert SENTENCES[what] not in done.stderr and "image13.png" not in done.stderr
 
 
 def test_probe(monkeypatch):
-    """An upstream that catches what a dataset raises needs no guard."""
+    """A Paddle that catches exceptions of the dataset needs no guard."""
     assert reader_failure.needed() and orphan_workers.needed()
     for guarded in (_guarded_by_exception, _guarded_by_all):
         monkeypatch.setattr(reader_failure._SINGLE, "_thread_loop", guarded)
@@ -145,8 +145,8 @@ def _with_timeout(indices_queue):
     indices_queue.get(timeout=5)
 
 
-class Drawn:
-    """Samples without files; `bad` are those of another shape."""
+class Samples:
+    """Samples without files. Those in `bad` have another shape."""
 
     def __init__(self, *bad):
         self.bad = bad
@@ -157,16 +157,16 @@ class Drawn:
 
 class TestExplanation:
     def test_several_odd_samples(self):
-        told = reader_failure.explanation(Drawn(2, 3, 5, 6), list(range(10)), ValueError("stack"))
-        assert told.count("img of shape 3x4x5 where others have 3x4x4") == 3 and "; and 1 more." in told
+        message = reader_failure.explanation(Samples(2, 3, 5, 6), list(range(10)), ValueError("stack"))
+        assert message.count("img of shape 3x4x5 where others have 3x4x4") == 3 and "; and 1 more." in message
 
-    def test_that_cannot_be_repeated(self):
-        told = reader_failure.explanation(Drawn(), [4, 5], ValueError("by\nchance"))
-        assert told == "a batch cannot be read (ValueError: by chance); its samples are sample 4, sample 5."
+    def test_failure_that_does_not_repeat(self):
+        message = reader_failure.explanation(Samples(), [4, 5], ValueError("by\nchance"))
+        assert message == "a batch cannot be read (ValueError: by chance); its samples are sample 4, sample 5."
 
     @pytest.mark.parametrize("files, name", [("a.png", "a.png"), (["a.png", None], "a.png"), ([None], "sample 0")])
     def test_names(self, files, name):
-        dataset = Drawn()
+        dataset = Samples()
         dataset.file_list = [files]
         assert reader_failure.name_of(dataset, 0) == name
 
@@ -186,7 +186,7 @@ class Images(paddle.io.Dataset):
 if __name__ == "__main__":
     BiSeNetV1Loss()
     for batch in paddle.io.DataLoader(Images(), batch_size=4, num_workers=2):
-        time.sleep(5)  # until the workers have nothing to do: who is at work sees by himself that he is alone
+        time.sleep(5)  # until the workers are idle: a busy worker notices the kill by itself
         print("a batch", flush=True)
         time.sleep(600)
 """
@@ -195,7 +195,7 @@ if __name__ == "__main__":
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.parametrize("switches, remain", [("", 0), pytest.param("-orphan_workers", 2, marks=pytest.mark.very_slow)])
-def test_workers_of_a_killed_training_end(tmp_path, switches, remain):
+def test_workers_of_a_killed_training_exit(tmp_path, switches, remain):
     script = tmp_path / "training.py"
     script.write_text(TRAINING)
     environment = {**os.environ, "BISENETV1_PLUGIN_COMPAT": switches}
@@ -205,7 +205,7 @@ def test_workers_of_a_killed_training_end(tmp_path, switches, remain):
         training.stdout.readline()
         assert len(running(script)) == 3
         training.kill()
-    deadline = time.time() + 20  # they look every five seconds
+    deadline = time.time() + 20  # they check every five seconds
     while len(running(script)) > remain and time.time() < deadline:
         time.sleep(0.2)
     if remain:
@@ -217,7 +217,7 @@ def test_workers_of_a_killed_training_end(tmp_path, switches, remain):
 
 
 def running(script):
-    """The processes that run a script."""
+    """The ids of the processes that run a script."""
     found = []
     for process in filter(str.isdigit, os.listdir("/proc")):
         try:

@@ -1,4 +1,4 @@
-"""What a training goes on with, part by part; the whole is in tests/test_training.py."""
+"""The parts of a resumed training. tests/test_training.py tests whole trainings."""
 
 import json
 import os
@@ -32,9 +32,9 @@ def write(folder, **values):
     progress_file.write(str(folder), **{**PROGRESS, **values})
 
 
-class TestOrder:
+class TestSampler:
     @pytest.mark.parametrize("images, batch, processes", [(12, 2, 1), (13, 4, 1), (7, 7, 1), (13, 3, 2)])
-    def test_goes_on_where_it_stopped(self, images, batch, processes):
+    def test_order_continues_after_a_stop(self, images, batch, processes):
         def batches(done, count):
             found = []
             options = {"batch_size": batch, "shuffle": True, "drop_last": True, "num_replicas": processes, "rank": 0}
@@ -54,7 +54,7 @@ class TestOrder:
         for done in range(20):
             assert batches(done, 20 - done) == straight[done:]
 
-    def test_what_was_seen_is_not_read_again(self):
+    def test_skipped_batches_are_not_read(self):
         read = []
 
         class Images(paddle.io.Dataset):
@@ -86,7 +86,7 @@ class TestRandomNumbers:
         index.epoch = epoch
         return index
 
-    def test_belong_to_the_seed_the_epoch_and_the_image(self):
+    def test_depend_only_on_seed_epoch_and_index(self):
         dataset = resumed_training._SeededDataset(self.Draws(), 7)
         there = [(number, epoch) for epoch in range(3) for number in range(9)]
         drawn = {key: dataset[self.index(*key)] for key in there}
@@ -95,7 +95,7 @@ class TestRandomNumbers:
         assert len(set(drawn.values())) == 27 and len({values[1] for values in drawn.values()}) == 27
         assert resumed_training._SeededDataset(self.Draws(), 8)[self.index(0, 0)] != drawn[0, 0]
 
-    def test_in_another_process(self):
+    def test_dataset_can_be_pickled(self):
         dataset, index = pickle.loads(
             pickle.dumps((resumed_training._SeededDataset(self.Draws(), 7), self.index(3, 2)))
         )
@@ -103,7 +103,7 @@ class TestRandomNumbers:
 
 
 class TestFirstStatements:
-    def test_stand_before_the_loop_and_only_for_a_call(self):
+    def test_are_inserted_before_the_loop_for_one_call(self):
         function = core_train.function()
         code = function.__code__
         with core_train.statements_before_loop(["best_mean_iou = 0.0681", "save_models.extend(['out/iter_2'])"]):
@@ -117,7 +117,7 @@ class TestFirstStatements:
 
 
 class TestProgressFile:
-    def test_is_read_as_written(self, tmp_path):
+    def test_roundtrip(self, tmp_path):
         assert progress_file.read(str(tmp_path)) is None
         write(tmp_path)
         assert vars(progress_file.read(str(tmp_path))) == PROGRESS
@@ -136,13 +136,13 @@ class TestProgressFile:
             *[("average", 1), ("mIoU", 1.5), ("ema_mIoU", []), ("stop_count", None), ("loss_scaling", {"scale": [1]})],
         ],
     )
-    def test_refuses_what_no_training_writes(self, tmp_path, key, value):
+    def test_invalid_values_are_refused(self, tmp_path, key, value):
         write(tmp_path, **{key: value})
         with pytest.raises(InputError, match=f"progress.json: {key} cannot be"):
             progress_file.read(str(tmp_path))
 
     @pytest.mark.parametrize("content", [b"", b"[]", b"[" * 10000, b"{" + b" " * 70000 + b"}", b"\xff", b"1" * 5000])
-    def test_refuses_what_is_no_json(self, tmp_path, content):
+    def test_invalid_json_is_refused(self, tmp_path, content):
         (tmp_path / "progress.json").write_bytes(content)
         with pytest.raises(InputError, match="is not the progress of a training"):
             progress_file.read(str(tmp_path))
@@ -169,30 +169,30 @@ class TestBest:
     def test_of_this_training(self, out):
         assert self.best(out) == (0.5, 2)
 
-    def test_the_checkpoint_itself_where_a_kill_came_between(self, out):
+    def test_checkpoint_is_best_if_killed_before_it_was_copied(self, out):
         write(out / "iter_4", mIoU=0.75)
         assert self.best(out) == (0.75, 4)
 
-    def test_of_another_training_says_nothing(self, out):
+    def test_best_model_of_another_training_is_ignored(self, out):
         write(out / "iter_4", begun=9.0)
         assert self.best(out) == (0.25, 4)
         write(out / "iter_4", begun=9.0, mIoU=None)
         assert self.best(out) is None
 
-    def test_a_folder_without_weights_says_nothing(self, out):
+    def test_folder_without_weights_is_ignored(self, out):
         (out / "best_model/model.pdparams").unlink()
         assert self.best(out) == (0.25, 4)
 
-    def test_another_folder_has_its_own(self, out, tmp_path):
+    def test_other_output_folder_has_no_best_model(self, out, tmp_path):
         assert progress_file.best(str(tmp_path / "elsewhere"), str(out / "iter_4")) is None
 
-    def test_a_checkpoint_without_progress(self, out):
+    def test_checkpoint_without_progress(self, out):
         (out / "iter_4/progress.json").unlink()
         assert self.best(out) is None
 
 
-def test_the_loss_scaling_goes_on(tmp_path):
-    """GradScaler's state, which it has on a GPU only, survives the file."""
+def test_loss_scaling_is_restored(tmp_path):
+    """The state of GradScaler, which exists only on a GPU, survives the file."""
 
     def scaler(state):
         made = paddle.amp.GradScaler()
@@ -210,8 +210,8 @@ def test_the_loss_scaling_goes_on(tmp_path):
 
 
 @pytest.mark.parametrize("keep, kept, removed", [(3, 3, [4]), (2, 2, []), (4, 4, []), (5, 4, []), (0, 4, [])])
-def test_checkpoints_to_keep_are_the_trainings_own(tmp_path, keep, kept, removed):
-    """And one more, where a kill came before it was removed. 3 is another training's, and 12 of a future given up."""
+def test_only_own_checkpoints_are_kept(tmp_path, keep, kept, removed):
+    """One more is deleted if a kill prevented it. 3 is of another training, 12 is later than the resumed checkpoint."""
     numbers = (4, 6, 8, 10, 12)
     for number in numbers:
         write(tmp_path / f"iter_{number}")
@@ -224,11 +224,11 @@ def test_checkpoints_to_keep_are_the_trainings_own(tmp_path, keep, kept, removed
     assert there == {f"iter_{number}" for number in (1, 3, *numbers) if number not in removed}
 
 
-def test_a_checkpoint_that_is_removed_says_whose_it_is_to_the_last(tmp_path, monkeypatch):
+def test_progress_is_deleted_last(tmp_path, monkeypatch):
     write(tmp_path / "iter_2")
     (tmp_path / "iter_2/model.pdparams").touch()
     (tmp_path / "iter_2/inference").mkdir()
-    monkeypatch.setattr(shutil, "rmtree", lambda folder: None)  # as if it were killed here
+    monkeypatch.setattr(shutil, "rmtree", lambda folder: None)  # simulates a kill
     resumed_training._remove_checkpoint(str(tmp_path / "iter_2"))
     assert sorted(os.listdir(tmp_path / "iter_2")) == ["inference", "progress.json"]
     monkeypatch.undo()
@@ -237,15 +237,15 @@ def test_a_checkpoint_that_is_removed_says_whose_it_is_to_the_last(tmp_path, mon
         assert not (tmp_path / "iter_2").exists()
 
 
-def test_a_checkpoint_that_was_moved_away_is_kept(tmp_path):
-    """With a link in its place."""
+def test_moved_checkpoint_is_kept(tmp_path):
+    """The user moved it and left a link."""
     write(tmp_path / "archive/iter_2")
     (tmp_path / "iter_2").symlink_to("archive/iter_2")
     resumed_training._remove_checkpoint(str(tmp_path / "iter_2"))
     assert os.listdir(tmp_path / "iter_2") == ["progress.json"]
 
 
-def test_a_checkpoint_that_is_gone_over_keeps_nothing_of_the_other_training(tmp_path):
+def test_overwritten_checkpoint_keeps_no_other_files(tmp_path):
     folder = tmp_path / "iter_2"
     folder.mkdir()
     for name in ("model.pdparams", "model.pdopt", "ema_model.pdparams"):
@@ -258,10 +258,10 @@ def test_a_checkpoint_that_is_gone_over_keeps_nothing_of_the_other_training(tmp_
     shutil.rmtree(folder)
 
 
-class TestOneValue:
+class TestBatchNormOverOneValue:
     @pytest.mark.parametrize("variant", VARIANTS)
-    def test_which_batch_norms_have_one(self, variant):
-        """Those whose input is [N, C, 1, 1] in a run."""
+    def test_affected_batch_norms(self, variant):
+        """They are those with inputs [N, C, 1, 1]."""
         seen, network = set(), BiSeNetV1(3, ResNet18_v1b(), variant=variant)
         for name, layer in network.named_sublayers():
             if isinstance(layer, small_batches._BATCH_NORMS):
@@ -272,7 +272,7 @@ class TestOneValue:
         network(paddle.zeros([1, 3, 64, 64]))
         assert seen and seen == {name for name, _ in small_batches.over_pooled(network)}
 
-    def test_is_refused_with_trained_weights(self, tmp_path, monkeypatch):
+    def test_refused_with_trained_weights(self, tmp_path, monkeypatch):
         said, network = [], BiSeNetV1(3, ResNet18_v1b())
         monkeypatch.setattr(small_batches.logger, "warning", said.append)
         small_batches.check_batch_norms(network, 2)
@@ -292,7 +292,7 @@ class TestOneValue:
         with pytest.raises(InputError, match=sentence):
             small_batches.check_batch_norms(network, 1, str(tmp_path / "iter_2"))
 
-    def test_synchronised_over_several_devices_there_are_more(self, monkeypatch):
+    def test_sync_batch_norm_on_several_devices_is_accepted(self, monkeypatch):
         network = paddle.nn.SyncBatchNorm.convert_sync_batchnorm(BiSeNetV1(3, ResNet18_v1b()))
         small_batches.over_pooled(network)[0][1]._mean.set_value(paddle.ones([128]))
         with pytest.raises(InputError, match="would spoil"):
@@ -302,8 +302,10 @@ class TestOneValue:
 
 
 @pytest.mark.parametrize("images, batch, processes", [(3, 4, 1), (5, 4, 2), (1, 2, 2)])
-def test_fewer_images_than_a_step_takes(images, batch, processes, monkeypatch):
+def test_fewer_images_than_one_batch(images, batch, processes, monkeypatch):
     monkeypatch.setattr(paddle.distributed, "ParallelEnv", lambda: type("Some", (), {"nranks": processes}))
     with pytest.raises(InputError, match=f"train_dataset has {images} images, .*lower batch_size"):
         small_batches.check_images(images, batch)
-    small_batches.check_images(batch * processes - processes + 1, batch)  # the last of each is given twice
+    small_batches.check_images(
+        batch * processes - processes + 1, batch
+    )  # Paddle repeats images to fill the last batches

@@ -1,4 +1,4 @@
-"""The loss against a float64 NumPy reference written from the definition, and upstream's where that is right."""
+"""The loss against a float64 NumPy reference, and against PaddleSeg's loss where that is correct."""
 
 import math
 import warnings
@@ -29,7 +29,7 @@ def reference(logit, label, thresh=0.7, min_kept=1 / 16, weight=None, ignore_ind
         threshold = max(thresh, np.sort(probability, axis=None)[count - 1])
         distance = abs(probability - threshold)
         assert not ((distance > 1e-12) & (distance < 2e-6)).any(), "the case is too close to call in float32"
-        kept = valid & (probability <= threshold + 1e-12)  # ties differ in the last bit with the order of the classes
+        kept = valid & (probability <= threshold + 1e-12)  # ties may differ in the last bit by the order of the classes
     weights = np.ones(logit.shape[1]) if weight is None else np.asarray(weight, "float64")
     pixel_weight = kept * weights[target]
     total = pixel_weight.sum()
@@ -41,16 +41,16 @@ def reference(logit, label, thresh=0.7, min_kept=1 / 16, weight=None, ignore_ind
 
 
 def case(name, seed):
-    """Logits float32 `[2, 5, 6, 7]` and labels; no probability within 1e-6 of the threshold but exact ties."""
+    """Logits, float32 `[2, 5, 6, 7]`, and labels. Within 1e-6 of the threshold there are only exact ties."""
     random = np.random.RandomState(seed)
     label = random.randint(0, CLASSES, (2, 6, 7))
     logit = random.normal(size=(2, CLASSES, 6, 7))
-    if name == "few hard":  # all but two pixels are easy
+    if name == "few hard":  # only two pixels are hard
         logit += 6 * np.moveaxis(np.eye(CLASSES)[label], -1, 1)
         logit[0, :, 0, :2] = random.normal(size=(CLASSES, 2))
     elif name == "all hard":
         logit -= 5 * np.moveaxis(np.eye(CLASSES)[label], -1, 1)
-    elif name == "ties":  # easy pixels in blocks of the very same logits, class by class
+    elif name == "ties":  # blocks of easy pixels with equal logits, one per class
         for value in range(CLASSES):
             easy = np.zeros(CLASSES)
             easy[value] = 4.0 + (value % 2)
@@ -90,7 +90,7 @@ def test_against_numpy(name, min_kept, weight, seed):
 )  # on the CPU, and on other devices
 @pytest.mark.parametrize("seed", range(4))
 def test_a_fraction_of_the_valid_pixels(seed, selection, monkeypatch):
-    """CoinCheung's: a sixteenth of the pixels that are not ignored. Here a half, so that it takes easy ones."""
+    """As in CoinCheung/BiSeNet, but with 1/2 instead of 1/16, so that easy pixels are kept."""
     monkeypatch.setattr(ohem, "_kth_largest_by_partition", getattr(ohem, selection))
     logit, label = case("few hard", seed)
     valid = int((label != 255).sum())
@@ -104,7 +104,7 @@ def test_a_fraction_of_the_valid_pixels(seed, selection, monkeypatch):
 @pytest.mark.parametrize("name", ["random", "ignored", "few hard", "all ignored"])
 @pytest.mark.parametrize("thresh", [0.7, 1.0])
 def test_average_over_all_pixels(name, thresh):
-    """MMSegmentation's: the sum over the kept pixels, divided by all of them."""
+    """As in MMSegmentation: the sum over the kept pixels, divided by the number of all pixels."""
     logit, label = case(name, 0)
     mean, mean_gradient = reference(logit, label, thresh=thresh)
     kept = (mean_gradient != 0).any(axis=1).sum()
@@ -114,7 +114,7 @@ def test_average_over_all_pixels(name, thresh):
 
 
 def average_first_elements(losses):
-    """As `train` of PaddleSeg 2.8.0."""
+    """Averages the loss like `train` of PaddleSeg 2.8.0."""
     total = 0.0
     for loss in losses:
         total += loss.numpy()[0]
@@ -122,14 +122,14 @@ def average_first_elements(losses):
 
 
 def average_numbers(losses):
-    """As `train` of PaddleSeg 2.9.1 and develop. NumPy warns of shape [1] from 1.25 on, and refuses it from 2.5 on."""
+    """Averages like PaddleSeg 2.9.1 and develop. NumPy warns of shape [1] from 1.25 on, and raises from 2.5 on."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         return sum(float(loss) for loss in losses) / len(losses)
 
 
 @pytest.mark.parametrize("train", [average_first_elements, average_numbers])
-def test_the_train_at_hand_can_average_it(train, monkeypatch):
+def test_installed_train_can_average_the_loss(train, monkeypatch):
     monkeypatch.setattr(paddleseg.core, "train", train)
     logits, labels = zip(*(map(paddle.to_tensor, case("random", seed)) for seed in range(3)))
     losses = [BiSeNetV1Loss()(logit, label) for logit, label in zip(logits, labels)]
@@ -137,15 +137,15 @@ def test_the_train_at_hand_can_average_it(train, monkeypatch):
     assert train(losses) == pytest.approx(np.mean(expected), rel=1e-5)
 
 
-def test_the_cases_are_what_they_say():
-    """Mining really has an effect in the cases above; without it they would prove nothing."""
+def test_cases_depend_on_mining():
+    """Without an effect of mining, the cases above would prove nothing."""
     for name in ("random", "few hard", "ties"):
         logit, label = case(name, 0)
         assert reference(logit, label, min_kept=10)[0] > 1.01 * reference(logit, label, thresh=1.0)[0], name
 
 
 def test_ties_at_the_threshold_are_kept():
-    """Uniform p = 0.9 with min_kept 10: upstream drops every pixel and returns 0; the true value is -log(0.9)."""
+    """Uniform p = 0.9 with min_kept 10: the correct value is -log(0.9). PaddleSeg drops all pixels and returns 0."""
     logit = np.zeros((1, 2, 5, 8), "float32")
     logit[:, 0] = np.log(9.0)
     actual, _ = run(BiSeNetV1Loss(min_kept=10), logit, np.zeros((1, 5, 8), "int64"))
@@ -179,8 +179,8 @@ def test_low_precision_logits_are_computed_in_float32(dtype):
 
 
 @pytest.mark.skipif(not paddle.__version__.startswith("2."), reason="upstream's loss of PaddleSeg 2.8.0 needs Paddle 2")
-def test_against_upstream_where_upstream_is_right():
-    """No ties and more hard pixels than min_kept. Upstream divides by the kept fraction plus 1e-5."""
+def test_against_upstream_where_upstream_is_correct():
+    """No ties, and more hard pixels than min_kept. PaddleSeg divides by the kept fraction plus 1e-5."""
     from paddleseg.models.losses import OhemCrossEntropyLoss
 
     logit, label = case("all hard", 2)
@@ -201,8 +201,8 @@ def test_label_with_a_channel_axis():
     "dtype, ignore_index",
     [("uint8", 255), ("uint8", 2), *((dtype, value) for dtype in ("int32", "int64") for value in (255, 2, -1, -100))],
 )
-def test_kinds_of_labels(dtype, ignore_index):
-    """Whatever number is ignored, one of the classes' too; and the label is the caller's, which stays as it is."""
+def test_label_types(dtype, ignore_index):
+    """Any number can be ignored, including a class. The caller's label does not change."""
     logit, label = case("ignored", 0)
     label[label == 255] = ignore_index
     label = label.astype(dtype)
@@ -218,7 +218,7 @@ def test_kinds_of_labels(dtype, ignore_index):
 
 class TestWrongLabels:
     @pytest.mark.parametrize("value", [-1, CLASSES, 254])
-    def test_named_at_the_first_call(self, value):
+    def test_raises_at_the_first_call(self, value):
         logit, label = case("random", 0)
         label[1, 2, 3] = value
         with pytest.raises(ValueError, match=f"A label has the value {value}, but there are 5 classes"):
@@ -227,7 +227,7 @@ class TestWrongLabels:
     @pytest.mark.parametrize("value", [2**32, 2**32 + 1, 2**31 + 5, -(2**32), -(2**63), 2**63 - 1])
     @pytest.mark.parametrize("resize_label", [False, True])
     def test_of_more_than_32_bits(self, value, resize_label):
-        """Which are classes again, once they are cut to 32 bits."""
+        """Truncated to 32 bits, these would be classes."""
         logit, label = case("random", 0)
         loss = BiSeNetV1Loss(resize_label=resize_label)
         run(loss, logit, label)
@@ -237,8 +237,8 @@ class TestWrongLabels:
         with pytest.raises(ValueError, match=r"A label has the value -?214748364\d (or (less|more), )?"):
             run(BiSeNetV1Loss(resize_label=resize_label), logit, label)
 
-    def test_named_later_without_looking_every_time(self, monkeypatch):
-        """The range is remembered on the device, so one wrong label among many batches is still named."""
+    def test_raises_later_without_a_check_at_every_call(self, monkeypatch):
+        """The range is kept on the device, so a single wrong label among many batches is reported."""
         logit, label = case("random", 0)
         wrong = label.copy()
         wrong[0, 0, 0] = 7
@@ -251,7 +251,7 @@ class TestWrongLabels:
                 run(loss, logit, wrong if step == 1 else label)
         assert step <= 50 and len(looks) == 2
 
-    def test_does_not_train_on_it_meanwhile(self):
+    def test_wrong_labels_are_ignored_until_then(self):
         logit, label = case("random", 0)
         loss = BiSeNetV1Loss()
         run(loss, logit, label)
@@ -262,7 +262,7 @@ class TestWrongLabels:
 
 
 class TestNaN:
-    """A loss that is not finite counts when it stays so: GradScaler leaves out the step of one that overflowed."""
+    """Only a lasting NaN or infinity stops the training: GradScaler skips the step of an overflow."""
 
     @staticmethod
     def feed(loss, values):
@@ -271,14 +271,14 @@ class TestNaN:
             run(loss, np.full_like(logit, value) if value else logit, label)
 
     @pytest.mark.parametrize("value", [np.nan, np.inf])
-    def test_stops_when_it_stays(self, value):
+    def test_raises_if_it_lasts(self, value):
         loss = BiSeNetV1Loss()
         self.feed(loss, [0] * 5 + [value] * 45)
         assert loss.calls_not_finite() == 45
         with pytest.raises(FloatingPointError, match="NaN or infinite 45 times in a row. Try a lower learning rate"):
             self.feed(loss, [value])
 
-    def test_goes_on_when_it_passes(self):
+    def test_continues_if_it_passes(self):
         loss = BiSeNetV1Loss()
         self.feed(loss, ([np.nan] * 19 + [0]) * 10)
         assert loss.calls_not_finite() == 0

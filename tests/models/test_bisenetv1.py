@@ -1,4 +1,4 @@
-"""The network against upstream's class, the published counts, and what PaddleSeg does with a network."""
+"""The network against PaddleSeg's class and the published counts, and in PaddleSeg's workflows."""
 
 import numpy as np
 import paddle
@@ -24,7 +24,7 @@ def image(*shape, seed=0):
 
 
 def trained_looking_state(layer, seed=0):
-    """The layer's state with BatchNorm statistics and affine parameters that are not 0 and 1."""
+    """A state of the layer with random BatchNorm statistics and affine parameters instead of 0 and 1."""
     random = np.random.RandomState(seed)
     state = {}
     for name, value in layer.state_dict().items():
@@ -44,7 +44,7 @@ def evaluate(layer, x):
 
 
 class TestAgainstUpstream:
-    """The `paddleseg` variant is PaddleSeg's BiseNetV1: same names, same shapes, same numbers to the last bit."""
+    """The `paddleseg` variant equals PaddleSeg's BiseNetV1 in names, shapes and outputs, bit for bit."""
 
     @pytest.fixture(scope="class")
     def pair(self):
@@ -73,7 +73,7 @@ class TestAgainstUpstream:
             np.testing.assert_array_equal(actual.numpy(), expected.numpy())
 
     @pytest.mark.slow
-    def test_right_where_upstream_is_not(self, pair):
+    def test_correct_where_upstream_is_wrong(self, pair):
         x = image(1, 3, 250, 500)
         expected, actual = (evaluate(layer, x) for layer in pair)
         assert expected.shape == (1, 19, 256, 504)
@@ -81,7 +81,7 @@ class TestAgainstUpstream:
 
     @pytest.mark.slow
     def test_counts_of_the_published_run(self, capsys):
-        """The 75.19 run's own log: Total Flops: 113301121792, Total Params: 12932595."""
+        """From the log of the 75.19 run: Total Flops: 113301121792, Total Params: 12932595."""
         assert paddle.flops(network("paddleseg"), [1, 3, 512, 1024]) == 113301121792
         assert "Total Params: 12932595" in capsys.readouterr().out
 
@@ -106,7 +106,7 @@ class TestAuthorsCounts:
         assert sum(counts) / 1e9 == pytest.approx(11.58, abs=0.01)
 
 
-# torchseg_r101, torchseg_x39 and mmseg_wide differ from others in their widths only; test_families.py runs them.
+# torchseg_r101, torchseg_x39 and mmseg_wide differ only in their widths. test_families.py runs them.
 @pytest.mark.parametrize("variant", sorted(set(VARIANTS) - {"torchseg_r101", "torchseg_x39", "mmseg_wide"}))
 class TestEveryVariant:
     @pytest.mark.parametrize("size", [(64, 64), (97, 131), (33, 250)])
@@ -122,7 +122,7 @@ class TestEveryVariant:
         assert [out.shape for out in layer(image(2, 3, *size))] == [[2, 5, *size]] * 3
 
     @pytest.mark.slow
-    def test_every_parameter_learns(self, variant):
+    def test_every_parameter_has_a_gradient(self, variant):
         layer = network(variant, num_classes=5)
         sum(out.square().mean() for out in layer(image(2, 3, 64, 96))).backward()
         for name, parameter in layer.named_parameters():
@@ -131,7 +131,7 @@ class TestEveryVariant:
                 assert np.isfinite(parameter.grad.numpy()).all(), name
 
     def test_initialization(self, variant):
-        """Outside the backbone: convolutions as the originals say, BatchNorm 1 and 0."""
+        """Outside the backbone: convolutions as in the originals, BatchNorms with 1 and 0."""
         gain, fan_out = {"coincheung": (1, False), "zllrunning": (1, False), "mmseg": (2, True)}.get(
             variant, (2, False)
         )
@@ -171,7 +171,7 @@ class TestEveryVariant:
         static = network(variant, num_classes=5)
         static.set_state_dict(dynamic.state_dict())
         for head in (*dynamic.heads, *static.heads):
-            head.dropout.p = 0  # two draws would differ
+            head.dropout.p = 0  # two runs would drop different channels
         x = image(2, 3, 64, 96)
         for expected, actual in zip(dynamic(x), paddle.jit.to_static(static)(x)):
             np.testing.assert_allclose(actual.numpy(), expected.numpy(), rtol=1e-3, atol=1e-3)
@@ -206,18 +206,18 @@ def test_attention_with_relu_is_bit_equal():
     ],
 )
 @pytest.mark.slow
-def test_backbones_that_serve(name, arguments):
+def test_suitable_backbones(name, arguments):
     layer = BiSeNetV1(5, manager.BACKBONES[name](**arguments))
     assert evaluate(layer, image(1, 3, 70, 100)).shape == (1, 5, 70, 100)
 
 
 @pytest.mark.parametrize("name", ["HRNet_W18", "Xception41_deeplab"])
-def test_backbones_that_do_not_are_refused(name):
+def test_unsuitable_backbones_are_refused(name):
     with pytest.raises(ValueError, match=r"backbone \w+ returns features at .*1/8, 1/16, 1/32"):
         BiSeNetV1(5, manager.BACKBONES[name]())
 
 
-def test_construction_leaves_no_trace_in_the_backbone():
+def test_construction_does_not_change_the_backbone():
     backbone = ResNet18_v1b()
     before = {name: value.numpy() for name, value in backbone.state_dict().items()}
     BiSeNetV1(5, backbone)
@@ -253,7 +253,7 @@ class TestPretrained:
         x = image(1, 3, 64, 64)
         np.testing.assert_array_equal(evaluate(first, x), evaluate(second, x))
 
-    def test_says_what_did_not_match(self, tmp_path, capsys):
+    def test_logs_mismatches(self, tmp_path, capsys):
         paddle.save(network(num_classes=5).state_dict(), str(tmp_path / "w.pdparams"))
         network(num_classes=7, pretrained=str(tmp_path / "w.pdparams"))
         out = capsys.readouterr().out
@@ -262,7 +262,7 @@ class TestPretrained:
         assert "6 tensors have another shape" in out and "heads.0.conv_1x1.weight" in out
 
     def test_backbone_weights_of_paddle_vision(self, tmp_path):
-        """The names are torchvision's, so Paddle's ImageNet weights load into the backbone as they are."""
+        """Paddle's ImageNet weights load into the backbone without renaming."""
         imagenet = paddle.vision.models.resnet18()
         imagenet.eval()
         paddle.save(imagenet.state_dict(), str(tmp_path / "resnet18.pdparams"))
@@ -273,7 +273,7 @@ class TestPretrained:
         pooled = backbone(x)[-1].mean([2, 3])
         np.testing.assert_allclose(imagenet.fc(pooled).numpy(), imagenet(x).numpy(), rtol=1e-4, atol=1e-5)
 
-    def test_refuses_none_of_them(self, tmp_path):
+    def test_refuses_weights_without_matches(self, tmp_path):
         paddle.save(ResNet18_v1b().state_dict(), str(tmp_path / "w.pdparams"))
         with pytest.raises(ValueError, match="None of the .* tensors of BiSeNetV1"):
             network(pretrained=str(tmp_path / "w.pdparams"))
@@ -282,7 +282,7 @@ class TestPretrained:
         with pytest.raises(FileNotFoundError, match="no weights at .*absent.pdparams"):
             network(pretrained=str(tmp_path / "absent.pdparams"))
 
-    def test_refuses_a_file_that_is_no_weights(self, tmp_path):
+    def test_refuses_other_files(self, tmp_path):
         (tmp_path / "w.pdparams").write_bytes(b"no pickle")
         with pytest.raises(ValueError, match="cannot read the weights"):
             network(pretrained=str(tmp_path / "w.pdparams"))
@@ -301,8 +301,8 @@ def test_resnet50_features():
 
 
 @pytest.mark.parametrize("takes, gets", [(1, 3), (3, 1), (3, 4), (4, 3)])
-def test_an_image_of_other_channels_is_refused_in_a_sentence(takes, gets):
-    """In training too, which ended in a traceback of Paddle's; PaddleSeg's data have 3 unless img_channels says 1."""
+def test_wrong_number_of_channels_is_refused(takes, gets):
+    """In training and evaluation. PaddleSeg's data have 3 channels unless img_channels is 1."""
     net = BiSeNetV1(4, ResNet18_v1b(in_channels=takes), in_channels=takes)
     for prepare in (net.train, net.eval):
         prepare()

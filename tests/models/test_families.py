@@ -1,4 +1,4 @@
-"""Every published family in Paddle Inference, and the fast heads."""
+"""Every published implementation in Paddle Inference, and the `.speed` heads."""
 
 import cv2
 import numpy as np
@@ -25,20 +25,20 @@ BACKBONES = {
     "mmseg_wide": "ResNet50_v1b",
 }
 
-# What the default suite runs, with oneDNN or without.
+# The cases of the default suite, with or without oneDNN.
 DEFAULT = [("torchseg", False), ("paddleseg", True)]
 
 
 def network(variant, num_classes=19):
-    """With BatchNorms whose statistics are those of real data, not 0 and 1."""
+    """A network with BatchNorm statistics from data instead of 0 and 1."""
     paddle.seed(0)
     layer = BiSeNetV1(num_classes, manager.BACKBONES[BACKBONES.get(variant, "ResNet18_v1b")](), variant=variant)
     for name, norm in layer.named_sublayers():
         if not isinstance(norm, paddle.nn.BatchNorm2D):
             continue
-        if name.endswith("bn3"):  # a residual as large as what it is added to makes rounding the signal
+        if name.endswith("bn3"):  # with a large residual, rounding errors would dominate
             norm.weight.set_value(paddle.full_like(norm.weight, 0.2))
-        norm._momentum = 0.0  # the statistics become those of the batch
+        norm._momentum = 0.0  # take the statistics of the batch
         norm.bias.set_value(paddle.normal(0, 0.3, norm.bias.shape))
     layer.train()
     with paddle.no_grad():
@@ -51,7 +51,7 @@ def scenes():
     return SyntheticStreetScenes(mode="val", size=[256, 128], transforms=[Normalize()])
 
 
-# With oneDNN: as deploy/python/infer.py has it unless told otherwise.
+# oneDNN is on by default in deploy/python/infer.py.
 @pytest.mark.parametrize(
     "variant, onednn",
     [
@@ -61,17 +61,17 @@ def scenes():
     ],
 )
 @pytest.mark.slow
-def test_inference_gives_the_masks_of_prediction(variant, onednn, tmp_path):
+def test_inference_and_prediction_agree(variant, onednn, tmp_path):
     layer = network(variant)
     write_export(layer, str(tmp_path), [{"type": "Normalize"}])
     data = scenes()
     data.file_list = data.file_list[:3]
     done = verify(layer, Export(tmp_path / "deploy.yaml"), data, enable_mkldnn=onednn, backends=["paddle"])
     result = done.verdicts[0]
-    # Random weights leave more ties than trained ones do.
+    # Random weights have more ties than trained ones.
     assert result.comparison.agreement >= 0.9998, f"{result.comparison.agreement:.4%} of the pixels"
     assert result.comparison.widest_margin < parity.MARGIN
-    # Not to four decimals: the weights are random, and one pixel of a tie moves a class of a hundred pixels.
+    # Fewer than four decimals: with random weights, one tied pixel changes the score of a class of a hundred pixels.
     np.testing.assert_allclose(result.scores.class_iou, done.dygraph.class_iou, rtol=0, atol=5e-4)
     assert done.classes >= 3
 
@@ -81,7 +81,7 @@ def test_inference_gives_the_masks_of_prediction(variant, onednn, tmp_path):
     [pytest.param(name, marks=pytest.mark.very_slow if "_" in name else ()) for name in sorted(VARIANTS)],
 )
 @pytest.mark.slow
-def test_int8_leaves_the_attention_of_every_family_alone(variant, tmp_path):
+def test_int8_does_not_quantize_the_attention(variant, tmp_path):
     """The global context, both refinement modules, and one or two convolutions of the fusion module."""
     pytest.importorskip("openvino"), pytest.importorskip("paddle2onnx")
     write_export(network(variant), str(tmp_path), [{"type": "Normalize"}], to="onnx")
@@ -100,8 +100,8 @@ class TestFastHeads:
         layer.eval()
         assert [out.shape for out in layer(x)] == [[2, 5, 64, 96]]
 
-    def test_loss_is_that_of_the_label_resized_by_opencv(self):
-        """As TorchSeg's dataloader resizes it: cv2.INTER_NEAREST to 1/8."""
+    def test_loss_equals_that_of_a_label_resized_by_opencv(self):
+        """TorchSeg's data loader uses cv2.INTER_NEAREST to 1/8."""
         random = np.random.RandomState(0)
         label = random.randint(0, 5, (2, 64, 96))
         label[random.rand(*label.shape) < 0.1] = 255

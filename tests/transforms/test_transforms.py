@@ -1,4 +1,4 @@
-"""The transforms themselves: what they do to one sample, and what they refuse. How often is in test_augmentation.py."""
+"""The transforms on single samples, and their errors. test_augmentation.py tests their probabilities."""
 
 import numpy as np
 import pytest
@@ -13,14 +13,14 @@ def sample(height, width):
     return {"img": np.full((height, width, 3), 9, "float32"), "label": label, "gt_fields": ["label"], "trans_info": []}
 
 
-def test_padding_is_shared_between_the_sides():
+def test_padding_is_equal_on_all_sides():
     data = CenterPadding([8, 6])(sample(3, 4))
     assert data["img"].shape == (6, 8, 3) and data["label"].dtype == "uint8"
     assert (data["img"][1:4, 2:6] == 9).all() and data["img"].sum() == 9 * 3 * 12
     assert (data["label"][1:4, 2:6] == np.arange(12).reshape(3, 4)).all() and (data["label"] == 255).sum() == 48 - 12
 
 
-def test_padding_leaves_what_is_large_enough():
+def test_large_images_are_not_padded():
     data = CenterPadding([3, 6])(sample(5, 4))
     assert data["img"].shape == (6, 4, 3) and data["label"].shape == (6, 4)
     gray = {"img": np.ones((2, 2), "float32"), "label": np.ones((2, 2), "uint8"), "gt_fields": ["label"]}
@@ -28,18 +28,18 @@ def test_padding_leaves_what_is_large_enough():
     assert CenterPadding([4, 4])({"img": np.ones((2, 2, 3), "float32")})["img"].shape == (4, 4, 3)
 
 
-def test_paddlesegs_own_takes_no_list():
-    """Why no recipe may say `im_padding_value: [0, 0, 0]`: the first small image ends the training."""
+def test_paddlesegs_padding_accepts_no_list():
+    """So no recipe may have `im_padding_value: [0, 0, 0]`: the first small image would end the training."""
     with pytest.raises(Exception, match="copyMakeBorder"):
         RandomPaddingCrop(crop_size=(8, 8), im_padding_value=[0.0, 0.0, 0.0])(sample(4, 4))
 
 
-def test_crop_pads_nothing():
+def test_crop_does_not_pad():
     data = MMSegRandomCrop([8, 2], 0.75)(sample(5, 4))
     assert data["img"].shape == (2, 4, 3) and data["label"].shape == (2, 4)
 
 
-def test_crop_of_ignored_pixels_alone():
+def test_crop_with_only_ignored_pixels():
     data = sample(4, 4)
     data["label"][:] = 255
     assert MMSegRandomCrop([2, 2], 0.75)(data)["label"].shape == (2, 2)
@@ -71,7 +71,7 @@ def test_colors_stay_in_range_and_type(transform):
 
 
 @pytest.mark.parametrize(
-    "transform, arguments, said",
+    "transform, arguments, message",
     [
         (CenterPadding, [[1024]], r"target_size is \[1024\]. Give width and height"),
         (MMSegRandomCrop, [[512, 0], 0.75], r"crop_size is \[512, 0\]. Give width and height"),
@@ -81,14 +81,14 @@ def test_colors_stay_in_range_and_type(transform):
         (RandomMirrorSwap, [[[2, 300]]], "Give pairs of class numbers"),
     ],
 )
-def test_refused(transform, arguments, said):
-    with pytest.raises(ValueError, match=said):
+def test_wrong_arguments_are_refused(transform, arguments, message):
+    with pytest.raises(ValueError, match=message):
         transform(*arguments)
 
 
 @pytest.mark.parametrize("transform", [MMSegPhotoMetricDistortion, CoinCheungColorJitter])
-def test_what_a_cubic_resize_leaves_past_the_ends(transform):
-    """-3 is black and 258 white, not the other way round."""
+def test_values_outside_the_range_are_clipped(transform):
+    """A cubic resize may give -3, which becomes black, or 258, which becomes white."""
     img = np.full((8, 8, 3), -3, "float32")
     img[4:] = 258
     for seed in range(20):
@@ -98,8 +98,8 @@ def test_what_a_cubic_resize_leaves_past_the_ends(transform):
 
 
 @pytest.mark.parametrize("transform", [MMSegPhotoMetricDistortion, CoinCheungColorJitter])
-def test_what_is_resized_is_rounded(transform):
-    """99.6 is changed as 100 is, not as 99."""
+def test_resized_values_are_rounded(transform):
+    """99.6 is treated as 100, not as 99."""
     found = []
     for value in (99.6, 100):
         np.random.seed(3)

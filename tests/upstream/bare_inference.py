@@ -1,6 +1,6 @@
 """Paddle Inference on a machine without the plugin: python bare_inference.py EXPORTED IMAGES.txt SAVE_DIR
 
-Reads deploy.yaml as it stands, and runs with oneDNN and memory optimization off: whether the exported folder is right.
+Checks an exported folder: reads its deploy.yaml unchanged, and runs without oneDNN and memory optimization.
 """
 
 import os

@@ -1,13 +1,13 @@
-"""PaddleSeg's own, unmodified tools on real images, judged by what comes out of them, never by an exit code alone.
+"""Runs PaddleSeg's unmodified tools on real images, and checks their results, not only their exit codes.
 
 Run in an environment with Paddle, PaddleSeg and this package:
 
     python tests/upstream/matrix.py run --paddleseg FOLDER --camvid FOLDER --stack NAME --results FILE
     python tests/upstream/matrix.py table --results FILE
 
-`run` takes the tools of an unpacked PaddleSeg (put it on PYTHONPATH as well to use its package) through every step,
-once for each column, and adds the cells to a JSON file; `table` writes that file's table into docs/stacks.md.
-`noxfile.py` beside it does both for every stack.
+`run` runs the tools of an unpacked PaddleSeg in every step, once for each column, and adds the cells to a JSON file.
+To use the checkout's package too, put it on PYTHONPATH. `table` writes the table of that file into docs/stacks.md.
+`noxfile.py` in the same folder does both for every stack.
 """
 
 import argparse
@@ -28,7 +28,7 @@ TRAIN_IMAGES, VAL_IMAGES, ITERS = 8, 3, 4
 SIZE, CLASSES = (360, 480), 11  # of the CamVid images
 MIN_AGREEMENT = 0.9999
 
-# Column: environment variables, model and loss. Each of the last two is the same but for one thing.
+# Column: environment variables, model and loss.
 OURS = {"type": "BiSeNetV1", "variant": "torchseg", "backbone": {"type": "ResNet18_v1b"}}
 DILATED = {"type": "ResNet18_vd", "output_stride": 8}
 COLUMNS = {
@@ -39,7 +39,7 @@ COLUMNS = {
 }
 STEPS = ("train", "train --do_eval", "val", "predict", "export", "infer", "infer --enable_mkldnn", "train, 2 processes")
 
-# What a log or a wrong result shows: letter, pattern. docs/stacks.md says what each letter is, and whose.
+# Known causes: a letter and a pattern in the log or the result. docs/stacks.md explains the letters.
 CAUSES = {
     "n": r"only 0-dimensional arrays can be converted",
     "a": r"IndexError: .*0-D|too many indices|invalid index to scalar|0-dim",
@@ -54,16 +54,16 @@ CAUSES = {
 
 
 class Failed(Exception):
-    """A step did not bring what it is for."""
+    """A step failed or had a wrong result."""
 
 
 class Project:
-    """A folder with a short list of CamVid images and a configuration, where the tools run."""
+    """A working folder for the tools, with a few CamVid images and a configuration."""
 
     def __init__(self, folder, column, checkout, camvid):
         environment, model, loss = COLUMNS[column]
         self.folder, self.checkout = Path(folder), Path(checkout)
-        self.miou = None  # what the evaluation in training gave
+        self.miou = None  # of the evaluation in training
         self.environment = {**os.environ, **environment}
         for name, count in (("train", TRAIN_IMAGES), ("val", VAL_IMAGES)):
             lines = (camvid / f"{name}.txt").read_text().splitlines()
@@ -76,7 +76,7 @@ class Project:
             "batch_size": 2,
             "iters": ITERS,
             "model": model,
-            "lr_scheduler": {"learning_rate": 0.005},  # higher, and so few iterations may end in one class everywhere
+            "lr_scheduler": {"learning_rate": 0.005},  # a higher rate may end in a single class after so few iterations
             "loss": {"types": [{"type": loss, "ignore_index": 255}], "coef": [1, 1, 1]},
             "train_dataset": {"dataset_root": str(camvid), "train_path": "train.txt", "transforms": crop},
             "val_dataset": {"dataset_root": str(camvid), "val_path": "val.txt"},
@@ -84,7 +84,7 @@ class Project:
         (self.folder / "config.yml").write_text(yaml.safe_dump(config))
 
     def tool(self, *command):
-        """What a command in this folder prints; an exit code other than 0 is a failure already."""
+        """Run a command in this folder and return its output. An exit code other than 0 is a failure."""
         command = [sys.executable, *map(str, command)]
         done = subprocess.run(
             command,
@@ -101,7 +101,7 @@ class Project:
         return done.stdout
 
     def train(self, save_dir, *arguments, launcher=()):
-        """Trains; returns what was printed, once the weights have proved to be there and finite."""
+        """Train, check that the weights exist and are finite, and return the output."""
         output = self.tool(
             *launcher,
             *(self.checkout / "tools/train.py", "--config", "config.yml", "--device", "cpu", "--save_dir", save_dir),
@@ -116,7 +116,7 @@ class Project:
 
     @property
     def weights(self):
-        """Those of the first training that left any."""
+        """The weights of the first training that saved any."""
         for run in ("evaluated", "plain"):
             path = self.folder / run / f"iter_{ITERS}" / "model.pdparams"
             if path.is_file():
@@ -124,7 +124,7 @@ class Project:
         raise Failed("not reached: no weights")
 
     def masks(self, folder):
-        """The masks under a folder, in the order of their names; each must be a plausible answer."""
+        """Read the masks in a folder, sorted by name, and check that each is plausible."""
         masks = [np.asarray(Image.open(path)) for path in sorted((self.folder / folder).rglob("*.png"))]
         if len(masks) != VAL_IMAGES or any(mask.shape != SIZE or mask.max() >= CLASSES for mask in masks):
             raise Failed(f"{folder} has {len(masks)} masks of {[mask.shape for mask in masks]}")
@@ -165,7 +165,7 @@ def predict(project):
 
 
 def export(project):
-    """The exported folder must be whole: on a machine without the plugin, Paddle Inference gives predict's masks."""
+    """Check that Paddle Inference without the plugin gives the masks of predict with the exported folder."""
     project.tool(
         *(project.checkout / "tools/export.py", "--config", "config.yml", "--model_path", project.weights),
         *("--save_dir", "exported"),
@@ -192,7 +192,7 @@ def infer(project, *arguments):
         *("--image_path", "images.txt", "--save_dir", folder, "--cpu_threads", 1, *arguments),
     )
     if not (project.folder / folder).is_dir():
-        raise Failed(output[-6000:])  # it exits with 0 where it cannot create its predictor
+        raise Failed(output[-6000:])  # infer.py exits with 0 if it cannot create its predictor
     check_agreement(project, folder)
 
 
@@ -239,7 +239,7 @@ RUN = dict(
 
 
 def run_column(column, checkout, camvid, folder):
-    """Every step in turn: a dict step -> 'ok', or why not: the cause's letter and the last line or the finding."""
+    """Run all steps. Returns a dict of step to 'ok', or to the letter of the cause and the last line or finding."""
     project = Project(folder, column, checkout, camvid)
     cells = {}
     for step in STEPS:
@@ -253,7 +253,7 @@ def run_column(column, checkout, camvid, folder):
 
 
 def reason(text):
-    """`x: sentence` for a known cause x, else the sentence alone."""
+    """`x: sentence` for a known cause x, else the sentence."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     for letter, pattern in CAUSES.items():
         found = [line for line in lines if re.search(pattern, line)]
@@ -263,7 +263,7 @@ def reason(text):
 
 
 def table(results):
-    """Markdown: a row for each stack, a column for each column, the steps that fail named with their causes."""
+    """A table in Markdown, a row for each stack, with the failing steps and their causes."""
     columns = [name for name in COLUMNS if any(name in stack for stack in results.values())]
     lines = ["| stack | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     totals = dict.fromkeys(columns, (0, 0))
@@ -281,7 +281,7 @@ def table(results):
 
 
 def write_table(text):
-    """Puts the table between the marks that docs/stacks.md, in both languages, has for it."""
+    """Write the table between its marks in docs/stacks.md, in both languages."""
     for name in ("docs/stacks.md", "docs/zh/stacks.md"):
         path = CONFIGS.parent / name
         before, mark, rest = path.read_text(encoding="utf-8").partition("<!-- matrix -->\n")
@@ -292,7 +292,7 @@ def write_table(text):
 
 
 def letter(cell):
-    """A known cause's letter, `w` for wrong masks, `-` for what was not reached, `?` for the rest."""
+    """The letter of a known cause, `w` for wrong masks, `-` for a step that was not reached, else `?`."""
     if cell.startswith("wrong masks"):
         return "w"
     if cell.startswith("not reached"):

@@ -1,11 +1,11 @@
-"""Every supported stack, built in an environment of its own, through PaddleSeg's unmodified tools on real images.
+"""Runs PaddleSeg's unmodified tools on real images with every supported stack, each in its own environment.
 
     pip install nox
     PADDLESEG_DIR=~/PaddleSeg CAMVID_DIR=~/camvid nox -f tests/upstream/noxfile.py
 
-PADDLESEG_DIR is a git clone of PaddleSeg (with its tags), CAMVID_DIR a CamVid folder as `bisenetv1 data prepare camvid`
-writes it. About 20 minutes a Paddle on one core. The cells are kept in tests/upstream/matrix.json; the last session
-writes the tables of docs/stacks.md from them.
+PADDLESEG_DIR is a git clone of PaddleSeg with its tags, CAMVID_DIR a CamVid folder written by `bisenetv1 data prepare
+camvid`. Each Paddle takes about 20 minutes on one core. The cells are saved in tests/upstream/matrix.json; the last
+session writes the tables of docs/stacks.md from them.
 """
 
 import os
@@ -18,8 +18,8 @@ REPOSITORY = HERE.parents[1]
 RESULTS = HERE / "matrix.json"
 
 PADDLES = ("2.6.2", "3.0.0", "3.2.2", "3.3.1")
-# Revisions of the clone. The package of 2.8.0 comes from PyPI, as its users have it; the others run from the checkout.
-# scikit-image, below: PaddleSeg from 2.9 on imports it, and its wheel on PyPI (2.8.0) does not ask for it.
+# Revisions of the clone. 2.8.0 is installed from PyPI, the others run from the checkout. PaddleSeg from 2.9 on imports
+# scikit-image, which the wheel on PyPI (2.8.0) does not require, so the sessions install it.
 PADDLESEGS = {"2.8.0": "v2.8.0", "2.9.1": "v2.9.1", "develop": "develop"}
 
 nox.options.default_venv_backend = "venv"
@@ -35,14 +35,14 @@ def stack(session, paddle):
 
 @nox.session(python="3.13")
 def newest(session):
-    """The newest Paddle, Python, NumPy and OpenCV, installed as the README says, with every PaddleSeg."""
+    """The newest Paddle, Python, NumPy and OpenCV, installed as in the README, with every PaddleSeg."""
     session.install(f"paddlepaddle=={PADDLES[-1]}", "scikit-image", f"{REPOSITORY}[cpu]")
     session.install("--no-deps", "paddleseg==2.8.0")
     _run(session, f"Paddle {PADDLES[-1]}, PaddleSeg {{}}, Python 3.13")
 
 
 def _run(session, stack):
-    """Every PaddleSeg in this session's environment; `stack` has a place for its name."""
+    """Run every PaddleSeg in this session's environment. `stack` is a format string for its version."""
     clone, camvid = _folder(session, "PADDLESEG_DIR"), _folder(session, "CAMVID_DIR")
     for name, revision in PADDLESEGS.items():
         checkout = Path(session.create_tmp()).resolve() / name
@@ -68,7 +68,7 @@ def _folder(session, variable):
 
 
 def _unpack(session, clone, revision, checkout):
-    """The revision's tools and package, without touching the clone."""
+    """Unpack the tools and the package of a revision, without changing the clone."""
     checkout.mkdir(parents=True, exist_ok=True)
     archive = checkout / "checkout.tar"
     session.run(

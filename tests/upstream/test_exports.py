@@ -1,4 +1,4 @@
-"""Exports of this package and of PaddleSeg's unmodified tools, each read by the other; as `test_tools.py` is run."""
+"""This package reads exports of PaddleSeg's unmodified tools, and they read its exports. See `test_tools.py`."""
 
 import os
 import subprocess
@@ -50,7 +50,7 @@ def test_upstream_reads_ours(small, export, tool, tmp_path):  # noqa: F811
     assert (upstream(tool, small, folder, tmp_path / "a") == ours(small, folder, tmp_path / "b")).mean() >= 0.9999
 
 
-def test_ours_reads_upstream_s(small, dynamic, tool, tmp_path):  # noqa: F811
+def test_ours_reads_upstreams(small, dynamic, tool, tmp_path):  # noqa: F811
     flags = ["--config", small.config, "--model_path", small.weights, "--save_dir", tmp_path / "exported"]
     tool("tools/export.py", *flags)
     found, expected = ours(small, tmp_path / "exported", tmp_path / "a"), ours(small, dynamic, tmp_path / "b")

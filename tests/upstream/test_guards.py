@@ -1,4 +1,4 @@
-"""The guards of a training under PaddleSeg's unmodified tools/train.py, which imports `train` before all else.
+"""The guards in PaddleSeg's unmodified tools/train.py, which imports `train` before the plugin can act.
 
 Needs PADDLESEG_DIR, an unpacked PaddleSeg; see test_tools.py.
 """
@@ -20,7 +20,7 @@ from bisenetv1_plugin.datasets.synthetic import write_scenes
 
 pytestmark = pytest.mark.slow
 
-# tools/train.py with something that happens to it: {what} is Python, the tool and its arguments follow.
+# Runs Python code, {what}, and then tools/train.py with its arguments.
 SCRIPT = """
 import builtins, os, runpy, sys
 {what}
@@ -85,26 +85,26 @@ def sentence(done):
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_an_image_that_cannot_be_read(train, tmp_path, num_workers):
+def test_unreadable_image(train, tmp_path, num_workers):
     broken = sorted((tmp_path / "data/images/train").iterdir())[3]
     broken.write_bytes(b"no picture")
     said = sentence(train("--num_workers", num_workers))
     assert str(broken.relative_to(tmp_path)) in said and "cannot be read" in said
 
 
-def test_a_worker_that_is_killed(train):
+def test_killed_worker(train):
     assert "a process that reads the data was killed (Killed)" in sentence(
         train("--num_workers", 2, "--iters", 100, what=KILLED_WORKER)
     )
 
 
-def test_a_kill_in_the_middle_of_a_checkpoint(train, tmp_path):
+def test_kill_while_saving(train, tmp_path):
     assert train(what=KILLED_WHILE_IT_SAVES).returncode == -9
     assert not (tmp_path / "out/iter_4/model.pdparams").exists() and list(tmp_path.glob("out/iter_4/part-*"))
     assert paddle.load(str(tmp_path / "out/iter_2/model.pdparams"))
 
 
-def test_a_disk_that_is_full(train, tmp_path):
+def test_full_disk(train, tmp_path):
     done = train(largest_file=10_000_000)
     assert done.returncode == 1 and "OSError" in done.stderr and "out/iter_2/model.pdparams" in done.stderr
     assert list(tmp_path.glob("out/iter_2/*.pd*")) == []
@@ -116,7 +116,7 @@ def test_nan(train, tmp_path):
     assert (tmp_path / f"out/iter_{stopped - 1}").is_dir() and not (tmp_path / f"out/iter_{stopped}").exists()
 
 
-def test_going_on(train, tmp_path):
+def test_resume(train, tmp_path):
     assert train().returncode == 0
     assert train("--resume_model", "out/iter_6", "--iters", 8).returncode == 0
     begun = {re.search(r'"begun": (.*),', path.read_text())[1] for path in tmp_path.glob("out/iter_*/progress.json")}

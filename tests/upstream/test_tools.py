@@ -1,4 +1,4 @@
-"""One stack of the matrix, the installed one, as tests: both published networks through PaddleSeg's unmodified tools.
+"""The installed stack of the matrix as tests: both published networks in PaddleSeg's unmodified tools.
 
 Needs PADDLESEG_DIR, an unpacked PaddleSeg, and CAMVID_DIR. The `paddleseg` package is the installed one; put the
 checkout on PYTHONPATH to use the checkout's:
@@ -9,7 +9,7 @@ checkout on PYTHONPATH to use the checkout's:
 import os
 from pathlib import Path
 
-import paddleseg  # noqa: F401 - at this import the corrections are made
+import paddleseg  # noqa: F401 - this import applies the corrections
 import pytest
 from upstream import matrix
 
@@ -34,7 +34,7 @@ def test_step(cells, step):
 
 
 def test_training_without_evaluation_needs_its_correction(checkout, camvid, tmp_path, monkeypatch):
-    """PaddleSeg 2.9.1 alone has the defect."""
+    """Only PaddleSeg 2.9.1 has the defect."""
     if not compat.entry("train_without_eval").needed():
         pytest.skip("this PaddleSeg trains without evaluation")
     project = matrix.Project(tmp_path, "plugin", checkout, camvid.resolve())
