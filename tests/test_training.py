@@ -296,7 +296,7 @@ class TestNewest:
         (out / "iter_10" / FILES[1]).unlink()
         with pytest.raises(InputError, match="it has no model.pdopt; resume from the checkpoint before it, or from"):
             checkpoints.refuse_broken(str(out / "iter_10"))
-        with pytest.raises(InputError, match="it must be a folder called iter_N, or latest"):
+        with pytest.raises(InputError, match="give a folder named iter_N, or `latest`"):
             checkpoints.refuse_broken(str(out))
 
 

@@ -314,7 +314,7 @@ def test_wrong_arguments(arguments, sentence):
 
 def test_wrong_shapes():
     logit, label = case("random", 0)
-    with pytest.raises(ValueError, match="do not cover the same pixels"):
+    with pytest.raises(ValueError, match="do not have the same pixels"):
         run(BiSeNetV1Loss(), logit, label[:, :3])
-    with pytest.raises(ValueError, match="`weight` has 2 numbers, and the network 5 classes"):
+    with pytest.raises(ValueError, match="`weight` has 2 numbers, but the network has 5 classes"):
         run(BiSeNetV1Loss(weight=[1.0, 2.0]), logit, label)

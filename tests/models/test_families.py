@@ -110,5 +110,5 @@ class TestFastHeads:
         expected = BiSeNetV1Loss()(logit, paddle.to_tensor(small.astype("int64")))
         actual = BiSeNetV1Loss(resize_label=True)(logit, paddle.to_tensor(label))
         assert float(expected) > 0.5 and float(actual) == float(expected)
-        with pytest.raises(ValueError, match="do not cover the same pixels"):
+        with pytest.raises(ValueError, match="do not have the same pixels"):
             BiSeNetV1Loss()(logit, paddle.to_tensor(label))

@@ -75,7 +75,7 @@ def test_colors_stay_in_range_and_type(transform):
     [
         (CenterPadding, [[1024]], r"target_size is \[1024\]. Give width and height"),
         (MMSegRandomCrop, [[512, 0], 0.75], r"crop_size is \[512, 0\]. Give width and height"),
-        (MMSegRandomCrop, [[512, 512], 75], r"category_max_ratio is 75. Give a share between 0 and 1"),
+        (MMSegRandomCrop, [[512, 512], 75], r"category_max_ratio is 75. Give a fraction between 0 and 1"),
         (RandomMirrorSwap, [[[2, 3, 4]]], "Give pairs of class numbers"),
         (RandomMirrorSwap, [[[2, 3], [3, 4]]], "each once"),
         (RandomMirrorSwap, [[[2, 300]]], "Give pairs of class numbers"),
