@@ -78,7 +78,7 @@ class BiSeNetV1Loss(nn.Layer):
         is_fraction = isinstance(min_kept, float) and 0 < min_kept <= 1
         if isinstance(min_kept, bool) or not (is_count or is_fraction):
             raise ValueError(
-                f"`min_kept` is a number of pixels (an integer from 1 on) or a fraction of them (a float in (0, 1]), "
+                f"`min_kept` is a number of pixels (an integer of 1 or more) or a fraction (a float in (0, 1]), "
                 f"not {min_kept!r}."
             )
         if min_kept_of not in ("all", "valid"):
@@ -88,7 +88,7 @@ class BiSeNetV1Loss(nn.Layer):
         if not _is_number(ignore_index, _INT32_MIN + 1, _INT32_MAX - 1) or ignore_index != int(ignore_index):
             raise ValueError(f"`ignore_index` is a label, an integer of 32 bits, not {ignore_index!r}.")
         if weight is not None and not _are_weights(weight):
-            raise ValueError(f"`weight` needs one number from 0 on for each class, not {weight!r}.")
+            raise ValueError(f"`weight` needs a non-negative number for each class, not {weight!r}.")
         self.max_easy_loss = -math.log(thresh)
         self.min_kept = min_kept
         self.weight = weight

@@ -40,6 +40,6 @@ class MomentumExpWarmup(Momentum):
         if not isinstance(lr, LinearWarmup) or not lr.start_lr > 0:
             raise InputError(
                 "optimizer.type MomentumExpWarmup warms up exponentially: give lr_scheduler warmup_iters and a "
-                "warmup_start_lr above 0, or choose type: SGD, whose warm-up is linear."
+                "warmup_start_lr above 0, or choose type: SGD, which has a linear warm-up."
             )
         return super().__call__(model, ExponentialWarmup(lr.learning_rate, lr.warmup_steps, lr.start_lr, lr.end_lr))

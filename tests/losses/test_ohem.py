@@ -297,7 +297,7 @@ class TestNaN:
         ({"min_kept_of": "kept"}, "`min_kept_of` is 'all' or 'valid', not 'kept'"),
         ({"average_over": "valid"}, "`average_over` is 'kept' or 'all', not 'valid'"),
         *(
-            ({"weight": weight}, "`weight` needs one number from 0 on for each class, not ")
+            ({"weight": weight}, "`weight` needs a non-negative number for each class, not ")
             for weight in (
                 *([1.0, -1.0], [1.0, math.nan], [math.inf, 1.0], [1e39], ["1", "2"], [None], [[1.0]], []),
                 *("12", 3.0, {"a": 1.0}, {0: 1.0}),
