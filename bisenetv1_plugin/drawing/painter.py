@@ -30,8 +30,8 @@ def palette(num_classes: int, colors: Any = ()) -> np.ndarray:
     """The colors of the classes, and one for all other values: uint8 RGB `[256, 3]`.
 
     Args:
-        num_classes (int): how many classes there are.
-        colors (sequence[tuple[int]]): RGB of every class; default: PaddleSeg's. Other values are black, or where a
+        num_classes: how many classes there are.
+        colors: RGB of every class; default: PaddleSeg's. Other values are black, or where a
             class is, the first of a light gray, white and all other grays that no class has.
     """
     if len(colors) == 0:
@@ -48,10 +48,10 @@ def draw_legend(width: int, numbers: Sequence[int], names: Sequence[str], colors
     """A white strip that names classes beside their colors, for below a picture; uint8 RGB `[height, width, 3]`.
 
     Args:
-        width (int): of the picture, in pixels.
-        numbers (sequence[int]): of the classes to name.
-        names (sequence[str]): of all classes. One that no font here can write is called by its number.
-        colors (sequence[tuple[int]]): RGB of all classes.
+        width: of the picture, in pixels.
+        numbers: of the classes to name.
+        names: of all classes. One that no font here can write is called by its number.
+        colors: RGB of all classes.
     """
     size = min(28, max(11, width // 40))
     gap = size // 2
@@ -103,9 +103,9 @@ class Painter:
     """The classes' colors for masks.
 
     Args:
-        classes (sequence[str]): the names of the classes, by number.
-        colors (sequence[tuple[int]] or numpy.ndarray): their colors, RGB 0..255; default: PaddleSeg's.
-        unknown (bool): 255 in a mask is no class: it is called so, and has a color that no class has.
+        classes: the names of the classes, by number.
+        colors: their colors, RGB 0..255; default: PaddleSeg's.
+        unknown: 255 in a mask is no class: it is called so, and has a color that no class has.
     """
 
     def __init__(self, classes: Sequence[str] = (), colors: Any = (), unknown: bool = False) -> None:

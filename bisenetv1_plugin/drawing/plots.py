@@ -29,11 +29,11 @@ def draw_sheet(
     """Write rows of RGB pictures under column titles as one PNG; returns the path.
 
     Args:
-        path (str): the file.
-        rows (sequence): the pictures, uint8 or float 0..1 `[H, W, 3]`; those of a row have one shape.
-        titles (sequence[str]): of the columns.
-        legend (sequence[tuple]): names and their RGB.
-        captions (sequence[str], optional): a line above each row.
+        path: the file.
+        rows: the pictures, uint8 or float 0..1 `[H, W, 3]`; those of a row have one shape.
+        titles: of the columns.
+        legend: names and their RGB.
+        captions: a line above each row.
     """
     import matplotlib
 
@@ -78,9 +78,9 @@ def draw_confusion(path: str, shares: np.ndarray, names: Sequence[str]) -> str:
     """Write a confusion matrix as a PNG; returns the path.
 
     Args:
-        path (str): the file.
-        shares (numpy.ndarray): `[classes, classes]`, rows of labels, columns of predictions, each row 0..1 or NaN.
-        names (sequence[str]): of the classes.
+        path: the file.
+        shares: `[classes, classes]`, rows of labels, columns of predictions, each row 0..1 or NaN.
+        names: of the classes.
     """
     import matplotlib
 
@@ -233,9 +233,9 @@ def draw_labels(
 
     Args:
         path: the file.
-        pairs (sequence[tuple]): paths of images and of labels, 8-bit class numbers; any sizes.
-        names (sequence[str]): of the classes, for the legend.
-        colors (sequence[tuple[int]]): see `palette`.
+        pairs: paths of images and of labels, 8-bit class numbers; any sizes.
+        names: of the classes, for the legend.
+        colors: see `palette`.
     """
     import cv2
     import numpy as np

@@ -84,14 +84,14 @@ class Engine:
     """Segments pictures.
 
     Args:
-        network (Network): what `runtime` runs.
-        runtime (Runtime): one of `runtimes`, or dygraph.
-        enlarge (callable): gives logits `[classes, h, w]` the picture's size, by its `Sizes`.
-        scores (bool): with the probabilities of all classes; of a network that gives more than masks.
-        confidence (bool): with that of the likeliest class; the same holds.
-        unknown_below (float, optional): the mask is `postprocess.UNKNOWN` where the confidence, which has to be asked
+        network: what `runtime` runs.
+        runtime: one of `runtimes`, or dygraph.
+        enlarge: gives logits `[classes, h, w]` the picture's size, by its `Sizes`.
+        scores: with the probabilities of all classes; of a network that gives more than masks.
+        confidence: with that of the likeliest class; the same holds.
+        unknown_below: the mask is `postprocess.UNKNOWN` where the confidence, which has to be asked
             for, is below this.
-        shortage (callable): why there is too little memory for a picture of a width and height, or None.
+        shortage: why there is too little memory for a picture of a width and height, or None.
     """
 
     cure = memory.CURE  # where the memory does not suffice
@@ -113,8 +113,8 @@ class Engine:
         """The pictures one after the other, in order.
 
         Args:
-            pictures (iterable): of `Picture`.
-            many (bool): more than a few: a runtime that can works on several at a time.
+            pictures: of `Picture`.
+            many: more than a few: a runtime that can works on several at a time.
         """
         for done in self.outputs(self.batches(pictures, 1), many):
             if isinstance(done, Fault):
@@ -281,11 +281,11 @@ def infer(
     Reading, computing and writing go on at the same time, in order, a few pictures apart.
 
     Args:
-        engine (Engine): segments.
-        source (Pictures): the pictures.
-        sinks (sequence[Sink]): where the masks go.
-        batch_size (int): pictures of the same size at a time.
-        step (callable): called after every batch; `source.done` says how far it is.
+        engine: segments.
+        source: the pictures.
+        sinks: where the masks go.
+        batch_size: pictures of the same size at a time.
+        step: called after every batch; `source.done` says how far it is.
     """
 
     def write(batch: list[PreparedPicture], output: np.ndarray) -> None:

@@ -22,7 +22,7 @@ def to_pixels(image: Any, order: str | None = None) -> np.ndarray:
 
     Args:
         image: see `segmenter.Segmenter.__call__`.
-        order (str, optional): 'RGB' or 'BGR', of an array.
+        order: 'RGB' or 'BGR', of an array.
 
     Raises:
         InputError: it cannot be read, or is nothing of these; the message says what would do.

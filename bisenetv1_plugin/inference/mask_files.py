@@ -20,10 +20,10 @@ class MaskFiles:
     """Writes masks and what belongs to them as pictures, NAME.png in a folder each; see `output_folders`.
 
     Args:
-        save_dir (str): where.
-        masks, overlay, confidence (bool): what is written. An overlay has a legend below the picture where the classes
+        save_dir: where.
+        masks, overlay, confidence: what is written. An overlay has a legend below the picture where the classes
             have names.
-        painter (Painter, optional): the classes' colors and names; default: PaddleSeg's colors.
+        painter: the classes' colors and names; default: PaddleSeg's colors.
     """
 
     def __init__(

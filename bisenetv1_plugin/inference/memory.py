@@ -21,9 +21,9 @@ def needed_bytes(export: Export, runtime: str, width: int, height: int) -> int |
     """The bytes that a picture of this size takes at least; None where nothing is known of it.
 
     Args:
-        export (Export): what is run.
-        runtime (str): the name of a `select.Choice`, such as 'openvino fp32'.
-        width, height (int): of the picture, in pixels.
+        export: what is run.
+        runtime: the name of a `select.Choice`, such as 'openvino fp32'.
+        width, height: of the picture, in pixels.
     """
     backend, _, precision = runtime.partition(" ")
     changes_size = any(values["type"] != "Normalize" for values in export.transform_list)

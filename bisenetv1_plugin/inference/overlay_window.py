@@ -19,8 +19,8 @@ class OverlayWindow:
     """Shows the latest overlay. `write` may be called from any thread, `show` from the one that made the window.
 
     Args:
-        title (str): of the window.
-        painter (Painter, optional): the classes' colors and names, for a legend below; default: PaddleSeg's colors.
+        title: of the window.
+        painter: the classes' colors and names, for a legend below; default: PaddleSeg's colors.
 
     Raises:
         InputError: there is no screen, or this OpenCV knows no windows.

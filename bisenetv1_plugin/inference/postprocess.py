@@ -122,9 +122,9 @@ def mask_from_output(
     argmax there is only a mask to enlarge.
 
     Args:
-        output (numpy.ndarray): what a runtime gives for the picture: logits `[classes, h, w]` or integer `[h, w]`.
-        trans_info (Sizes): see `preprocess`; of PaddleSeg's own transforms as well.
-        enlarge (callable): gives logits the picture's size.
+        output: what a runtime gives for the picture: logits `[classes, h, w]` or integer `[h, w]`.
+        trans_info: see `preprocess`; of PaddleSeg's own transforms as well.
+        enlarge: gives logits the picture's size.
 
     Raises:
         InputError: there are more classes than a mask has numbers.

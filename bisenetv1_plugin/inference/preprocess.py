@@ -39,7 +39,7 @@ class Preprocess:
     what the transforms make of all 256, to the last bit the same, and an image of 480x360 takes 0.4 instead of 6 ms.
 
     Args:
-        transforms (sequence[dict]): as in a configuration or a `deploy.yaml`: `type` and the values of each.
+        transforms: as in a configuration or a `deploy.yaml`: `type` and the values of each.
 
     Raises:
         InputError: a transform is not known, or does not take its values.

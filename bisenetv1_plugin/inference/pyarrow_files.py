@@ -28,7 +28,7 @@ class PyArrowFolder:
     """An image, or a folder of images, at an address. It can be pickled.
 
     Args:
-        address (str): as PyArrow's `FileSystem.from_uri` takes it, with the options behind its `?`.
+        address: as PyArrow's `FileSystem.from_uri` takes it, with the options behind its `?`.
 
     Attributes:
         folder (str): its address without options; those of the images begin with it.

@@ -37,11 +37,11 @@ class Pool:
     """Actors of Ray, for a `with` block: on this machine, or in a cluster that runs.
 
     Args:
-        address (str): 'local' for this machine alone; 'auto' or `HOST:PORT` for a cluster.
-        cpus (int): CPUs of each actor, for so many threads.
-        gpus (int): GPUs of each.
-        size (int, optional): how many actors; default: as many as have room.
-        verbose (bool): show what Ray and the actors print.
+        address: 'local' for this machine alone; 'auto' or `HOST:PORT` for a cluster.
+        cpus: CPUs of each actor, for so many threads.
+        gpus: GPUs of each.
+        size: how many actors; default: as many as have room.
+        verbose: show what Ray and the actors print.
 
     Attributes:
         size (int): how many actors there are.
@@ -119,8 +119,8 @@ class Pool:
         is left out.
 
         Args:
-            pictures (Pictures): counts in `done` and `faults` what the actors have done.
-            make (callable): makes, in every actor, what segments a portion and gives its notes, which JSON can hold.
+            pictures: counts in `done` and `faults` what the actors have done.
+            make: makes, in every actor, what segments a portion and gives its notes, which JSON can hold.
                 Pickled as the name of its module.
 
         Raises:

@@ -36,11 +36,11 @@ class RegionFiles:
     """Writes the regions of masks; COCO's file in a `with` block, whose end finishes it.
 
     Args:
-        save_dir (str): where; see `path_of`.
-        kind (str): one of `KINDS`.
-        classes (sequence[str]): the names of the classes, by number.
-        pictures (mapping[str, str]): the paths of the pictures, by their names.
-        root (str): the folder from which COCO's file names the pictures.
+        save_dir: where; see `path_of`.
+        kind: one of `KINDS`.
+        classes: the names of the classes, by number.
+        pictures: the paths of the pictures, by their names.
+        root: the folder from which COCO's file names the pictures.
         min_area, tolerance: see `regions.find`.
 
     Attributes:

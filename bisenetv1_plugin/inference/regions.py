@@ -79,11 +79,11 @@ def find(
     """The connected pieces of a mask, the largest first.
 
     Args:
-        mask (numpy.ndarray): uint8 `[H, W]`; numbers without a name, such as 255, are in no piece.
-        names (sequence[str]): of the classes, by number.
-        confidence (numpy.ndarray, optional): float32 `[H, W]`, the probability of the likeliest class.
-        min_area (int): pixels; smaller pieces are left out.
-        tolerance (float): by how many pixels an outline may be simplified (Douglas-Peucker). Less is tried for a piece
+        mask: uint8 `[H, W]`; numbers without a name, such as 255, are in no piece.
+        names: of the classes, by number.
+        confidence: float32 `[H, W]`, the probability of the likeliest class.
+        min_area: pixels; smaller pieces are left out.
+        tolerance: by how many pixels an outline may be simplified (Douglas-Peucker). Less is tried for a piece
             whose outline would cross itself, or whose IoU with its outline, drawn again, would be below 0.99. With 0 an
             outline has every corner of the pixels.
 

@@ -19,8 +19,8 @@ def with_logits(export: Export, choice: Choice) -> tuple[Export, Runtime]:
     Of an export that ends in argmax, a model without that end is written, and lies there as long as it is used.
 
     Args:
-        export (Export): what is run.
-        choice (Choice): the runtime that runs it.
+        export: what is run.
+        choice: the runtime that runs it.
 
     Raises:
         InputError: this runtime cannot; the message says what can.

@@ -85,11 +85,11 @@ class Segmentation:
         `bisenetv1_plugin.inference.regions.draw(found, height, width)` is the mask of such pieces.
 
         Args:
-            min_area (int): pixels; smaller pieces are left out.
-            tolerance (float): by how many pixels an outline may be simplified, see `regions.find`; 0: not at all.
+            min_area: pixels; smaller pieces are left out.
+            tolerance: by how many pixels an outline may be simplified, see `regions.find`; 0: not at all.
 
         Returns:
-            list[Region]: with a `confidence` each where the segmentation has one. Unknown pixels are in none.
+            with a `confidence` each where the segmentation has one. Unknown pixels are in none.
 
         Raises:
             InputError: min_area or tolerance is below 0 or no number.
@@ -102,11 +102,11 @@ class Segmentation:
         To save it: `PIL.Image.fromarray(result.overlay()).save("overlay.png")`.
 
         Args:
-            opacity (float): of the colors, 0 (the picture alone) to 1 (the colors alone).
-            legend (bool): the names and colors of the classes that are in the picture, on a white strip below it.
+            opacity: of the colors, 0 (the picture alone) to 1 (the colors alone).
+            legend: the names and colors of the classes that are in the picture, on a white strip below it.
 
         Returns:
-            numpy.ndarray: uint8 RGB `[H, W, 3]`; with the legend it is higher than the picture.
+            uint8 RGB `[H, W, 3]`; with the legend it is higher than the picture.
 
         Raises:
             InputError: the opacity is not between 0 and 1.

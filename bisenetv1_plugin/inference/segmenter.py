@@ -39,15 +39,15 @@ class Segmenter:
     One object may be used from several threads at a time.
 
     Args:
-        exported (str or path): the folder of `bisenetv1 export` or PaddleSeg's tools/export.py, or its deploy.yaml.
-        backend (str): 'paddle', 'onnxruntime' or 'openvino'; 'auto': the quickest at hand that runs the export rightly.
-        device (str, optional): 'cpu' or 'gpu'; default: the GPU where a runtime that may be chosen finds one.
-        precision (str, optional): 'fp32', 'bf16' or 'int8'; default: int8 for a quantized export, else fp32.
-        cpu_threads (int, optional): threads on the CPU; default: as many as this process may use cores.
-        crop_size, stride (sequence[int], optional): width and height of a sliding window and of its step, in pixels of
+        exported: the folder of `bisenetv1 export` or PaddleSeg's tools/export.py, or its deploy.yaml.
+        backend: 'paddle', 'onnxruntime' or 'openvino'; 'auto': the quickest at hand that runs the export rightly.
+        device: 'cpu' or 'gpu'; default: the GPU where a runtime that may be chosen finds one.
+        precision: 'fp32', 'bf16' or 'int8'; default: int8 for a quantized export, else fp32.
+        cpu_threads: threads on the CPU; default: as many as this process may use cores.
+        crop_size, stride: width and height of a sliding window and of its step, in pixels of
             the prepared picture; default: the whole picture at once. Where windows overlap, the mean of their logits
             counts, as in `bisenetv1 predict --is_slide`. For pictures that are larger than the memory.
-        unknown_below (float, optional): pixels whose class has a probability below this, 0..1, are 255 in the mask. It
+        unknown_below: pixels whose class has a probability below this, 0..1, are 255 in the mask. It
             needs the probabilities, see `scores` of `__call__`.
 
     Attributes:
@@ -97,10 +97,10 @@ class Segmenter:
         """A segmenter that needs no export: the network in dygraph, with the masks of `bisenetv1 predict`.
 
         Args:
-            config (str or path): PaddleSeg's YAML configuration, with a `val_dataset`, whose transforms are used.
-            weights (str or path): the trained weights, a .pdparams file.
-            device (str, optional): 'cpu' or 'gpu', for all of Paddle in this process; default: the GPU if there is one.
-            unknown_below (float, optional): as `Segmenter` takes it.
+            config: PaddleSeg's YAML configuration, with a `val_dataset`, whose transforms are used.
+            weights: the trained weights, a .pdparams file.
+            device: 'cpu' or 'gpu', for all of Paddle in this process; default: the GPU if there is one.
+            unknown_below: as `Segmenter` takes it.
 
         Raises:
             InputError: one of them cannot be used, or they do not fit one another; Paddle or PaddleSeg is missing.
@@ -149,10 +149,10 @@ class Segmenter:
             image: a path; the bytes of an image file; a NumPy array, uint8 `[H, W, 3]` or, gray, `[H, W]`; a PIL
                 image; or a list or tuple of these. Files and PIL images are turned upright by their EXIF orientation,
                 lose their transparency, and keep the upper eight of 16 bits, as in `bisenetv1 infer`.
-            scores (bool): also keep the probability of every class. An export that ends in argmax has them only where
+            scores: also keep the probability of every class. An export that ends in argmax has them only where
                 OpenVINO or ONNX Runtime runs its ONNX model; others need `bisenetv1 export --output_op softmax`.
-            order (str, optional): 'RGB' (Pillow, Matplotlib) or 'BGR' (OpenCV): what an array `[H, W, 3]` holds.
-            confidence (bool): also keep the probability of the likeliest class. It needs what `scores` needs, and less
+            order: 'RGB' (Pillow, Matplotlib) or 'BGR' (OpenCV): what an array `[H, W, 3]` holds.
+            confidence: also keep the probability of the likeliest class. It needs what `scores` needs, and less
                 memory.
 
         Returns:
@@ -176,8 +176,8 @@ class Segmenter:
         """Segment the frames of a video, one after the other as they are asked for.
 
         Args:
-            path (str or path): a file that ends with .avi, .mkv, .mov, .mp4 or .webm.
-            scores, confidence (bool): see `__call__`.
+            path: a file that ends with .avi, .mkv, .mov, .mp4 or .webm.
+            scores, confidence: see `__call__`.
 
         Raises:
             InputError: it cannot be read, at once; it ends before its last frame, after the last that can be read.
@@ -197,8 +197,8 @@ class Segmenter:
         """Segment pictures as they come, in order; one that cannot be segmented gives its InputError in its place.
 
         Args:
-            arrays (iterable[numpy.ndarray]), order, confidence: see `__call__`.
-            many (bool): let a runtime that can work on several at a time; it takes the next ones before it gives the
+            arrays, order, confidence: see `__call__`.
+            many: let a runtime that can work on several at a time; it takes the next ones before it gives the
                 first.
 
         Raises:

@@ -77,11 +77,11 @@ class SlidingEngine(Engine):
     """Segments pictures window by window; where windows overlap, the mean of their logits counts.
 
     Args:
-        network (Network): what `runtime` runs; it has to give logits or probabilities.
-        runtime (Runtime): one of `runtimes`.
-        windows (SlidingWindows): their size and step.
-        progress (Progress): goes through the windows of a picture.
-        scores (bool): see `Engine`; then all logits are in memory.
+        network: what `runtime` runs; it has to give logits or probabilities.
+        runtime: one of `runtimes`.
+        windows: their size and step.
+        progress: goes through the windows of a picture.
+        scores: see `Engine`; then all logits are in memory.
         confidence, unknown_below: see `Engine`.
     """
 
@@ -164,9 +164,9 @@ class _Mean:
     """The mean of windows' logits. Only the rows that windows still touch are held, unless all logits are wanted.
 
     Args:
-        rows, columns (list[tuple[int, int]]): where the windows begin and end.
-        keeps_logits (bool): gives logits instead of a mask.
-        confidence (bool): gives a mask and its confidence.
+        rows, columns: where the windows begin and end.
+        keeps_logits: gives logits instead of a mask.
+        confidence: gives a mask and its confidence.
     """
 
     def __init__(

@@ -34,8 +34,8 @@ def list_images(image_path: str, skip: Sequence[str] = ()) -> list[str]:
     """The files behind a path: an image, a list of images (one a line, what follows it is ignored), or a folder.
 
     Args:
-        image_path (str): the path.
-        skip (sequence[str]): folders inside of that folder which are left out, such as those of the results.
+        image_path: the path.
+        skip: folders inside of that folder which are left out, such as those of the results.
 
     Raises:
         InputError: nothing is there, or no image is named.
@@ -67,9 +67,9 @@ class Pictures:
     """Pictures of files, one `Picture` after the other: a `Source`, or a part of one.
 
     Args:
-        paths (mapping[str, str]): the files, by the pictures' names.
-        read (callable): gives what `decode` takes, of a path; default: the path itself.
-        folder (str): from which the paths may be told.
+        paths: the files, by the pictures' names.
+        read: gives what `decode` takes, of a path; default: the path itself.
+        folder: from which the paths may be told.
 
     Attributes:
         frames (Frames, optional): a video or camera; of files None.
@@ -115,10 +115,10 @@ class Source(Pictures):
     """The pictures behind a path, or the frames of a video or camera, one `Picture` after the other.
 
     Args:
-        image_path (str): an image, a list of images, a folder of them, a video, the number of a camera, or the address
+        image_path: an image, a list of images, a folder of them, a video, the number of a camera, or the address
             of an image or a folder, see `addresses`.
-        keep_folders (bool): a picture's name is its path from that folder on, with its ending; else the name alone.
-        skip (sequence[str]): see `list_images`.
+        keep_folders: a picture's name is its path from that folder on, with its ending; else the name alone.
+        skip: see `list_images`.
 
     Attributes:
         frames, total, done, faults, folder: see `Pictures`.

@@ -35,7 +35,7 @@ class Frames:
     """The frames of a video file or of a camera, as pairs (name, uint8 BGR `[H, W, 3]`), turned as the file says.
 
     Args:
-        path (str): a video, or the number of a camera.
+        path: a video, or the number of a camera.
 
     Attributes:
         live (bool): a camera.
@@ -79,7 +79,7 @@ class Camera:
     """The frames of a camera, as pairs (seconds since the first, uint8 BGR `[H, W, 3]`), for ever.
 
     Args:
-        path (str): its number.
+        path: its number.
 
     Attributes:
         total: None.
@@ -119,7 +119,7 @@ class VideoReader:
     MP4, MOV, Matroska, WebM or AVI inside, whatever its name, and no other file with it. Each loop begins anew.
 
     Args:
-        path (str): the file.
+        path: the file.
 
     Attributes:
         path (str): the file.

@@ -27,8 +27,8 @@ class VideoWriter:
     It has the size of the first picture; an odd width or height gets one pixel more, since encoders need even ones.
 
     Args:
-        path (str): where, ending with .mp4.
-        rate (float): frames per second.
+        path: where, ending with .mp4.
+        rate: frames per second.
 
     Attributes:
         frames (int): how many came so far.
@@ -103,9 +103,9 @@ class OverlayVideo:
     No file appears where the block raises or no frame came.
 
     Args:
-        path (str): where, ending with .mp4.
-        rate (float): frames per second.
-        painter (Painter, optional): the classes' colors and names, for a legend below; default: PaddleSeg's colors.
+        path: where, ending with .mp4.
+        rate: frames per second.
+        painter: the classes' colors and names, for a legend below; default: PaddleSeg's colors.
 
     Attributes:
         frames (int): how many came so far.

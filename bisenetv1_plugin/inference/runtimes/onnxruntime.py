@@ -20,11 +20,11 @@ class OnnxRuntime:
     """Runs an export's ONNX model, in fp32 or, if it is quantized, int8.
 
     Args:
-        export (Export): made with `to='onnx'`.
-        device (str): 'cpu', or 'gpu' with onnxruntime-gpu.
-        cpu_threads (int): threads on the CPU.
-        precision (str): 'fp32', or 'int8' for an export of `quantize --to onnx`, or with TensorRT 'fp16'.
-        tensorrt (bool): on the GPU, let its TensorRT compute what it can.
+        export: made with `to='onnx'`.
+        device: 'cpu', or 'gpu' with onnxruntime-gpu.
+        cpu_threads: threads on the CPU.
+        precision: 'fp32', or 'int8' for an export of `quantize --to onnx`, or with TensorRT 'fp16'.
+        tensorrt: on the GPU, let its TensorRT compute what it can.
 
     Raises:
         InputError: the export or this machine has not what it takes.

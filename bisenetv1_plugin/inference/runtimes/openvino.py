@@ -19,10 +19,10 @@ class OpenVINO:
     """Runs an export's ONNX model, or its model in 8 bits.
 
     Args:
-        export (Export): made with `to='onnx'`, or by `quantize --to openvino` or `--to onnx`.
-        device (str): 'cpu', or 'gpu' for the first that OpenVINO finds, which has not been run.
-        cpu_threads (int): threads.
-        precision (str): 'fp32', 'bf16' where the processor has it, or 'int8' for a quantized export.
+        export: made with `to='onnx'`, or by `quantize --to openvino` or `--to onnx`.
+        device: 'cpu', or 'gpu' for the first that OpenVINO finds, which has not been run.
+        cpu_threads: threads.
+        precision: 'fp32', 'bf16' where the processor has it, or 'int8' for a quantized export.
 
     Raises:
         InputError: the export or this machine has not what it takes.

@@ -27,13 +27,13 @@ class PaddleInference:
     """Runs an export with Paddle Inference.
 
     Args:
-        export (Export): the exported model.
-        device (str): 'cpu' or 'gpu'.
-        cpu_threads (int): threads on the CPU.
-        precision (str): 'fp32', or on the CPU (with oneDNN) 'bf16' or, for a quantized export, 'int8', or with TensorRT
+        export: the exported model.
+        device: 'cpu' or 'gpu'.
+        cpu_threads: threads on the CPU.
+        precision: 'fp32', or on the CPU (with oneDNN) 'bf16' or, for a quantized export, 'int8', or with TensorRT
             'fp16' or 'int8'.
-        enable_mkldnn (bool): use oneDNN on the CPU.
-        tensorrt (callable, optional): configures TensorRT, see `use_tensorrt`.
+        enable_mkldnn: use oneDNN on the CPU.
+        tensorrt: configures TensorRT, see `use_tensorrt`.
 
     Raises:
         InputError: a file of the exported model cannot be used, or this machine has not what was asked.
@@ -134,9 +134,9 @@ def use_tensorrt(precision: str, min_subgraph_size: int = 3, shapes_file: str | 
     """A function that switches TensorRT on in a `paddle.inference.Config`.
 
     Args:
-        precision (str): 'fp32', 'fp16' or 'int8' (of a quantized model).
-        min_subgraph_size (int): smaller parts of the network stay with Paddle.
-        shapes_file (str, optional): what `collect_shapes` wrote. Default: 100x100 to 3000x2000 pixels.
+        precision: 'fp32', 'fp16' or 'int8' (of a quantized model).
+        min_subgraph_size: smaller parts of the network stay with Paddle.
+        shapes_file: what `collect_shapes` wrote. Default: 100x100 to 3000x2000 pixels.
 
     Raises:
         InputError: this Paddle has no TensorRT.
@@ -173,9 +173,9 @@ def collect_shapes(
     """Run a few images and let Paddle write the shapes inside the network, for `use_tensorrt`.
 
     Args:
-        make_runtime (callable): makes a `PaddleInference` with the given `tensorrt`.
-        images (iterable): arrays `[1, C, H, W]`.
-        shapes_file (str): where to write.
+        make_runtime: makes a `PaddleInference` with the given `tensorrt`.
+        images: arrays `[1, C, H, W]`.
+        shapes_file: where to write.
     """
     runtime = make_runtime(tensorrt=lambda config: config.collect_shape_range_info(shapes_file))
     for _, image in zip(range(TUNING_IMAGES), images):

@@ -53,15 +53,15 @@ def select(
     """The runtime that was asked for; where nothing was, the quickest at hand that is right.
 
     Args:
-        export (Export): what to run.
-        backend (str): 'auto' or one of `runtimes.RUNTIMES`.
-        device (str, optional): 'cpu' or 'gpu'; default: see `default_device`.
-        precision (str, optional): 'fp32', 'bf16', 'fp16', 'int8', or 'auto' for bf16 where it keeps the masks of
+        export: what to run.
+        backend: 'auto' or one of `runtimes.RUNTIMES`.
+        device: 'cpu' or 'gpu'; default: see `default_device`.
+        precision: 'fp32', 'bf16', 'fp16', 'int8', or 'auto' for bf16 where it keeps the masks of
             `images`; default: fp32, or int8 for a quantized export.
-        cpu_threads (int): threads on the CPU.
-        images (callable, optional): gives a few images `[N, C, H, W]` float32, prepared.
-        enable_mkldnn (bool, optional): Paddle on the CPU uses oneDNN, as by default; whoever says it asks for Paddle.
-        tensorrt (callable, optional): makes the runtime, of a maker of it and the precision.
+        cpu_threads: threads on the CPU.
+        images: gives a few images `[N, C, H, W]` float32, prepared.
+        enable_mkldnn: Paddle on the CPU uses oneDNN, as by default; whoever says it asks for Paddle.
+        tensorrt: makes the runtime, of a maker of it and the precision.
 
     Raises:
         InputError: there is no such choice, or what was asked for cannot run here.
@@ -135,11 +135,11 @@ def choose(
     PaddleSeg's, has Paddle's files only.
 
     Args:
-        export (Export): what to run.
-        device (str): 'cpu' or 'gpu'.
-        cpu_threads (int): threads on the CPU.
-        precision (str): 'fp32', 'bf16' or 'int8'.
-        order (sequence[str], optional): names of `runtimes.RUNTIMES`; default: `ORDER`.
+        export: what to run.
+        device: 'cpu' or 'gpu'.
+        cpu_threads: threads on the CPU.
+        precision: 'fp32', 'bf16' or 'int8'.
+        order: names of `runtimes.RUNTIMES`; default: `ORDER`.
 
     Raises:
         InputError: none can run it here.
@@ -166,9 +166,9 @@ def choose_precision(export: Export, cpu_threads: int, images: Sequence[np.ndarr
     """The quickest precision on the CPU whose masks are nearly those of fp32 on these images.
 
     Args:
-        export (Export): what to run; a quantized one has int8 only.
-        cpu_threads (int): threads.
-        images (sequence[numpy.ndarray]): a few, `[N, C, H, W]` float32, prepared.
+        export: what to run; a quantized one has int8 only.
+        cpu_threads: threads.
+        images: a few, `[N, C, H, W]` float32, prepared.
 
     Raises:
         InputError: nothing can run it here.
