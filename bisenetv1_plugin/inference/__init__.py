@@ -1,1 +1,1 @@
-"""Runs an exported folder: pictures in, masks out. Nothing here needs Paddle or PaddleSeg."""
+"""Run an exported model on pictures. Paddle is needed only if it is the runtime."""

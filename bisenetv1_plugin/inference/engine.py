@@ -1,4 +1,4 @@
-"""The one way from pictures to masks: prepare, run, back to their own size. `infer` reads and writes as well."""
+"""From pictures to masks: prepare, run the network, resize the mask. `infer` also reads and writes files."""
 
 from __future__ import annotations
 
@@ -29,31 +29,31 @@ from bisenetv1_plugin.inference.runtimes import Runtime
 from bisenetv1_plugin.inference.sources import Picture, Pictures
 from bisenetv1_plugin.inference.threads import BackgroundCalls, prefetch
 
-# Paddle's words, OpenCV's, and two of OpenVINO's.
+# The error messages of Paddle, OpenCV and OpenVINO when memory runs out.
 _NO_MEMORY = "ResourceExhausted|Insufficient memory|Failed to allocate|bad_alloc"
-# Fewer pictures are not worth a runtime's second set-up for many at a time.
+# Up to this many pictures are run one by one: setting up a runtime for parallel requests takes longer.
 FEW = 4
 
 
 class Network(Protocol):
-    """What an engine knows of the network that its runtime runs: an `exported.Export`, or a `dygraph.Dygraph`."""
+    """The network that a runtime runs: an `Export` or a `dygraph.Dygraph`."""
 
     preprocess: Preprocess
     output_op: str
     input_shape: list[int | None]
 
     def shape_error(self, shape: tuple[int, ...]) -> str | None:
-        """Why an array of this `[N, C, H, W]` cannot be run, in a sentence; None if it can."""
+        """Why an array of this shape `[N, C, H, W]` cannot be run, as a sentence; None if it can."""
 
 
 class SegmentedPicture(NamedTuple):
-    """A picture and what was found in it, in its own size.
+    """A picture and its mask, in the picture's size.
 
     Attributes:
-        picture: its name, its pixels (uint8 BGR `[H, W, 3]`), when it is shown.
-        mask: uint8 `[H, W]`, the numbers of the classes.
-        scores: float32 `[classes, H, W]`, their probabilities; None where they were not asked for.
-        confidence: float32 `[H, W]`, the probability of the likeliest class; None where it was not asked for.
+        picture: the name, the pixels (uint8 BGR `[H, W, 3]`) and the time of a frame.
+        mask: uint8 `[H, W]`, class numbers.
+        scores: float32 `[classes, H, W]`, the probabilities; None unless requested.
+        confidence: float32 `[H, W]`, the probability of the most likely class; None unless requested.
     """
 
     picture: Picture
@@ -63,20 +63,20 @@ class SegmentedPicture(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """A picture that could not be segmented, and why, a sentence."""
+    """A picture that could not be segmented, and the reason as a sentence."""
 
     name: str
     reason: str
 
 
 class PreparedPicture(NamedTuple):
-    """A picture, and what the network takes of it."""
+    """A picture and the network's input for it."""
 
     picture: Picture
     prepared: NetworkInput
 
 
-# Of a batch: `[N, classes, h, w]`, integer `[N, h, w]`, or a list of what `Engine.finish` takes.
+# Of a batch: `[N, classes, h, w]`, integer `[N, h, w]`, or a list of outputs for `Engine.finish`.
 Outputs = Union[np.ndarray, List[Union[np.ndarray, MaskWithConfidence]]]
 
 
@@ -84,17 +84,16 @@ class Engine:
     """Segments pictures.
 
     Args:
-        network: what `runtime` runs.
-        runtime: one of `runtimes`, or dygraph.
-        enlarge: gives logits `[classes, h, w]` the picture's size, by its `Sizes`.
-        scores: with the probabilities of all classes; of a network that gives more than masks.
-        confidence: with that of the likeliest class; the same holds.
-        unknown_below: the mask is `postprocess.UNKNOWN` where the confidence, which has to be asked
-            for, is below this.
-        shortage: why there is too little memory for a picture of a width and height, or None.
+        network: the network that `runtime` runs.
+        runtime: a runtime of `runtimes`, or dygraph.
+        enlarge: resizes logits `[classes, h, w]` to the picture, given its `Sizes`.
+        scores: also return the probabilities of all classes. The network must return logits or probabilities.
+        confidence: also return the probability of the most likely class, with the same requirement.
+        unknown_below: the mask is `postprocess.UNKNOWN` where the confidence is below this. Needs `confidence`.
+        shortage: returns why memory does not suffice for a width and height, or None.
     """
 
-    cure = memory.CURE  # where the memory does not suffice
+    cure = memory.CURE  # what to do when memory runs out
 
     def __init__(
         self,
@@ -110,11 +109,11 @@ class Engine:
         self._scores, self._confidence, self._unknown_below = scores, confidence, unknown_below
 
     def run(self, pictures: Iterable[Picture], many: bool = True) -> Iterator[SegmentedPicture | Fault]:
-        """The pictures one after the other, in order.
+        """Segment pictures one by one, in order.
 
         Args:
-            pictures: of `Picture`.
-            many: more than a few: a runtime that can works on several at a time.
+            pictures: the pictures.
+            many: whether there are more than a few. The runtime may then work on several at a time.
         """
         for done in self.outputs(self.batches(pictures, 1), many):
             if isinstance(done, Fault):
@@ -124,19 +123,19 @@ class Engine:
                 yield self.finish(ready, output[0])
 
     def prepare(self, picture: Picture) -> NetworkInput:
-        """What the network takes of a picture."""
+        """The network's input for a picture."""
         return self._network.preprocess(picture.pixels)
 
     def shape(self, prepared: NetworkInput) -> tuple[int, ...]:
-        """`(C, H, W)` of what is run at a time."""
+        """`(C, H, W)` of the array that the runtime gets."""
         return prepared.image.shape
 
     def logits(self, output: np.ndarray) -> np.ndarray:
-        """What the runtime gave for a picture, as logits `[classes, h, w]`, unless it is a mask."""
+        """The output for a picture as logits `[classes, h, w]`; a mask is returned as it is."""
         return logits_of(output, self._network.output_op)
 
     def batches(self, pictures: Iterable[Picture], batch_size: int) -> Iterator[list[PreparedPicture] | Fault]:
-        """Up to `batch_size` pictures that have the same size when they are prepared, at a time."""
+        """Batches of up to `batch_size` pictures whose prepared arrays have the same shape."""
         batch: list[PreparedPicture] = []
         for picture in pictures:
             height, width = picture.pixels.shape[:2]
@@ -165,18 +164,18 @@ class Engine:
     def outputs(
         self, batches: Iterable[list[PreparedPicture] | Fault], many: bool
     ) -> Iterator[tuple[list[PreparedPicture], Outputs] | Fault]:
-        """What the runtime gives for every batch, in order, and the faults among them."""
-        begun: deque[tuple[list[Fault], list[PreparedPicture]]] = deque()  # a batch, and the faults before it
+        """The runtime's output for every batch, and the faults, in order."""
+        pending: deque[tuple[list[Fault], list[PreparedPicture]]] = deque()  # each batch with the faults before it
         faults: list[Fault] = []
         batches = iter(batches)
-        broken = False
+        source_failed = False
 
         def next_batch() -> list[PreparedPicture] | Fault | None:
-            nonlocal broken
+            nonlocal source_failed
             try:
                 return next(batches, None)
-            except Exception:  # of the pictures, not of the runtime that asks for them
-                broken = True
+            except Exception:  # raised by the pictures, not by the runtime
+                source_failed = True
                 raise
 
         def inputs() -> Iterator[np.ndarray]:
@@ -184,41 +183,41 @@ class Engine:
                 if isinstance(batch, Fault):
                     faults.append(batch)
                 elif batch:
-                    begun.append((faults[:], batch))
+                    pending.append((faults[:], batch))
                     faults.clear()
-                    yield self._images(batch)
+                    yield self._stack(batch)
 
         while True:
             try:
                 with translate_errors(self.cure):
                     for output in self._runtime.stream(inputs()) if many else map(self._runtime.run, inputs()):
-                        before, batch = begun.popleft()
+                        before, batch = pending.popleft()
                         yield from before
                         yield batch, output
                 yield from faults
                 return
             except InputError:
-                if broken:
+                if source_failed:
                     raise
-                while begun:  # whichever of those that are under way it was: once more, each alone
-                    before, batch = begun.popleft()
+                while pending:  # any of these batches may have failed: run each again, alone
+                    before, batch = pending.popleft()
                     yield from before
-                    yield from self._alone(batch)
+                    yield from self._run_alone(batch)
 
-    def _alone(self, batch: list[PreparedPicture]) -> Iterator[tuple[list[PreparedPicture], Outputs] | Fault]:
+    def _run_alone(self, batch: list[PreparedPicture]) -> Iterator[tuple[list[PreparedPicture], Outputs] | Fault]:
         try:
             with translate_errors(self.cure):
-                output = self._runtime.run(self._images(batch))
+                output = self._runtime.run(self._stack(batch))
         except InputError as error:
             yield from (Fault(ready.picture.name, str(error)) for ready in batch)
         else:
             yield batch, output
 
-    def _images(self, batch: list[PreparedPicture]) -> np.ndarray:
-        """`[N, C, H, W]`; a fixed N is filled up with the last."""
+    def _stack(self, batch: list[PreparedPicture]) -> np.ndarray:
+        """`[N, C, H, W]`; a fixed N is filled up with copies of the last picture."""
         found = [ready.prepared.image for ready in batch]
         found += found[-1:] * ((self._network.input_shape[0] or 0) - len(found))
-        return found[0][np.newaxis] if len(found) == 1 else np.stack(found)  # a copy costs as much as the looking up
+        return found[0][np.newaxis] if len(found) == 1 else np.stack(found)  # a copy takes as long as the preparation
 
     def finish(self, ready: PreparedPicture, output: np.ndarray | MaskWithConfidence) -> SegmentedPicture | Fault:
         """The mask of a picture, in the picture's size.
@@ -228,7 +227,7 @@ class Engine:
             output: its output: logits `[classes, h, w]`, an integer mask `[h, w]`, or `MaskWithConfidence`.
 
         Raises:
-            InputError: the memory does not suffice, or a mask has no number for so many classes.
+            InputError: memory runs out, or there are more than 256 classes.
         """
         picture, sizes = ready.picture, ready.prepared.trans_info
         with translate_errors(self.cure):
@@ -252,10 +251,10 @@ class Engine:
             return SegmentedPicture(picture, mask, scores, confidence)
 
     def check_classes(self, count: int) -> None:
-        """Refuse a network of too many classes.
+        """Check that a mask can number all classes.
 
         Raises:
-            InputError: a mask has no number for so many classes.
+            InputError: there are more classes than numbers in a mask.
         """
         check_classes(count)
         if self._unknown_below is not None:
@@ -263,10 +262,10 @@ class Engine:
 
 
 class Sink(Protocol):
-    """Where masks go: `mask_files.MaskFiles`, `video_writer.OverlayVideo`, `overlay_window.OverlayWindow`."""
+    """A destination of masks: `mask_files.MaskFiles`, `video_writer.OverlayVideo`, `overlay_window.OverlayWindow`."""
 
     def write(self, found: SegmentedPicture) -> object:
-        """Take what was found in a picture."""
+        """Write or show a picture's mask."""
 
 
 def infer(
@@ -276,16 +275,16 @@ def infer(
     batch_size: int = 1,
     step: Callable[[], object] = lambda: None,
 ) -> None:
-    """Give the mask of every picture to the sinks; `source.faults` has those that could not be segmented then.
+    """Segment all pictures and pass each result to the sinks. Failures are added to `source.faults`.
 
-    Reading, computing and writing go on at the same time, in order, a few pictures apart.
+    Reading, computing and writing overlap, a few pictures apart; the order is kept.
 
     Args:
-        engine: segments.
+        engine: the engine.
         source: the pictures.
-        sinks: where the masks go.
-        batch_size: pictures of the same size at a time.
-        step: called after every batch; `source.done` says how far it is.
+        sinks: get the result of each picture.
+        batch_size: up to how many pictures of the same size are run at a time.
+        step: called after every batch; `source.done` is the number of pictures read.
     """
 
     def write(batch: list[PreparedPicture], output: np.ndarray) -> None:
@@ -300,7 +299,7 @@ def infer(
     def leave_out(fault: Fault) -> None:
         source.faults.append(f"{fault.name} was left out: {fault.reason}")
 
-    # A camera's frames have to be quick, each of them, and not many.
+    # For a camera, the delay of each frame matters more than frames per second.
     many = not source.live and (source.total is None or source.total > FEW)
     with BackgroundCalls(write, 4) as calls, closing(prefetch(engine.batches(source, batch_size), 2)) as batches:
         for done in engine.outputs(batches, many):
@@ -313,12 +312,10 @@ def infer(
 
 @contextmanager
 def translate_errors(cure: str = memory.CURE) -> Iterator[None]:
-    """Turn what Paddle, NumPy, OpenCV and OpenVINO say where the memory does not suffice into one sentence.
-
-    And what a runtime says of a model that it has loaded and cannot run.
+    """Turn out-of-memory errors of Paddle, NumPy, OpenCV and OpenVINO, and other runtime errors, into an `InputError`.
 
     Raises:
-        InputError: it does not suffice, or the model cannot be run.
+        InputError: memory runs out, or the runtime cannot run the model.
     """
     try:
         yield
@@ -331,6 +328,6 @@ def translate_errors(cure: str = memory.CURE) -> Iterator[None]:
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
-    """Of `[classes, H, W]`."""
+    """Softmax over the classes of `[classes, H, W]`."""
     powers = np.exp(logits - logits.max(axis=0))
     return powers / powers.sum(axis=0)

@@ -1,4 +1,4 @@
-"""An exported model: what its `deploy.yaml` names."""
+"""Read an exported model's `deploy.yaml`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bisenetv1_plugin.inference.preprocess import Preprocess
 
 
 def load_export(path: str | os.PathLike[str]) -> Export:
-    """The export of a folder, or of the `deploy.yaml` in it.
+    """Read the export in a folder, or a `deploy.yaml`.
 
     Raises:
         InputError: see `Export`.
@@ -21,25 +21,25 @@ def load_export(path: str | os.PathLike[str]) -> Export:
 
 
 class Export:
-    """What the `deploy.yaml` of an exported folder names.
+    """The contents of the `deploy.yaml` of an exported folder.
 
     Attributes:
         path (str): the `deploy.yaml` itself.
-        folder (str): where it lies.
-        program, params (str, optional): Paddle's files; None for what another runtime's quantizer has made.
+        folder (str): its folder.
+        program, params (str, optional): Paddle's files; None if the export was quantized for another runtime.
         onnx (str, optional): the ONNX model; None if it was exported without one.
-        openvino (str, optional): OpenVINO's model in 8 bits; None if it is none.
-        preprocess (Preprocess): pixels to what the network takes.
+        openvino (str, optional): OpenVINO's int8 model; None if there is none.
+        preprocess (Preprocess): turns pixels into the network's input.
         transform_list (list[dict]): its transforms, as in the configuration.
         output_op (str): 'argmax', 'softmax' or 'none'.
-        quantized (bool): in 8 bits: `bisenetv1 quantize` has made it.
-        precision (str): what it is computed in unless asked otherwise: 'int8' if it is quantized, else 'fp32'.
-        input_shape (list[int]): `[N, C, H, W]`; None where any number will do.
-        classes (tuple[str]): the names of the classes, by number; empty where the export names none, as upstream's.
-        colors (tuple): their colors, RGB 0..255; empty for PaddleSeg's.
+        quantized (bool): whether it is int8, made by `bisenetv1 quantize`.
+        precision (str): the default precision: 'int8' if quantized, else 'fp32'.
+        input_shape (list[int]): `[N, C, H, W]`; None for any size.
+        classes (tuple[str]): the names of the classes, by number; empty if the export has none, as PaddleSeg's.
+        colors (tuple): their colors, RGB 0..255; empty for PaddleSeg's colors.
 
     Raises:
-        InputError: it is not there, is of another form, or names files that are not in its folder.
+        InputError: the file does not exist or has another form, or a file that it names does not exist.
     """
 
     def __init__(self, deploy_yaml: str | os.PathLike[str]) -> None:
@@ -68,11 +68,11 @@ class Export:
 
     @property
     def files(self) -> list[str]:
-        """The paths of what is read of it: its `deploy.yaml`, then the models."""
+        """The paths of its files: the `deploy.yaml`, then the models."""
         return [self.path, *filter(None, (self.program, self.params, self.onnx, self.openvino))]
 
     def shape_error(self, shape: tuple[int, ...]) -> str | None:
-        """Why an array of this `[N, C, H, W]` cannot be run, in a sentence; None if it can."""
+        """Why an array of this shape `[N, C, H, W]` cannot be run, as a sentence; None if it can."""
         names = ("images at a time", "channels", "pixels of height", "pixels of width")
         for have, need, name in zip(shape, self.input_shape, names):
             if need and have != need:
@@ -86,7 +86,7 @@ class Export:
         """The path of the ONNX model.
 
         Raises:
-            InputError: it was exported without one.
+            InputError: the export has no ONNX model.
         """
         if not self.onnx:
             raise InputError(f"{self.path} names no ONNX model: export with `bisenetv1 export --to onnx`.")
@@ -94,9 +94,9 @@ class Export:
 
 
 _MOST = 256  # classes: a mask has 8 bits
-_LONGEST = 1000  # characters of a class's name, which a legend shows
-_INPUT = {"dtype": "float32", "layout": "NCHW", "color": "RGB"}  # what every runtime here is given
-# What stands behind the keys of `Deploy`, where they are there: what it is in words, and whether a value is that.
+_LONGEST = 1000  # characters of a class's name, because a legend shows it
+_INPUT = {"dtype": "float32", "layout": "NCHW", "color": "RGB"}  # the input of every runtime
+# The optional keys of `Deploy`: a description of the value, and a check of it.
 _KEYS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     **dict.fromkeys(
         ("model", "params", "onnx", "openvino"),
@@ -125,11 +125,11 @@ _KEYS: dict[str, tuple[str, Callable[[Any], bool]]] = {
         lambda value: isinstance(value, list) and len(value) <= _MOST and all(map(_is_color, value)),
     ),
 }
-_LARGEST = 1 << 20  # YAML; a network's has some hundred bytes
+_LARGEST = 1 << 20  # bytes of YAML; a usual file has some hundred
 
 
 def _checked(path: str) -> dict[str, Any]:
-    """What stands under `Deploy` in a file, if all of it is what it should be."""
+    """The checked values under `Deploy` in a file."""
     if not os.path.isfile(path):
         raise InputError(f"there is no {path}: name the deploy.yaml of an export.")
     files.utf8_path(path)
@@ -153,7 +153,7 @@ def _checked(path: str) -> dict[str, Any]:
         raise InputError(f"{path} has no {' and no '.join(missing)} under `Deploy:`. Export again.")
     classes, colors = values.get("classes") or (), values.get("colors") or ()
     if classes and colors and len(classes) != len(colors):
-        raise InputError(f"{path} has {len(classes)} classes and {len(colors)} colors: there must be as many.")
+        raise InputError(f"{path} has {len(classes)} classes and {len(colors)} colors: give one color for each class.")
     return values
 
 
@@ -177,7 +177,7 @@ def _is_plain(value: Any, depth: int = 0) -> bool:
 
 
 def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and -(1 << 63) <= value < 1 << 63  # Python does not even print much larger ones
+    return isinstance(value, int) and -(1 << 63) <= value < 1 << 63  # Python refuses to print much larger numbers
 
 
 def _is_size(value: Any) -> bool:

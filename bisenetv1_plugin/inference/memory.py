@@ -1,15 +1,15 @@
-"""Whether a picture fits into the memory when it is run whole: asked before, since a system ends who takes too much."""
+"""Estimate whether a picture fits into memory before it is run: the system kills a process that uses too much."""
 
 from __future__ import annotations
 
 from bisenetv1_plugin import machine
 from bisenetv1_plugin.inference.exported_model import Export
 
-# Bytes a pixel, on the CPU in fp32: when the network's features are there; and when its logits are, without 4 for each
-# class. The least that was measured of ResNet-18 and Xception39, with 2 to 150 classes; ResNet-101 takes twice as much.
+# Bytes per pixel on the CPU in fp32: at the peak of the features, and at that of the logits without 4 bytes per class.
+# The lowest values measured of ResNet-18 and Xception39 with 2 to 150 classes. ResNet-101 takes twice as much.
 _BYTES = {"openvino": (160, 135), "onnxruntime": (120, 50), "paddle": (175, 135)}
 
-_LITTLE = 100_000_000  # bytes, that are always there: to ask takes a millisecond
+_LITTLE = 100_000_000  # bytes: smaller needs are not checked, because a check takes a millisecond
 
 CURE = (
     "make it smaller, or slide a window over it: `--is_slide` of `bisenetv1 infer` and `bisenetv1 app`, "
@@ -18,10 +18,10 @@ CURE = (
 
 
 def needed_bytes(export: Export, runtime: str, width: int, height: int) -> int | None:
-    """The bytes that a picture of this size takes at least; None where nothing is known of it.
+    """The least memory for a picture of this size, in bytes; None if unknown.
 
     Args:
-        export: what is run.
+        export: the export.
         runtime: the name of a `select.Choice`, such as 'openvino fp32'.
         width, height: of the picture, in pixels.
     """

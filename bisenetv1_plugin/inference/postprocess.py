@@ -1,4 +1,4 @@
-"""What a runtime gives, to a mask in the picture's own size."""
+"""Turn a runtime's output into a mask of the picture's size."""
 
 from __future__ import annotations
 
@@ -13,71 +13,71 @@ from bisenetv1_plugin.inference.preprocess import Sizes
 UNKNOWN = 255  # in a mask: a pixel whose confidence is too low
 NO_NUMBERS = "the network's scores for it are not all numbers (NaN): see its weights."
 _MOST = 256  # classes, of a mask of 8 bits
-_ROWS = 64  # that are looked at at a time: NumPy copies what it compares
+_ROWS = 64  # processed at a time, because NumPy makes temporary copies
 
 
 class MaskWithConfidence(NamedTuple):
-    """The likeliest class of every pixel, uint8 `[H, W]`, and its probability, float32 `[H, W]`, 0..1."""
+    """The most likely class of every pixel, uint8 `[H, W]`, and its probability, float32 `[H, W]`, 0..1."""
 
     mask: np.ndarray
     confidence: np.ndarray
 
 
 def logits_of(output: np.ndarray, output_op: str) -> np.ndarray:
-    """The logits of what an export gives; of probabilities, up to a constant of each pixel, which changes no class."""
+    """An export's output as logits. From probabilities, they are shifted by a constant per pixel, which is harmless."""
     return np.log(np.maximum(output, np.finfo("float32").tiny)) if output_op == "softmax" else output
 
 
 def check_classes(count: int) -> None:
-    """Refuse a network of too many classes.
+    """Check that a mask of 8 bits can number all classes.
 
     Raises:
-        InputError: a mask of 8 bits has no number for so many classes.
+        InputError: there are more than 256 classes.
     """
     if count > _MOST:
         raise InputError(f"the network has {count} classes or more, and a mask of 8 bits has numbers for {_MOST}.")
 
 
 def check_probability(name: str, value: object) -> None:
-    """Refuse a value that is no probability.
+    """Check that a value is a probability.
 
     Raises:
-        InputError: it is no number from 0 to 1.
+        InputError: the value is not a number from 0 to 1.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 <= value <= 1:
         raise InputError(f"{name} is {value!r}; it must be a number from 0 to 1.")
 
 
 def check_unknown(count: int) -> None:
-    """Refuse a network in whose masks 255 is a class.
+    """Check that 255, the number of unknown pixels, is not a class.
 
     Raises:
-        InputError: there are so many classes that the number of unknown pixels is one of them.
+        InputError: there are more than 255 classes.
     """
     if count > UNKNOWN:
         raise InputError(
-            f"the network has {count} classes, and the number of unknown pixels, {UNKNOWN}, is one of them: leave "
-            "unknown_below out."
+            f"the network has {count} classes, and {UNKNOWN}, the number of unknown pixels, is one of them: omit "
+            "unknown_below."
         )
 
 
 def has_nan(scores: np.ndarray) -> bool:
-    """Whether scores, float `[classes, H, W]`, have NaN among them or infinity, in which no class is the best."""
+    """Whether scores, float `[classes, H, W]`, contain NaN or infinity."""
     return not np.isfinite(scores.max())
 
 
 def mark_unknown(mask: np.ndarray, confidence: np.ndarray, below: float) -> np.ndarray:
-    """The mask, uint8 `[H, W]`, with `UNKNOWN` where the confidence, float32 `[H, W]`, is below a number."""
+    """The mask, uint8 `[H, W]`, with `UNKNOWN` where the confidence, float32 `[H, W]`, is below `below`."""
     return np.where(confidence < np.float32(below), np.uint8(UNKNOWN), mask)
 
 
 def confidence_picture(confidence: np.ndarray) -> np.ndarray:
     """float32 `[H, W]`, 0..1 -> uint8 `[H, W]`, 0..255."""
-    return cv2.convertScaleAbs(confidence, alpha=255)  # rounds, in no more memory than the picture's
+    return cv2.convertScaleAbs(confidence, alpha=255)  # rounds, without a temporary array
 
 
 def best_class(logits: np.ndarray) -> MaskWithConfidence:
-    """The likeliest class of every pixel, by its logits `[classes, H, W]`; a confidence is NaN where a logit is.
+    """The most likely class of every pixel of logits `[classes, H, W]`. The confidence is NaN where a logit is.
 
     Raises:
         InputError: there are more classes than a mask has numbers.
@@ -93,7 +93,7 @@ def best_class(logits: np.ndarray) -> MaskWithConfidence:
 
 
 def restore_mask(mask: np.ndarray, trans_info: Sizes) -> np.ndarray:
-    """Undo the resizing and padding of the transforms: uint8 `[h, w]` -> the image's own `[H, W]`."""
+    """Undo the resizing and padding of the transforms: uint8 `[h, w]` -> `[H, W]`."""
     for kind, (height, width) in reversed(trans_info):
         if (kind[0] if isinstance(kind, list) else kind) == "resize":
             mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
@@ -103,7 +103,7 @@ def restore_mask(mask: np.ndarray, trans_info: Sizes) -> np.ndarray:
 
 
 def restore_logits(logits: np.ndarray, trans_info: Sizes) -> np.ndarray:
-    """The same for logits `[classes, h, w]`, bilinear as in PaddleSeg's `reverse_transform`: `[classes, H, W]`."""
+    """The same for logits, `[classes, h, w]` -> `[classes, H, W]`, bilinear as in PaddleSeg's `reverse_transform`."""
     for kind, (height, width) in reversed(trans_info):
         if (kind[0] if isinstance(kind, list) else kind) == "resize":
             planes = [cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR) for plane in logits]
@@ -116,15 +116,15 @@ def restore_logits(logits: np.ndarray, trans_info: Sizes) -> np.ndarray:
 def mask_from_output(
     output: np.ndarray, trans_info: Sizes, enlarge: Callable[[np.ndarray, Sizes], np.ndarray] = restore_logits
 ) -> np.ndarray:
-    """The mask of a picture in its own size, uint8 `[H, W]`.
+    """The mask of a picture in the picture's size, uint8 `[H, W]`.
 
-    As PaddleSeg's `val` and `predict`, it enlarges the logits and takes the best class then. Of an export that ends in
-    argmax there is only a mask to enlarge.
+    As in PaddleSeg's `val` and `predict`, logits are resized before the best class is taken. If the export ends in
+    argmax, the mask is resized.
 
     Args:
-        output: what a runtime gives for the picture: logits `[classes, h, w]` or integer `[h, w]`.
-        trans_info: see `preprocess`; of PaddleSeg's own transforms as well.
-        enlarge: gives logits the picture's size.
+        output: the runtime's output: logits `[classes, h, w]` or an integer mask `[h, w]`.
+        trans_info: the sizes before each transform, from `Preprocess` or PaddleSeg's transforms.
+        enlarge: resizes logits to the picture.
 
     Raises:
         InputError: there are more classes than a mask has numbers.

@@ -1,7 +1,7 @@
-"""A picture's pixels to what a network takes: the transforms of a `deploy.yaml`, as PaddleSeg computes them.
+"""Turn a picture's pixels into the network's input, by the transforms of a `deploy.yaml`.
 
-In NumPy and OpenCV, to the last bit what PaddleSeg's own classes give, which are not imported. A transform that is not
-known here is PaddleSeg's, where that is installed.
+NumPy and OpenCV compute the same bits as PaddleSeg's classes, which are not imported. A transform that is not defined
+here is taken from PaddleSeg, if that is installed.
 """
 
 from __future__ import annotations
@@ -16,33 +16,33 @@ import numpy as np
 from bisenetv1_plugin.errors import InputError, brief
 from bisenetv1_plugin.libraries import optional_library
 
-# The sizes (H, W) that a picture had before each resize and padding, by which its mask gets back to its own size.
+# The sizes (H, W) of a picture before each resize and padding, to undo them in the mask.
 Sizes = List[Tuple[str, Tuple[int, ...]]]
 # A transform of float32 `[H, W, 3]`; it appends to `Sizes`.
 _Transform = Callable[[np.ndarray, Sizes], np.ndarray]
 
-# What OpenCV, NumPy and PaddleSeg's transforms raise for a picture that they cannot take.
+# The errors of OpenCV, NumPy and PaddleSeg's transforms for an unsuitable picture.
 _REFUSALS = (cv2.error, AssertionError, IndexError, KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError)
 
 
 class NetworkInput(NamedTuple):
-    """A picture as the network takes it: float32 `[C, H, W]`, and the `Sizes` to undo the transforms by."""
+    """The network's input for a picture, float32 `[C, H, W]`, and the `Sizes` to undo the transforms."""
 
     image: np.ndarray
     trans_info: Sizes
 
 
 class Preprocess:
-    """Prepares the pixels of pictures.
+    """Applies the transforms to the pixels of pictures.
 
-    Where the transforms are `Normalize` alone, each of a channel's 256 values becomes one number: it is looked up among
-    what the transforms make of all 256, to the last bit the same, and an image of 480x360 takes 0.4 instead of 6 ms.
+    If `Normalize` is the only transform, a lookup table of each channel's 256 values gives the same bits faster: an
+    image of 480x360 takes 0.4 instead of 6 ms.
 
     Args:
-        transforms: as in a configuration or a `deploy.yaml`: `type` and the values of each.
+        transforms: the `type` and the values of each, as in a configuration or a `deploy.yaml`.
 
     Raises:
-        InputError: a transform is not known, or does not take its values.
+        InputError: a transform is unknown or does not accept its values.
     """
 
     def __init__(self, transforms: Sequence[dict[str, Any]]) -> None:
@@ -50,7 +50,7 @@ class Preprocess:
         self._tables: np.ndarray | None = None
         if transforms and all(values["type"] == "Normalize" for values in transforms):
             ramp = np.arange(256, dtype="float32")[:, np.newaxis, np.newaxis].repeat(3, axis=2)
-            with suppress(ValueError):  # for other channels: it refuses every picture, which is said then
+            with suppress(ValueError):  # wrong number of channels: reported for each picture
                 self._tables = np.ascontiguousarray(self._apply(ramp).image[..., 0])
 
     def _apply(self, image: np.ndarray) -> NetworkInput:
@@ -60,7 +60,7 @@ class Preprocess:
         return NetworkInput(image.transpose(2, 0, 1), sizes)
 
     def __call__(self, pixels: np.ndarray) -> NetworkInput:
-        """`pixels`, uint8 BGR `[H, W, 3]`, as the network takes them.
+        """The network's input for `pixels`, uint8 BGR `[H, W, 3]`.
 
         Raises:
             InputError: a transform refuses them.
@@ -78,7 +78,7 @@ class Preprocess:
         return NetworkInput(image, [])
 
     def lazily(self, pixels: np.ndarray) -> NetworkInput:
-        """The same, whose pieces `image[:, rows, columns]` are prepared one by one where the transforms allow it.
+        """Like a call, but a piece `image[:, rows, columns]` is prepared when it is read, if the transforms allow that.
 
         Raises:
             InputError: a transform refuses them.
@@ -89,7 +89,7 @@ class Preprocess:
 
 
 class _Pieces:
-    """A picture that is prepared piece by piece: in float32 it is four times as large."""
+    """A picture that is prepared piece by piece, because float32 takes four times the memory."""
 
     def __init__(self, preprocess: Preprocess, pixels: np.ndarray) -> None:
         self._preprocess, self._pixels = preprocess, pixels
@@ -106,7 +106,7 @@ def _transform(values: dict[str, Any]) -> _Transform:
     make = _TRANSFORMS.get(kind) or _upstream(kind)
     try:
         return make(**rest)
-    except Exception as error:  # whatever a class of PaddleSeg's raises about its values
+    except Exception as error:  # PaddleSeg's classes may raise anything
         shown = repr(rest)
         shown = shown if len(shown) <= 80 else f"{shown[:80]} ..."
         raise InputError(f"the transform {kind} does not take {shown} ({brief(error)}).") from error
@@ -179,7 +179,7 @@ def _resize_by_short(short_size: int, max_size: float = 1e10) -> _Transform:
     def apply(image: np.ndarray, sizes: Sizes) -> np.ndarray:
         sizes.append(("resize", image.shape[:2]))
         short, long = min(image.shape[:2]), max(image.shape[:2])
-        # PaddleSeg keeps the smaller size for all later pictures, too; here every picture gets its own.
+        # PaddleSeg would keep the smaller size for all later pictures.
         size = short_size if short_size / short * long <= max_size else int(max_size / long * short)
         return _scaled(image, size / short)
 
@@ -256,17 +256,17 @@ _TRANSFORMS: dict[str, Callable[..., _Transform]] = {
 
 
 def _upstream(kind: str) -> Callable[..., _Transform]:
-    """The maker of a transform that only PaddleSeg, or a package that it knows, has.
+    """The factory of a transform that only PaddleSeg or its plugins have.
 
     Raises:
-        InputError: PaddleSeg is not installed, or does not know it either.
+        InputError: PaddleSeg is not installed or has no such transform.
     """
     try:
         manager = optional_library("paddleseg.cvlibs", "cpu").manager
     except InputError as error:
         raise InputError(
             f"the transform {kind} is PaddleSeg's, which is not installed: pip install 'bisenetv1-plugin[cpu]'. "
-            f"Those that run without it are {', '.join(_TRANSFORMS)}."
+            f"The transforms that run without it are {', '.join(_TRANSFORMS)}."
         ) from error
     known = manager.TRANSFORMS.components_dict
     if kind not in known:
@@ -289,7 +289,7 @@ def _scaled(image: np.ndarray, scale: float) -> np.ndarray:
 
 
 def _padded(image: np.ndarray, sizes: Sizes, width: int, height: int, value: float) -> np.ndarray:
-    """Padded at the bottom and at the right."""
+    """Pad at the bottom and at the right."""
     sizes.append(("padding", image.shape[:2]))
     down, right = height - image.shape[0], width - image.shape[1]
     if down < 0 or right < 0:

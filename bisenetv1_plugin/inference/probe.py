@@ -1,4 +1,4 @@
-"""A picture and the network's answer to it, kept in an export: whoever runs it can see whether it runs right."""
+"""The probe: a picture and the network's mask of it, stored in an export to check a runtime."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from bisenetv1_plugin.errors import InputError, brief
 from bisenetv1_plugin.inference.runtimes import Runtime
 
 NAME = "probe.npz"
-_LARGEST = 1 << 28  # values of a probe's picture
+_LARGEST = 1 << 28  # number of values in the picture
 
 
 def picture(shape: tuple[int, int, int, int]) -> np.ndarray:
-    """Blobs and noise, the same for a shape everywhere: float32 in -2..2, as `Normalize` leaves pixels."""
+    """Blobs and noise, float32 in -2..2 like normalized pixels. A shape gives the same values on every machine."""
     random = np.random.RandomState(0)
     batch, channels, height, width = shape
     coarse = random.uniform(-1.5, 1.5, (batch, channels, 1 + height // 16, 1 + width // 16))
@@ -24,7 +24,7 @@ def picture(shape: tuple[int, int, int, int]) -> np.ndarray:
 
 
 def is_right(runtime: Runtime, folder: str) -> bool | None:
-    """Whether a runtime gives the network's answer in fp32; None where the export holds no probe.
+    """Whether a runtime gives the network's fp32 mask of the probe; None if the export has no probe.
 
     Raises:
         InputError: the probe's file is damaged.
@@ -33,9 +33,9 @@ def is_right(runtime: Runtime, folder: str) -> bool | None:
     if not os.path.isfile(path):
         return None
     try:
-        with np.load(path) as kept:
-            shape, mask, clear = kept["shape"], kept["mask"], kept["clear"]
-    except Exception as error:  # what a damaged file makes zipfile and NumPy raise has no end
+        with np.load(path) as stored:
+            shape, mask, clear = stored["shape"], stored["mask"], stored["clear"]
+    except Exception as error:  # zipfile and NumPy may raise anything for a damaged file
         raise InputError(f"{path} cannot be read ({brief(error)}): export again, or remove it.") from error
     sizes = shape.ravel().tolist()
     if shape.shape != (4,) or shape.dtype.kind not in "iu" or min(sizes) < 1 or math.prod(sizes) > _LARGEST:

@@ -1,4 +1,4 @@
-"""Pictures that lie where PyArrow reads: `s3://bucket/photos`, `gs://`, `abfs://`, `hdfs://`, `file://`."""
+"""Read pictures through PyArrow's file systems: `s3://`, `gs://`, `abfs://`, `hdfs://` and `file://`."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ _SCHEMES = ("file", "s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs")
 
 
 def is_address(path: str) -> bool:
-    """Whether a path is an address of PyArrow's, and none of this machine's."""
+    """Whether a path is an address such as `s3://bucket/photos`, not a local path."""
     scheme, separator, _ = path.partition("://")
     return bool(separator) and scheme in _SCHEMES
 
 
 def hide_secret(path: str) -> str:
-    """A path, or an address without its `KEY:SECRET@`, which is not for whoever reads a log."""
-    # A secret with a `/` that should be %2F is one as well; `:8020/` is a port.
+    """The path or address without its `KEY:SECRET@`, for logs and messages."""
+    # A secret may contain a `/` that should be %2F; `:8020/` is a port.
     return re.sub(r"^(\w+://)([^/@:]*:(?!\d+/).*@|[^/]*@)", r"\1", path)
 
 
 class PyArrowFolder:
-    """An image, or a folder of images, at an address. It can be pickled.
+    """An image or a folder of images at an address. Instances can be pickled.
 
     Args:
-        address: as PyArrow's `FileSystem.from_uri` takes it, with the options behind its `?`.
+        address: an address for PyArrow's `FileSystem.from_uri`; options follow its `?`.
 
     Attributes:
-        folder (str): its address without options; those of the images begin with it.
+        folder (str): the address without options; the addresses of the images begin with it.
         is_local (bool): whether it is on this machine.
 
     Raises:
-        InputError: PyArrow is not installed, or finds nothing there.
+        InputError: PyArrow is not installed, or the address cannot be read.
     """
 
     def __init__(self, address: str) -> None:
@@ -48,7 +48,7 @@ class PyArrowFolder:
             reason = brief(str(error).replace(address, shown))
             raise InputError(f"{shown} cannot be read ({reason}).") from None
         if kind == fs.FileType.NotFound:
-            raise InputError(f"{shown} cannot be read (there is nothing): name an image or a folder of them.")
+            raise InputError(f"{shown} does not exist: name an image or a folder of images.")
         self._is_folder = kind == fs.FileType.Directory
         self._prefix = f"{address.partition('://')[0]}://"
         self.is_local = self._prefix == "file://"
@@ -56,10 +56,10 @@ class PyArrowFolder:
         self.folder = self._prefix + path.rstrip("/")
 
     def list_images(self, endings: tuple[str, ...], skip: Sequence[str] = ()) -> list[str]:
-        """The addresses of the images, which end with one of these; not those in a folder of this machine in `skip`.
+        """The addresses of the images with one of these endings, without those in the local folders `skip`.
 
         Raises:
-            InputError: there are none, or they cannot be listed.
+            InputError: there are no images, or the folder cannot be listed.
         """
         if not self._is_folder:
             return [self._prefix + self._path]
@@ -73,14 +73,14 @@ class PyArrowFolder:
             there = [info for info in there if not os.path.realpath(info.path).startswith(here)]
         images = [info for info in there if info.path.lower().endswith(endings) and info.base_name[0] != "."]
         if not images:
-            raise InputError(f"{self.folder} names no image; an image ends with {', '.join(endings)}.")
+            raise InputError(f"{self.folder} contains no image; an image ends with {', '.join(endings)}.")
         return sorted(self._prefix + info.path for info in images)
 
     def read(self, address: str) -> bytes:
-        """The content of one of them.
+        """The content of one image.
 
         Raises:
-            InputError: it cannot be read; the message is the reason.
+            InputError: the image cannot be read; the message is the reason.
         """
         try:
             with self._filesystem.open_input_stream(address[len(self._prefix) :]) as file:

@@ -1,6 +1,6 @@
-"""Many machines: Ray Data gives the pictures out, a portion at a time, to actors that segment them.
+"""Segment pictures on many machines: Ray Data distributes them, in portions, to actors.
 
-Only text travels: the paths of the pictures to the actors, and what they note of them back.
+Only text is sent: the paths of the pictures to the actors, and their notes back.
 """
 
 from __future__ import annotations
@@ -26,34 +26,34 @@ from bisenetv1_plugin.libraries import needs_paddle, optional_library
 Notes = Dict[str, Any]
 Segment = Callable[[Pictures], Notes]
 
-_PORTION = 32  # pictures at most: what is done again when an actor is lost
-_PORTIONS = 8  # for each actor at least, so that all end together
-_TRIES = 2  # of a portion, and then of each of its pictures alone
-_PATIENCE = 10  # seconds, until a cluster answers
-_STORE = 100 << 20  # bytes of Ray's object store on one machine
+_MAX_PORTION = 32  # pictures: a portion is repeated when its actor dies
+_MIN_PORTIONS = 8  # for each actor, so that all finish at about the same time
+_MAX_ATTEMPTS = 2  # for a portion, and then for each of its pictures alone
+_CONNECT_TIMEOUT = 10  # seconds
+_OBJECT_STORE = 100 << 20  # bytes of Ray's object store on one machine
 
 
 class Pool:
-    """Actors of Ray, for a `with` block: on this machine, or in a cluster that runs.
+    """Ray actors on this machine or in a running cluster. Use it in a `with` block.
 
     Args:
         address: 'local' for this machine alone; 'auto' or `HOST:PORT` for a cluster.
-        cpus: CPUs of each actor, for so many threads.
-        gpus: GPUs of each.
-        size: how many actors; default: as many as have room.
-        verbose: show what Ray and the actors print.
+        cpus: CPUs, and so threads, of each actor.
+        gpus: GPUs of each actor.
+        size: the number of actors; default: as many as fit.
+        verbose: show the output of Ray and the actors.
 
     Attributes:
-        size (int): how many actors there are.
+        size (int): the number of actors.
 
     Raises:
-        InputError: Ray is not installed, is not found at the address, or has no room for so many.
+        InputError: Ray is not installed, does not answer at the address, or has no room for that many actors.
     """
 
     def __init__(self, address: str, cpus: int, gpus: int = 0, size: int | None = None, verbose: bool = False) -> None:
         self._cpus, self._gpus, self._verbose = cpus, gpus, verbose
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it reports to its makers otherwise
-        if not verbose:  # what its C++ prints past Python
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # otherwise Ray sends usage statistics
+        if not verbose:  # for messages of Ray's C++, which bypass Python
             os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         self._ray = optional_library("ray", "ray")
         self._data = optional_library("ray.data", "ray")
@@ -65,7 +65,7 @@ class Pool:
                 each = f"--cpu_threads {cpus}" + " and a GPU" * gpus
                 raise InputError(
                     f"Ray has room for {room} actors of {each}: give fewer --actors or --cpu_threads, or wait "
-                    "until the others are done."
+                    "until other jobs are done."
                 )
         except BaseException:
             self._ray.shutdown()
@@ -75,12 +75,12 @@ class Pool:
         if address.startswith("ray://"):
             raise InputError(f"--ray {address}: give the HOST:PORT of a node of the cluster, on a machine that is one.")
         host, _, port = address.rpartition(":")
-        if port.isdecimal():  # Ray would wait for ever
+        if port.isdecimal():  # otherwise Ray would wait forever
             try:
-                socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
+                socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_TIMEOUT).close()
             except (OSError, OverflowError) as error:
                 raise InputError(
-                    f"--ray {address}: nobody listens there ({brief(error)}): ray start --head."
+                    f"--ray {address}: nothing listens there ({brief(error)}): start a cluster with `ray start --head`."
                 ) from error
         options: dict[str, Any] = {"log_to_driver": self._verbose}
         if not self._verbose:
@@ -88,9 +88,9 @@ class Pool:
             logging.getLogger("ray.data").setLevel(logging.ERROR)
         if address == "local":
             cores = machine.cores()
-            options.update(num_cpus=cores, object_store_memory=_STORE, include_dashboard=False)
+            options.update(num_cpus=cores, object_store_memory=_OBJECT_STORE, include_dashboard=False)
         try:
-            with nullcontext() if self._verbose else _muted(), _away():
+            with nullcontext() if self._verbose else _silenced_stderr(), _safe_folder():
                 self._ray.init(address, **options)
         except (OSError, ValueError, RuntimeError) as error:
             raise InputError(
@@ -99,7 +99,7 @@ class Pool:
             ) from error
 
     def _room(self) -> int:
-        """How many actors have room now; a node that has 3 CPUs has room for one of 2."""
+        """How many actors fit now. An actor must fit on one node: 3 CPUs fit one actor of 2."""
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         free = self._ray.available_resources()
         wanted = {name: count for name, count in (("CPU", self._cpus), ("GPU", self._gpus)) if count}
@@ -113,18 +113,18 @@ class Pool:
         self._ray.shutdown()
 
     def segment(self, pictures: Pictures, make: Callable[[], Segment]) -> Iterator[Notes]:
-        """What is noted of the pictures, a portion at a time, in order.
+        """Segment pictures and yield the notes of each portion, in order.
 
-        An actor that is lost is started again, and its portion with it. A picture whose actor is lost again and again
-        is left out.
+        If an actor dies, it is started again and its portion is repeated. A picture whose actor dies repeatedly is
+        skipped.
 
         Args:
-            pictures: counts in `done` and `faults` what the actors have done.
-            make: makes, in every actor, what segments a portion and gives its notes, which JSON can hold.
-                Pickled as the name of its module.
+            pictures: the pictures; their `done` and `faults` are updated.
+            make: called in every actor; returns a function that segments a portion and returns its notes, which must
+                be JSON. `make` must be importable, because it is pickled by name.
 
         Raises:
-            InputError: an actor cannot do it.
+            InputError: an actor cannot segment, or Ray fails.
         """
         errors = self._ray.exceptions.RayError
         try:
@@ -144,15 +144,15 @@ class Pool:
         context.enable_progress_bars = self._verbose
         context.print_on_execution_start = self._verbose
         context.execution_options.preserve_order = True
-        # In ASCII, as all that travels: a name may be of any bytes, and Arrow's texts are UTF-8.
+        # JSON in ASCII, because a file name may not be valid UTF-8, which Arrow's strings must be.
         paths = pictures.paths_by_name().items()
         items = [{"picture": json.dumps((name, absolute_path(path)))} for name, path in paths]
-        none = Pictures({}, pictures.read, absolute_path(pictures.folder))
-        portion = max(1, min(_PORTION, len(items) // (self.size * _PORTIONS)))
+        template = Pictures({}, pictures.read, absolute_path(pictures.folder))
+        portion = max(1, min(_MAX_PORTION, len(items) // (self.size * _MIN_PORTIONS)))
         attempts = self._ray.remote(_Attempts).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
         return self._data.from_items(items, override_num_blocks=-(-len(items) // portion)).map_batches(
             _Worker,
-            fn_constructor_args=(make, none, attempts, self._cpus),
+            fn_constructor_args=(make, template, attempts, self._cpus),
             compute=self._data.ActorPoolStrategy(size=self.size),
             batch_size=None,
             batch_format="numpy",
@@ -162,8 +162,8 @@ class Pool:
 
 
 @contextmanager
-def _muted() -> Iterator[None]:
-    """The descriptor 2 leads nowhere: Ray's C++ says there that it was told to say less."""
+def _silenced_stderr() -> Iterator[None]:
+    """Redirect descriptor 2 to /dev/null: Ray's C++ reports there that its log level was changed."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
@@ -176,10 +176,10 @@ def _muted() -> Iterator[None]:
 
 
 @contextmanager
-def _away() -> Iterator[None]:
-    """The current folder is that of Python's own modules.
+def _safe_folder() -> Iterator[None]:
+    """Change to the folder of the standard library.
 
-    Ray has its processes import from the current folder before all others, where somebody else's cv2.py may lie.
+    Ray's processes import from the current folder first, which may contain somebody else's cv2.py.
     """
     before = os.getcwd()
     os.chdir(os.path.dirname(os.__file__))
@@ -190,12 +190,12 @@ def _away() -> Iterator[None]:
 
 
 def absolute_path(path: str) -> str:
-    """The path or address, from any current folder."""
+    """An absolute path; an address is returned as it is."""
     return path if is_address(path) else os.path.join(os.getcwd(), path)
 
 
 class _Attempts:
-    """Counts how often something was begun: an actor that is lost cannot tell."""
+    """Counts attempts, outside of the actors because a dead actor cannot report them."""
 
     def __init__(self) -> None:
         self._begun: Counter[str] = Counter()
@@ -209,11 +209,11 @@ class _Attempts:
 
 
 class _Worker:
-    """An actor: what `make` gives, and its portions of the pictures."""
+    """An actor that segments portions of the pictures."""
 
-    def __init__(self, make: Callable[[], Segment], none: Pictures, attempts: Any, cpus: int) -> None:
-        """`none` of the pictures, but with what reads them."""
-        self._make, self._none, self._attempts = make, none, attempts
+    def __init__(self, make: Callable[[], Segment], template: Pictures, attempts: Any, cpus: int) -> None:
+        """`template` has no pictures, but the function that reads them."""
+        self._make, self._template, self._attempts = make, template, attempts
         self._segment: Segment | None = None
         self._get = optional_library("ray", "ray").get
         cv2.setNumThreads(cpus)
@@ -243,23 +243,23 @@ class _Worker:
                 yield self._answer_of({name: path})
                 self._get(self._attempts.end.remote(_key("picture", name)))
             else:
-                fault = f"{name} was left out: the process that segmented it was killed, again and again: it may need "
+                fault = f"{name} was left out: the process that segmented it was killed repeatedly: it may need "
                 yield _answer(done=1, faults=[f"{fault}more memory than there is."])
 
     def _begin(self, kind: str, name: str) -> bool:
-        return self._get(self._attempts.begin.remote(_key(kind, name))) <= _TRIES
+        return self._get(self._attempts.begin.remote(_key(kind, name))) <= _MAX_ATTEMPTS
 
     def _answer_of(self, paths: dict[str, str]) -> str:
         if self._segment is None:
             with needs_paddle():
                 self._segment = self._make()
-        pictures = Pictures(paths, self._none.read, self._none.folder)
+        pictures = Pictures(paths, self._template.read, self._template.folder)
         notes = self._segment(pictures)
         return _answer(pictures.done, pictures.faults, notes)
 
 
 def _key(kind: str, name: str) -> str:
-    """In ASCII, see `Pool`."""
+    """A key in ASCII, see `Pool._dataset`."""
     return f"{kind} {name!a}"
 
 

@@ -1,4 +1,4 @@
-"""Writes regions as files of labelme, COCO or GeoJSON."""
+"""Write regions as files of labelme, COCO or GeoJSON."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ from bisenetv1_plugin.inference.regions import LEAST_IOU, Region, find, parts, t
 
 KINDS = ("labelme", "coco", "geojson")
 IGNORED = "__ignore__"  # labelme's name for pixels of no class
-_VERSION = "5.0.0"  # of labelme, whose form this is; the later ones read it
+_VERSION = "5.0.0"  # of labelme's format; later versions read it
 
 
 def path_of(save_dir: str, kind: str, name: str) -> str:
-    """The file that has the regions of the picture of this name; COCO's is one for all."""
+    """The file with the regions of a picture; COCO has one file for all pictures."""
     if kind == "coco":
         return os.path.join(save_dir, "regions.json")
     return os.path.join(save_dir, "regions", f"{name}.{'json' if kind == 'labelme' else 'geojson'}")
 
 
 class RegionFiles:
-    """Writes the regions of masks; COCO's file in a `with` block, whose end finishes it.
+    """Writes the regions of masks. COCO's file needs a `with` block, whose end finishes the file.
 
     Args:
-        save_dir: where; see `path_of`.
+        save_dir: the folder for the files, see `path_of`.
         kind: one of `KINDS`.
         classes: the names of the classes, by number.
         pictures: the paths of the pictures, by their names.
-        root: the folder from which COCO's file names the pictures.
+        root: the folder that COCO's paths of pictures are relative to.
         min_area, tolerance: see `regions.find`.
 
     Attributes:
-        place (str): the folder or the file that they are in.
-        found (list[Region]): those of the classes in the last picture.
-        entries (list[dict]): outside of a `with` block, what COCO's file is to say of each picture; see `add`.
+        place (str): the folder or file of the regions.
+        found (list[Region]): the regions of classes in the last picture.
+        entries (list[dict]): COCO's entry for each picture, collected outside of a `with` block; see `add`.
     """
 
     def __init__(
@@ -69,30 +69,30 @@ class RegionFiles:
         self.found: list[Region] = []
 
     def write(self, segmented: SegmentedPicture) -> None:
-        """Take what was found in a picture.
+        """Write the regions of a picture.
 
         Raises:
             OSError: a file cannot be written; it is not there then.
         """
         names, name, mask = self._classes, segmented.picture.name, segmented.mask
-        if self._kind == "labelme":  # where shapes lie upon one another, pixels of no class need one of their own
+        if self._kind == "labelme":  # shapes overlap there, so pixels without a class need a shape
             names = names + [IGNORED] * (256 - len(names))
         found = find(mask, names, segmented.confidence, self._min_area, self._tolerance)
         self.found = [region for region in found if region.number < len(self._classes)]
         path = path_of(self._save_dir, self._kind, name)
         if self._kind == "coco":
-            self.add([_entry(_relative(self._pictures[name], self._root), found, *mask.shape)])
+            self.add([_coco_entry(_relative(self._pictures[name], self._root), found, *mask.shape)])
         elif self._kind == "labelme":
             picture = _relative(self._pictures[name], os.path.dirname(path))
             content = labelme(found, picture, *mask.shape)
-            if len(self._classes) < 256:  # whoever makes labels of it gives the classes the same numbers
+            if len(self._classes) < 256:  # so that labels made of it have the same class numbers
                 content["classes"] = self._classes
             files.write(path, _json(content), MADE_BY)
         else:
             files.write(path, _json(geojson(found)), MADE_BY)
 
     def add(self, entries: Iterable[dict[str, Any]]) -> None:
-        """Take the `entries` of another that is no `with` block, for COCO's file."""
+        """Add the `entries` of another `RegionFiles` to COCO's file."""
         for entry in entries:
             self._add(entry)
 
@@ -108,26 +108,26 @@ class RegionFiles:
 
 
 def labelme(regions: Iterable[Region], picture: str, height: int, width: int) -> dict[str, Any]:
-    """The content of labelme's file on a picture, which is named from the folder of that file.
+    """The content of labelme's file for a picture; `picture` is relative to the file's folder.
 
-    A polygon there goes through the middles of the outermost pixels, which are part of it, and has no holes: what lies
-    in a hole comes later, and counts. So the outlines are drawn here as labelme's own `shapes_to_label` draws them.
+    labelme's polygons go through the centers of the outermost pixels, which belong to the polygon, and have no holes: a
+    later shape covers an earlier one. So outlines are drawn here as labelme's `shapes_to_label` draws them.
     """
     found: list[tuple[int, dict[str, Any]]] = []
     for group, region in enumerate(regions):
         pieces = list(parts(region.mask))
         for piece in pieces:
             contour = cv2.findContours(piece.view("uint8"), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0][0][:, 0]
-            whole = _drawn(contour, piece.shape)
+            whole = _draw_polygon(contour, piece.shape)
             area = np.count_nonzero(piece)
             for tolerance in tolerances(region.tolerance, area):
                 simple = cv2.approxPolyDP(contour, tolerance, True)[:, 0]
-                if np.count_nonzero(_drawn(simple, piece.shape) ^ whole) <= area * (1 - LEAST_IOU):
+                if np.count_nonzero(_draw_polygon(simple, piece.shape) ^ whole) <= area * (1 - LEAST_IOU):
                     contour = simple
                     break
             shape = {
                 "label": region.name,
-                "points": (_three(contour) + np.array(region.box[:2]) + 0.5).tolist(),
+                "points": (_at_least_three(contour) + np.array(region.box[:2]) + 0.5).tolist(),
                 "group_id": group if len(pieces) > 1 else None,
                 "shape_type": "polygon",
                 "flags": {},
@@ -166,9 +166,9 @@ def geojson(regions: Iterable[Region]) -> dict[str, Any]:
 
 @contextmanager
 def _coco_file(path: str, classes: Sequence[str]) -> Iterator[_Coco]:
-    """COCO's file on all pictures, whose annotations are written as they come.
+    """COCO's file for all pictures. Annotations are written as they arrive.
 
-    A category's id is the number of its class and 1: programs that read COCO, such as CVAT, take 0 for no category.
+    The id of a category is the class number plus 1, because programs such as CVAT read 0 as no category.
     """
     categories = [{"id": number, "name": name} for number, name in enumerate(classes, start=1)]
     with files.whole_file(path, MADE_BY) as beside, open(beside, "wb") as file, tempfile.TemporaryFile() as images:
@@ -181,7 +181,7 @@ def _coco_file(path: str, classes: Sequence[str]) -> Iterator[_Coco]:
 
 
 class _Coco:
-    """Writes annotations into one file, and the list of their images into another; numbers both."""
+    """Numbers annotations and images, and writes them into one file each."""
 
     def __init__(self, file: BinaryIO, images: BinaryIO) -> None:
         self._file, self._list = file, images
@@ -196,8 +196,8 @@ class _Coco:
             self._file.write(b",\n" * (self._annotations > 1) + _json({**ids, **annotation}))
 
 
-def _entry(picture: str, regions: Iterable[Region], height: int, width: int) -> dict[str, Any]:
-    """What COCO's file says of a picture, without the numbers that it gives."""
+def _coco_entry(picture: str, regions: Iterable[Region], height: int, width: int) -> dict[str, Any]:
+    """A picture and its annotations for COCO's file, without ids."""
     annotations = []
     for region in regions:
         annotation = {
@@ -214,31 +214,33 @@ def _entry(picture: str, regions: Iterable[Region], height: int, width: int) -> 
 
 
 def _segmentation(region: Region, height: int, width: int) -> Any:
-    """The polygons of COCO; of a region with holes, which they cannot have, run lengths down the picture's columns."""
+    """COCO's polygons, or run lengths by columns if the region has holes, which COCO's polygons cannot have."""
     if all(len(rings) == 1 for rings in region.polygons):
         return [outline.ravel().tolist() for (outline,) in region.polygons]
     x, y = region.box[:2]
     steps = np.diff(np.pad(region.mask.T, ((0, 0), (1, 1))).astype("int8"), axis=1)
     columns, rows = np.nonzero(steps)
     places, counts = np.unique((columns + x) * height + rows + y, return_counts=True)
-    edges = np.concatenate([[0], places[counts == 1], [height * width]])  # twice: the column's end and the next's begin
+    edges = np.concatenate(
+        [[0], places[counts == 1], [height * width]]
+    )  # a place occurs twice where a run continues in the next column
     return {"size": [height, width], "counts": np.diff(edges).tolist()}
 
 
-def _drawn(points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """bool of this shape: a polygon and its outline, as Pillow and so labelme draws it."""
+def _draw_polygon(points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A bool mask of this shape: the polygon and its outline, drawn by Pillow as in labelme."""
     image = Image.new("1", (shape[1], shape[0]))
-    ImageDraw.Draw(image).polygon(list(map(tuple, _three(points).tolist())), fill=1, outline=1)
+    ImageDraw.Draw(image).polygon(list(map(tuple, _at_least_three(points).tolist())), fill=1, outline=1)
     return np.asarray(image)
 
 
-def _three(points: np.ndarray) -> np.ndarray:
-    """Three points at least, of which a polygon consists."""
+def _at_least_three(points: np.ndarray) -> np.ndarray:
+    """The points, with the last one repeated if there are fewer than three."""
     return np.concatenate([points, np.repeat(points[-1:], max(0, 3 - len(points)), 0)])
 
 
 def _relative(path: str, folder: str) -> str:
-    """The path of a picture from a folder; `..` leads from where a link leads, not from where it is."""
+    """The path of a picture relative to a folder. If the folder is a link, `..` is relative to its target."""
     if is_address(path) and not is_address(folder):
         return path
     relative = os.path.relpath(path, folder or os.curdir)

@@ -1,4 +1,4 @@
-"""The logits behind an export that ends in argmax, by its ONNX model without its end."""
+"""Get the logits of an export that ends in argmax, by removing the ArgMax from its ONNX model."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from bisenetv1_plugin.libraries import optional_library
 
 
 def with_logits(export: Export, choice: Choice) -> tuple[Export, Runtime]:
-    """An export that gives logits or probabilities, and a runtime of the chosen kind for it.
+    """An export that returns logits or probabilities, and a runtime of the chosen kind for it.
 
-    Of an export that ends in argmax, a model without that end is written, and lies there as long as it is used.
+    If the export ends in argmax, a model without it is written to a temporary folder and removed after use.
 
     Args:
-        export: what is run.
+        export: the export.
         choice: the runtime that runs it.
 
     Raises:
-        InputError: this runtime cannot; the message says what can.
+        InputError: this runtime cannot return logits; the message says which one can.
     """
     if export.output_op != "argmax":
         return export, choice.runtime
     if not can_give_logits(export, choice.name):
         if export.quantized:
             raise InputError(
-                f"{export.path} is in int8 and ends in argmax, and {choice.name} cannot tell the logits before it: "
+                f"{export.path} is in int8 and ends in argmax, and {choice.name} cannot return the logits before it: "
                 "take the export in fp32, or quantize with `bisenetv1 quantize --to onnx`."
             )
         other = ", or run its ONNX model in OpenVINO or ONNX Runtime" if export.onnx else ""
         raise InputError(
-            f"{export.path} ends in argmax, and {choice.name} cannot tell the logits before it: export with "
+            f"{export.path} ends in argmax, and {choice.name} cannot return the logits before it: export with "
             f"`bisenetv1 export --output_op softmax`{other}."
         )
     twin = _WithoutArgmax(export)
@@ -43,13 +43,13 @@ def with_logits(export: Export, choice: Choice) -> tuple[Export, Runtime]:
 
 
 def can_give_logits(export: Export, runtime: str) -> bool:
-    """Whether a runtime, by the name of a `Choice`, can give what `with_logits` does."""
+    """Whether a runtime, by the name of a `Choice`, can return logits of the export."""
     runs_another = runtime.startswith("paddle") or (runtime.startswith("openvino") and export.openvino)
     return export.output_op != "argmax" or bool(export.onnx and not runs_another)
 
 
 class _WithoutArgmax(Export):
-    """The same export without its end, in a folder that goes with this object."""
+    """The same export without its ArgMax, in a temporary folder of this object."""
 
     def __init__(self, export: Export) -> None:
         vars(self).update(vars(export))
@@ -60,10 +60,10 @@ class _WithoutArgmax(Export):
 
 
 def _cut_argmax(source: str, target: str) -> None:
-    """Write the ONNX model that gives what the last ArgMax of another takes.
+    """Write the ONNX model without its last ArgMax.
 
     Raises:
-        InputError: there is none.
+        InputError: the model has no ArgMax.
         OSError: the file cannot be written.
     """
     onnx = optional_library("onnx")
@@ -73,8 +73,8 @@ def _cut_argmax(source: str, target: str) -> None:
     while name in makers and makers[name].op_type != "ArgMax":
         name = next(iter(makers[name].input), "")
     if name not in makers:
-        raise InputError(f"{source} has no ArgMax at its end, by which its logits are found: export it again.")
+        raise InputError(f"{source} has no ArgMax at its end, so its logits cannot be found: export it again.")
     logits = makers[name].input[0]
     del model.graph.output[:]
     model.graph.output.append(onnx.helper.make_tensor_value_info(logits, onnx.TensorProto.FLOAT, None))
-    files.write(target, model.SerializeToString())  # which names the file where the disk is full
+    files.write(target, model.SerializeToString())  # its errors name the file

@@ -114,7 +114,7 @@ class TestPicture:
         assert np.abs(np.asarray(Image.open(overlay).convert("L")) / 255 - result.confidence).mean() < 0.03
         assert "unknown" not in table
         overlay, sentence = ask(server, tmp_path, "picture", scene, runtime="paddle fp32", more=(below, "overlay"))
-        assert overlay is None and "the export ends in argmax, and paddle fp32 cannot tell the logits" in sentence
+        assert overlay is None and "the export ends in argmax, and paddle fp32 cannot return the logits" in sentence
         assert str(exported) not in sentence
         overlay, sentence = ask(server, tmp_path, "picture", scene, more=(0, "picture"))
         assert overlay is None and "there is no view" in sentence

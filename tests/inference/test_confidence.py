@@ -292,7 +292,7 @@ def test_what_cannot_be_is_said(small, dynamic, tmp_path, capsys):
         assert f"invalid number from 0 to 1 value: '{value}'" in capsys.readouterr().err
     for flags in (("--save_confidence",), ("--unknown_below", 0.5)):
         assert infer(dynamic, small, tmp_path / "out", "--backend", "paddle", *flags) == 2
-        assert "ends in argmax, and paddle fp32 cannot tell the logits before it" in capsys.readouterr().err
+        assert "ends in argmax, and paddle fp32 cannot return the logits before it" in capsys.readouterr().err
     with pytest.raises(InputError, match="ends in argmax, and paddle fp32 cannot tell"):
         Segmenter(dynamic, "paddle", unknown_below=0.5)
     assert not (tmp_path / "out").exists()

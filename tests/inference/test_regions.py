@@ -160,7 +160,7 @@ def test_of_a_segmentation():
         {"tolerance": float("nan")},
         {"tolerance": float("inf")},
     ):
-        with pytest.raises(InputError, match=f"{next(iter(bad))} is .*; it must be a number of pixels from 0 on"):
+        with pytest.raises(InputError, match=f"{next(iter(bad))} is .*; it must be a number of pixels, 0 or more"):
             result.regions(**bad)
     confidence[3, 4] = np.nan
     with pytest.raises(InputError, match="the confidence is not all numbers"):
