@@ -1,1 +1,1 @@
-"""Pictures that people look at: palettes, overlays, legends and plots."""
+"""Draw palettes, overlays, legends and plots."""

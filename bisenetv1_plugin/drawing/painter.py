@@ -1,4 +1,4 @@
-"""The colors of classes: palettes, overlays and legends."""
+"""Draw masks in colors: palettes, overlays and legends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RGB = Tuple[int, int, int]
 
 
 def voc_colors(count: int = 256) -> list[RGB]:
-    """The colors that VOC's palette gives to its numbers: the bits of the number, dealt to red, green and blue."""
+    """The colors of VOC's palette: the bits of each number, distributed to red, green and blue."""
     colors = []
     for number in range(count):
         channels = [0, 0, 0]
@@ -27,12 +27,12 @@ def voc_colors(count: int = 256) -> list[RGB]:
 
 
 def palette(num_classes: int, colors: Any = ()) -> np.ndarray:
-    """The colors of the classes, and one for all other values: uint8 RGB `[256, 3]`.
+    """A palette, uint8 RGB `[256, 3]`: the colors of the classes, and one color for all other values.
 
     Args:
-        num_classes: how many classes there are.
-        colors: RGB of every class; default: PaddleSeg's. Other values are black, or where a
-            class is, the first of a light gray, white and all other grays that no class has.
+        num_classes: the number of classes.
+        colors: RGB of every class; default: PaddleSeg's colors. Other values are black, or, if a class is
+            black, light gray, white or another gray that no class has.
     """
     if len(colors) == 0:
         colors = voc_colors(257)[1:][:num_classes]
@@ -45,12 +45,12 @@ def palette(num_classes: int, colors: Any = ()) -> np.ndarray:
 
 
 def draw_legend(width: int, numbers: Sequence[int], names: Sequence[str], colors: Any) -> np.ndarray:
-    """A white strip that names classes beside their colors, for below a picture; uint8 RGB `[height, width, 3]`.
+    """A white strip with the colors and names of classes, uint8 RGB `[height, width, 3]`.
 
     Args:
-        width: of the picture, in pixels.
-        numbers: of the classes to name.
-        names: of all classes. One that no font here can write is called by its number.
+        width: the width of the picture, in pixels.
+        numbers: the classes to show.
+        names: the names of all classes. A name that no installed font can write is replaced by the number.
         colors: RGB of all classes.
     """
     size = min(28, max(11, width // 40))
@@ -75,24 +75,24 @@ def draw_legend(width: int, numbers: Sequence[int], names: Sequence[str], colors
 
 
 def drawable_names(names: Sequence[str], first: int = 0) -> list[str]:
-    """Names of classes, numbered from `first` on: one that no font here can write is called by its number."""
+    """The names of classes, numbered from `first`. A name that no installed font can write becomes its number."""
     return [name if find_font(frozenset(name)) else str(number) for number, name in enumerate(names, first)]
 
 
 @functools.lru_cache(maxsize=None)
 def find_font(characters: frozenset[str]) -> str | None:
-    """The file of a font that has these characters: Matplotlib's own, or one of this machine; None if there is none."""
+    """The file of an installed font with these characters, preferably Matplotlib's own; None if there is none."""
     import matplotlib
     from matplotlib import font_manager
     from matplotlib.ft2font import FT2Font
 
     own = os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
     for path in (own, *sorted({font.fname for font in font_manager.fontManager.ttflist})):
-        if os.path.basename(path).startswith("LastResort"):  # has a frame for every character
+        if os.path.basename(path).startswith("LastResort"):  # draws a placeholder for every character
             continue
         try:
             known = FT2Font(path).get_charmap().keys()
-        except (OSError, RuntimeError):  # Matplotlib's list is of an earlier day: it is gone, or damaged
+        except (OSError, RuntimeError):  # Matplotlib's list of fonts may be outdated
             continue
         if known >= set(map(ord, characters)):
             return path
@@ -100,28 +100,28 @@ def find_font(characters: frozenset[str]) -> str | None:
 
 
 class Painter:
-    """The classes' colors for masks.
+    """Draws masks in the classes' colors.
 
     Args:
         classes: the names of the classes, by number.
         colors: their colors, RGB 0..255; default: PaddleSeg's.
-        unknown: 255 in a mask is no class: it is called so, and has a color that no class has.
+        unknown: 255 in a mask is not a class. It is named unknown, and has a color that no class has.
     """
 
     def __init__(self, classes: Sequence[str] = (), colors: Any = (), unknown: bool = False) -> None:
         self._numbers = [*range(len(classes)), *[255] * unknown] if classes else []
         self._rgb = palette(len(colors) or 256 - unknown, colors)
         names = [*classes, *map(str, range(len(classes), 255)), "unknown"] if unknown else classes
-        # The frames of a video have the same legend.
+        # Cached, because the frames of a video have the same legend.
         self._legend = functools.lru_cache(16)(lambda width, numbers: draw_legend(width, numbers, names, self._rgb))
-        self._bgr = np.ascontiguousarray(self._rgb[np.newaxis, :, ::-1])  # as OpenCV looks up
+        self._bgr = np.ascontiguousarray(self._rgb[np.newaxis, :, ::-1])  # the shape of a lookup table in OpenCV
 
     def color(self, mask: np.ndarray) -> np.ndarray:
-        """uint8 `[H, W]` -> BGR `[H, W, 3]`."""
+        """The colors of a mask, uint8 `[H, W]` -> BGR `[H, W, 3]`."""
         return cv2.LUT(cv2.cvtColor(mask, cv2.COLOR_GRAY2BGR), self._bgr)
 
     def indexed(self, mask: np.ndarray) -> bytes:
-        """uint8 `[H, W]` -> a PNG of the same numbers, with the colors as its palette."""
+        """A mask, uint8 `[H, W]`, as a PNG of class numbers with the colors as its palette."""
         picture = Image.fromarray(mask)
         picture.putpalette(self._rgb.tobytes())
         png = io.BytesIO()
@@ -133,7 +133,7 @@ class Painter:
         return cv2.addWeighted(pixels, 1 - opacity, self.color(mask), opacity, 0)
 
     def with_legend(self, picture: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
-        """A picture, BGR, on a strip that names the classes of its mask, or all of them, where they have names."""
+        """A BGR picture with a legend below, if the classes have names. Without a mask, it shows all classes."""
         if not self._numbers:
             return picture
         shown = self._numbers if mask is None else np.unique(mask)

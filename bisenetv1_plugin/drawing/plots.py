@@ -1,4 +1,4 @@
-"""Pictures of figures: sheets of masks side by side, the curves of a training, bars."""
+"""Draw plots as PNG files: masks side by side, confusion matrices, training curves and bars."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def draw_sheet(
 
     Args:
         path: the file.
-        rows: the pictures, uint8 or float 0..1 `[H, W, 3]`; those of a row have one shape.
-        titles: of the columns.
-        legend: names and their RGB.
+        rows: the pictures, uint8 or float 0..1 `[H, W, 3]`; all of a row have the same shape.
+        titles: the titles of the columns.
+        legend: names with their RGB.
         captions: a line above each row.
     """
     import matplotlib
@@ -43,9 +43,11 @@ def draw_sheet(
 
     width = 3 * len(titles)
     heights = [min(2.0, row[0].shape[0] / row[0].shape[1]) for row in rows]  # in widths of a column
-    texts = _written([name for name, _ in legend], most=60)
+    texts = _fit_texts([name for name, _ in legend], most=60)
     longest = max((len(text) for text, _ in texts), default=0)
-    ncols = max(1, min(8, int(72 * width / (6 * longest + 40))))  # in points: a letter, and a patch with its margins
+    ncols = max(
+        1, min(8, int(72 * width / (6 * longest + 40)))
+    )  # in points: 6 for a letter, 40 for a patch with margins
     lines = max(1, -(-len(legend) // ncols))
     size = (width, sum(3 * height + 0.05 + 0.2 * bool(captions) for height in heights) + 0.4 + 0.2 * lines)
     figure, axes = plt.subplots(
@@ -58,8 +60,8 @@ def draw_sheet(
             axis.set_title(" " * bool(captions), fontsize=9)  # room for the caption
     for axis, title in zip(axes[0], titles):
         axis.set_title(title + "\n " * bool(captions), fontsize=10)
-    for row, (text, font) in zip(axes, _written(captions, most=int(72 * width / 5.5))):
-        # Across the columns: as a title it would move them.
+    for row, (text, font) in zip(axes, _fit_texts(captions, most=int(72 * width / 5.5))):
+        # An annotation may span the columns; a title would move them.
         place = {"xy": (0, 1), "xytext": (0, 4), "xycoords": "axes fraction", "textcoords": "offset points"}
         row[0].annotate(text, fontproperties=font, fontsize=9, **place).set_in_layout(False)
     handles = [
@@ -80,7 +82,7 @@ def draw_confusion(path: str, shares: np.ndarray, names: Sequence[str]) -> str:
     Args:
         path: the file.
         shares: `[classes, classes]`, rows of labels, columns of predictions, each row 0..1 or NaN.
-        names: of the classes.
+        names: the names of the classes.
     """
     import matplotlib
 
@@ -90,12 +92,12 @@ def draw_confusion(path: str, shares: np.ndarray, names: Sequence[str]) -> str:
 
     has_numbers = len(names) <= 30
     cell, letters = (0.42, 8) if has_numbers else (0.13, 6)  # inches, points
-    texts = _written(drawable_names(names), most=28)
+    texts = _fit_texts(drawable_names(names), most=28)
     margin = max(len(text) for text, _ in texts) * letters / 100 + 0.6
     side = cell * len(names)
     size = max(4.0, side + margin + 1), max(3.0, side + margin)
     figure, axis = plt.subplots(figsize=size, layout="constrained")
-    # The root makes small shares visible.
+    # The square root makes small shares visible.
     blues = matplotlib.colormaps["Blues"].with_extremes(bad="0.85")
     drawn = axis.imshow(shares, cmap=blues, norm=colors.PowerNorm(0.5, vmin=0, vmax=1))
     axis.set(xlabel="prediction", ylabel="label" + " (gray: no pixels)" * bool(np.isnan(shares).any()))
@@ -123,8 +125,8 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f}" if share < 0.0995 or 0.995 <= share < 0.9995 else f"{100 * share:.0f}"
 
 
-def _written(texts: Sequence[str], most: int) -> list[tuple[str, FontProperties]]:
-    """Texts with fonts that have their letters, cut in the middle to so many; ? for letters that no font here has."""
+def _fit_texts(texts: Sequence[str], most: int) -> list[tuple[str, FontProperties]]:
+    """Texts with suitable fonts, shortened to `most` letters. A letter that no font has becomes `?`."""
     from matplotlib.font_manager import FontProperties
 
     common = find_font(frozenset("".join(texts)))
@@ -134,13 +136,13 @@ def _written(texts: Sequence[str], most: int) -> list[tuple[str, FontProperties]
         if not path:
             text = "".join(letter if find_font(frozenset(letter)) else "?" for letter in text)
             path = find_font(frozenset(text))
-        # matplotlib would read what stands between dollars as a formula.
+        # Matplotlib would parse text between dollars as a formula.
         found.append((shorten(text, most).replace("$", r"\$"), FontProperties(fname=path)))
     return found
 
 
 def shorten(text: str, most: int) -> str:
-    """A text of so many letters at most, without its middle where it has more."""
+    """A text of at most `most` letters; a longer one loses its middle."""
     return text if len(text) <= most else f"{text[: most // 2 - 1]}...{text[-(most // 2 - 2) :]}"
 
 
@@ -148,8 +150,8 @@ def draw_curves(save_dir: str) -> str:
     """Write `curves.png` into `save_dir`; returns its path.
 
     Raises:
-        InputError: the folder holds no VisualDL record of a training, or an empty one; or its `curves.png` is none of
-            a training.
+        InputError: the folder has no VisualDL record, or an empty one, or its `curves.png` was not written by this
+            function.
     """
     path = os.path.join(save_dir, "curves.png")
     check_outputs([path], is_ours=made_by(MADE_BY))
@@ -160,7 +162,7 @@ def draw_curves(save_dir: str) -> str:
 
     loss, miou = read_curve(save_dir, "Train/loss"), read_curve(save_dir, "Evaluate/mIoU")
     if not loss:
-        raise InputError(f"the VisualDL record in {save_dir} holds no Train/loss: was the training stopped at once?")
+        raise InputError(f"the VisualDL record in {save_dir} has no Train/loss: was the training stopped at its start?")
     figure, axis = plt.subplots(figsize=(8, 4.5), layout="constrained")
     axis.plot(*zip(*loss), color="tab:blue", label="training loss")
     axis.set(xlabel="iteration", ylabel="loss (three heads)")
@@ -179,7 +181,7 @@ def _save(figure: Figure, path: str, dpi: int) -> None:
     from matplotlib import pyplot as plt
 
     try:
-        # Where the name has no ending, matplotlib would add one, and write beside the file that becomes `path`.
+        # Without an ending, Matplotlib would add one and write another file.
         with whole_file(path, MADE_BY) as beside:
             figure.savefig(beside, dpi=dpi, format=os.path.splitext(path)[1][1:] or "png")
     finally:
@@ -187,18 +189,18 @@ def _save(figure: Figure, path: str, dpi: int) -> None:
 
 
 def read_curve(save_dir: str, tag: str) -> list[tuple[int, float]]:
-    """The points (iteration, value) of a VisualDL tag, over all the records of the folder, sorted.
+    """The points (iteration, value) of a VisualDL tag in all records of the folder, sorted.
 
     Raises:
-        InputError: there is no record.
+        InputError: the folder has no record.
     """
     from visualdl import LogReader
 
     records = sorted(glob.glob(os.path.join(glob.escape(save_dir), "vdlrecords.*.log")))
     if not records:
-        raise InputError(f"{save_dir} holds no VisualDL record: train with --use_vdl.")
+        raise InputError(f"{save_dir} has no VisualDL record: train with --use_vdl.")
     points: dict[int, float] = {}
-    for record in records:  # a resumed training writes a record of its own; the later one counts
+    for record in records:  # a resumed training writes another record, which takes precedence
         reader = LogReader(file_path=record)
         if tag in reader.get_tags().get("scalar", []):
             points.update((point.id, point.value) for point in reader.get_data("scalar", tag))
@@ -206,7 +208,7 @@ def read_curve(save_dir: str, tag: str) -> list[tuple[int, float]]:
 
 
 def draw_bars(path: str, values: Sequence[tuple[str, float]], label: str) -> str:
-    """Write a PNG of horizontal bars, `values` a list of (name, number), the first on top; returns the path."""
+    """Write horizontal bars of (name, number), the first on top, as a PNG; returns the path."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -229,12 +231,12 @@ def draw_labels(
     names: Sequence[str],
     colors: Sequence[RGB] = (),
 ) -> str:
-    """Write images with their labels in the classes' colors, beside and over the image, as one PNG; returns the path.
+    """Write images with their colored labels, beside and over the image, as one PNG; returns the path.
 
     Args:
         path: the file.
-        pairs: paths of images and of labels, 8-bit class numbers; any sizes.
-        names: of the classes, for the legend.
+        pairs: paths of images and of labels, 8-bit class numbers; any size.
+        names: the names of the classes, for the legend.
         colors: see `palette`.
     """
     import cv2

@@ -1,4 +1,4 @@
-"""Masks out: into files."""
+"""Write masks, overlays and confidences as picture files."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ MADE_BY = "infer"  # see `files.whole_file`
 
 
 class MaskFiles:
-    """Writes masks and what belongs to them as pictures, NAME.png in a folder each; see `output_folders`.
+    """Writes masks, overlays and confidences as NAME.png, each kind into its folder; see `output_folders`.
 
     Args:
-        save_dir: where.
-        masks, overlay, confidence: what is written. An overlay has a legend below the picture where the classes
-            have names.
+        save_dir: the folder of the results.
+        masks, overlay, confidence: what to write. An overlay has a legend below the picture if the classes have
+            names.
         painter: the classes' colors and names; default: PaddleSeg's colors.
     """
 
@@ -43,7 +43,7 @@ class MaskFiles:
         """Write the files of one picture.
 
         Raises:
-            OSError: a file cannot be written; it is not there then.
+            OSError: a file cannot be written; no part of it is left.
         """
         mask, picture = found.mask, found.picture
         for kind, folder in self._folders.items():
@@ -54,24 +54,24 @@ class MaskFiles:
                 overlay = self._painter.with_legend(self._painter.overlay(mask, picture.pixels), mask)
                 write_picture(path, overlay, MADE_BY)
             elif kind == "confidence":
-                assert found.confidence is not None, "the engine was asked for it"
+                assert found.confidence is not None, "the engine was made with confidence=True"
                 write_picture(path, confidence_picture(found.confidence), MADE_BY)
             else:
                 write_picture(path, mask, MADE_BY)
 
 
 def output_folders(save_dir: str, masks: bool, overlay: bool, confidence: bool) -> dict[str, str]:
-    """The folders that a `MaskFiles` writes NAME.png into, by what they hold.
+    """The folders that `MaskFiles` writes into, by the kind of their files.
 
-    The masks themselves, gray, the class numbers, are in `save_dir`; color/ has the same numbers and a palette;
-    confidence/ is gray, 0 to 255.
+    Gray masks of class numbers are in `save_dir`; color/ has the same masks with a palette; confidence/ has gray
+    pictures, 0 to 255.
     """
     kinds = ["", "color"] * masks + ["overlay"] * (masks and overlay) + ["confidence"] * confidence
     return {kind: os.path.join(save_dir, kind) for kind in kinds}
 
 
 def is_done(path: str) -> bool:
-    """Whether a run of `infer` has written a file, and every byte of it is still right, by the checksums in it."""
+    """Whether a file was written by `infer` and is intact, by its checksums."""
     try:
         if not made_by(MADE_BY)(path):
             return False
@@ -86,9 +86,9 @@ def is_done(path: str) -> bool:
 def write_picture(path: str, picture: np.ndarray, kind: str) -> None:
     """Write uint8 `[H, W]` or BGR `[H, W, 3]` in the format of the path's ending; `kind`: see `files.whole_file`.
 
-    Not by `cv2.imwrite`, which reports success for what a full disk has swallowed.
+    `cv2.imwrite` would report success on a full disk.
 
     Raises:
-        OSError: the file cannot be written; it is not there then.
+        OSError: the file cannot be written; no part of it is left.
     """
     write(path, cv2.imencode(os.path.splitext(path)[1], picture)[1].tobytes(), kind)

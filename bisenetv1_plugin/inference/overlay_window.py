@@ -1,4 +1,4 @@
-"""Overlays in a window on the screen."""
+"""Show overlays in a window on the screen."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _QUIT = (ord("q"), ord("Q"), 27)  # 27: Esc
 
 
 class OverlayWindow:
-    """Shows the latest overlay. `write` may be called from any thread, `show` from the one that made the window.
+    """Shows the latest overlay. Call `write` from any thread, but `show` only from the thread that created the window.
 
     Args:
-        title: of the window.
+        title: the title of the window.
         painter: the classes' colors and names, for a legend below; default: PaddleSeg's colors.
 
     Raises:
-        InputError: there is no screen, or this OpenCV knows no windows.
+        InputError: there is no screen, or OpenCV is built without windows.
     """
 
     def __init__(self, title: str, painter: Painter | None = None) -> None:
-        # Tried in a process of its own: OpenCV's windows end the whole process where there is no screen.
+        # Tried in a subprocess, because OpenCV aborts the process if there is no screen.
         code = f"import sys; sys.path[:] = {sys.path!r}; import cv2; cv2.namedWindow({title!r}); cv2.waitKey(1)"
         tried = subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         if tried.returncode:
@@ -37,7 +37,7 @@ class OverlayWindow:
         self._shown = self._ended = False
 
     def write(self, found: SegmentedPicture) -> None:
-        """Take the next picture."""
+        """Set the picture to show."""
         self._latest = self._painter.with_legend(self._painter.overlay(found.mask, found.picture.pixels))
 
     def show(self) -> bool:

@@ -1,4 +1,4 @@
-"""What was found in one picture, and what can be made of it."""
+"""The result of segmenting a picture: `Segmentation`."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from bisenetv1_plugin.inference.regions import TOLERANCE, Region, find
 
 @dataclass(repr=False, eq=False)  # arrays compare by element
 class Segmentation:
-    """What is where in one picture.
+    """The mask of a picture, with its classes and colors.
 
     Attributes:
-        mask (numpy.ndarray): uint8 `[H, W]`, the number of the class of every pixel, in the picture's own size; 255
-            where the confidence is below `unknown_below`.
+        mask (numpy.ndarray): uint8 `[H, W]`, the class number of every pixel, in the picture's size; 255 where the
+            confidence is below `unknown_below`.
         classes (list[str]): the names of the classes, by number.
         colors (numpy.ndarray): their colors, uint8 RGB `[classes, 3]`.
         image (numpy.ndarray): the picture, uint8 RGB `[H, W, 3]`, upright where EXIF turns it.
-        scores (numpy.ndarray, optional): float32 `[classes, H, W]`, the probability of every class, 0..1; only where
-            `scores=True` was said.
-        confidence (numpy.ndarray, optional): float32 `[H, W]`, the probability of the likeliest class, 0..1; where
-            `confidence=True` or `scores=True` was said, or `unknown_below`.
-        unknown_below (float, optional): the confidence that a pixel needs for a class; None: every pixel has one.
+        scores (numpy.ndarray, optional): float32 `[classes, H, W]`, the probability of every class, 0..1; only with
+            `scores=True`.
+        confidence (numpy.ndarray, optional): float32 `[H, W]`, the probability of the most likely class, 0..1; only
+            with `confidence=True`, `scores=True` or `unknown_below`.
+        unknown_below (float, optional): the least confidence of a pixel with a class; None: every pixel has a class.
     """
 
     mask: np.ndarray
@@ -43,36 +43,38 @@ class Segmentation:
 
     @property
     def shares(self) -> dict[str, float]:
-        """The share of the pixels that each class has, 0..1, by its name: every class, in order."""
+        """The share of pixels of every class, 0..1, by name and in order."""
         shares = dict.fromkeys(self.classes, 0.0)
         for name, count in zip(self.classes, np.bincount(self.mask.ravel(), minlength=len(self.classes))):
-            shares[name] += float(count) / self.mask.size  # two classes may have one name
+            shares[name] += float(count) / self.mask.size  # two classes may have the same name
         return shares
 
     @property
     def unknown_share(self) -> float:
-        """The share of the pixels that are 255 in the mask for their confidence is too low, 0..1."""
+        """The share of unknown pixels, 0..1: those that are 255 because their confidence is too low."""
         if self.unknown_below is None:
             return 0.0
         return float(np.count_nonzero(self.mask == UNKNOWN) / self.mask.size)
 
     @property
     def unknown_color(self) -> np.ndarray:
-        """The color of such pixels in overlays, uint8 RGB `[3]`: one that no class has."""
+        """The color of unknown pixels in overlays, uint8 RGB `[3]`; no class has it."""
         return palette(len(self.colors), self.colors)[UNKNOWN]
 
     def with_unknown(self, below: float) -> Segmentation:
-        """The same picture, with 255 in the mask where the confidence is below this; nothing is computed again.
+        """A copy with 255 in the mask where the confidence is below `below`; the network is not run again.
 
         Raises:
-            InputError: there is no confidence, it is no number from 0 to 1, pixels are unknown already, or 255 is a
-                class.
+            InputError: there is no confidence, `below` is not from 0 to 1, there already are unknown pixels, or 255 is
+                a class.
         """
         check_probability("below", below)
         if self.confidence is None:
-            raise InputError("there is no confidence: say confidence=True when the picture is segmented.")
+            raise InputError("there is no confidence: pass confidence=True when you segment the picture.")
         if self.unknown_below is not None:
-            raise InputError(f"pixels below {self.unknown_below:g} are unknown here already: take the result without.")
+            raise InputError(
+                f"pixels below {self.unknown_below:g} are already unknown: use a result without unknown_below."
+            )
         if (self.mask == UNKNOWN).any():
             check_unknown(len(self.classes))
         mask = mark_unknown(self.mask, self.confidence, below)
@@ -80,19 +82,19 @@ class Segmentation:
         return replace(self, mask=mask, classes=classes, colors=colors, unknown_below=float(below))
 
     def regions(self, min_area: int = 1, tolerance: float = TOLERANCE) -> list[Region]:
-        """The connected pieces of the mask with their classes, outlines, boxes and areas, the largest first.
+        """The connected regions of the mask with their classes, outlines, boxes and areas, the largest first.
 
-        `bisenetv1_plugin.inference.regions.draw(found, height, width)` is the mask of such pieces.
+        `bisenetv1_plugin.inference.regions.draw(regions, height, width)` turns regions into a mask.
 
         Args:
-            min_area: pixels; smaller pieces are left out.
-            tolerance: by how many pixels an outline may be simplified, see `regions.find`; 0: not at all.
+            min_area: in pixels; smaller regions are omitted.
+            tolerance: how many pixels simplification may move an outline, see `regions.find`; 0: no simplification.
 
         Returns:
-            with a `confidence` each where the segmentation has one. Unknown pixels are in none.
+            the regions, with a `confidence` if the segmentation has one. Unknown pixels are in no region.
 
         Raises:
-            InputError: min_area or tolerance is below 0 or no number.
+            InputError: min_area or tolerance is negative or not a number.
         """
         return find(self.mask, self.classes, self.confidence, min_area, tolerance)
 
@@ -102,8 +104,8 @@ class Segmentation:
         To save it: `PIL.Image.fromarray(result.overlay()).save("overlay.png")`.
 
         Args:
-            opacity: of the colors, 0 (the picture alone) to 1 (the colors alone).
-            legend: the names and colors of the classes that are in the picture, on a white strip below it.
+            opacity: the opacity of the colors, 0 (only the picture) to 1 (only the colors).
+            legend: add a white strip below, with the names and colors of the classes in the picture.
 
         Returns:
             uint8 RGB `[H, W, 3]`; with the legend it is higher than the picture.
@@ -137,7 +139,7 @@ class Segmentation:
         return f"<{width}x{height}: {', '.join(f'{name} {share:.1%}' for name, share in shares if share)}>"
 
     def _repr_png_(self) -> bytes:
-        """What a notebook shows."""
+        """The picture that a notebook shows."""
         return _png(self.overlay())
 
 

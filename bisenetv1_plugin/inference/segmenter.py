@@ -24,12 +24,12 @@ from bisenetv1_plugin.inference.sliding_window import SlidingEngine, parse_windo
 from bisenetv1_plugin.inference.sources import VIDEOS, Picture, Source
 from bisenetv1_plugin.libraries import needs_paddle
 
-# A mask of 8 bits holds no more; an export that names no classes does not say how many it has.
+# The most that a mask of 8 bits can number; an export without class names does not tell the number of classes.
 _MOST = 256
 
 
 class Segmenter:
-    """Segments pictures with an exported model, in the runtime that `bisenetv1 infer` would take.
+    """Segments pictures with an exported model, in the same runtime as `bisenetv1 infer`.
 
         segmenter = Segmenter("output/inference_model")
         result = segmenter("street.jpg")
@@ -40,24 +40,24 @@ class Segmenter:
 
     Args:
         exported: the folder of `bisenetv1 export` or PaddleSeg's tools/export.py, or its deploy.yaml.
-        backend: 'paddle', 'onnxruntime' or 'openvino'; 'auto': the quickest at hand that runs the export rightly.
-        device: 'cpu' or 'gpu'; default: the GPU where a runtime that may be chosen finds one.
+        backend: 'paddle', 'onnxruntime' or 'openvino'; 'auto': the fastest installed one with correct masks.
+        device: 'cpu' or 'gpu'; default: the GPU if a runtime that may be chosen finds one.
         precision: 'fp32', 'bf16' or 'int8'; default: int8 for a quantized export, else fp32.
-        cpu_threads: threads on the CPU; default: as many as this process may use cores.
+        cpu_threads: threads on the CPU; default: one per core that this process may use.
         crop_size, stride: width and height of a sliding window and of its step, in pixels of
-            the prepared picture; default: the whole picture at once. Where windows overlap, the mean of their logits
-            counts, as in `bisenetv1 predict --is_slide`. For pictures that are larger than the memory.
-        unknown_below: pixels whose class has a probability below this, 0..1, are 255 in the mask. It
-            needs the probabilities, see `scores` of `__call__`.
+            the prepared picture; default: the whole picture at once. Where windows overlap, their logits are averaged,
+            as in `bisenetv1 predict --is_slide`. Useful if a picture does not fit into memory.
+        unknown_below: pixels whose class has a probability below this, 0..1, are 255 in the mask. The export must give
+            probabilities, see `scores` of `__call__`.
 
     Attributes:
-        classes (list[str]): the names of the classes, by number: '0', '1', ... where the export names none (up to
-            '255', or with unknown_below '254', for it does not say how many they are either).
+        classes (list[str]): the names of the classes, by number: '0', '1', ... if the export has no names (up to
+            '255', or '254' with unknown_below, because the number of classes is then unknown).
         colors (numpy.ndarray): their colors, uint8 RGB `[classes, 3]`.
         name (str): the runtime and its precision, such as 'openvino fp32'.
 
     Raises:
-        InputError: a `ValueError`: there is no export, or nothing here can run it as was asked.
+        InputError: a `ValueError`: there is no export, or no installed runtime can run it with these arguments.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Segmenter:
             network = logits() if wanted["confidence"] else (export, choice.runtime)
             return Engine(*network, **wanted, shortage=functools.partial(memory.shortage, export, choice.name))
 
-        self._set(choice.name, make, export.classes, export.colors, unknown_below)
+        self._configure(choice.name, make, export.classes, export.colors, unknown_below)
 
     @classmethod
     def from_weights(
@@ -94,16 +94,16 @@ class Segmenter:
         device: str | None = None,
         unknown_below: float | None = None,
     ) -> Segmenter:
-        """A segmenter that needs no export: the network in dygraph, with the masks of `bisenetv1 predict`.
+        """A segmenter without an export: it runs the network in dygraph and gives the masks of `bisenetv1 predict`.
 
         Args:
-            config: PaddleSeg's YAML configuration, with a `val_dataset`, whose transforms are used.
+            config: a YAML configuration of PaddleSeg; the transforms of its `val_dataset` are used.
             weights: the trained weights, a .pdparams file.
-            device: 'cpu' or 'gpu', for all of Paddle in this process; default: the GPU if there is one.
-            unknown_below: as `Segmenter` takes it.
+            device: 'cpu' or 'gpu'; it is set for all of Paddle in this process. Default: the GPU if there is one.
+            unknown_below: see `Segmenter`.
 
         Raises:
-            InputError: one of them cannot be used, or they do not fit one another; Paddle or PaddleSeg is missing.
+            InputError: a file cannot be used, the two do not match, or Paddle or PaddleSeg is not installed.
         """
         _check_unknown_below(unknown_below)
         with needs_paddle():
@@ -111,19 +111,19 @@ class Segmenter:
 
         segmenter = cls.__new__(cls)
         make, classes, colors = load_engine_factory(os.fspath(config), os.fspath(weights), device)
-        segmenter._set("dygraph fp32", make, classes, colors, unknown_below)
+        segmenter._configure("dygraph fp32", make, classes, colors, unknown_below)
         return segmenter
 
-    def _set(
+    def _configure(
         self, name: str, make: Callable[..., Engine], classes: Any, colors: Any, unknown_below: float | None
     ) -> None:
-        """`make` makes engines of what `Engine` is to give, all by their names."""
+        """`make` creates an engine from keyword arguments: scores, confidence and unknown_below."""
         if unknown_below is not None:
             check_unknown(len(classes))
         self._make, self._unknown_below = make, unknown_below
         self._engines: dict[tuple[bool, bool], Engine] = {}
         self._lock = threading.Lock()
-        self._engine(False, False)  # what it cannot do is said now
+        self._engine(False, False)  # raises errors at once
         self.name = name
         self.classes: list[str] = list(classes or map(str, range(_MOST if unknown_below is None else UNKNOWN)))
         self.colors: np.ndarray = palette(len(self.classes), colors)[: len(self.classes)]
@@ -148,19 +148,19 @@ class Segmenter:
         Args:
             image: a path; the bytes of an image file; a NumPy array, uint8 `[H, W, 3]` or, gray, `[H, W]`; a PIL
                 image; or a list or tuple of these. Files and PIL images are turned upright by their EXIF orientation,
-                lose their transparency, and keep the upper eight of 16 bits, as in `bisenetv1 infer`.
-            scores: also keep the probability of every class. An export that ends in argmax has them only where
-                OpenVINO or ONNX Runtime runs its ONNX model; others need `bisenetv1 export --output_op softmax`.
-            order: 'RGB' (Pillow, Matplotlib) or 'BGR' (OpenCV): what an array `[H, W, 3]` holds.
-            confidence: also keep the probability of the likeliest class. It needs what `scores` needs, and less
-                memory.
+                lose their transparency, and keep the upper 8 of 16 bits, as in `bisenetv1 infer`.
+            scores: also return the probability of every class. If the export ends in argmax, this needs its ONNX model
+                in OpenVINO or ONNX Runtime. Otherwise export with `bisenetv1 export --output_op softmax`.
+            order: 'RGB' (Pillow, Matplotlib) or 'BGR' (OpenCV): the channel order of an array `[H, W, 3]`.
+            confidence: also return the probability of the most likely class. It has the requirements of `scores`, but
+                needs less memory.
 
         Returns:
-            Segmentation: or a list of them, in order, for a list or tuple.
+            a Segmentation, or a list of them in order if `image` is a list or tuple.
 
         Raises:
-            InputError: a picture cannot be read or does not fit the export, or the network gives NaN for it; the
-                message says which, why, and what would do.
+            InputError: a picture cannot be read or does not fit the export, or the network returns NaN; the message
+                says which picture, why, and what to do.
         """
         several = image if isinstance(image, (list, tuple)) else [image]
         engine = self._engine(scores, confidence)
@@ -173,14 +173,14 @@ class Segmenter:
     def video(
         self, path: str | os.PathLike[str], scores: bool = False, confidence: bool = False
     ) -> Iterator[Segmentation]:
-        """Segment the frames of a video, one after the other as they are asked for.
+        """Segment the frames of a video lazily, one by one.
 
         Args:
             path: a file that ends with .avi, .mkv, .mov, .mp4 or .webm.
             scores, confidence: see `__call__`.
 
         Raises:
-            InputError: it cannot be read, at once; it ends before its last frame, after the last that can be read.
+            InputError: the video cannot be opened. Or, after the last readable frame: it is cut off.
         """
         if not os.fspath(path).lower().endswith(VIDEOS):
             raise InputError(f"{os.fspath(path)} is no video; a video ends with {', '.join(VIDEOS)}.")
@@ -194,26 +194,28 @@ class Segmenter:
     def stream(
         self, arrays: Iterable[np.ndarray], order: str | None = None, confidence: bool = False, many: bool = True
     ) -> Iterator[Segmentation | InputError]:
-        """Segment pictures as they come, in order; one that cannot be segmented gives its InputError in its place.
+        """Segment pictures lazily, in order. For a picture that fails, yield its InputError instead.
 
         Args:
             arrays, order, confidence: see `__call__`.
-            many: let a runtime that can work on several at a time; it takes the next ones before it gives the
-                first.
+            many: let the runtime work on several at a time. It then reads further pictures before it yields the
+                first result.
 
         Raises:
-            InputError: an array is no picture, or there is no confidence to be had.
+            InputError: an array is not a picture, or the export gives no confidence.
         """
         pictures = (Picture("the picture", to_pixels(array, order)) for array in arrays)
-        return self._each(self._engine(False, confidence), pictures, many)
+        return self._segment_each(self._engine(False, confidence), pictures, many)
 
     def _results(self, engine: Engine, pictures: Iterable[Picture], many: bool) -> Iterator[Segmentation]:
-        for result in self._each(engine, pictures, many):
+        for result in self._segment_each(engine, pictures, many):
             if isinstance(result, InputError):
                 raise result
             yield result
 
-    def _each(self, engine: Engine, pictures: Iterable[Picture], many: bool) -> Iterator[Segmentation | InputError]:
+    def _segment_each(
+        self, engine: Engine, pictures: Iterable[Picture], many: bool
+    ) -> Iterator[Segmentation | InputError]:
         for done in engine.run(pictures, many):
             if isinstance(done, Fault):
                 yield InputError(f"{done.name} cannot be segmented: {done.reason}")
@@ -230,8 +232,8 @@ class Segmenter:
 
     def _result(self, done: SegmentedPicture) -> Segmentation:
         image = np.ascontiguousarray(done.picture.pixels[..., ::-1])
-        given = (done.scores, done.confidence, self._unknown_below)
-        return Segmentation(done.mask, self.classes, self.colors, image, *given)
+        optional = (done.scores, done.confidence, self._unknown_below)
+        return Segmentation(done.mask, self.classes, self.colors, image, *optional)
 
 
 def _check_unknown_below(value: float | None) -> None:

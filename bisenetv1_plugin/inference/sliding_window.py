@@ -1,4 +1,4 @@
-"""Sliding windows: a picture piece by piece, as PaddleSeg's `slide_inference`, in memory that goes with its width."""
+"""Sliding-window inference, as PaddleSeg's `slide_inference`, in memory proportional to the picture's width."""
 
 from __future__ import annotations
 
@@ -15,21 +15,19 @@ from bisenetv1_plugin.inference.runtimes import Runtime
 from bisenetv1_plugin.inference.sources import Picture
 from bisenetv1_plugin.progress import Progress, silent
 
-# Pixels of a window up to which a runtime may work on several at a time. A larger one keeps all cores busy alone, and
+# Pixels: up to this size, a runtime may work on several windows at a time. A larger window keeps all cores busy, and
 # takes hundreds of megabytes.
 _SMALL = 512 * 512
-_ROWS = 64  # whose best classes are found at a time: NumPy copies what it compares
-
-
+_ROWS = 64  # processed at a time, because NumPy makes temporary copies
 EXPORT_LOGITS = "export with `bisenetv1 export --output_op none`"
 
 
 @dataclass(frozen=True)
 class SlidingWindows:
-    """The size of a sliding window and its step, each width and height, in pixels.
+    """The size and the step of a sliding window, each a width and a height in pixels.
 
     Raises:
-        InputError: a step is longer than the window, which would leave pixels out, or one is no whole number above 0.
+        InputError: a value is not a whole number above 0, or a step is longer than the window.
     """
 
     crop_size: tuple[int, int]
@@ -44,44 +42,44 @@ class SlidingWindows:
                 )
 
     def rows(self, height: int) -> list[tuple[int, int]]:
-        """Where the windows begin and end from top to bottom; the last one ends where the picture does."""
-        return _places(height, self.crop_size[1], self.stride[1])
+        """The begin and end of each window, from top to bottom. The last one ends at the picture's edge."""
+        return _spans(height, self.crop_size[1], self.stride[1])
 
     def columns(self, width: int) -> list[tuple[int, int]]:
-        """The same from left to right."""
-        return _places(width, self.crop_size[0], self.stride[0])
+        """The begin and end of each window, from left to right."""
+        return _spans(width, self.crop_size[0], self.stride[0])
 
 
 def parse_windows(crop_size: Sequence[int] | None, stride: Sequence[int] | None) -> SlidingWindows | None:
-    """The windows of these, a width and a height each; None where both are None.
+    """Windows from a width and a height each; None if both arguments are None.
 
     Raises:
-        InputError: one of them is None, or see `SlidingWindows`.
+        InputError: only one argument is None, or see `SlidingWindows`.
     """
     if crop_size is None and stride is None:
         return None
     for name, sizes in (("crop_size", crop_size), ("stride", stride)):
         if not isinstance(sizes, (list, tuple)) or len(sizes) != 2:
             raise InputError(f"{name} is {sizes!r}: give crop_size and stride, a width and a height each.")
-    given: list[Any] = [*crop_size, *stride]  # type: ignore[misc]
-    width, height, right, down = (int(size) if isinstance(size, np.integer) else size for size in given)
+    numbers: list[Any] = [*crop_size, *stride]  # type: ignore[misc]
+    width, height, right, down = (int(size) if isinstance(size, np.integer) else size for size in numbers)
     return SlidingWindows((width, height), (right, down))
 
 
-def _places(length: int, window: int, stride: int) -> list[tuple[int, int]]:
+def _spans(length: int, window: int, stride: int) -> list[tuple[int, int]]:
     last = max(length - window, 0)
     return [(begin, begin + min(window, length)) for begin in (*range(0, last, stride), last)]
 
 
 class SlidingEngine(Engine):
-    """Segments pictures window by window; where windows overlap, the mean of their logits counts.
+    """Segments pictures window by window. Where windows overlap, their logits are averaged.
 
     Args:
-        network: what `runtime` runs; it has to give logits or probabilities.
-        runtime: one of `runtimes`.
-        windows: their size and step.
-        progress: goes through the windows of a picture.
-        scores: see `Engine`; then all logits are in memory.
+        network: the network that `runtime` runs; it must return logits or probabilities.
+        runtime: a runtime of `runtimes`.
+        windows: the size and step of the windows.
+        progress: wraps the loop over the windows of a picture.
+        scores: see `Engine`. The logits of the whole picture are then in memory.
         confidence, unknown_below: see `Engine`.
     """
 
@@ -108,13 +106,13 @@ class SlidingEngine(Engine):
         return (channels, min(height, self._windows.crop_size[1]), min(width, self._windows.crop_size[0]))
 
     def batches(self, pictures: Iterable[Picture], batch_size: int) -> Iterator[list[PreparedPicture] | Fault]:
-        """One picture at a time: its windows are the batch."""
+        """Batches of one picture, because its windows are run one by one."""
         return super().batches(pictures, 1)
 
     def outputs(
         self, batches: Iterable[list[PreparedPicture] | Fault], many: bool
     ) -> Iterator[tuple[list[PreparedPicture], Outputs] | Fault]:
-        """A list of what was found in one picture at a time, see `finish`."""
+        """The output for one picture at a time, in a list; see `finish`."""
         for batch in batches:
             if isinstance(batch, Fault):
                 yield batch
@@ -136,21 +134,21 @@ class SlidingEngine(Engine):
         _, height, width = image.shape
         rows, columns = self._windows.rows(height), self._windows.columns(width)
         places = [(row, column) for row in rows for column in columns]
-        windows = (self._alike(image[:, slice(*row), slice(*column)]) for row, column in places)
+        windows = (self._repeat(image[:, slice(*row), slice(*column)]) for row, column in places)
         is_small = self._windows.crop_size[0] * self._windows.crop_size[1] <= _SMALL
         runs = self._runtime.stream(windows) if is_small else map(self._runtime.run, windows)
-        # Logits are enlarged where the transforms have resized, and the best class is found after that.
-        mean = _Mean(rows, columns, self._scores or bool(sizes), self._confidence)
+        # If the transforms resized the picture, logits are resized back before the best class is taken.
+        mean = _LogitMean(rows, columns, self._scores or bool(sizes), self._confidence)
         named = self._progress(places, desc=ready.picture.name, unit="window")
         for (row, column), output in zip(named, runs):
-            mean.add(row, column, self._checked(output))
+            mean.add(row, column, self._checked_logits(output))
         return mean.finish()
 
-    def _alike(self, window: np.ndarray) -> np.ndarray:
-        """`[C, h, w]` as often as a fixed N says."""
+    def _repeat(self, window: np.ndarray) -> np.ndarray:
+        """`[N, C, h, w]`: the window, repeated if the network has a fixed N."""
         return np.repeat(window[np.newaxis], self._network.input_shape[0] or 1, axis=0)
 
-    def _checked(self, output: np.ndarray) -> np.ndarray:
+    def _checked_logits(self, output: np.ndarray) -> np.ndarray:
         if output.ndim != 4:
             raise InputError(f"a sliding window needs logits, and the network gives masks: {EXPORT_LOGITS}.")
         self.check_classes(output.shape[1])
@@ -160,13 +158,13 @@ class SlidingEngine(Engine):
         return logits
 
 
-class _Mean:
-    """The mean of windows' logits. Only the rows that windows still touch are held, unless all logits are wanted.
+class _LogitMean:
+    """Averages the logits of windows. Only rows that later windows touch are kept, unless all logits are requested.
 
     Args:
-        rows, columns: where the windows begin and end.
-        keeps_logits: gives logits instead of a mask.
-        confidence: gives a mask and its confidence.
+        rows, columns: the begin and end of the windows.
+        keeps_logits: return logits instead of a mask.
+        confidence: return a mask with its confidence.
     """
 
     def __init__(
@@ -176,19 +174,19 @@ class _Mean:
         self._rows, self._columns = _counts(rows), _counts(columns)
         self._band_height = rows[0][1]
         self._keeps_logits, self._confidence = keeps_logits, confidence
-        self._top = 0  # the row of the picture that the band begins with
+        self._top = 0  # the first row of the band, in the picture
 
     def add(self, row: tuple[int, int], column: tuple[int, int], logits: np.ndarray) -> None:
-        """A window's, `[classes, h, w]`; rows from top to bottom."""
+        """Add the logits of a window, `[classes, h, w]`. Windows must come from top to bottom."""
         if not self._top and not row[0] and not column[0]:
             self._begin(len(logits))
         if row[0] > self._top:
-            self._give(row[0])
+            self._finish_rows(row[0])
         self._band[:, :, slice(*column)] += logits
 
     def finish(self) -> np.ndarray | MaskWithConfidence:
         """The mask, uint8 `[H, W]`, the mask and its confidence, or the logits, float32 `[classes, H, W]`."""
-        self._give(self._height)
+        self._finish_rows(self._height)
         return self._whole
 
     def _begin(self, classes: int) -> None:
@@ -202,25 +200,25 @@ class _Mean:
         else:
             self._whole = np.empty(size, "uint8")
 
-    def _give(self, bottom: int) -> None:
-        """Rows above `bottom` are seen by no further window."""
+    def _finish_rows(self, bottom: int) -> None:
+        """Finish the rows above `bottom`, which no later window touches."""
         for top in range(self._top, bottom, _ROWS):
             rows = slice(top, min(top + _ROWS, bottom))
-            windows = np.outer(self._rows[rows], self._columns)  # that see a pixel
+            windows = np.outer(self._rows[rows], self._columns)  # that contain a pixel
             mean = self._band[:, rows.start - self._top : rows.stop - self._top] / windows
             if isinstance(self._whole, MaskWithConfidence):
                 self._whole.mask[rows], self._whole.confidence[rows] = best_class(mean)
             else:
                 self._whole[..., rows, :] = mean if self._keeps_logits else mean.argmax(axis=0)
         done, held = bottom - self._top, self._band_height - (bottom - self._top)
-        for plane in self._band:  # one at a time: NumPy copies what it moves
+        for plane in self._band:  # one at a time, because NumPy makes a copy
             plane[:held] = plane[done:]
             plane[held:] = 0
         self._top = bottom
 
 
 def _counts(places: list[tuple[int, int]]) -> np.ndarray:
-    """How many windows see each pixel of a line."""
+    """How many windows contain each pixel of a line."""
     counts = np.zeros(places[-1][1], "float32")
     for begin, end in places:
         counts[begin:end] += 1

@@ -1,4 +1,4 @@
-"""Images and videos in: which there are, which cannot be read, and their pixels."""
+"""Find and read the input pictures: images, folders, lists, videos and cameras."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ _NO_READER = "OpenCV does not read this kind: save it as PNG or JPEG"
 
 
 def list_images(image_path: str, skip: Sequence[str] = ()) -> list[str]:
-    """The files behind a path: an image, a list of images (one a line, what follows it is ignored), or a folder.
+    """The image files of a path: an image, a folder, or a list with one image per line (later words are ignored).
 
     Args:
         image_path: the path.
-        skip: folders inside of that folder which are left out, such as those of the results.
+        skip: subfolders to skip, such as those of the results.
 
     Raises:
-        InputError: nothing is there, or no image is named.
+        InputError: the path does not exist, or has no image.
         OSError: a list cannot be read.
     """
     if os.path.isdir(image_path):
-        paths = _of_folder(image_path, skip)
+        paths = _list_folder(image_path, skip)
     elif not is_regular(image_path):
         raise InputError(f"there is no {image_path}: name an image, a list of images or a folder of them.")
     elif image_path.lower().endswith(_IMAGES) or has_reader(image_path):
         paths = [image_path]
     else:
-        paths = _of_list(image_path)
+        paths = _read_list(image_path)
     if not paths:
         but = " and is no result of these commands" * os.path.isdir(image_path)
         raise InputError(f"{image_path} names no image; an image ends with {', '.join(_IMAGES)}{but}.")
@@ -56,7 +56,7 @@ def list_images(image_path: str, skip: Sequence[str] = ()) -> list[str]:
 
 
 class Picture(NamedTuple):
-    """One picture: its name, its pixels (uint8 BGR `[H, W, 3]`), and after how many seconds a frame is shown."""
+    """A picture: its name, its pixels (uint8 BGR `[H, W, 3]`), and the time of a frame in seconds."""
 
     name: str
     pixels: np.ndarray
@@ -64,18 +64,18 @@ class Picture(NamedTuple):
 
 
 class Pictures:
-    """Pictures of files, one `Picture` after the other: a `Source`, or a part of one.
+    """An iterable of `Picture` from files: a `Source` or a part of it.
 
     Args:
         paths: the files, by the pictures' names.
-        read: gives what `decode` takes, of a path; default: the path itself.
-        folder: from which the paths may be told.
+        read: returns the argument of `decode` for a path; default: the path itself.
+        folder: the folder that paths are shown relative to.
 
     Attributes:
-        frames (Frames, optional): a video or camera; of files None.
-        total (int, optional): how many there are; None for a camera and for a video that does not say.
-        done (int): how many were read or found unreadable so far.
-        faults (list[str]): a sentence for each that was left out.
+        frames (Frames, optional): the video or camera; None for files.
+        total (int, optional): the number of pictures; None for a camera, or a video of unknown length.
+        done (int): the number of pictures read so far, including unreadable ones.
+        faults (list[str]): a sentence for each picture that was skipped.
     """
 
     frames: Frames | None = None
@@ -93,7 +93,7 @@ class Pictures:
         return self.frames is not None and self.frames.live
 
     def names(self) -> list[str]:
-        """What the pictures are called; of a video or camera, the name that its frames' begin with."""
+        """The names of the pictures; for a video or camera, the prefix of the names of its frames."""
         return [self.frames.name] if self.frames else list(self._files)
 
     def paths_by_name(self) -> dict[str, str]:
@@ -112,21 +112,21 @@ class Pictures:
 
 
 class Source(Pictures):
-    """The pictures behind a path, or the frames of a video or camera, one `Picture` after the other.
+    """An iterable of `Picture` from a path, a video or a camera.
 
     Args:
         image_path: an image, a list of images, a folder of them, a video, the number of a camera, or the address
-            of an image or a folder, see `addresses`.
-        keep_folders: a picture's name is its path from that folder on, with its ending; else the name alone.
+            of an image or a folder, see `pyarrow_files`.
+        keep_folders: a picture's name is its path relative to the folder, with the ending; otherwise its base name.
         skip: see `list_images`.
 
     Attributes:
         frames, total, done, faults, folder: see `Pictures`.
-        paths (list[str]): the files on this machine: of the pictures, of their list, or of the video.
-        skipped (int): how many `skip_done` has taken out.
+        paths (list[str]): the local files: the pictures, their list, or the video.
+        skipped (int): the number of pictures that `skip_done` removed.
 
     Raises:
-        InputError: nothing is there or can be read, or two results would have the same name.
+        InputError: the path does not exist, no picture can be read, or two results would have the same name.
     """
 
     def __init__(self, image_path: str, keep_folders: bool = False, skip: Sequence[str] = ()) -> None:
@@ -144,7 +144,7 @@ class Source(Pictures):
         elif is_address(image_path) and not keep_folders:
             there = PyArrowFolder(image_path)
             found = there.list_images(_IMAGES, skip)
-            self._take(found)
+            self._set_files(found)
             self.folder, self.read = there.folder, there.read
             self.paths = [address.partition("://")[2] for address in found] if there.is_local else []
         else:
@@ -155,10 +155,10 @@ class Source(Pictures):
             self._unreadable = [unreadable_message(path) for path in found if path in others]
             if not readable:
                 raise InputError(f"None of the {len(found)} images of {image_path} can be read: {self._unreadable[0]}")
-            self._take(readable)
+            self._set_files(readable)
         self.rewind()
 
-    def _take(self, paths: Sequence[str]) -> None:
+    def _set_files(self, paths: Sequence[str]) -> None:
         seen: dict[str, str] = {}
         for path in paths:
             name = self._name(path) if self._root is None else os.path.splitext(self._name(path))[0]
@@ -169,30 +169,30 @@ class Source(Pictures):
         self.total = len(self._files) + len(self._unreadable)
 
     def skip_done(self, is_done: Callable[[str], bool]) -> None:
-        """Take the pictures out of whose names this is true; `paths` stays, for nothing of them may be written over."""
+        """Remove the pictures that are done, by name. `paths` keeps them, because they must not be overwritten."""
         left = {name: path for name, path in self._files.items() if not is_done(name)}
         self.skipped += len(self._files) - len(left)
         self._files = left
         self.total = len(left) + len(self._unreadable)
 
     def frame_files(self, folder: str) -> list[str]:
-        """The files of a folder that are called as frames of this video: nobody knows how many there will be."""
+        """The files in a folder that are named like frames of this video, because the number of frames is unknown."""
         frame = re.compile(re.escape(self.names()[0]) + r"_\d{6,}\.png")
         there = os.listdir(folder) if os.path.isdir(folder) else []
         return [os.path.join(folder, name) for name in there if frame.fullmatch(name)]
 
     def exclude(self, fault: Callable[[int, int], str | None]) -> None:
-        """Leave out pictures for what `fault` says against their width and height: a sentence, or None.
+        """Remove the pictures for whose width and height `fault` returns a reason, a sentence.
 
-        Only files on this machine are looked at: their headers.
+        Only the headers of local files are read.
 
         Raises:
             InputError: no picture is left.
         """
-        if self.read is not str:  # each would be fetched once more
+        if self.read is not str:  # each file would be downloaded twice
             return
-        looked_at = {name: _fault_of_size(path, fault) for name, path in self._files.items()}
-        faults = {name: reason for name, reason in looked_at.items() if reason}
+        reasons = {name: _fault_of_size(path, fault) for name, path in self._files.items()}
+        faults = {name: reason for name, reason in reasons.items() if reason}
         if not faults:
             return
         if len(faults) == len(self._files):
@@ -212,9 +212,9 @@ class Source(Pictures):
             self.frames.rewind()
 
     def __iter__(self) -> Iterator[Picture]:
-        return self._shown(self.frames) if self.frames else super().__iter__()
+        return self._read_frames(self.frames) if self.frames else super().__iter__()
 
-    def _shown(self, frames: Frames) -> Iterator[Picture]:
+    def _read_frames(self, frames: Frames) -> Iterator[Picture]:
         for name, pixels in frames:
             self.done += 1
             yield Picture(name, pixels, frames.seconds)
@@ -224,7 +224,7 @@ class Source(Pictures):
     def _name(self, path: str) -> str:
         if self._root is None:
             return _stem(path)
-        # What a list names outside of its folder gets its whole path, inside of the results' folder.
+        # A picture outside of the list's folder keeps its whole path inside of the results' folder.
         below = os.path.relpath(path, self._root)
         return os.path.abspath(path).lstrip("/\\") if below.startswith(os.pardir) else below
 
@@ -232,45 +232,45 @@ class Source(Pictures):
 def _fault_of_size(path: str, fault: Callable[[int, int], str | None]) -> str | None:
     try:
         return fault(*header(path).stored_size)
-    except READ_ERRORS:  # which is said when it is its turn
+    except READ_ERRORS:  # reported when the picture is read
         return None
 
 
 def unreadable_message(path: str) -> str:
     """The sentence for an image that cannot be read."""
-    return f"{path} cannot be read and was left out ({_damage(path) or _NO_READER})."
+    return f"{path} cannot be read and was left out ({_find_damage(path) or _NO_READER})."
 
 
 def decode(file: str | bytes) -> np.ndarray:
-    """The pixels of an image file, by its path or its content, as `Source` has them: uint8 BGR `[H, W, 3]`.
+    """The pixels of an image file, from its path or content: uint8 BGR `[H, W, 3]`.
 
     Raises:
-        InputError: it cannot be read; the message is the reason.
+        InputError: the image cannot be read; the message is the reason.
     """
-    # OpenCV fills the lost part of a cut-off image without a word; Pillow says so.
+    # OpenCV silently fills the missing part of a truncated image; Pillow raises an error.
     try:
-        why = _damage(file)
+        why = _find_damage(file)
         if why:
             raise InputError(why)
         pixels = decode_bytes(file if isinstance(file, bytes) else read_bytes(file))
     except MemoryError as error:
         raise InputError("it needs more memory than there is: make it smaller, or cut it into tiles") from error
-    except OSError as error:  # it has more bytes than are read, or went away just now
+    except OSError as error:  # the file is too large, or was just deleted
         raise InputError(error.strerror or str(error)) from error
     if pixels is None:
         raise InputError(_NO_READER)
     return pixels
 
 
-def _damage(file: str | bytes) -> str:
-    """What Pillow or the system says against a file, and the cure; nothing if it is whole."""
+def _find_damage(file: str | bytes) -> str:
+    """Why a file cannot be read, with the cure; an empty string if it is intact."""
     try:
         if isinstance(file, str) and is_stream(file):
             return "it is no regular file: give a copy of what it holds"
         if not (len(file) if isinstance(file, bytes) else os.path.getsize(file)):
             return f"it is empty: {_CUT_OFF}"
         with io.BytesIO(file) if isinstance(file, bytes) else open(file, "rb") as content, open_image(content) as image:
-            image.draft("L", (1, 1))  # a JPEG is read to its end all the same, in half the time
+            image.draft("L", (1, 1))  # halves the time; a JPEG is still read to its end
             image.load()
     except Image.DecompressionBombError:
         most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
@@ -287,9 +287,9 @@ def _damage(file: str | bytes) -> str:
     return ""
 
 
-def _of_folder(folder: str, skip: Sequence[str]) -> list[str]:
+def _list_folder(folder: str, skip: Sequence[str]) -> list[str]:
     found: list[str] = []
-    # A folder that may not be looked into is left out by name, as an image is.
+    # An unreadable folder is reported like an unreadable image.
     for inner, folders, names in os.walk(folder, onerror=lambda error: found.append(error.filename)):
         for left_out in filter(os.path.isdir, skip):
             folders[:] = [name for name in folders if not os.path.samefile(os.path.join(inner, name), left_out)]
@@ -301,27 +301,27 @@ def _of_folder(folder: str, skip: Sequence[str]) -> list[str]:
 
 
 def _is_result(path: str) -> bool:
-    """Whether a command of this package has made a picture: beside those that it was made of, it is none of them."""
+    """Whether a command of this package wrote a picture: results beside the input are not input."""
     try:
         return is_regular(path) and made_by()(path)
-    except OSError:  # why it cannot be read is said when it is its turn
+    except OSError:  # reported when the picture is read
         return False
 
 
-def _of_list(path: str) -> list[str]:
+def _read_list(path: str) -> list[str]:
     try:
-        with open(path, encoding="utf-8-sig") as file:  # whatever the system's own encoding is
+        with open(path, encoding="utf-8-sig") as file:  # on every system
             text = file.read()
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:
         raise InputError(f"{path} is no image that OpenCV reads and no list of images (UTF-8 text): save it as PNG.")
     folder = os.path.dirname(path)
-    return [_of_line(folder, line.strip()) for line in text.split("\n") if line.strip()]
+    return [_path_in_line(folder, line.strip()) for line in text.split("\n") if line.strip()]
 
 
-def _of_line(folder: str, line: str) -> str:
-    """The image that a line begins with: the longest that is there, for names may have spaces, or the first word."""
+def _path_in_line(folder: str, line: str) -> str:
+    """The image at the start of a line: the longest existing path, because names may have spaces, or the first word."""
     for later_words in range(len(line.split())):
         path = os.path.join(folder, line.rsplit(maxsplit=later_words)[0])
         if os.path.isfile(path):

@@ -12,17 +12,17 @@ T = TypeVar("T")
 
 
 def prefetch(items: Iterable[T], count: int) -> Generator[T, None, None]:
-    """The same items in their order, made in a thread of their own, up to `count` before they are asked for.
+    """Yield the items in order. A background thread computes up to `count` of them in advance.
 
-    What making one raises is raised here, in its place. A generator that is closed early ends the thread.
+    An exception of `items` is raised in its place. Closing the generator ends the thread.
     """
-    made: queue.Queue[tuple[bool, Any]] = queue.Queue(count)
+    results: queue.Queue[tuple[bool, Any]] = queue.Queue(count)
     closed = threading.Event()
 
-    def put(well: bool, item: Any) -> bool:
+    def put(is_item: bool, item: Any) -> bool:
         while not closed.is_set():
             try:
-                made.put((well, item), timeout=0.1)
+                results.put((is_item, item), timeout=0.1)
                 return True
             except queue.Full:
                 continue
@@ -34,15 +34,15 @@ def prefetch(items: Iterable[T], count: int) -> Generator[T, None, None]:
                 if not put(True, item):
                     return
             put(False, None)
-        except BaseException as error:  # noqa: BLE001 - carried over to the thread that asked
+        except BaseException as error:  # noqa: BLE001 - raised again in the consumer
             put(False, error)
 
     thread = threading.Thread(target=make, daemon=True)
     thread.start()
     try:
         while True:
-            well, item = made.get()
-            if well:
+            is_item, item = results.get()
+            if is_item:
                 yield item
             elif item is None:
                 return
@@ -63,22 +63,22 @@ class BackgroundCalls:
     def __init__(self, function: Callable[..., object], count: int) -> None:
         self._function, self._count = function, count
         self._pool = ThreadPoolExecutor(1)
-        self._open: deque[Future[object]] = deque()
+        self._pending: deque[Future[object]] = deque()
 
     def submit(self, *arguments: Any) -> None:
-        """Have the function called with these arguments; waits where too much is open."""
-        while len(self._open) >= self._count:
-            self._open.popleft().result()
-        self._open.append(self._pool.submit(self._function, *arguments))
+        """Schedule a call with these arguments. Waits while too many calls are pending."""
+        while len(self._pending) >= self._count:
+            self._pending.popleft().result()
+        self._pending.append(self._pool.submit(self._function, *arguments))
 
     def __enter__(self) -> BackgroundCalls:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
-            for future in self._open:
+            for future in self._pending:
                 future.cancel()
         self._pool.shutdown()
         if kind is None:
-            for future in self._open:
+            for future in self._pending:
                 future.result()

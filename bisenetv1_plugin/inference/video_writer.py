@@ -1,4 +1,4 @@
-"""Videos out: each frame at its own time, in one file without sound."""
+"""Write overlays into a video without sound, each frame at its own time."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from bisenetv1_plugin.inference.engine import SegmentedPicture
 from bisenetv1_plugin.inference.mask_files import MADE_BY
 from bisenetv1_plugin.libraries import optional_library
 
-_TICK = Fraction(1, 90000)  # the part of a second that the times of frames are counted in
-_OPTIONS = {"preset": "superfast", "crf": "20"}  # superfast: the network needs the processor more
+_TICK = Fraction(1, 90000)  # second, the unit of the times of frames
+_OPTIONS = {"preset": "superfast", "crf": "20"}  # superfast: the network needs most of the CPU time
 
 
 class VideoWriter:
-    """Writes pictures into an MP4 file (H.264, which players and browsers know); a `with` block finishes it.
+    """Writes pictures into an MP4 file (H.264, for players and browsers). The end of a `with` block finishes it.
 
-    It has the size of the first picture; an odd width or height gets one pixel more, since encoders need even ones.
+    The video has the size of the first picture. Encoders need even sizes, so an odd one is extended by a pixel.
 
     Args:
-        path: where, ending with .mp4.
+        path: the file, ending with .mp4.
         rate: frames per second.
 
     Attributes:
-        frames (int): how many came so far.
+        frames (int): the number of frames written so far.
 
     Raises:
         InputError: PyAV is not installed.
@@ -59,7 +59,7 @@ class VideoWriter:
         frame = self._av.VideoFrame.from_ndarray(picture, "bgr24")
         self._ticks = frame.pts = max(self._ticks + 1, round(seconds / _TICK))
         frame.time_base = _TICK
-        with self._plain_errors():
+        with self._named_errors():
             self._container.mux(self._stream.encode(frame))
         self.frames += 1
 
@@ -67,12 +67,12 @@ class VideoWriter:
         self._height, self._width = height, width
         self._stream = self._container.add_stream("libx264", self._rate, options=_OPTIONS)
         self._stream.width, self._stream.height = width + width % 2, height + height % 2
-        self._stream.pix_fmt = "yuv420p"  # the only one that every player knows
+        self._stream.pix_fmt = "yuv420p"  # the only format that every player supports
         self._stream.codec_context.time_base = _TICK
 
     @contextmanager
-    def _plain_errors(self) -> Iterator[None]:
-        """PyAV's own kind of OSError keeps the passing name of the file, which nobody can change."""
+    def _named_errors(self) -> Iterator[None]:
+        """Raise PyAV's errors with the target's name: its OSError names the temporary file, and cannot be changed."""
         try:
             yield
         except OSError as error:
@@ -89,26 +89,26 @@ class VideoWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None:
-            with suppress(OSError, self._av.FFmpegError):  # another error is on its way
+            with suppress(OSError, self._av.FFmpegError):  # an earlier exception is being raised
                 self._container.close()
         elif self.frames:
-            with self._plain_errors():
+            with self._named_errors():
                 self._container.mux(self._stream.encode(None))
                 self._container.close()
 
 
 class OverlayVideo:
-    """Writes overlays into one MP4 file; use it in a `with` block, at whose end the file appears.
+    """Writes overlays into an MP4 file. Use it in a `with` block: the file is created at its end.
 
-    No file appears where the block raises or no frame came.
+    No file is created if the block raises or there was no frame.
 
     Args:
-        path: where, ending with .mp4.
+        path: the file, ending with .mp4.
         rate: frames per second.
         painter: the classes' colors and names, for a legend below; default: PaddleSeg's colors.
 
     Attributes:
-        frames (int): how many came so far.
+        frames (int): the number of frames written so far.
     """
 
     def __init__(self, path: str, rate: float, painter: Painter | None = None) -> None:
@@ -118,7 +118,7 @@ class OverlayVideo:
         self._open = ExitStack()
 
     def write(self, found: SegmentedPicture) -> None:
-        """Add a frame: its mask over its pixels, shown after its seconds.
+        """Add a frame: the mask over the pixels, at the frame's time.
 
         Raises:
             InputError: frames of that size cannot be encoded, or PyAV is not installed.
@@ -140,6 +140,6 @@ class OverlayVideo:
         """Finish the file.
 
         Raises:
-            OSError: the file cannot be written; it is not there then, and one that was there before still is.
+            OSError: the file cannot be written. An existing file of that name is kept.
         """
         self._open.__exit__(kind, error, trace)

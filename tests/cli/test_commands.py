@@ -437,7 +437,7 @@ def test_demo_on_a_folder_of_real_images(tmp_path):
         (["data", "check", "absent.yml"], "absent.yml"),
         (["data", "scenes", "out", "--classes", "dragon"], "'dragon' is no Cityscapes class"),
         (["configs", "--copy", "absent", "out"], "there is no configuration absent"),
-        (["curves", "."], "holds no VisualDL record"),
+        (["curves", "."], "has no VisualDL record"),
         (["run", "absent.py"], "there is no script absent.py"),
         (["demo", "--data", "absent"], "absent is not a folder"),
     ],

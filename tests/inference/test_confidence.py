@@ -148,7 +148,7 @@ def test_segmenter(small, dynamic, half):
     for bad in (-0.1, 1.1, float("nan"), "0.5", True):
         with pytest.raises(InputError, match="unknown_below is .*; it must be a number from 0 to 1"):
             Segmenter(dynamic, unknown_below=bad)
-    with pytest.raises(InputError, match="say confidence=True"):
+    with pytest.raises(InputError, match="pass confidence=True"):
         plain(path).with_unknown(0.5)
     with pytest.raises(InputError, match="unknown here already"):
         found.with_unknown(0.9)

@@ -176,7 +176,7 @@ def test_no_video(dynamic, tmp_path, capsys):
         (["--precision", "fp16"], "precision fp16 is TensorRT's"),
         (["--precision", "int8"], "is no quantized export; make one with `bisenetv1 quantize`"),
         (["--use_trt", "True"], "(--use_trt) is for backend paddle or onnxruntime on device gpu"),
-        (["--backend", "openvino", "--device", "gpu"], "OpenVINO finds none of those that it runs on"),
+        (["--backend", "openvino", "--device", "gpu"], "OpenVINO finds no Intel GPU"),
     ],
 )
 def test_refusals_are_sentences(small, dynamic, tmp_path, capsys, flags, sentence):

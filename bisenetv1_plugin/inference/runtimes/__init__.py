@@ -1,4 +1,4 @@
-"""The runtimes of an exported model, behind one small interface. Each imports its library when it is made."""
+"""The runtimes of exported models. Each imports its library when it is created."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ DEVICES = ("cpu", "gpu")
 
 
 class Runtime(Protocol):
-    """What every runtime does, for several threads too. It is made with `(export, device, cpu_threads, precision)`."""
+    """The interface of a runtime. It is created with `(export, device, cpu_threads, precision)` and is thread-safe."""
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        """`[N, C, H, W]` float32 -> what the export's `output_op` gives: integer `[N, H, W]` for argmax."""
+        """Run float32 `[N, C, H, W]`. The output follows the export's `output_op`: for argmax, integer `[N, H, W]`."""
 
     def stream(self, inputs: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """What `run` gives for each, in order; a runtime that can works on several at a time."""
+        """Yield the output of `run` for each input, in order. Some runtimes work on several at a time."""
 
 
-def _maker(module: str, name: str) -> Callable[..., Any]:
+def _lazy_class(module: str, name: str) -> Callable[..., Any]:
     def make(*arguments: Any, **options: Any) -> Any:
         return getattr(importlib.import_module(f"{__name__}.{module}"), name)(*arguments, **options)
 
@@ -29,7 +29,7 @@ def _maker(module: str, name: str) -> Callable[..., Any]:
 
 
 RUNTIMES: dict[str, Callable[..., Any]] = {
-    "paddle": _maker("paddle", "PaddleInference"),
-    "onnxruntime": _maker("onnxruntime", "OnnxRuntime"),
-    "openvino": _maker("openvino", "OpenVINO"),
+    "paddle": _lazy_class("paddle", "PaddleInference"),
+    "onnxruntime": _lazy_class("onnxruntime", "OnnxRuntime"),
+    "openvino": _lazy_class("openvino", "OpenVINO"),
 }

@@ -1,4 +1,4 @@
-"""ONNX Runtime, on the ONNX model of an export."""
+"""Run the ONNX model of an export with ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from bisenetv1_plugin.errors import InputError, brief
 from bisenetv1_plugin.inference.exported_model import Export
 from bisenetv1_plugin.libraries import optional_library
 
-_MOST_AT_A_TIME = 4  # pictures; each takes the memory of a run
+_MAX_PARALLEL = 4  # pictures, because each needs the memory of a run
 
 
 class OnnxRuntime:
-    """Runs an export's ONNX model, in fp32 or, if it is quantized, int8.
+    """Runs an export's ONNX model, in fp32 or, if it is quantized, in int8.
 
     Args:
-        export: made with `to='onnx'`.
+        export: an export with an ONNX model.
         device: 'cpu', or 'gpu' with onnxruntime-gpu.
         cpu_threads: threads on the CPU.
-        precision: 'fp32', or 'int8' for an export of `quantize --to onnx`, or with TensorRT 'fp16'.
-        tensorrt: on the GPU, let its TensorRT compute what it can.
+        precision: 'fp32', 'int8' for an export of `quantize --to onnx`, or 'fp16' with TensorRT.
+        tensorrt: use TensorRT on the GPU for the operators that it supports.
 
     Raises:
-        InputError: the export or this machine has not what it takes.
+        InputError: the export or this machine does not support the arguments.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class OnnxRuntime:
             raise InputError(
                 f"device gpu needs onnxruntime-gpu; this ONNX Runtime has no {missing[0]}: choose device cpu."
             )
-        self._at_a_time = min(cpu_threads, _MOST_AT_A_TIME) if device == "cpu" else 1
+        self._at_a_time = min(cpu_threads, _MAX_PARALLEL) if device == "cpu" else 1
         self._open = functools.partial(_session, onnxruntime, model, providers)
         self._for_many: Any = None
         self._threads = cpu_threads
@@ -65,11 +65,11 @@ class OnnxRuntime:
             ) from error
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        """`[N, C, H, W]` float32 -> what the export's `output_op` gives."""
+        """Run float32 `[N, C, H, W]`; see `Runtime.run`."""
         return _run(self._session, images)
 
     def stream(self, inputs: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """What `run` gives for each, in order; several at a time, on threads of their own."""
+        """Yield the output of `run` for each input, in order. Several run at a time."""
         if self._at_a_time == 1:
             yield from map(self.run, inputs)
             return
@@ -78,7 +78,7 @@ class OnnxRuntime:
         begun: deque[Future[np.ndarray]] = deque()
         with ThreadPoolExecutor(self._at_a_time) as pool:
             for images in inputs:
-                if len(begun) > self._at_a_time:  # one more than run: no thread waits for another's picture
+                if len(begun) > self._at_a_time:  # one more than run at a time, so that no thread idles
                     yield begun.popleft().result()
                 begun.append(pool.submit(_run, self._for_many, images))
             while begun:
@@ -86,10 +86,10 @@ class OnnxRuntime:
 
 
 def _providers(device: str, tensorrt: bool, precision: str) -> list[tuple[str, dict[str, Any]]]:
-    """ONNX Runtime's names of what computes, the first where it can, and their options. Those of GPUs were not run."""
+    """ONNX Runtime's execution providers, the preferred one first, with options. Those for GPUs are untested."""
     if device == "cpu":
         return [("CPUExecutionProvider", {})]
-    # TF32, its default, keeps 10 bits of 23: that would not be fp32.
+    # The default, TF32, keeps only 10 of 23 bits.
     providers: list[tuple[str, dict[str, Any]]] = [("CUDAExecutionProvider", {"use_tf32": 0})]
     if tensorrt:
         providers.insert(0, ("TensorrtExecutionProvider", {"trt_fp16_enable": precision == "fp16"}))
@@ -99,11 +99,11 @@ def _providers(device: str, tensorrt: bool, precision: str) -> list[tuple[str, d
 def _session(onnxruntime: Any, model: str, providers: list[tuple[str, dict[str, Any]]], cpu_threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = cpu_threads
-    # Threads that spin while they wait for work take the cores from those that read and write the pictures.
+    # Spinning threads would take the cores from the threads that read and write pictures.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3  # errors; exports of earlier versions hold constants nobody uses, a warning each
+    options.log_severity_level = 3  # errors only: unused constants in older exports cause a warning each
     session = onnxruntime.InferenceSession(model, options, providers=providers)
-    if session.get_providers()[0] != providers[0][0]:  # it warns, and takes the CPU
+    if session.get_providers()[0] != providers[0][0]:  # it only warns, and falls back to the CPU
         raise InputError(f"device gpu: ONNX Runtime cannot load its {providers[0][0]} here: choose device cpu.")
     return session
 
@@ -113,7 +113,7 @@ def _run(session: Any, images: np.ndarray) -> np.ndarray:
     try:
         output = session.run(None, inputs)[0]
     except Exception as error:
-        if "Failed to allocate memory" in str(error):  # a class of its own, which says no more than that a run failed
+        if "Failed to allocate memory" in str(error):  # the error's class only says that a run failed
             raise MemoryError(str(error)) from error
         raise RuntimeError(f"ONNX Runtime cannot run it: {error}") from error
     if output.ndim < 3 or len(output) != len(images) or output.shape[-2:] != images.shape[-2:]:

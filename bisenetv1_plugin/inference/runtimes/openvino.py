@@ -1,4 +1,4 @@
-"""OpenVINO, on the ONNX model of an export: on the CPU, or on a GPU of Intel's."""
+"""Run the ONNX model of an export with OpenVINO, on the CPU or an Intel GPU."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from bisenetv1_plugin.libraries import optional_library
 
 
 class OpenVINO:
-    """Runs an export's ONNX model, or its model in 8 bits.
+    """Runs an export's ONNX model, or OpenVINO's int8 model.
 
     Args:
-        export: made with `to='onnx'`, or by `quantize --to openvino` or `--to onnx`.
-        device: 'cpu', or 'gpu' for the first that OpenVINO finds, which has not been run.
-        cpu_threads: threads.
-        precision: 'fp32', 'bf16' where the processor has it, or 'int8' for a quantized export.
+        export: an export with an ONNX model, or from `quantize --to openvino` or `--to onnx`.
+        device: 'cpu', or 'gpu' for the first GPU that OpenVINO finds (untested).
+        cpu_threads: threads on the CPU.
+        precision: 'fp32', 'bf16' if the processor supports it, or 'int8' for a quantized export.
 
     Raises:
-        InputError: the export or this machine has not what it takes.
+        InputError: the export or this machine does not support the arguments.
     """
 
     def __init__(self, export: Export, device: str = "cpu", cpu_threads: int = 1, precision: str = "fp32") -> None:
@@ -33,21 +33,21 @@ class OpenVINO:
         model = export.openvino or export.onnx_model()
         core = openvino.Core()
         if device == "gpu" and "GPU" not in {name.split(".")[0] for name in core.available_devices}:
-            raise InputError("device gpu: OpenVINO finds none of those that it runs on, Intel's: choose device cpu.")
+            raise InputError("device gpu: OpenVINO finds no Intel GPU, and runs on no other: choose device cpu.")
         possible = ("int8",) if export.quantized else ("fp32", "bf16")
         if precision not in possible:
             raise InputError(f"precision {precision}: OpenVINO runs {export.path} in {' or '.join(possible)}.")
         has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if precision == "bf16" and not has_bf16:
             raise InputError("precision bf16: OpenVINO finds no bf16 in this processor: use fp32.")
-        # Said in all cases: where the processor has bf16, OpenVINO takes it unless told otherwise. What a quantized
-        # model does not have in 8 bits, the attention, needs no better than that.
+        # Always set, because OpenVINO's default is bf16 if the processor supports it. In a quantized model, bf16 is
+        # precise enough for the attention, which is not int8.
         hint = "bf16" if precision == "bf16" or (precision == "int8" and has_bf16) else "f32"
         self._lock = threading.Lock()
         self._options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint}
         if device == "cpu":
             self._options["INFERENCE_NUM_THREADS"] = cpu_threads
-            if cpu_threads < machine.cores():  # else those of every process would share the same first cores
+            if cpu_threads < machine.cores():  # otherwise every process would use the same first cores
                 self._options["ENABLE_CPU_PINNING"] = False
         self._compile = functools.partial(core.compile_model, model, device.upper())
         self._for_many: Any = None
@@ -59,15 +59,15 @@ class OpenVINO:
             ) from error
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        """`[N, C, H, W]` float32 -> what the export's `output_op` gives."""
-        with self._lock:  # one request, which refuses a second thread; each run takes all the cores anyway
+        """Run float32 `[N, C, H, W]`; see `Runtime.run`."""
+        with self._lock:  # one request cannot be used by two threads; each run uses all cores anyway
             return _checked(self._model(np.ascontiguousarray(images, dtype="float32"))[0], images)
 
     def stream(self, inputs: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """What `run` gives for each, in order; several at a time, on threads of their own."""
+        """Yield the output of `run` for each input, in order. Several run at a time."""
         if self._for_many is None:
             self._for_many = self._compile({**self._options, "PERFORMANCE_HINT": "THROUGHPUT"})
-        # One more than run at a time: the next picture waits for a free stream, not for the oldest result.
+        # One more than run at a time, so that a stream need not wait until the oldest result is taken.
         count = self._for_many.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") + 1
         requests = [self._for_many.create_infer_request() for _ in range(count)]
         busy: deque[tuple[Any, np.ndarray]] = deque()
@@ -88,7 +88,7 @@ def _result(request: Any, images: np.ndarray) -> np.ndarray:
 
 
 def _checked(output: np.ndarray, images: np.ndarray) -> np.ndarray:
-    """Where the memory does not suffice OpenVINO says nothing, and the output is that of the run before."""
+    """Check the shape: when memory runs out, OpenVINO silently returns the output of the previous run."""
     if len(output) != len(images) or output.shape[-2:] != images.shape[-2:]:
         raise MemoryError(f"OpenVINO gave {output.shape} for {images.shape}")
     return output

@@ -1,6 +1,6 @@
-"""Paddle Inference.
+"""Run an export with Paddle Inference.
 
-The one file of `inference` that imports Paddle, and PaddleSeg, whose import brings the corrections of Paddle Inference.
+Only this file of `inference` imports Paddle. It imports PaddleSeg too, to apply the corrections of Paddle Inference.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class PaddleInference:
         export: the exported model.
         device: 'cpu' or 'gpu'.
         cpu_threads: threads on the CPU.
-        precision: 'fp32', or on the CPU (with oneDNN) 'bf16' or, for a quantized export, 'int8', or with TensorRT
+        precision: 'fp32'; on the CPU (with oneDNN) also 'bf16' or, for a quantized export, 'int8'; with TensorRT also
             'fp16' or 'int8'.
         enable_mkldnn: use oneDNN on the CPU.
-        tensorrt: configures TensorRT, see `use_tensorrt`.
+        tensorrt: a function that configures TensorRT, see `use_tensorrt`.
 
     Raises:
-        InputError: a file of the exported model cannot be used, or this machine has not what was asked.
+        InputError: a file of the export cannot be used, or this machine does not support the arguments.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class PaddleInference:
         else:
             config.disable_gpu()
             config.set_cpu_math_library_num_threads(cpu_threads)
-            # Made for GPUs: on the CPU it transposes the backbone's max pooling, which then takes six times as long.
+            # Made for GPUs: on the CPU it transposes the backbone's max pooling and makes it six times slower.
             config.delete_pass("transfer_layout_pass")
             if enable_mkldnn or precision != "fp32":
                 _use_onednn(config, export.program)
@@ -82,34 +82,34 @@ class PaddleInference:
         self._output = self._predictor.get_output_handle(self._predictor.get_output_names()[0])
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        """`[N, C, H, W]` float32 -> what the export's `output_op` gives: int32 `[N, H, W]` for argmax."""
+        """Run float32 `[N, C, H, W]`; see `Runtime.run`."""
         images = np.ascontiguousarray(images, dtype="float32")
         with self._lock:  # a predictor has one input and one output
             self._input.reshape(images.shape)
             self._input.copy_from_cpu(images)
             self._predictor.run()
-            # It leaves all of Paddle's mathematics on one thread: the next forward pass in dygraph takes twice as long.
+            # A run sets Paddle to one thread, which would make the next forward pass in dygraph twice as slow.
             paddle.base.core.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1").split(",")[0]))
             return self._output.copy_to_cpu()
 
     def stream(self, inputs: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """What `run` gives for each, in order."""
+        """Yield the output of `run` for each input, in order."""
         return map(self.run, inputs)
 
 
 def _use_onednn(config: Any, program: str) -> None:
-    config.set_mkldnn_cache_capacity(10)  # of as many image sizes it remembers the compiled primitives
+    config.set_mkldnn_cache_capacity(10)  # the number of image sizes with cached primitives
     config.enable_mkldnn()
     if program.endswith(".json"):
-        # This pass puts every operator on oneDNN that has a name there. Its bilinear interpolation ignores
-        # align_corners (Paddle 3.0 to 3.2: wrong masks) or raises (3.3). Convolutions get there by later passes.
+        # This pass moves every operator that oneDNN has. Its bilinear interpolation ignores align_corners
+        # (Paddle 3.0 to 3.2: wrong masks) or raises (3.3). Later passes move the convolutions anyway.
         config.delete_pass("onednn_placement_pass")
 
 
 def _set_cpu_precision(config: Any, precision: str, export: Export) -> None:
     if precision == "bf16":
         if not paddle.base.core.supports_bfloat16():
-            raise InputError("precision bf16 needs a processor with AVX-512 (avx512f); this one has not: use fp32.")
+            raise InputError("precision bf16 needs a processor with AVX-512 (avx512f), which this one lacks: use fp32.")
         config.enable_mkldnn_bfloat16()
     elif precision == "int8":
         if not export.quantized:
@@ -117,8 +117,8 @@ def _set_cpu_precision(config: Any, precision: str, export: Export) -> None:
                 f"precision int8: {export.path} is no quantized export; make one with `bisenetv1 quantize`."
             )
         config.enable_mkldnn_int8()
-        for library in ("mkldnn", "onednn"):  # as Paddle 2.6 and Paddle 3 call it
-            # A residual block's sum, done by the convolution itself, is wrong in int8.
+        for library in ("mkldnn", "onednn"):  # its names in Paddle 2.6 and Paddle 3
+            # The fused sum of a residual block is wrong in int8.
             config.delete_pass(f"conv_elementwise_add_{library}_fuse_pass")
 
 
@@ -131,12 +131,12 @@ def _check_gpu() -> None:
 
 
 def use_tensorrt(precision: str, min_subgraph_size: int = 3, shapes_file: str | None = None) -> Callable[[Any], None]:
-    """A function that switches TensorRT on in a `paddle.inference.Config`.
+    """Return a function that enables TensorRT in a `paddle.inference.Config`.
 
     Args:
-        precision: 'fp32', 'fp16' or 'int8' (of a quantized model).
-        min_subgraph_size: smaller parts of the network stay with Paddle.
-        shapes_file: what `collect_shapes` wrote. Default: 100x100 to 3000x2000 pixels.
+        precision: 'fp32', 'fp16' or 'int8' (for a quantized model).
+        min_subgraph_size: Paddle runs smaller parts of the network itself.
+        shapes_file: a file of `collect_shapes`. Default: 100x100 to 3000x2000 pixels.
 
     Raises:
         InputError: this Paddle has no TensorRT.
@@ -145,10 +145,10 @@ def use_tensorrt(precision: str, min_subgraph_size: int = 3, shapes_file: str | 
 
     if not any(inference.get_trt_compile_version()):
         raise InputError("This Paddle is built without TensorRT: omit use_trt.")
-    return functools.partial(_switch_on, precision, min_subgraph_size, shapes_file)
+    return functools.partial(_enable_tensorrt, precision, min_subgraph_size, shapes_file)
 
 
-def _switch_on(precision: str, min_subgraph_size: int, shapes_file: str | None, config: Any) -> None:
+def _enable_tensorrt(precision: str, min_subgraph_size: int, shapes_file: str | None, config: Any) -> None:
     from paddle.inference import PrecisionType
 
     modes = {"fp32": PrecisionType.Float32, "fp16": PrecisionType.Half, "int8": PrecisionType.Int8}
@@ -173,9 +173,9 @@ def collect_shapes(
     """Run a few images and let Paddle write the shapes inside the network, for `use_tensorrt`.
 
     Args:
-        make_runtime: makes a `PaddleInference` with the given `tensorrt`.
+        make_runtime: creates a `PaddleInference` with the argument `tensorrt`.
         images: arrays `[1, C, H, W]`.
-        shapes_file: where to write.
+        shapes_file: the file to write.
     """
     runtime = make_runtime(tensorrt=lambda config: config.collect_shape_range_info(shapes_file))
     for _, image in zip(range(TUNING_IMAGES), images):

@@ -1,4 +1,4 @@
-"""Which runtime: the quickest at hand whose answer is right for this export."""
+"""Select a runtime: the fastest installed one with correct masks for the export."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from bisenetv1_plugin.inference.exported_model import Export
 from bisenetv1_plugin.inference.runtimes import DEVICES, PRECISIONS, RUNTIMES, Runtime
 from bisenetv1_plugin.libraries import optional_library
 
-# The quickest first: on the CPU as `bisenetv1 benchmark` has it.
+# The fastest first; for the CPU as measured by `bisenetv1 benchmark`.
 ORDER = {"cpu": ("openvino", "onnxruntime", "paddle"), "gpu": ("paddle", "onnxruntime", "openvino")}
-# Of `precision='auto'`: the least share of pixels equal to fp32's.
+# For `precision='auto'`: the least share of pixels that must be equal to fp32's.
 AGREEMENT = 0.99
-THREADS = 1024  # at most: with many more a runtime does not end
+THREADS = 1024  # at most: with many more, a runtime may hang at exit
 
 
 @dataclass
 class Choice:
-    """A runtime, and why.
+    """A selected runtime.
 
     Attributes:
-        runtime: ready to run.
-        name: the runtime's and the precision's, such as 'openvino fp32'.
-        skipped: a sentence for each quicker one that cannot run here or runs wrongly.
-        make: makes another of the kind, of an `Export`.
+        runtime: the runtime, ready to run.
+        name: the runtime and the precision, such as 'openvino fp32'.
+        skipped: a sentence for each faster runtime that cannot run here or gives wrong masks.
+        make: creates another runtime of this kind for an `Export`.
     """
 
     runtime: Runtime
@@ -50,25 +50,25 @@ def select(
     enable_mkldnn: bool | None = None,
     tensorrt: Callable[[Callable[..., Any], str], Runtime] | None = None,
 ) -> Choice:
-    """The runtime that was asked for; where nothing was, the quickest at hand that is right.
+    """Return the requested runtime; by default the fastest installed one with correct masks.
 
     Args:
         export: what to run.
         backend: 'auto' or one of `runtimes.RUNTIMES`.
         device: 'cpu' or 'gpu'; default: see `default_device`.
-        precision: 'fp32', 'bf16', 'fp16', 'int8', or 'auto' for bf16 where it keeps the masks of
+        precision: 'fp32', 'bf16', 'fp16', 'int8', or 'auto' for bf16 if it keeps the masks of
             `images`; default: fp32, or int8 for a quantized export.
         cpu_threads: threads on the CPU.
-        images: gives a few images `[N, C, H, W]` float32, prepared.
-        enable_mkldnn: Paddle on the CPU uses oneDNN, as by default; whoever says it asks for Paddle.
-        tensorrt: makes the runtime, of a maker of it and the precision.
+        images: returns a few prepared images, float32 `[N, C, H, W]`.
+        enable_mkldnn: whether Paddle uses oneDNN on the CPU, which is the default. A value selects Paddle.
+        tensorrt: creates the runtime with TensorRT, from its factory and the precision.
 
     Raises:
-        InputError: there is no such choice, or what was asked for cannot run here.
+        InputError: a value is unknown, or the requested runtime cannot run here.
     """
-    _check_among("backend", backend, ("auto", *RUNTIMES))
-    _check_among("device", device, (None, *DEVICES))
-    _check_among("precision", precision, (None, "auto", *PRECISIONS))
+    _check_choice("backend", backend, ("auto", *RUNTIMES))
+    _check_choice("device", device, (None, *DEVICES))
+    _check_choice("precision", precision, (None, "auto", *PRECISIONS))
     if type(cpu_threads) is not int or not 1 <= cpu_threads <= THREADS:
         raise InputError(f"cpu_threads is {cpu_threads!r}; it must be a whole number from 1 to {THREADS}.")
     precision = precision or export.precision
@@ -77,7 +77,7 @@ def select(
     elif backend == "auto" and enable_mkldnn is not None:
         backend = "paddle"
     if device is None:
-        # Without TensorRT these are the CPU's.
+        # Without TensorRT, these precisions run only on the CPU.
         is_free = tensorrt or precision not in ("auto", "bf16", "int8")
         device = default_device(backend) if is_free else "cpu"
     if tensorrt and (backend == "openvino" or device != "gpu"):
@@ -99,7 +99,7 @@ def select(
         return choose_precision(export, cpu_threads, images())
     if backend == "auto":
         return choose(export, device, cpu_threads, precision)
-    make = _maker(backend, device, cpu_threads, precision)
+    make = _runtime_factory(backend, device, cpu_threads, precision)
     if backend == "paddle":
         make = functools.partial(make, enable_mkldnn=enable_mkldnn is not False)
     if tensorrt:
@@ -113,7 +113,7 @@ def _with_tensorrt(
     return tensorrt(functools.partial(make, export), precision)
 
 
-def _maker(backend: str, device: str, cpu_threads: int, precision: str) -> Callable[..., Runtime]:
+def _runtime_factory(backend: str, device: str, cpu_threads: int, precision: str) -> Callable[..., Runtime]:
     return functools.partial(RUNTIMES[backend], device=device, cpu_threads=cpu_threads, precision=precision)
 
 
@@ -121,7 +121,7 @@ def _name(backend: str, precision: str, device: str) -> str:
     return f"{backend} {precision}" + " on the GPU" * (device == "gpu")
 
 
-def _check_among(name: str, value: str | None, possible: Sequence[str | None]) -> None:
+def _check_choice(name: str, value: str | None, possible: Sequence[str | None]) -> None:
     if value not in possible:
         raise InputError(f"{name} is {value!r}; there are {', '.join(filter(None, possible))}.")
 
@@ -129,10 +129,10 @@ def _check_among(name: str, value: str | None, possible: Sequence[str | None]) -
 def choose(
     export: Export, device: str, cpu_threads: int, precision: str = "fp32", order: Sequence[str] | None = None
 ) -> Choice:
-    """The first runtime of the order that runs this export rightly.
+    """Return the first runtime that gives correct masks for this export.
 
-    In fp32 its answer is compared with the network's own, which `export` has kept; an export without it, one of
-    PaddleSeg's, has Paddle's files only.
+    In fp32, its mask of the probe is compared with the network's, which `bisenetv1 export` stored. An export by
+    PaddleSeg has no probe, and runs in Paddle only.
 
     Args:
         export: what to run.
@@ -142,17 +142,17 @@ def choose(
         order: names of `runtimes.RUNTIMES`; default: `ORDER`.
 
     Raises:
-        InputError: none can run it here.
+        InputError: no runtime can run the export here.
     """
     skipped = []
     for name in order or ORDER[device]:
-        make = _maker(name, device, cpu_threads, precision)
+        make = _runtime_factory(name, device, cpu_threads, precision)
         if name == "paddle" and device == "cpu":
             make = functools.partial(make, enable_mkldnn=True)
         try:
             runtime = make(export)
             right = precision != "fp32" or probe.is_right(runtime, export.folder) is not False
-        except (InputError, RuntimeError) as error:  # the latter: it cannot run what it has loaded
+        except (InputError, RuntimeError) as error:  # RuntimeError: it loaded the model but cannot run it
             skipped.append(f"{name}: {error}")
             continue
         if not right:
@@ -163,15 +163,15 @@ def choose(
 
 
 def choose_precision(export: Export, cpu_threads: int, images: Sequence[np.ndarray]) -> Choice:
-    """The quickest precision on the CPU whose masks are nearly those of fp32 on these images.
+    """Return the fastest precision on the CPU with nearly the masks of fp32 for these images.
 
     Args:
         export: what to run; a quantized one has int8 only.
-        cpu_threads: threads.
-        images: a few, `[N, C, H, W]` float32, prepared.
+        cpu_threads: threads on the CPU.
+        images: a few prepared images, float32 `[N, C, H, W]`.
 
     Raises:
-        InputError: nothing can run it here.
+        InputError: no runtime can run the export here.
     """
     if export.quantized:
         return choose(export, "cpu", cpu_threads, "int8")
@@ -191,9 +191,9 @@ def choose_precision(export: Export, cpu_threads: int, images: Sequence[np.ndarr
 
 
 def default_device(backend: str = "auto") -> str:
-    """'gpu' where Paddle or ONNX Runtime, whichever may be chosen, finds one, else 'cpu'.
+    """Return 'gpu' if Paddle or ONNX Runtime, whichever may be chosen, finds one, else 'cpu'.
 
-    Each is asked only where its package for GPUs is installed: to import Paddle takes seconds.
+    Each is imported only if its package for GPUs is installed, because importing Paddle takes seconds.
     """
     if backend in ("auto", "paddle") and _has_paddle_gpu():
         return "gpu"
