@@ -1,4 +1,4 @@
-// Picture files in and masks out, by the rules of `bisenetv1 infer`: see docs/files.md.
+// Read pictures and write masks by the rules of `bisenetv1 infer`, see docs/files.md.
 #pragma once
 
 #include <cerrno>
@@ -15,23 +15,23 @@
 namespace fs = std::filesystem;
 using Bytes = std::string;
 
-const Bytes MARK = "[bisenetv1-plugin infer]";  // what `infer` has made has it in its last bytes: see docs/files.md
+const Bytes MARK = "[bisenetv1-plugin infer]";  // at the end of every file written by `infer`, see docs/files.md
 const std::size_t TAIL = 256, MOST_BYTES = std::size_t(1) << 31, MOST_PIXELS = 178956970;
 
-struct Refused : std::runtime_error {  // a sentence; nothing more is done
+struct Refused : std::runtime_error {  // an error that ends the program
     using runtime_error::runtime_error;
 };
-struct Fault : std::runtime_error {  // why one picture is left out
+struct Fault : std::runtime_error {  // the reason why one picture is skipped
     using runtime_error::runtime_error;
 };
 
-// Whether a JPEG ends before its pixels do: OpenCV fills the lost part without a word. Other kinds it refuses.
+// Whether a JPEG is cut off: OpenCV silently fills the missing part. It refuses other truncated formats.
 inline bool is_cut_off_jpeg(const Bytes& file) {
     if (file.compare(0, 3, "\xff\xd8\xff") != 0) return false;
     const auto byte = [&](std::size_t at) { return static_cast<unsigned char>(file[at]); };
     for (std::size_t at = 2; at + 1 < file.size();) {
         const int marker = byte(at + 1);
-        if (byte(at) != 0xff || marker == 0xff) at += 1;  // compressed pixels, or filling before a marker
+        if (byte(at) != 0xff || marker == 0xff) at += 1;  // compressed pixels, or padding before a marker
         else if (marker == 0xd9) return false;  // the end
         else if (marker <= 0x01 || (marker >= 0xd0 && marker <= 0xd7)) at += 2;
         else at += at + 3 < file.size() ? 2 + 256 * byte(at + 2) + byte(at + 3) : 4;
@@ -67,12 +67,12 @@ inline Bytes chunk(const Bytes& type, const Bytes& content) {
     return big_endian(std::uint32_t(content.size())) + type + content + big_endian(~crc);
 }
 
-// A mask as a PNG with the mark: gray, or with a palette, which OpenCV writes none of.
+// A mask as a PNG with the mark, gray or with a palette. OpenCV cannot write palettes.
 inline Bytes png_of(const cv::Mat& mask, const Bytes& palette = "") {
     std::vector<unsigned char> encoded;
     cv::imencode(".png", mask, encoded);
     const Bytes png(encoded.begin(), encoded.end()), mark = chunk("tEXt", Bytes("Software\0", 9) + MARK);
-    Bytes header = png.substr(16, 13);  // of IHDR; the chunk ends at 33, and IEND has the last 12 bytes
+    Bytes header = png.substr(16, 13);  // of IHDR, which ends at byte 33; IEND is the last 12 bytes
     if (!palette.empty()) header[9] = 3;
     return png.substr(0, 8) + chunk("IHDR", header) + (palette.empty() ? "" : chunk("PLTE", palette)) +
            png.substr(33, png.size() - 33 - 12) + mark + png.substr(png.size() - 12);
@@ -94,20 +94,20 @@ inline void check_target(const fs::path& target, const std::set<fs::path>& pictu
                       " exists, and no earlier run made it: move it away, or name another place for the results.");
 }
 
-// Whole or not at all: beside its name first. A link stays one, and what it leads to is written.
+// Writes a temporary file in the same folder, then renames it. A link is kept, and its target is written.
 inline void write(const fs::path& path, const Bytes& content) {
     fs::path target = path;
     while (fs::is_symlink(target)) target = target.parent_path() / fs::read_symlink(target);
     static std::mt19937_64 random{std::random_device{}()};
-    const fs::path beside = target.parent_path() / ("part-" + std::to_string(random()) + ".png");
+    const fs::path temporary = target.parent_path() / ("part-" + std::to_string(random()) + ".png");
     std::error_code error;
-    std::ofstream file(beside, std::ios::binary);
+    std::ofstream file(temporary, std::ios::binary);
     file.write(content.data(), content.size());
     file.close();
     if (!file) error.assign(errno, std::generic_category());
-    else fs::rename(beside, target, error);
+    else fs::rename(temporary, target, error);
     if (!error) return;
     std::error_code ignored;
-    fs::remove(beside, ignored);
+    fs::remove(temporary, ignored);
     throw Refused(path.string() + ": " + error.message() + "; make room there, or choose another folder.");
 }

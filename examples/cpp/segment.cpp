@@ -1,5 +1,5 @@
-// Pictures to masks with an export of `bisenetv1 export --picture_onnx`, as `bisenetv1 infer` makes them.
-// How to build it and what to ship: docs/cpp.md.
+// Segment pictures with an export of `bisenetv1 export --picture_onnx`. The masks are those of `bisenetv1 infer`.
+// docs/cpp.md explains how to build and ship it.
 #include <algorithm>
 #include <csignal>
 #include <deque>
@@ -27,15 +27,15 @@ struct Arguments {
 struct Export {
     std::shared_ptr<ov::Model> model;  // uint8 [1, H, W, 3] -> int32 [1, H, W]
     bool is_bgr;
-    Bytes palette;  // 256 times red, green and blue
+    Bytes palette;  // 256 colors: red, green, blue
 };
 
-void say(std::string sentence) {  // in one line: what libraries say may have several
+void say(std::string sentence) {  // on one line, because messages of libraries may have several
     std::replace(sentence.begin(), sentence.end(), '\n', ' ');
     std::cerr << "segment: " << sentence << std::endl;
 }
 
-// A picture, or what a list (.txt) names: one a line, relative to the list's folder; what follows a name is ignored.
+// Adds a picture, or those of a list (.txt): one per line, relative to the list's folder. Later words are ignored.
 void add(const fs::path& path, std::set<fs::path>& pictures) {
     if (path.extension() != ".txt") {
         pictures.insert(path);
@@ -45,8 +45,8 @@ void add(const fs::path& path, std::set<fs::path>& pictures) {
     if (!fs::is_regular_file(path) || !list) throw Refused("there is no list " + path.string() + ".");
     for (std::string name; std::getline(list, name);) {
         const auto begin = name.find_first_not_of(" \t\r", name.rfind("\xef\xbb\xbf", 0) == 0 ? 3 : 0);
-        name.erase(0, begin);  // an indent, and the mark that some editors begin UTF-8 with; or all
-        // Names may have spaces: the longest that is there, or the first word.
+        name.erase(0, begin);  // the indent, the byte order mark of UTF-8, or an empty line
+        // Names may have spaces: take the longest existing path, or the first word.
         while (!fs::exists(path.parent_path() / name) && name.find_first_of(" \t\r") != name.npos)
             name.resize(name.find_last_of(" \t\r"));
         if (!name.empty()) pictures.insert(path.parent_path() / name);
@@ -80,14 +80,14 @@ Bytes palette_of(const YAML::Node& colors) {
     std::vector<cv::Vec3i> known;
     if (colors)
         for (const auto& color : colors) known.emplace_back(color[0].as<int>(), color[1].as<int>(), color[2].as<int>());
-    for (int number = 1; !colors && number <= 256; ++number) {  // PaddleSeg's: a number's bits, dealt out
+    for (int number = 1; !colors && number <= 256; ++number) {  // PaddleSeg's colors: a number's bits, distributed
         cv::Vec3i color;
         for (int bit = 0; bit < 8; ++bit)
             for (int channel = 0; channel < 3; ++channel)
                 color[channel] |= (number >> (3 * bit + channel) & 1) << (7 - bit);
         known.push_back(color);
     }
-    std::vector<int> grays(259, 0);  // for numbers that are no class: the first that none has
+    std::vector<int> grays(259, 0);  // for other numbers: the first that no class has
     std::iota(grays.begin() + 3, grays.end(), 0);
     grays[1] = 224, grays[2] = 255;
     const auto is_free = [&](int gray) { return std::count(known.begin(), known.end(), cv::Vec3i::all(gray)) == 0; };
@@ -124,7 +124,7 @@ Export load_export(fs::path path, ov::Core& core) {
 cv::Mat mask_of(const ov::Tensor& output, const cv::Size& size) {
     const cv::Mat classes(size, CV_32S, const_cast<void*>(std::as_const(output).data()));
     if (output.get_shape() != ov::Shape{1, std::size_t(size.height), std::size_t(size.width)})
-        throw Fault("it needs more memory than there is: make it smaller");  // the output is that of the run before
+        throw Fault("it needs more memory than there is: make it smaller");  // the output is that of the previous run
     double most;
     cv::minMaxLoc(classes, nullptr, &most);
     if (most > 255) throw Refused("the network has more classes than the 256 that a mask has numbers for.");
@@ -133,7 +133,7 @@ cv::Mat mask_of(const ov::Tensor& output, const cv::Size& size) {
     return mask;
 }
 
-// Compiled once, and several pictures under way at a time.
+// Compiles the network once, and runs several pictures at a time.
 class Segmenter {
 public:
     Segmenter(const Export& exported, bool throughput, ov::Core& core, const fs::path& save_dir)
@@ -144,9 +144,9 @@ public:
         most_ = throughput ? compiled_.get_property(ov::optimal_number_of_infer_requests) : 1;
     }
 
-    // Reads a picture, while earlier ones run, and begins it.
+    // Reads a picture while earlier ones run, and starts it.
     void begin(const fs::path& picture) {
-        trying(picture, [&] {
+        attempt(picture, [&] {
             cv::Mat pixels = read_picture(picture);
             if (!exported_.is_bgr) cv::cvtColor(pixels, pixels, cv::COLOR_BGR2RGB);
             const ov::Shape shape{1, std::size_t(pixels.rows), std::size_t(pixels.cols), 3};
@@ -162,11 +162,11 @@ public:
         });
     }
 
-    // Waits for the picture that was begun first, and writes its masks.
+    // Waits for the oldest running picture, and writes its masks.
     void finish() {
         Running first = std::move(running_.front());
         running_.pop_front();
-        trying(first.picture, [&] {
+        attempt(first.picture, [&] {
             first.request.wait();
             const cv::Mat mask = mask_of(first.request.get_output_tensor(), first.pixels.size());
             const fs::path name = first.picture.stem() += ".png";
@@ -185,12 +185,12 @@ public:
 private:
     struct Running {
         fs::path picture;
-        cv::Mat pixels;  // as the network takes them; the request reads them where they are
+        cv::Mat pixels;  // the network's input, which the request reads without a copy
         ov::InferRequest request;
     };
 
     template <typename Action>
-    void trying(const fs::path& picture, const Action& action) {  // what is wrong with one picture is no end
+    void attempt(const fs::path& picture, const Action& action) {  // a failed picture does not end the program
         std::string why;
         try {
             return action();
@@ -198,7 +198,7 @@ private:
             throw;
         } catch (const std::bad_alloc&) {
             why = "it needs more memory than there is: make it smaller";
-        } catch (const std::exception& error) {  // a Fault, or what OpenCV, OpenVINO or the file system says
+        } catch (const std::exception& error) {  // a Fault, or an error of OpenCV, OpenVINO or the file system
             why = error.what();
         }
         say(picture.string() + " was left out (" + why + ").");
@@ -244,7 +244,7 @@ int segment(const Arguments& arguments) {
 int main(int count, char** words) {
     for (int signal : {SIGINT, SIGTERM}) std::signal(signal, [](int) { stopped = 1; });
 #ifdef SIGXFSZ
-    std::signal(SIGXFSZ, SIG_IGN);  // a file larger than is allowed is an error of writing
+    std::signal(SIGXFSZ, SIG_IGN);  // a write beyond the file size limit then fails with an error
 #endif
     try {
         if (count == 2 && std::string(words[1]) == "--help") {
@@ -254,7 +254,7 @@ int main(int count, char** words) {
         return segment(parse({words + 1, words + count}));
     } catch (const fs::filesystem_error& error) {
         say(error.path1().string() + ": " + error.code().message() + "; choose another folder.");
-    } catch (const std::exception& error) {  // Refused; or OpenVINO finds no plugin, ...
+    } catch (const std::exception& error) {  // Refused, or for example a missing OpenVINO plugin
         say(error.what());
     }
     return 2;

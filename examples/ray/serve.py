@@ -4,7 +4,7 @@
     serve run serve:app exported=/path/to/exported
     curl --data-binary @street.jpg http://127.0.0.1:8000/ > mask.png
 
-One replica has one engine and one CPU; Ray Serve starts as many as requests need, up to `replicas`. Each node of a
+Each replica has one engine and one CPU. Ray Serve starts more replicas under load, up to `replicas`. Every node of a
 cluster needs the exported folder at the same path.
 """
 
@@ -20,12 +20,12 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from bisenetv1_plugin import Segmenter
 
-MEGABYTES = 16  # of a picture, at most
+MAX_MEGABYTES = 16  # of a picture
 
 
 @serve.deployment(ray_actor_options={"num_cpus": 1}, max_ongoing_requests=4, max_queued_requests=64)
 class Segmentation:
-    """The mask of the picture that is posted: a PNG of class numbers, or with `Accept: application/json` the shares."""
+    """Returns the mask of a posted picture as a PNG, or the shares of the classes with `Accept: application/json`."""
 
     def __init__(self, exported: str) -> None:
         self._segmenter = Segmenter(exported, cpu_threads=1)
@@ -34,11 +34,11 @@ class Segmentation:
         content = bytearray()
         async for piece in request.stream():
             content += piece
-            if len(content) > MEGABYTES << 20:
-                return PlainTextResponse(f"a picture has at most {MEGABYTES} megabytes.\n", 413)
+            if len(content) > MAX_MEGABYTES << 20:
+                return PlainTextResponse(f"a picture has at most {MAX_MEGABYTES} megabytes.\n", 413)
         try:
             result = await run_in_threadpool(self._segmenter, bytes(content))
-        except ValueError as error:  # it is no picture, or not one for this network
+        except ValueError as error:  # not a picture, or not suitable for this network
             return PlainTextResponse(f"{error}\n", 400)
         if "application/json" in request.headers.get("accept", ""):
             return JSONResponse(result.shares)
@@ -48,7 +48,7 @@ class Segmentation:
 
 
 def app(arguments: dict[str, str]) -> serve.Application:
-    """What `serve run` starts: `exported`, the folder; `replicas`, default 2."""
+    """The application that `serve run` starts. Arguments: `exported`, the folder, and `replicas`, default 2."""
     replicas = int(arguments.get("replicas", 2))
     scaling = {"min_replicas": 1, "max_replicas": replicas}
     return Segmentation.options(autoscaling_config=scaling).bind(arguments["exported"])

@@ -86,7 +86,7 @@ def test_int8_does_not_quantize_the_attention(variant, tmp_path):
     pytest.importorskip("openvino"), pytest.importorskip("paddle2onnx")
     write_export(network(variant), str(tmp_path), [{"type": "Normalize"}], to="onnx")
     fusion = 1 if VARIANTS[variant].ffm_attention == "conv_bn" else 2
-    found = quantize._attention(str(tmp_path / "model.onnx"))
+    found = quantize._attention_convolutions(str(tmp_path / "model.onnx"))
     assert len(set(found)) == len(found) == 3 + fusion
 
 
