@@ -65,7 +65,7 @@ def check(expected, out, below):
 
 
 @pytest.mark.parametrize("backend", RUNTIMES)
-def test_it_is_the_softmax_of_paddleseg_s_logits(small, dynamic, expected, half, backend, tmp_path, capsys):
+def test_confidence_equals_softmax_of_paddleseg(small, dynamic, expected, half, backend, tmp_path, capsys):
     pytest.importorskip(backend)
     flags = ("--backend", backend, "--save_confidence", "--unknown_below", half, "--overlay")
     assert infer(dynamic, small, tmp_path / "out", *flags, "--json", tmp_path / "out.json") == 0
@@ -88,7 +88,7 @@ def test_it_is_the_softmax_of_paddleseg_s_logits(small, dynamic, expected, half,
     assert f"{theirs} exists, and no earlier run" in capsys.readouterr().err
 
 
-def test_paddle_has_that_of_an_export_without_argmax(small, logits, expected, half, tmp_path):
+def test_paddle_with_an_export_without_argmax(small, logits, expected, half, tmp_path):
     flags = ("--backend", "paddle", "--with_argmax", "--save_confidence", "--unknown_below", half)
     assert infer(logits, small, tmp_path, *flags) == 0
     check(expected, tmp_path, half)
@@ -110,7 +110,7 @@ def test_windows(small, dynamic, expected, half, backend, tmp_path):
     assert any((np.abs(scores - wanted[name]) > 0.01).any() for name, scores in expected.items())
 
 
-def test_an_export_with_argmax_and_one_with_logits(small, dynamic, logits, expected):
+def test_exports_with_argmax_and_with_logits_agree(small, dynamic, logits, expected):
     pytest.importorskip("openvino")
     segmenters = [Segmenter(folder, "openvino") for folder in (dynamic, logits)]
     for path in sorted(small.images.iterdir()):
@@ -180,7 +180,7 @@ def test_videos(small, dynamic, half, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_regions_have_their_mean(small, dynamic, half, tmp_path):
+def test_confidence_of_regions_is_the_mean(small, dynamic, half, tmp_path):
     pytest.importorskip("openvino")
     flags = ("--backend", "openvino", "--unknown_below", half)
     for kind in ("labelme", "coco", "geojson"):
@@ -207,7 +207,7 @@ def test_regions_have_their_mean(small, dynamic, half, tmp_path):
 
 
 @pytest.mark.parametrize("shape", [(3, 1, 1), (11, 130, 7), (1, 5, 5)])
-def test_the_softmax_and_its_largest(shape):
+def test_best_class_matches_softmax(shape):
     logits = np.random.RandomState(0).randn(*shape).astype("float32") * 30
     powers = np.exp(logits.astype("float64") - logits.max(axis=0))
     mask, confidence = best_class(logits)
@@ -217,7 +217,7 @@ def test_the_softmax_and_its_largest(shape):
 
 
 @pytest.mark.parametrize("windows", [None, SlidingWindows((4, 4), (4, 4))])
-def test_of_an_export_that_gives_probabilities(windows):
+def test_export_with_softmax(windows):
     raw = np.random.RandomState(1).rand(5, 9, 8).astype("float32") ** 9
     scores = raw / raw.sum(axis=0)
     network = Network("softmax")
@@ -229,7 +229,7 @@ def test_of_an_export_that_gives_probabilities(windows):
 
 
 @pytest.mark.parametrize(("below", "is_unknown"), [(0.25, False), (0.26, True), (0, False)])
-def test_a_confidence_of_just_as_much_is_enough(below, is_unknown):
+def test_unknown_below_is_exclusive(below, is_unknown):
     engine = Engine(Network(), Network(), confidence=True, unknown_below=below)
     (found,) = engine.run([Picture("a", np.zeros((4, 5, 6), "float32"))])
     assert (found.confidence == 0.25).all() and ((found.mask == 255) == is_unknown).all()
@@ -261,7 +261,7 @@ class Network:
 
 @pytest.mark.parametrize("windows", [None, SlidingWindows((4, 4), (3, 3))])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_picture_with_nan_is_left_out(windows, value):
+def test_picture_with_nan_is_skipped(windows, value):
     whole, broken = np.zeros((2, 3, 9, 8), "float32")
     broken[1, 5, 6] = value
     for options in ({}, {"confidence": True}, {"confidence": True, "scores": True}):
@@ -274,7 +274,7 @@ def test_a_picture_with_nan_is_left_out(windows, value):
 
 
 @pytest.mark.parametrize("windows", [None, SlidingWindows((4, 4), (3, 3))])
-def test_255_cannot_be_a_class_as_well(windows):
+def test_256_classes_with_unknown_below_are_refused(windows):
     network = Network()
     options = {"confidence": True, "unknown_below": 0.5}
     engine = SlidingEngine(network, network, windows, **options) if windows else Engine(network, network, **options)
@@ -285,7 +285,7 @@ def test_255_cannot_be_a_class_as_well(windows):
             raise InputError(done.reason)  # a window's is told of the picture
 
 
-def test_what_cannot_be_is_said(small, dynamic, tmp_path, capsys):
+def test_invalid_arguments(small, dynamic, tmp_path, capsys):
     for value in ("-0.1", "1.1", "nan", "some"):
         with pytest.raises(SystemExit, match="2"):
             infer(dynamic, small, tmp_path / "out", f"--unknown_below={value}")
@@ -298,7 +298,7 @@ def test_what_cannot_be_is_said(small, dynamic, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_openvino_s_own_int8_has_none(small, dynamic, tmp_path, capsys):
+def test_openvino_int8_has_no_confidence(small, dynamic, tmp_path, capsys):
     """Its model is another than the ONNX one, whether or not there is one beside it."""
     openvino = pytest.importorskip("openvino")
     exported = tmp_path / "int8"
@@ -321,7 +321,7 @@ def changed(folder, target, change):
     return target
 
 
-def test_a_network_of_nan(small, dynamic, tmp_path, capsys):
+def test_network_that_returns_nan(small, dynamic, tmp_path, capsys):
     pytest.importorskip("onnxruntime")
 
     def spoil(onnx, model):
@@ -345,7 +345,7 @@ def test_a_network_of_nan(small, dynamic, tmp_path, capsys):
     assert capsys.readouterr().err.count("NaN") == 6
 
 
-def test_no_room_for_the_model_without_its_argmax(small, dynamic, python, tmp_path):
+def test_full_disk_for_the_model_without_argmax(small, dynamic, python, tmp_path):
     """A file that may not grow any more, as a full disk."""
     pytest.importorskip("onnxruntime")
     words = ("--config", dynamic / "deploy.yaml", "--image_path", small.images, "--save_dir", tmp_path / "out")
@@ -355,7 +355,7 @@ def test_no_room_for_the_model_without_its_argmax(small, dynamic, python, tmp_pa
     assert done.returncode == 2 and "model.onnx: the file is larger than is allowed here" in done.stderr, done.stderr
 
 
-def test_an_onnx_model_without_the_argmax_that_its_deploy_yaml_names(small, dynamic, tmp_path, capsys):
+def test_onnx_model_without_argmax(small, dynamic, tmp_path, capsys):
     pytest.importorskip("onnxruntime")
 
     def replace(onnx, model):
@@ -374,7 +374,7 @@ def test_an_onnx_model_without_the_argmax_that_its_deploy_yaml_names(small, dyna
     assert "has no ArgMax at its end" in capsys.readouterr().err
 
 
-def test_the_color_of_unknown_is_no_class_s():
+def test_unknown_has_a_color_of_its_own():
     every = [(value, value, value) for value in range(255)]
     for colors in ([(0, 0, 0), (9, 9, 9)], [(0, 0, 0), (224, 224, 224), (255, 255, 255)], every):
         painter = Painter([f"class {number}" for number in range(len(colors))], colors, unknown=True)
@@ -389,7 +389,7 @@ def test_the_color_of_unknown_is_no_class_s():
     assert tuple(shown[255]) == (0, 0, 0) and (shown[:255].any(axis=1)).all(), "black is none of PaddleSeg's colors"
 
 
-def test_the_legend_names_it():
+def test_legend_names_unknown():
     """The strip below is higher where a name is in it more, and the same without."""
     painter = Painter(["road", "car"], [(0, 0, 0), (200, 0, 0)], unknown=True)
     picture = np.zeros((20, 120, 3), "uint8")

@@ -35,7 +35,7 @@ def command(dynamic, path, out):
     return ("infer", "--config", dynamic / "deploy.yaml", "--image_path", path, "--save_dir", out)
 
 
-def test_one_picture(dynamic, large, tmp_path, at_hand, capsys):
+def test_picture_is_refused(dynamic, large, tmp_path, at_hand, capsys):
     """Nothing is written, and the sentence ends with a command that does it."""
     pytest.importorskip("openvino")
     at_hand(4e9)
@@ -50,7 +50,7 @@ def test_one_picture(dynamic, large, tmp_path, at_hand, capsys):
     assert Image.open(tmp_path / "out" / "a large one.png").size == (1100, 1030)
 
 
-def test_one_of_a_folder(small, dynamic, tmp_path, at_hand, capsys):
+def test_one_picture_of_a_folder_is_skipped(small, dynamic, tmp_path, at_hand, capsys):
     """It is named, and the others are run."""
     pytest.importorskip("onnxruntime")
     folder = tmp_path / "pictures"
@@ -72,7 +72,7 @@ def test_one_of_a_folder(small, dynamic, tmp_path, at_hand, capsys):
     assert "None of the 2 images fits." in capsys.readouterr().err and not (tmp_path / "none").exists()
 
 
-def test_paddle_needs_another_export(dynamic, large, tmp_path, at_hand, capsys):
+def test_paddle_suggests_an_export_with_logits(dynamic, large, tmp_path, at_hand, capsys):
     at_hand(4e9)
     assert run(*command(dynamic, large, tmp_path / "out"), "--backend", "paddle") == 2
     says = capsys.readouterr().err
@@ -92,7 +92,7 @@ def test_segmenter(dynamic, large, at_hand):
     assert windows(np.zeros((80, 90, 3), "uint8"), order="RGB").mask.shape == (80, 90)
 
 
-def test_who_knows_nothing_refuses_nothing(small, dynamic, logits, at_hand):
+def test_unknown_need_refuses_nothing(small, dynamic, logits, at_hand):
     exported = load_export(dynamic)
     assert memory.needed_bytes(exported, "openvino fp32", 1000, 1000) == 160e6
     for name in ("openvino bf16", "paddle int8", "paddle fp32 on the GPU", "dygraph fp32", "openvino int8"):
@@ -123,7 +123,7 @@ print((machine.process_memory("VmHWM") - before) / 1600 / 1200)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["openvino", "onnxruntime", "paddle"])
-def test_no_more_than_is_taken(dynamic, python, runtime):
+def test_estimate_is_below_the_actual_use(dynamic, python, runtime):
     """What it says is less than what is measured, so that no picture is refused that fits; and not much less."""
     done = python("-c", MEASURE, dynamic, runtime)
     taken = float(done.stdout.splitlines()[-1])
@@ -156,7 +156,7 @@ def system(tmp_path, monkeypatch):
 GIB = 1 << 30
 
 
-def test_the_machine_s_memory(system, monkeypatch, tmp_path):
+def test_memory_of_the_machine(system, monkeypatch, tmp_path):
     assert machine.available_memory() == (8 + 1 + 2) * GIB
     import resource
 
@@ -167,7 +167,7 @@ def test_the_machine_s_memory(system, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("path", ["/outer/inner", "/", "/of/the/machine"])
-def test_a_container_s_memory(system, path):
+def test_memory_of_a_container(system, path):
     """Version 2: its own group, or the one that it sees as the top."""
     inside = "" if path != "/outer/inner" else "outer__"
     files = {"memory_of_max": f"{4 * GIB}\n", "memory_of_current": f"{3 * GIB}\n"}
@@ -176,13 +176,13 @@ def test_a_container_s_memory(system, path):
     assert machine.available_memory() == (1 + 0.75 + 1 + 2) * GIB
 
 
-def test_a_container_s_memory_in_version_1(system):
+def test_memory_of_a_container_with_cgroups_v1(system):
     names = {"memory__limit_in_bytes": 6 * GIB, "memory__usage_in_bytes": 5 * GIB}
     files = {name.replace("memory__", "memory__memory_of_"): str(size) for name, size in names.items()}
     system("5:cpu,cpuacct:/a\n4:memory:/b\n0::/\n", memory__memory_of_stat=f"total_active_file {GIB}\n", **files)
     assert machine.available_memory() == (1 + 1 + 1 + 2) * GIB
 
 
-def test_a_group_without_a_limit(system):
+def test_cgroup_without_a_limit(system):
     system("0::/\n", memory_of_max="max\n", memory_of_current="7\n", memory_of_stat="")
     assert machine.available_memory() == (8 + 1 + 2) * GIB

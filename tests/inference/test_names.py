@@ -54,7 +54,7 @@ def test_segmenter(pictures, dynamic):
     assert [result.mask.shape for result in segmenter([*pictures.iterdir()])] == [(64, 96)] * len(NAMES)
 
 
-def test_an_export_in_a_folder_that_is_no_text(tmp_path, dynamic, capsys):
+def test_export_in_a_folder_with_invalid_utf8(tmp_path, dynamic, capsys):
     folder = tmp_path / "\udcff"
     shutil.copytree(dynamic, folder)
     with pytest.raises(
@@ -63,7 +63,7 @@ def test_an_export_in_a_folder_that_is_no_text(tmp_path, dynamic, capsys):
         Segmenter(folder)
 
 
-def test_pipes_and_devices_are_named(tmp_path, small, dynamic, capsys):
+def test_pipes_and_devices_are_refused(tmp_path, small, dynamic, capsys):
     shutil.copy(small.images / "00000.png", tmp_path)
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "\x1b[31m\n.png").write_bytes(b"")
@@ -81,7 +81,7 @@ def test_pipes_and_devices_are_named(tmp_path, small, dynamic, capsys):
 
 
 @pytest.mark.slow
-def test_a_system_of_ascii(pictures, tmp_path, dynamic):
+def test_ascii_locale(pictures, tmp_path, dynamic):
     environment = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii", "PYTHONCOERCECLOCALE": "0"}
     save_dir = tmp_path / "结果"
     argv = [sys.executable, "-m", "bisenetv1_plugin", "infer", "--config", dynamic / "deploy.yaml", "--device", "cpu"]

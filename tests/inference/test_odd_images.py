@@ -102,7 +102,7 @@ def test_formats(small, run, tmp_path, command):
 
 
 @COMMANDS
-def test_what_cannot_be_read_is_named_and_the_others_run(small, run, tmp_path, capsys, command):
+def test_unreadable_images_are_skipped(small, run, tmp_path, capsys, command):
     folder = tmp_path / "images"
     folder.mkdir()
     picture = scene(small)
@@ -157,7 +157,7 @@ except InputError as error:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the memory as Linux does")
-def test_too_little_memory_is_not_another_kind_of_file(tmp_path):
+def test_out_of_memory_is_not_reported_as_a_bad_file(tmp_path):
     """A small picture needs little; of a large one the sentence says that the memory does not suffice."""
     Image.new("RGB", (8, 8)).save(tmp_path / "small.png")
     Image.new("RGB", (7000, 6000)).save(tmp_path / "large.jpg")
@@ -165,7 +165,7 @@ def test_too_little_memory_is_not_another_kind_of_file(tmp_path):
     assert done.stdout.startswith("(8, 8, 3)\nit needs more memory than there is: make it smaller")
 
 
-def test_no_program_is_started_for_a_picture(tmp_path, monkeypatch):
+def test_no_program_is_started_to_read_a_picture(tmp_path, monkeypatch):
     monkeypatch.setattr(subprocess, "Popen", lambda *command, **_: pytest.fail(f"it started {command}"))
     (tmp_path / "a.png").write_bytes(POSTSCRIPT)
     for file in (str(tmp_path / "a.png"), POSTSCRIPT):
@@ -173,7 +173,7 @@ def test_no_program_is_started_for_a_picture(tmp_path, monkeypatch):
             sources.decode(file)
 
 
-def test_a_large_image_makes_no_noise(small, dynamic, tmp_path):
+def test_large_image_causes_no_warning(small, dynamic, tmp_path):
     """Pillow warns above 89 million pixels; this one is damaged as well, and that is what is said."""
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "large.png").write_bytes(png(12000, 10000))
@@ -192,7 +192,7 @@ def test_a_large_image_makes_no_noise(small, dynamic, tmp_path):
     assert "DecompressionBombWarning" not in done.stdout + done.stderr, done.stderr
 
 
-def test_a_program_keeps_its_warnings():
+def test_warnings_of_other_code_are_kept():
     """Whoever imports `Segmenter` hears of large images of his own as before."""
     code = "from bisenetv1_plugin import Segmenter; import warnings; print([entry[2] for entry in warnings.filters])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -200,7 +200,7 @@ def test_a_program_keeps_its_warnings():
 
 
 @COMMANDS
-def test_where_none_is_left(small, run, tmp_path, capsys, command):
+def test_no_readable_image(small, run, tmp_path, capsys, command):
     """No folder of masks is named that has none."""
     (tmp_path / "images").mkdir()
     shutil.copyfile(sorted(small.images.iterdir())[0], tmp_path / "images" / "whole.png")
@@ -239,20 +239,20 @@ class TestLists:
         (tmp_path / "list.txt").write_bytes(content.encode(encoding))
         return str(tmp_path / "list.txt")
 
-    def test_windows_line_ends_labels_spaces_and_a_mark(self, small, tmp_path):
+    def test_crlf_labels_spaces_and_bom(self, small, tmp_path):
         lines = "a.png a_label.png\r\n\r\nwith space.png\r\nBäume.png label with space.png\r\n"
         path = self.write(small, tmp_path, lines, "utf-8-sig")
         assert sources.list_images(path) == sorted(str(tmp_path / n) for n in ("a.png", "with space.png", "Bäume.png"))
 
     @pytest.mark.parametrize("content", ["", "\r\n \r\n"])
-    def test_an_empty_list_and_an_empty_folder(self, small, tmp_path, content):
+    def test_empty_list_and_empty_folder(self, small, tmp_path, content):
         with pytest.raises(InputError, match=r"list.txt names no image"):
             sources.list_images(self.write(small, tmp_path, content))
         (tmp_path / "empty").mkdir()
         with pytest.raises(InputError, match="empty names no image"):
             sources.list_images(str(tmp_path / "empty"))
 
-    def test_what_is_no_list(self, small, tmp_path):
+    def test_not_a_list(self, small, tmp_path):
         scene(small).save(tmp_path / "a.gif")
         if not cv2.haveImageReader(str(tmp_path / "a.gif")):
             with pytest.raises(InputError, match=r"a.gif is no image that OpenCV reads and no list"):
@@ -261,13 +261,13 @@ class TestLists:
             sources.list_images(str(tmp_path / "absent"))
 
     @COMMANDS
-    def test_a_missing_line_is_named(self, small, run, tmp_path, capsys, command):
+    def test_missing_image_is_reported(self, small, run, tmp_path, capsys, command):
         path = self.write(small, tmp_path, "a.png\nabsent.png\nwith space.png\n")
         code, masks = run(command, path)
         assert code == 1 and sorted(masks) == ["a", "with space"]
         assert "absent.png cannot be read and was left out (No such file or directory)" in capsys.readouterr().err
 
-    def test_outside_of_the_folder(self, small, run, tmp_path):
+    def test_images_outside_of_the_list_folder(self, small, run, tmp_path):
         """Results of `predict` stay in its folder."""
         self.write(small, tmp_path, "")
         (tmp_path / "lists").mkdir()
@@ -277,7 +277,7 @@ class TestLists:
 
 
 @COMMANDS
-def test_two_images_of_one_mask(small, run, tmp_path, capsys, command):
+def test_two_images_with_the_same_mask_name(small, run, tmp_path, capsys, command):
     (tmp_path / "images").mkdir()
     for name in ("same.png", "same.jpg"):
         scene(small).save(tmp_path / "images" / name)
@@ -285,7 +285,7 @@ def test_two_images_of_one_mask(small, run, tmp_path, capsys, command):
     assert "would both give same.png" in capsys.readouterr().err
 
 
-def test_folders_are_kept_by_predict(small, run, tmp_path):
+def test_predict_keeps_folders(small, run, tmp_path):
     for name in ("a", "b"):
         (tmp_path / "images" / name).mkdir(parents=True)
         scene(small).save(tmp_path / "images" / name / "same.png")
@@ -299,7 +299,7 @@ def test_folders_are_kept_by_predict(small, run, tmp_path):
 
 
 @pytest.mark.slow
-def test_predict_writes_what_upstream_s_writes(small, run, tmp_path):
+def test_predict_matches_upstream(small, run, tmp_path):
     from paddleseg.core import predict
     from paddleseg.transforms import Compose
 
@@ -322,7 +322,7 @@ def test_predict_writes_what_upstream_s_writes(small, run, tmp_path):
             assert (np.asarray(ours) == np.asarray(theirs)).all()
 
 
-def test_the_last_odd_batch_of_a_fixed_one(small, export, dynamic, run, tmp_path):
+def test_incomplete_last_batch_with_a_fixed_batch_size(small, export, dynamic, run, tmp_path):
     """Filled up with copies, whose masks are dropped."""
     pair = export("pair", "--input_shape", 2, 3, 64, 96)
     code, masks = run("infer", small.images, "--batch_size", 2, export=pair)
@@ -335,7 +335,7 @@ def test_the_last_odd_batch_of_a_fixed_one(small, export, dynamic, run, tmp_path
 
 @COMMANDS
 @pytest.mark.slow
-def test_another_number_of_channels(small, export, run, tmp_path, capsys, monkeypatch, command):
+def test_wrong_number_of_channels(small, export, run, tmp_path, capsys, monkeypatch, command):
     import paddle
 
     from bisenetv1_plugin.training import builder
@@ -360,7 +360,7 @@ def test_another_number_of_channels(small, export, run, tmp_path, capsys, monkey
     assert "was left out" in error and "channels" in error and "Traceback" not in error
 
 
-def test_a_video_that_does_not_say_how_long_it_is(small, run, tmp_path, capsys):
+def test_video_of_unknown_length(small, run, tmp_path, capsys):
     """As a stream that was recorded: a file of JPEGs one behind the other."""
     pixels = [cv2.imread(str(path)) for path in sorted(small.images.iterdir())]
     (tmp_path / "stream.avi").write_bytes(b"".join(cv2.imencode(".jpg", image)[1].tobytes() for image in pixels))
@@ -370,7 +370,7 @@ def test_a_video_that_does_not_say_how_long_it_is(small, run, tmp_path, capsys):
     assert code == 0 and sorted(masks) == [f"stream_{index:06d}" for index in (1, 2, 3)]
 
 
-def test_predict_does_not_write_colors_into_a_format_of_gray(small, run, tmp_path):
+def test_predict_refuses_colors_in_a_gray_format(small, run, tmp_path):
     (tmp_path / "in").mkdir()
     Image.fromarray(np.asarray(Image.open(sorted(small.images.iterdir())[0]).convert("L"))).save(tmp_path / "in/a.pgm")
     (tmp_path / "list.txt").write_text("in/a.pgm\n")

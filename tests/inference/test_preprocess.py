@@ -51,7 +51,7 @@ def _rest(values):
 
 
 @pytest.mark.parametrize("transforms", LISTS, ids=lambda values: "+".join(item["type"] for item in values))
-def test_pixels_are_upstream_s(transforms):
+def test_pixels_equal_upstream(transforms):
     random = np.random.RandomState(0)
     prepare, filled = Preprocess(transforms), Preprocess(fill_defaults(transforms))
     sizes = [(48, 64), (64, 48), (33, 33), *random.randint(20, 100, (6, 2)).tolist()]
@@ -81,22 +81,22 @@ def test_pixels_are_upstream_s(transforms):
         ({"type": "Padding"}, "target_size"),
     ],
 )
-def test_what_it_does_not_take(transform, why):
+def test_invalid_transforms(transform, why):
     with pytest.raises(InputError, match=why):
         Preprocess([transform])
 
 
-def test_a_picture_that_is_too_large_for_the_padding():
+def test_picture_larger_than_the_padding():
     with pytest.raises(InputError, match="it is 64x48 pixels, and it is to be padded to 32x32"):
         Preprocess([{"type": "Padding", "target_size": [32, 32]}])(np.zeros((48, 64, 3), "uint8"))
 
 
-def test_normalize_for_other_channels_refuses_pictures():
+def test_normalize_with_a_wrong_number_of_channels():
     with pytest.raises(InputError, match="it has 3 channels, and Normalize has numbers for 4"):
         Preprocess([{"type": "Normalize", "mean": [0.5] * 4}])(np.zeros((4, 4, 3), "uint8"))
 
 
-def test_without_paddleseg_its_own_transforms_are_refused_in_a_sentence(tmp_path):
+def test_paddleseg_transform_without_paddleseg(tmp_path):
     code = (
         "import sys; sys.modules['paddleseg'] = None\n"
         "from bisenetv1_plugin.inference.preprocess import Preprocess\n"

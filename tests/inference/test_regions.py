@@ -57,20 +57,20 @@ def iou(one, other):
 
 
 @pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
-class TestTheMaskAgain:
-    def test_without_tolerance_it_is_the_same(self, mask):
+class TestRoundTrip:
+    def test_exact_without_tolerance(self, mask):
         found = find(mask, NAMES, tolerance=0)
         assert sum(region.area for region in found) == mask.size
         np.testing.assert_array_equal(draw(found, *mask.shape), mask)
 
-    def test_with_the_default_every_class_is_nearly(self, mask):
+    def test_close_with_the_default_tolerance(self, mask):
         found = find(mask, NAMES)
         again = draw(found, *mask.shape)
         np.testing.assert_array_equal(draw(found[::-1], *mask.shape), again)
         for number in np.unique(mask):
             assert iou(mask == number, again == number) >= 0.99
 
-    def test_pieces_are_those_of_a_flood(self, mask):
+    def test_regions_match_flood_fill(self, mask):
         """As OpenCV fills them from one pixel, over edges and corners."""
         for region in find(mask, NAMES):
             x, y, width, height = region.box
@@ -91,7 +91,7 @@ class TestTheMaskAgain:
                 assert shape.area == region.area
                 assert shape.bounds == (*region.box[:2], *np.add(region.box[:2], region.box[2:]))
 
-    def test_labelme_draws_it(self, mask):
+    def test_labelme_draws_the_same_mask(self, mask):
         """Its `shapes_to_label`: one shape over the other, by Pillow, with their outlines."""
         for tolerance, least in ((0, 1), (1, 0.99)):
             content = labelme(find(mask, NAMES, tolerance=tolerance), "a.png", *mask.shape)
@@ -121,7 +121,7 @@ def test_corners_of_the_outlines():
     assert sorted(pixel.polygons[0][0].tolist()) == [[2, 1], [2, 2], [3, 1], [3, 2]]
 
 
-def test_parts_that_touch_by_a_corner_are_one_region_of_two_polygons():
+def test_parts_that_share_a_corner_are_one_region():
     (region,) = find(np.array([[0, 255], [255, 0]], "uint8"), NAMES)
     assert region.area == 2 and len(region.polygons) == 2
     shapes = labelme([region], "a.png", 2, 2)["shapes"]
@@ -129,7 +129,7 @@ def test_parts_that_touch_by_a_corner_are_one_region_of_two_polygons():
     assert labelme(find(np.zeros((2, 2), "uint8"), NAMES), "a.png", 2, 2)["shapes"][0]["group_id"] is None
 
 
-def test_a_pixel_belongs_where_its_middle_is():
+def test_pixel_belongs_to_the_polygon_with_its_center():
     region = Region(1, "road", (0, 0, 9, 7), np.ones((7, 9), bool), 63)
     corners = np.array([[0, 0], [9, 2], [4, 6]], "int32")
     region.polygons = [[corners]]
@@ -138,7 +138,7 @@ def test_a_pixel_belongs_where_its_middle_is():
     np.testing.assert_array_equal(draw([region], 7, 9) == 1, np.min(sides, axis=0) > 0)
 
 
-def test_of_a_segmentation():
+def test_regions_of_a_segmentation():
     mask = blobs(4)
     confidence = np.random.RandomState(0).rand(*mask.shape).astype("float32")
     picture = np.zeros((*mask.shape, 3), "uint8")
@@ -168,7 +168,7 @@ def test_of_a_segmentation():
 
 
 @pytest.mark.slow
-def test_nothing_and_very_many():
+def test_no_region_and_many_regions():
     assert find(np.full((5, 5), 255, "uint8"), NAMES) == find(np.empty((0, 0), "uint8"), NAMES) == []
     many = np.zeros((200, 200), "uint8")
     many[::2, ::2] = 1
@@ -193,7 +193,7 @@ def write(kind, folder, masks, tolerance=0.0, min_area=1, confidence=None):
     return files
 
 
-def test_labelme_finds_the_picture_from_behind_a_link(tmp_path):
+def test_labelme_finds_the_picture_through_a_link(tmp_path):
     (tmp_path / "large/disk/out").mkdir(parents=True)
     (tmp_path / "out").symlink_to("large/disk/out")
     (tmp_path / "photos").mkdir()
@@ -203,7 +203,7 @@ def test_labelme_finds_the_picture_from_behind_a_link(tmp_path):
     assert (tmp_path / "out/regions" / content["imagePath"]).samefile(tmp_path / "photos/a.jpg")
 
 
-def test_labelme_keeps_pixels_of_no_class(tmp_path):
+def test_labelme_keeps_pixels_without_a_class(tmp_path):
     mask = np.zeros((9, 9), "uint8")
     mask[3:6, 3:6] = 255
     files = write("labelme", tmp_path, {"a": mask})
@@ -279,7 +279,7 @@ def test_geojson_is_valid(tmp_path):
     assert sum(areas.values()) == mask.size
 
 
-def test_coco_is_whole_or_not_there(tmp_path):
+def test_coco_file_is_complete_or_absent(tmp_path):
     files = RegionFiles(str(tmp_path), "coco", NAMES, {"a": "a.jpg"}, "", 1, 0.0)
     with pytest.raises(KeyboardInterrupt), files:
         files.write(segmented("a", blobs(7)))
@@ -327,7 +327,7 @@ def test_command(dynamic, photos, kind, capsys):
 
 
 @pytest.mark.parametrize("how", ["a label is changed", "saved by a program that keeps what it does not know"])
-def test_regions_that_were_corrected_stay(dynamic, photos, how, capsys):
+def test_corrected_regions_are_not_overwritten(dynamic, photos, how, capsys):
     assert infer(dynamic, photos, "--save_regions", "labelme") == 0
     path = sorted((photos / "regions").iterdir())[0]
     text = path.read_text()
@@ -342,7 +342,7 @@ def test_regions_that_were_corrected_stay(dynamic, photos, how, capsys):
 
 
 @pytest.mark.slow
-def test_from_predictions_to_labels_and_on(dynamic, photos, small, capsys):
+def test_predictions_become_a_dataset(dynamic, photos, small, capsys):
     """The three commands of docs/data.md; in between, somebody corrects a class."""
     config = photos.parent / "new.yml"
     assert infer(dynamic, photos, "--save_regions", "labelme") == 0
@@ -361,7 +361,7 @@ def test_from_predictions_to_labels_and_on(dynamic, photos, small, capsys):
     capsys.readouterr()
 
 
-def test_what_is_refused(dynamic, photos, tmp_path, capsys):
+def test_invalid_flags(dynamic, photos, tmp_path, capsys):
     assert infer(dynamic, photos, "--min_area", "5") == 2
     assert "--min_area and --tolerance need --save_regions" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):

@@ -53,7 +53,7 @@ def pictures(small):
 
 @pytest.mark.parametrize("batch_size", [1, 2])
 @pytest.mark.parametrize("flags", [["paddle"], ["paddle", "--enable_mkldnn", "True"], ["onnxruntime"], ["openvino"]])
-def test_every_runtime_gives_the_network_s_masks(small, dynamic, pictures, tmp_path, flags, batch_size):
+def test_every_runtime_gives_the_masks_of_the_network(small, dynamic, pictures, tmp_path, flags, batch_size):
     assert infer(dynamic, pictures, tmp_path, "--batch_size", batch_size, "--backend", *flags) == 0
     found = masks(tmp_path)
     assert len(found) == 3 and {mask.shape for mask in found.values()} == {(64, 96), (61, 93)}
@@ -64,7 +64,7 @@ def test_every_runtime_gives_the_network_s_masks(small, dynamic, pictures, tmp_p
 
 
 @pytest.mark.parametrize("backend", ["paddle", "openvino"])
-def test_bf16_is_near_and_not_equal(small, logits, backend):
+def test_bf16_is_close_to_fp32(small, logits, backend):
     path = sorted(small.images.iterdir())[0]
     expected = dygraph(small.model, path)
     export = Export(logits / "deploy.yaml")
@@ -78,7 +78,7 @@ def test_bf16_is_near_and_not_equal(small, logits, backend):
 
 
 @pytest.mark.parametrize("backend", RUNTIMES)
-def test_logits_are_the_network_s(small, logits, backend):
+def test_logits_equal_the_network(small, logits, backend):
     path = sorted(small.images.iterdir())[0]
     export = Export(logits / "deploy.yaml")
     image = export.preprocess(decode(str(path))).image[np.newaxis]
@@ -99,7 +99,7 @@ def test_colors_and_overlays(small, dynamic, tmp_path):
         assert Image.open(tmp_path / f"{name}.png").mode == "L"
 
 
-def test_a_cut_off_image_is_named_and_the_others_run(small, dynamic, tmp_path, capsys):
+def test_truncated_image_is_skipped(small, dynamic, tmp_path, capsys):
     shutil.copytree(small.images, tmp_path / "images")
     first = sorted((tmp_path / "images").iterdir())[0]
     Image.open(first).save(tmp_path / "images" / "cut.jpg")
@@ -110,7 +110,7 @@ def test_a_cut_off_image_is_named_and_the_others_run(small, dynamic, tmp_path, c
     assert len(masks(tmp_path / "masks")) == 3
 
 
-def test_a_broken_chunk_is_named_and_the_others_run(small, dynamic, tmp_path, capsys):
+def test_png_with_a_broken_chunk_is_skipped(small, dynamic, tmp_path, capsys):
     folder = tmp_path / "images"
     shutil.copytree(small.images, folder)
     first = sorted(folder.iterdir())[0]
@@ -123,7 +123,7 @@ def test_a_broken_chunk_is_named_and_the_others_run(small, dynamic, tmp_path, ca
     assert first.name in capsys.readouterr().err
 
 
-def test_a_file_that_is_no_deploy_yaml(small, tmp_path, capsys):
+def test_invalid_deploy_yaml(small, tmp_path, capsys):
     for content in (small.config.read_bytes(), b"\x80\x02\xff", b"a: [", b""):
         (tmp_path / "deploy.yaml").write_bytes(content)
         assert infer(tmp_path, small.images, tmp_path / "masks") == 2
@@ -134,7 +134,7 @@ def test_a_file_that_is_no_deploy_yaml(small, tmp_path, capsys):
     assert "config.yml" in capsys.readouterr().err
 
 
-def test_an_image_that_does_not_fit_the_export_is_named(logits, pictures, tmp_path, capsys):
+def test_image_of_a_wrong_size_is_skipped(logits, pictures, tmp_path, capsys):
     assert infer(logits, pictures, tmp_path, "--with_argmax") == 1
     odd = sorted(pictures.iterdir())[0].stem
     assert f"{odd} was left out: the export takes 64 pixels of height, not 61" in capsys.readouterr().err
@@ -151,7 +151,7 @@ def video(small):
     return path
 
 
-def test_frames_of_a_video_are_as_images(dynamic, video, tmp_path):
+def test_frames_of_a_video_equal_images(dynamic, video, tmp_path):
     assert infer(dynamic, video, tmp_path / "video", "--batch_size", 2) == 0
     (tmp_path / "frames").mkdir()
     capture = cv2.VideoCapture(str(video))
@@ -163,7 +163,7 @@ def test_frames_of_a_video_are_as_images(dynamic, video, tmp_path):
     assert all((frames[name] == images[name]).all() for name in images)
 
 
-def test_no_video(dynamic, tmp_path, capsys):
+def test_invalid_video(dynamic, tmp_path, capsys):
     (tmp_path / "no.mp4").write_bytes(b"no video")
     assert infer(dynamic, tmp_path / "no.mp4", tmp_path / "masks") == 2
     assert "a video that PyAV cannot open" in capsys.readouterr().err
@@ -179,7 +179,7 @@ def test_no_video(dynamic, tmp_path, capsys):
         (["--backend", "openvino", "--device", "gpu"], "OpenVINO finds no Intel GPU"),
     ],
 )
-def test_refusals_are_sentences(small, dynamic, tmp_path, capsys, flags, sentence):
+def test_invalid_flags(small, dynamic, tmp_path, capsys, flags, sentence):
     assert infer(dynamic, small.images, tmp_path / "masks", *flags) == 2
     assert sentence in capsys.readouterr().err and not (tmp_path / "masks").exists()
 
@@ -193,14 +193,14 @@ def test_no_gpu(small, dynamic, tmp_path, capsys, backend, sentence):
     assert sentence in capsys.readouterr().err
 
 
-def test_a_fixed_batch_and_missing_argmax(small, logits, tmp_path, capsys):
+def test_fixed_batch_without_argmax(small, logits, tmp_path, capsys):
     assert infer(logits, small.images, tmp_path / "masks", "--with_argmax", "--batch_size", 2) == 2
     assert "this export was made for 1" in capsys.readouterr().err
     assert infer(logits, small.images, tmp_path / "masks") == 2
     assert "give --with_argmax" in capsys.readouterr().err
 
 
-def test_two_images_of_one_name(small, dynamic, tmp_path, capsys):
+def test_two_images_with_the_same_name(small, dynamic, tmp_path, capsys):
     image = sorted(small.images.iterdir())[0]
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
@@ -219,13 +219,13 @@ def test_an_export_without_onnx(small, dynamic, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
-def test_a_missing_runtime_is_named(dynamic, monkeypatch, backend):
+def test_missing_runtime(dynamic, monkeypatch, backend):
     monkeypatch.setitem(sys.modules, backend, None)
     with pytest.raises(InputError, match=rf"needs the package {backend}: pip install"):
         RUNTIMES[backend](Export(dynamic / "deploy.yaml"))
 
 
-def test_openvino_s_threads_may_run_on_any_core(dynamic, monkeypatch):
+def test_openvino_threads_may_run_on_any_core(dynamic, monkeypatch):
     """Else all processes of one thread, as `infer --ray` starts them, would share the first core."""
     monkeypatch.setattr(machine, "cores", lambda: 8)
     runtime = RUNTIMES["openvino"](Export(dynamic / "deploy.yaml"), cpu_threads=1)
@@ -260,7 +260,7 @@ for name, run in runs.items():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", RUNTIMES)
-def test_too_little_memory_is_said(dynamic, backend):
+def test_out_of_memory(dynamic, backend):
     """OpenVINO says nothing, and gives the masks of the picture before; ONNX Runtime has an exception of its own."""
     done = subprocess.run(
         [sys.executable, "-c", _TOO_LARGE, str(dynamic / "deploy.yaml"), backend], stdout=subprocess.PIPE, text=True
@@ -273,7 +273,7 @@ def test_too_little_memory_is_said(dynamic, backend):
 
 
 @pytest.mark.parametrize("shape", [(1,), (1, 4, 6), (2, 8, 12), (1, 5, 4, 6)])
-def test_an_onnx_model_whose_output_is_no_mask_is_refused(shape):
+def test_onnx_model_with_an_invalid_output(shape):
     class Session:
         def get_inputs(self):
             return [SimpleNamespace(name="x")]

@@ -54,7 +54,7 @@ def trained(small):
 
 
 class TestPictures:
-    def test_all_kinds_are_as_files(self, dynamic, segmenter, scenes, tmp_path):
+    def test_all_image_types_give_the_same_mask(self, dynamic, segmenter, scenes, tmp_path):
         folder = tmp_path / "images"
         folder.mkdir()
         picture = Image.open(scenes[0]).convert("RGB")
@@ -88,7 +88,7 @@ class TestPictures:
         gray = cv2.imread(str(folder / "gray.png"), cv2.IMREAD_GRAYSCALE)
         assert np.array_equal(segmenter(gray).mask, expected["gray"])
 
-    def test_several_are_as_one_each(self, segmenter, scenes):
+    def test_list_of_images(self, segmenter, scenes):
         """More than a few go another way, in OpenVINO several at a time."""
         images = [scenes[0], Image.open(scenes[1]).resize((50, 40)), *scenes * 2]
         found = segmenter(images)
@@ -118,7 +118,7 @@ class TestPictures:
             ("drive.mp4", None, r"is a video: `segmenter.video\(path\)`"),
             (b"", None, r"these 0 bytes are no image file that can be read \(it is empty"),
             (b"GIF", None, "these 3 bytes are no image file that can be read"),
-            (np.zeros((9, 9, 3), "uint8"), None, "give order='RGB' or order='BGR'"),
+            (np.zeros((9, 9, 3), "uint8"), None, "pass order='RGB' or order='BGR'"),
             (np.zeros((9, 9, 3), "uint8"), "rgb", "order is 'rgb'; it is 'RGB' or 'BGR'"),
             (np.zeros((9, 9, 3), "float32"), "RGB", "the array is float32; it must be uint8"),
             (np.zeros((9, 9, 4), "uint8"), "RGB", r"shape \[9, 9, 4\].*`array\[..., :3\]`"),
@@ -129,20 +129,20 @@ class TestPictures:
             (7, None, "a picture is a path, .*, not a int"),
         ],
     )
-    def test_what_is_refused(self, segmenter, image, order, sentence):
+    def test_invalid_images(self, segmenter, image, order, sentence):
         with pytest.raises(InputError, match=sentence):
             segmenter(image, order=order)
 
-    def test_a_copy_is_refused_in_a_sentence(self, segmenter):
+    def test_copy_is_refused(self, segmenter):
         with pytest.raises(TypeError, match="make one in each process"):
             pickle.dumps(segmenter)
 
     @pytest.mark.parametrize("threads", [0, -1, 1.5, "2", True, 10**6, float("nan")])
-    def test_numbers_of_threads_that_are_none(self, dynamic, threads):
+    def test_invalid_number_of_threads(self, dynamic, threads):
         with pytest.raises(InputError, match=r"cpu_threads is .*; it must be a whole number from 1 to 1024"):
             Segmenter(dynamic, cpu_threads=threads)
 
-    def test_a_cut_off_file_is_named(self, segmenter, scenes, tmp_path):
+    def test_truncated_file(self, segmenter, scenes, tmp_path):
         Image.open(scenes[0]).save(tmp_path / "cut.jpg", quality=95)
         content = (tmp_path / "cut.jpg").read_bytes()[:2000]
         (tmp_path / "cut.jpg").write_bytes(content)
@@ -152,7 +152,7 @@ class TestPictures:
             with pytest.raises(InputError, match="truncated"):
                 segmenter(image)
 
-    def test_a_fixed_size_and_batch(self, export, segmenter, scenes):
+    def test_fixed_size_and_batch(self, export, segmenter, scenes):
         fixed = Segmenter(export("fixed", "--input_shape", 2, 3, 64, 96, "--to", "paddle"), device="cpu")
         assert np.array_equal(fixed(scenes[0]).mask, segmenter(scenes[0]).mask)
         with pytest.raises(InputError, match="picture 1 cannot be segmented: the export takes 64 pixels"):
@@ -178,7 +178,7 @@ class TestVideo:
         next(frames)
         frames.close()
 
-    def test_what_cannot_be_read(self, segmenter, video):
+    def test_unreadable_video(self, segmenter, video):
         with pytest.raises(InputError, match="is no video; a video ends with"):
             segmenter.video("street.jpg")
         video.write_bytes(b"no video")
@@ -203,14 +203,14 @@ class TestScores:
             plain = segmenter(scenes[0])
             assert plain.scores is None and np.array_equal(plain.mask, result.mask)
 
-    def test_paddle_has_those_of_an_export_without_argmax(self, logits, dynamic, scenes, trained):
+    def test_paddle_with_an_export_without_argmax(self, logits, dynamic, scenes, trained):
         result = Segmenter(logits, "paddle", device="cpu")(scenes[0], scores=True)
         assert np.abs(result.scores - trained(scenes[0], scores=True).scores).max() < 1e-4
         with pytest.raises(InputError, match="ends in argmax, .*`bisenetv1 export --output_op softmax`"):
             Segmenter(dynamic, "paddle", device="cpu")(scenes[0], scores=True)
 
     @pytest.mark.slow
-    def test_in_the_picture_s_own_size(self, small, scenes, tmp_path):
+    def test_scores_have_the_size_of_the_picture(self, small, scenes, tmp_path):
         """Of a configuration that resizes and pads: the mask is that of `infer`, and of `predict` from weights."""
         values = yaml.safe_load(small.config.read_text())
         sizes = [{"type": "Resize", "target_size": [48, 40]}, {"type": "Padding", "target_size": [64, 64]}]
@@ -230,7 +230,7 @@ class TestScores:
         assert np.array_equal(result.mask, np.asarray(Image.open(mask))) and result.scores.shape == (5, 64, 96)
         assert np.array_equal(result.scores.argmax(axis=0), result.mask)
 
-    def test_from_weights_takes_of_a_test_config_what_predict_takes(self, small, scenes, tmp_path):
+    def test_from_weights_uses_the_test_config_like_predict(self, small, scenes, tmp_path):
         """Its other keys are those of `val`, or of files that it does not write: they ended in a TypeError."""
         config = yaml.safe_load(small.config.read_text())
         augmented = {"aug_pred": True, "scales": [0.5, 1.5], "flip_horizontal": True}
@@ -298,13 +298,13 @@ class TestResult:
         with pytest.raises(InputError, match=r"mask.jpg: a mask is saved as .png.*result.overlay\(\)"):
             result.save(tmp_path / "mask.jpg")
 
-    def test_a_font_that_is_gone_is_passed_over(self, monkeypatch):
+    def test_missing_font_is_skipped(self, monkeypatch):
         """Matplotlib keeps its list of fonts for longer than a machine may have them."""
         gone = SimpleNamespace(fname="/absent/a.ttf", name="a")
         monkeypatch.setattr(font_manager.fontManager, "ttflist", [gone])
         assert painter.find_font(frozenset("\U0010fffc")) is None
 
-    def test_a_legend_of_names_that_need_room_or_another_font(self):
+    def test_legend_with_long_names_and_other_fonts(self):
         numbers, colors = range(3), [(9, 9, 9), (99, 9, 9), (9, 99, 9)]
         long = painter.draw_legend(100, numbers, ["a" * 200, "b", "c"], colors)
         assert long.shape[1] == 100 and {(9, 9, 9), (99, 9, 9)} <= {tuple(map(int, p)) for p in long.reshape(-1, 3)}
@@ -313,13 +313,13 @@ class TestResult:
 
 
 class TestClasses:
-    def test_infer_writes_them(self, dynamic, scenes, segmenter, tmp_path):
+    def test_infer_uses_names_and_colors(self, dynamic, scenes, segmenter, tmp_path):
         masks = infer(dynamic, scenes[0], tmp_path, "--overlay")
         (name,) = masks
         overlay = np.asarray(Image.open(tmp_path / "overlay" / f"{name}.png"))
         assert np.array_equal(overlay, segmenter(scenes[0]).overlay())
 
-    def test_an_export_without_names(self, dynamic, scenes, tmp_path):
+    def test_export_without_names(self, dynamic, scenes, tmp_path):
         """As upstream's."""
         shutil.copytree(dynamic, tmp_path / "ex")
         values = yaml.safe_load((tmp_path / "ex" / "deploy.yaml").read_text())
@@ -333,7 +333,7 @@ class TestClasses:
         assert Image.open(overlay).size == (96, 64), "no legend where there is nothing to say"
 
     @pytest.mark.slow
-    def test_a_file_of_names_and_colors(self, small, export, scenes, tmp_path, capsys):
+    def test_file_of_names_and_colors(self, small, export, scenes, tmp_path, capsys):
         lines = ["road way 1 2 3", "house 4 5 6", "tree 7 8 9", "sky 10 11 12", "car 13 14 15"]
         (tmp_path / "classes.txt").write_text("\n".join(lines))
         exported = export("with_names", "--classes", tmp_path / "classes.txt", "--to", "paddle")
@@ -348,7 +348,7 @@ class TestClasses:
             assert main([str(word) for word in ("export", *flags, "--classes", file)]) == 2
             assert re.search(sentence, capsys.readouterr().err) and not (tmp_path / "x").exists()
 
-    def test_validation_names_them(self, small, capsys):
+    def test_val_prints_names(self, small, capsys):
         from paddleseg.core import evaluate
         from paddleseg.utils import metrics
 
@@ -373,7 +373,7 @@ class TestClasses:
 
 class TestPackage:
     @pytest.mark.slow
-    def test_importing_it_is_free(self, python):
+    def test_import_loads_nothing(self, python):
         code = (
             "import os; before = set(sys.modules); import bisenetv1_plugin; bisenetv1_plugin.install();"
             "print(sorted(set(sys.modules) - before));"
@@ -384,7 +384,7 @@ class TestPackage:
         assert done.returncode == 0, done.stderr
         assert done.stdout.splitlines()[0] == "['bisenetv1_plugin']" and done.stdout.splitlines()[-1] == "Segmenter"
 
-    def test_the_finder_has_no_attributes_but_its_own(self):
+    def test_finder_has_no_other_attributes(self):
         """The module is a finder on sys.meta_path, and asked for what finders may have."""
         assert bisenetv1_plugin in sys.meta_path
         for name in ("invalidate_caches", "find_distributions", "find_module", "__wrapped__", "segment"):
@@ -394,7 +394,7 @@ class TestPackage:
         importlib.invalidate_caches()
         assert importlib.metadata.version("bisenetv1-plugin") == bisenetv1_plugin.__version__
 
-    def test_what_infer_refuses_is_refused(self, dynamic, tmp_path):
+    def test_refuses_what_infer_refuses(self, dynamic, tmp_path):
         for options, sentence in (
             ({"backend": "tensorflow"}, "backend is 'tensorflow'; there are auto, paddle, onnxruntime, openvino"),
             ({"device": "tpu"}, "device is 'tpu'; there are cpu, gpu"),

@@ -28,7 +28,7 @@ class Wrong:
 
 
 @pytest.mark.slow
-def test_the_default_says_what_it_takes_and_gives_the_same_masks(small, dynamic, tmp_path, capsys):
+def test_default_runtime_is_logged_and_correct(small, dynamic, tmp_path, capsys):
     assert infer(dynamic, small, tmp_path / "auto", "--device", "cpu", "--cpu_threads", 1) == 0
     assert "openvino fp32, 1 threads" in capsys.readouterr().out
     assert infer(dynamic, small, tmp_path / "paddle", "--device", "cpu", "--enable_mkldnn", "False") == 0
@@ -37,7 +37,7 @@ def test_the_default_says_what_it_takes_and_gives_the_same_masks(small, dynamic,
     assert len(expected) == 3 and all((found[name] == expected[name]).mean() >= 0.9999 for name in expected)
 
 
-def test_a_runtime_that_is_wrong_is_passed_over(small, dynamic, tmp_path, capsys, monkeypatch):
+def test_incorrect_runtime_is_skipped(small, dynamic, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(RUNTIMES, "openvino", Wrong)
     assert infer(dynamic, small, tmp_path, "--device", "cpu") == 0
     out = capsys.readouterr().out
@@ -45,7 +45,7 @@ def test_a_runtime_that_is_wrong_is_passed_over(small, dynamic, tmp_path, capsys
     assert {len(np.unique(mask)) for mask in masks(tmp_path).values()} != {1}
 
 
-def test_without_other_libraries_it_is_paddle(small, dynamic, tmp_path, capsys, monkeypatch):
+def test_paddle_is_the_fallback(small, dynamic, tmp_path, capsys, monkeypatch):
     for name in ("openvino", "onnxruntime"):
         monkeypatch.setitem(__import__("sys").modules, name, None)
     assert infer(dynamic, small, tmp_path, "--device", "cpu") == 0
@@ -54,17 +54,17 @@ def test_without_other_libraries_it_is_paddle(small, dynamic, tmp_path, capsys, 
 
 
 @pytest.mark.parametrize("backend", RUNTIMES)
-def test_the_probe_is_the_network_s_answer(dynamic, logits, backend):
+def test_probe_has_the_mask_of_the_network(dynamic, logits, backend):
     for folder in (dynamic, logits):
         assert probe.is_right(RUNTIMES[backend](Export(folder / "deploy.yaml")), folder) is True
 
 
-def test_an_export_of_upstream_has_no_probe(dynamic, tmp_path):
+def test_export_of_upstream_has_no_probe(dynamic, tmp_path):
     assert probe.is_right(Wrong(None, None, None, None), tmp_path) is None
 
 
 @pytest.mark.parametrize("backend", RUNTIMES)
-def test_many_are_as_one(dynamic, backend):
+def test_stream_equals_run(dynamic, backend):
     """In order, and none overwrites another."""
     runtime = RUNTIMES[backend](Export(dynamic / "deploy.yaml"), cpu_threads=2)
     random = np.random.RandomState(0)
@@ -76,7 +76,7 @@ def test_many_are_as_one(dynamic, backend):
         assert (output == runtime.run(image)).all()
 
 
-def test_precision_auto_is_verified(small, dynamic, tmp_path, capsys, monkeypatch):
+def test_precision_auto_checks_bf16(small, dynamic, tmp_path, capsys, monkeypatch):
     assert infer(dynamic, small, tmp_path / "a", "--device", "cpu", "--precision", "auto") == 0
     out = capsys.readouterr().out
     assert "bf16, " in out and "of the pixels of 3 images equal" in out or "fp32" in out
@@ -86,7 +86,7 @@ def test_precision_auto_is_verified(small, dynamic, tmp_path, capsys, monkeypatc
 
 
 @pytest.mark.very_slow
-def test_the_benchmark_measures_what_runs_here(dynamic, tmp_path, capfd):
+def test_benchmark_of_the_installed_runtimes(dynamic, tmp_path, capfd):
     flags = ["--sizes", "96x64", "--turns", "2", "--json", tmp_path / "b.json", "--picture", tmp_path / "b.png"]
     assert run("benchmark", dynamic, *flags) == 0
     out = capfd.readouterr().out
@@ -102,7 +102,7 @@ def test_the_benchmark_measures_what_runs_here(dynamic, tmp_path, capfd):
 
 
 @pytest.mark.slow
-def test_a_benchmark_of_nothing_is_no_success(dynamic, tmp_path, capfd):
+def test_benchmark_without_a_runtime_fails(dynamic, tmp_path, capfd):
     shutil.copytree(dynamic, tmp_path / "spoilt")
     for name in ("model.onnx", "model.json", "model.pdmodel"):
         if (tmp_path / "spoilt" / name).exists():
@@ -123,7 +123,7 @@ def test_a_benchmark_of_nothing_is_no_success(dynamic, tmp_path, capfd):
         ("onnxruntime", None, "onnxruntime"),
     ],
 )
-def test_beside_a_gpu_what_only_the_cpu_has_runs_there(dynamic, monkeypatch, asked_for, precision, backend):
+def test_cpu_only_precision_on_a_machine_with_gpu(dynamic, monkeypatch, asked_for, precision, backend):
     monkeypatch.setattr(select, "default_device", lambda backend: "cpu" if backend == "onnxruntime" else "gpu")
     asked = []
 
@@ -144,7 +144,7 @@ def test_beside_a_gpu_what_only_the_cpu_has_runs_there(dynamic, monkeypatch, ask
     assert name.startswith(backend) and ("on the GPU" in name) == (backend == "paddle")
 
 
-def test_a_runtime_that_fails_at_its_first_run_is_passed_over(small, dynamic, tmp_path, capsys, monkeypatch):
+def test_runtime_that_fails_at_its_first_run_is_skipped(small, dynamic, tmp_path, capsys, monkeypatch):
     class Failing(Wrong):
         def run(self, images):
             raise RuntimeError("an operator that it does not know")
@@ -155,7 +155,7 @@ def test_a_runtime_that_fails_at_its_first_run_is_passed_over(small, dynamic, tm
     assert "not openvino: an operator that it does not know" in out and "onnxruntime fp32" in out
 
 
-def test_a_damaged_probe_is_named(small, dynamic, tmp_path, capsys):
+def test_damaged_probe(small, dynamic, tmp_path, capsys):
     damaged = tmp_path / "damaged"
     shutil.copytree(dynamic, damaged)
     (damaged / probe.NAME).write_bytes((dynamic / probe.NAME).read_bytes()[:100])

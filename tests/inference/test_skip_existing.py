@@ -35,7 +35,7 @@ def of(name, *folders):
     return {f"{folder}{name}.png" for folder in ("", "color/", *folders)}
 
 
-def test_only_the_rest_is_done(dynamic, small, first, tmp_path, capsys):
+def test_only_missing_pictures_are_run(dynamic, small, first, tmp_path, capsys):
     names = sorted(path.stem for path in small.images.iterdir())
     said, written = again(dynamic, small, first, capsys, "--overlay", "--json", tmp_path / "a.json")
     assert "2 of 3 are done already" in said.out and written == of(names[2], "overlay/")
@@ -47,7 +47,7 @@ def test_only_the_rest_is_done(dynamic, small, first, tmp_path, capsys):
     assert figures["images"] == [] and figures["runtime"] is None, "no runtime is started for nothing"
 
 
-def test_all_that_is_asked_for_must_be_there(dynamic, small, first, capsys):
+def test_all_requested_files_must_exist(dynamic, small, first, capsys):
     names = sorted(path.stem for path in small.images.iterdir())
     (first / "overlay" / f"{names[0]}.png").unlink()
     (first / "color" / f"{names[1]}.png").write_bytes(b"")
@@ -63,7 +63,7 @@ def test_all_that_is_asked_for_must_be_there(dynamic, small, first, capsys):
     assert "no earlier run of this command made it" in said.err and not written
 
 
-def test_a_damaged_mask_is_made_again(dynamic, small, first, capsys):
+def test_damaged_mask_is_rewritten(dynamic, small, first, capsys):
     mask = sorted(first.glob("0*.png"))[0]
     content = bytearray(mask.read_bytes())
     content[60] ^= 0xFF
@@ -73,7 +73,7 @@ def test_a_damaged_mask_is_made_again(dynamic, small, first, capsys):
     assert mask.read_bytes() != content
 
 
-def test_nothing_is_said_of_pixels_that_were_not_looked_at(logits, small, tmp_path, capsys):
+def test_no_shares_of_skipped_pictures(logits, small, tmp_path, capsys):
     out = tmp_path / "out"
     flags = ["--unknown_below", "0.5", "--with_argmax"]
     assert infer(logits, small, out, *flags) == 0 and "are unknown" in capsys.readouterr().out
@@ -81,7 +81,7 @@ def test_nothing_is_said_of_pixels_that_were_not_looked_at(logits, small, tmp_pa
     assert f"The masks are in {out}" in said.out and "are unknown" not in said.out and not written
 
 
-def test_what_cannot_be_read_is_still_told(dynamic, small, tmp_path, capsys):
+def test_unreadable_pictures_are_still_reported(dynamic, small, tmp_path, capsys):
     photos, out = tmp_path / "photos", tmp_path / "out"
     shutil.copytree(small.images, photos)
     (photos / "z.png").write_bytes((photos / "00001.png").read_bytes()[:200])
@@ -91,7 +91,7 @@ def test_what_cannot_be_read_is_still_told(dynamic, small, tmp_path, capsys):
     assert "3 of 4 are done already" in said.out and said.err.count("z.png cannot be read and was left out") == 2
 
 
-def test_what_is_refused(dynamic, small, first, capsys):
+def test_invalid_flags(dynamic, small, first, capsys):
     argv = ["infer", "--config", dynamic / "deploy.yaml", "--save_dir", first, "--skip_existing"]
     assert run(*argv, "--image_path", small.images, "--save_regions", "coco") == 2
     assert "one file for all pictures" in capsys.readouterr().err

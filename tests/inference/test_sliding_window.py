@@ -62,7 +62,7 @@ class Network:
         (1, 1, (1, 1), (1, 1)),
     ],
 )
-def test_logits_and_masks_are_upstream_s(height, width, crop, stride, batch):
+def test_logits_and_masks_equal_upstream(height, width, crop, stride, batch):
     image = np.random.RandomState(0).rand(3, height, width).astype("float32")
     want = slide_inference(Network(), paddle.to_tensor(image[np.newaxis]), crop, stride).numpy()[0]
     for keeps_logits in (True, False):
@@ -97,7 +97,7 @@ def test_infer_writes_the_masks_of_predict(small, dynamic, predicted, runtime, t
 
 
 @pytest.mark.parametrize("output_op", ["none", "softmax"])
-def test_paddle_takes_an_export_without_argmax(small, export, predicted, output_op, tmp_path):
+def test_paddle_with_an_export_without_argmax(small, export, predicted, output_op, tmp_path):
     exported = export(f"windows-{output_op}", "--output_op", output_op, "--to", "paddle")
     assert infer(exported, small, tmp_path, "--backend", "paddle", "--with_argmax", *WINDOW) == 0
     found = masks(tmp_path)
@@ -114,7 +114,7 @@ def test_segmenter(small, dynamic, predicted):
         np.testing.assert_allclose(scored.scores.sum(axis=0), 1, atol=1e-5)
 
 
-def test_a_window_of_the_export_s_own_size(small, logits, tmp_path):
+def test_window_of_the_size_of_the_export(small, logits, tmp_path):
     """An export for 96x64 takes larger pictures so, and no smaller window."""
     pytest.importorskip("onnxruntime")
     picture = Image.new("RGB", (150, 100), (90, 120, 60))
@@ -126,7 +126,7 @@ def test_a_window_of_the_export_s_own_size(small, logits, tmp_path):
     assert run(*command, "--crop_size", 64, 64, "--stride", 48, 32) == 1
 
 
-def test_a_video_of_which_nothing_was_segmented(small, logits, tmp_path, capsys):
+def test_video_without_a_segmented_frame(small, logits, tmp_path, capsys):
     """It has no speed."""
     pytest.importorskip("onnxruntime")
     av = pytest.importorskip("av")
@@ -154,25 +154,25 @@ def test_a_video_of_which_nothing_was_segmented(small, logits, tmp_path, capsys)
         (("--backend", "paddle", *WINDOW), "export with `bisenetv1 export --output_op softmax`"),
     ],
 )
-def test_what_cannot_be_is_said(small, dynamic, words, says, tmp_path, capsys):
+def test_invalid_flags(small, dynamic, words, says, tmp_path, capsys):
     assert infer(dynamic, small, tmp_path / "out", *words) == 2
     assert says in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("window", [(48, None), (None, 48), ((48, 40), (0, 1)), ((48, 40), (1.5, 1)), ((48,), (1, 1))])
-def test_segmenter_refuses(dynamic, window):
+def test_segmenter_refuses_invalid_windows(dynamic, window):
     with pytest.raises(InputError, match="crop_size|stride"):
         Segmenter(dynamic, crop_size=window[0], stride=window[1])
 
 
-def test_numpy_s_integers_are_whole_numbers():
+def test_numpy_integers_are_accepted():
     assert parse_windows((np.int64(48), 40), [32, np.int32(24)]) == SlidingWindows((48, 40), (32, 24))
     with pytest.raises(InputError, match="whole numbers"):
         parse_windows((np.float64(48), 40), (32, 24))
 
 
-def test_too_little_memory_for_a_window(monkeypatch):
+def test_out_of_memory(monkeypatch):
     """There is a window already: a smaller one would do."""
     network = Network()
 

@@ -8,7 +8,7 @@ import pytest
 from bisenetv1_plugin.inference.threads import BackgroundCalls, prefetch
 
 
-def test_ahead_keeps_the_order_and_stays_within_its_bound():
+def test_prefetch_keeps_the_order_and_its_limit():
     made = []
 
     def items():
@@ -25,7 +25,7 @@ def test_ahead_keeps_the_order_and_stays_within_its_bound():
     assert seen == list(range(20))
 
 
-def test_ahead_works_while_others_do():
+def test_prefetch_runs_in_parallel():
     second = threading.Event()
 
     def items():
@@ -39,7 +39,7 @@ def test_ahead_works_while_others_do():
     assert list(found) == [2]
 
 
-def test_what_making_raises_is_raised_in_its_place():
+def test_exception_of_an_item():
     def items():
         yield 1
         raise KeyError("broken")
@@ -50,7 +50,7 @@ def test_what_making_raises_is_raised_in_its_place():
         next(found)
 
 
-def test_an_early_end_leaves_no_thread():
+def test_closing_ends_the_thread():
     before = threading.active_count()
     found = prefetch(iter(range(1000)), 2)
     assert next(found) == 0
@@ -58,7 +58,7 @@ def test_an_early_end_leaves_no_thread():
     assert threading.active_count() == before
 
 
-def test_behind_keeps_the_order_and_stays_within_its_bound():
+def test_background_calls_keep_the_order_and_the_limit():
     begun, done = [], []
 
     def slow(item):
@@ -73,7 +73,7 @@ def test_behind_keeps_the_order_and_stays_within_its_bound():
     assert done == list(range(20))
 
 
-def test_what_it_does_behind_is_raised():
+def test_exception_of_a_background_call():
     def fail(item):
         raise OSError(f"no room for {item}")
 
@@ -84,7 +84,7 @@ def test_what_it_does_behind_is_raised():
         calls.submit(0)
 
 
-def test_an_error_of_the_block_itself_comes_first():
+def test_exception_of_the_block_takes_precedence():
     def fail(_):
         raise OSError("later")
 

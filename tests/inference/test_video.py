@@ -88,7 +88,7 @@ def nearest(picture, others):
 
 @pytest.mark.parametrize("batch_size", [1, 3])
 @pytest.mark.slow
-def test_the_frames_are_those_of_a_folder_in_order(small, infer, tmp_path, capsys, batch_size):
+def test_frames_equal_images_in_order(small, infer, tmp_path, capsys, batch_size):
     """The overlay of each is nearest to that of the same frame as an image of its own, and near."""
     path = opencv_video(tmp_path / "drive.avi", crops(small, 16), rate=12)
     frames, _ = read(path)
@@ -109,7 +109,7 @@ def test_the_frames_are_those_of_a_folder_in_order(small, infer, tmp_path, capsy
     assert max(cv2.absdiff(picture, overlay).mean() for picture, overlay in zip(found, overlays)) < 8
 
 
-def test_masks_as_well(small, infer, tmp_path):
+def test_save_masks(small, infer, tmp_path):
     path = opencv_video(tmp_path / "drive.avi", crops(small, 2))
     assert infer(path, "--save_video", "--save_masks", "True") == 0
     names = ["drive_000001.png", "drive_000002.png"]
@@ -117,7 +117,7 @@ def test_masks_as_well(small, infer, tmp_path):
     assert sorted(os.listdir(tmp_path / "out" / "color")) == names
 
 
-def test_one_frame_of_odd_and_changing_size(small, infer, tmp_path):
+def test_frame_of_odd_and_changing_size(small, infer, tmp_path):
     """JPEGs one behind the other, which do not say how many they are, as a recorded stream."""
     odd, other = crops(small, 1, (97, 65))[0], crops(small, 1, (50, 40))[0]
     for pictures in ([odd], [odd, other]):
@@ -140,7 +140,7 @@ def turn(path, across, down):
 
 
 @pytest.mark.parametrize("ending", ["avi", "mp4", "webm", "mkv", "turned.mp4", "upside.mp4", "left.mp4"])
-def test_the_pixels_are_those_of_opencv(small, tmp_path, ending):
+def test_pixels_equal_opencv(small, tmp_path, ending):
     fourcc = {"avi": "MJPG", "webm": "VP80"}.get(ending, "mp4v")
     path = opencv_video(tmp_path / f"drive.{ending}", crops(small, 5), fourcc=fourcc)
     across, down = {"turned.mp4": (0, 1), "upside.mp4": (-1, 0), "left.mp4": (0, -1)}.get(ending, (1, 0))
@@ -153,7 +153,7 @@ def test_the_pixels_are_those_of_opencv(small, tmp_path, ending):
     assert (reader.total, reader.fault) == (5, None)
 
 
-def test_damage_in_the_middle(small, tmp_path):
+def test_damaged_frames_are_skipped(small, tmp_path):
     """What can be read is, behind the damage as well."""
     path = opencv_video(tmp_path / "drive.avi", crops(small, 9))
     content = bytearray(path.read_bytes())
@@ -171,7 +171,7 @@ def test_without_pyav(tmp_path, small, monkeypatch):
         Source(str(path))
 
 
-def test_a_turned_video_is_upright(small, infer, tmp_path):
+def test_rotated_video_is_upright(small, infer, tmp_path):
     path = opencv_video(tmp_path / "phone.mp4", crops(small, 3), fourcc="mp4v")
     turn(path, 0, 1)
     assert infer(path, "--save_video") == 0
@@ -180,7 +180,7 @@ def test_a_turned_video_is_upright(small, infer, tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["mp4", "mkv"])
-def test_varying_rate(small, infer, tmp_path, capsys, ending):
+def test_variable_frame_rate(small, infer, tmp_path, capsys, ending):
     """Each frame at its own time; nobody says that some are missing."""
     times = [0, 1, 2, 3, 4, 5, 8, 12, 13, 30]
     path = timed_video(tmp_path / f"phone.{ending}", crops(small, 10), times)
@@ -192,7 +192,7 @@ def test_varying_rate(small, infer, tmp_path, capsys, ending):
 
 @pytest.mark.parametrize("ending", ["avi", "mkv"])
 @pytest.mark.slow
-def test_a_video_that_is_cut_off(small, infer, tmp_path, capsys, ending):
+def test_truncated_video(small, infer, tmp_path, capsys, ending):
     """The frames that are there are kept, and the exit code says that there were more."""
     path = opencv_video(tmp_path / f"cut.{ending}", crops(small, 20))
     os.truncate(path, path.stat().st_size * 2 // 3)
@@ -203,7 +203,7 @@ def test_a_video_that_is_cut_off(small, infer, tmp_path, capsys, ending):
     assert len(read(tmp_path / "out" / "cut_overlay.mp4")[0]) == there
 
 
-def test_refusals(small, infer, tmp_path, capsys, monkeypatch):
+def test_invalid_flags(small, infer, tmp_path, capsys, monkeypatch):
     """One sentence each, before anything is written."""
     (tmp_path / "empty.mp4").write_bytes(b"")
     whole = opencv_video(tmp_path / "whole.mp4", crops(small, 20), fourcc="mp4v").read_bytes()
@@ -253,7 +253,7 @@ def test_ctrl_c(small, infer, tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.slow
-def test_no_room(tmp_path):
+def test_full_disk(tmp_path):
     """A file that may not grow any more, as a full disk: the system's own error, with the video's name."""
     code = """
 import resource, numpy as np
@@ -313,7 +313,7 @@ def camera(monkeypatch, small):
 
 
 class TestCamera:
-    def test_ctrl_c_ends_it_with_all_that_was_taken(self, infer, camera, tmp_path, capsys):
+    def test_ctrl_c_keeps_all_frames(self, infer, camera, tmp_path, capsys):
         camera(then=lambda: os.kill(os.getpid(), signal.SIGINT))
         before = signal.getsignal(signal.SIGINT)
         assert infer(0, "--save_video") == 0
@@ -323,25 +323,25 @@ class TestCamera:
         assert len(found) >= 9 and "frames in" in printed and "times as fast" not in printed
         assert np.diff(found).min() > 0.03, "a frame is shown when it was taken"
 
-    def test_it_is_unplugged(self, infer, camera, tmp_path, capsys):
+    def test_unplugged(self, infer, camera, tmp_path, capsys):
         camera(last=3)
         assert infer(0, "--save_masks", "True") == 1
         assert "camera 0 gives nothing more after frame 3" in capsys.readouterr().err
         assert len(list((tmp_path / "out").glob("camera0_*.png"))) == 3
 
-    def test_it_fills_no_disk_unasked(self, infer, camera, tmp_path, capsys):
+    def test_needs_an_output_flag(self, infer, camera, tmp_path, capsys):
         camera()
         assert infer(0) == 2
         assert "give --show, --save_video or --save_masks True" in capsys.readouterr().err
 
-    def test_predict_takes_none(self, small, camera, capsys):
+    def test_predict_refuses_a_camera(self, small, camera, capsys):
         camera()
         flags = ["--config", small.config, "--model_path", small.weights, "--image_path", 0]
         assert main(["predict", *map(str, flags)]) == 2
         assert "predict takes no camera" in capsys.readouterr().err
 
     @pytest.mark.parametrize("end", ["q", "closed"])
-    def test_a_window(self, infer, camera, tmp_path, monkeypatch, end):
+    def test_show(self, infer, camera, tmp_path, monkeypatch, end):
         """q, or the window's own button, ends it; the window is never asked for from another thread."""
         camera(last=60)  # lest it go on for ever where the window does not end it
         shown, threads = [], set()
@@ -366,7 +366,7 @@ def box(kind, content):
     return (8 + len(content)).to_bytes(4, "big") + kind + content
 
 
-def test_a_whole_file_that_counts_more_frames_than_it_shows(small, infer, tmp_path, capsys):
+def test_edit_list_is_not_reported_as_truncation(small, infer, tmp_path, capsys):
     """An edit list leaves out the first frames, as a phone's trim does: OpenCV counts them all the same."""
     path = timed_video(tmp_path / "whole.mp4", crops(small, 12), range(12))
     content = path.read_bytes()
@@ -399,7 +399,7 @@ def test_a_whole_file_that_counts_more_frames_than_it_shows(small, infer, tmp_pa
         (EBML + b"\x84ab", False),
     ],
 )
-def test_whether_a_file_is_cut(content, is_cut):
+def test_declared_end(content, is_cut):
     assert (video_reader._declared_end(io.BytesIO(content)) > len(content)) == is_cut
 
 

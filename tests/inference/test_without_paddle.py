@@ -13,7 +13,7 @@ from bisenetv1_plugin.cli import main
 
 TESTS = Path(__file__).resolve().parents[1]
 PACKAGE = TESTS.parent / "bisenetv1_plugin"
-CHECK = Path(__file__).with_name("elsewhere.py")
+CHECK = Path(__file__).with_name("compare_masks.py")
 # Pythons of other environments, without Paddle, that have `bisenetv1-plugin[deploy]`; .ci/run makes them.
 OTHERS = [name for name in os.environ.get("PYTHONS_WITHOUT_PADDLE", "").split(os.pathsep) if name]
 
@@ -94,7 +94,7 @@ def test_the_runtime_is_chosen_without_paddle(python, dynamic, small):
 
 @pytest.mark.very_slow
 @pytest.mark.parametrize("interpreter", OTHERS or [None])
-def test_masks_of_other_pythons(interpreter, python, dynamic, small, masks):
+def test_masks_in_other_pythons(interpreter, python, dynamic, small, masks):
     if interpreter is None:
         pytest.skip("PYTHONS_WITHOUT_PADDLE names no other Python")
     env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}

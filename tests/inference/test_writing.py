@@ -101,7 +101,7 @@ def test_pictures(command, where, place, small, dynamic, capsys):
         )
 
 
-def test_results_that_were_corrected_by_hand_stay(place, dynamic, capsys):
+def test_corrected_results_are_not_overwritten(place, dynamic, capsys):
     argv = ["infer", "--config", dynamic / "deploy.yaml", "--image_path", place / "photos", "--save_dir", place / "out"]
     argv = [*map(str, argv), "--device", "cpu"]
     assert main(argv) == 0 and main(argv) == 0
@@ -115,7 +115,7 @@ def test_results_that_were_corrected_by_hand_stay(place, dynamic, capsys):
     assert corrected.read_bytes() == content
 
 
-def test_results_beside_the_pictures_are_none(place, dynamic, capsys):
+def test_results_beside_the_pictures_are_not_input(place, dynamic, capsys):
     """Neither in the folder of the pictures itself, nor in one of another run below it."""
     photos = place / "photos"
     for path in photos.glob("*.png"):
@@ -146,20 +146,20 @@ class TestVideo:
         argv = ["infer", "--config", dynamic / "deploy.yaml", "--image_path", video, "--device", "cpu", *flags]
         return main([str(word) for word in argv])
 
-    def test_once_more(self, place, video, dynamic):
+    def test_second_run_replaces_the_video(self, place, video, dynamic):
         for _ in range(2):
             assert self.run(dynamic, video, "--save_dir", place, "--save_video") == 0
             assert self.run(dynamic, video, "--save_dir", place / "out") == 0
         cv2 = pytest.importorskip("cv2")
         assert cv2.VideoCapture(str(place / "drive_overlay.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 3
 
-    def test_another_video_of_that_name(self, place, video, dynamic, capsys):
+    def test_other_video_is_not_overwritten(self, place, video, dynamic, capsys):
         (place / "drive_overlay.mp4").write_bytes(b"mine")
         assert self.run(dynamic, video, "--save_dir", place, "--save_video") == 2
         assert "drive_overlay.mp4 exists" in capsys.readouterr().err
         assert (place / "drive_overlay.mp4").read_bytes() == b"mine"
 
-    def test_pictures_called_as_frames(self, place, video, dynamic, capsys):
+    def test_pictures_named_like_frames_are_not_overwritten(self, place, video, dynamic, capsys):
         shutil.copy(place / "photos" / "00000.png", place / "drive_000002.png")
         before = contents(place)
         assert self.run(dynamic, video, "--save_dir", place) == 2
@@ -179,7 +179,7 @@ def in_the_place_of(path, kind):
 
 @pytest.mark.parametrize("kind", ["itself", "link", "hard link"])
 @pytest.mark.parametrize("command", ["infer", "val", "verify", "benchmark"])
-def test_json_over_what_is_read(command, kind, tmp_path, small, dynamic, capsys):
+def test_json_does_not_replace_an_input(command, kind, tmp_path, small, dynamic, capsys):
     exported = tmp_path / "exported"
     shutil.copytree(dynamic, exported)
     config = tmp_path / "config.yml"
@@ -204,20 +204,20 @@ class TestExport:
         return main([*map(str, argv), "--device", "cpu"])
 
     @pytest.mark.parametrize("name", ["model.onnx", "deploy.yaml", "probe.npz", "model.pdiparams"])
-    def test_a_file_of_such_a_name_that_is_none_of_an_export(self, name, tmp_path, small, capsys):
+    def test_other_file_is_not_overwritten(self, name, tmp_path, small, capsys):
         (tmp_path / name).write_text("mine")
         assert self.run(small, tmp_path) == 2
         said = capsys.readouterr().err
         assert f"{name} exists, and no earlier run" in said and "Traceback" not in said
         assert contents(tmp_path) == {str(tmp_path / name): b"mine"}
 
-    def test_an_earlier_export_is_replaced(self, tmp_path, small, dynamic):
+    def test_earlier_export_is_replaced(self, tmp_path, small, dynamic):
         shutil.copytree(dynamic, tmp_path / "exported")
         assert self.run(small, tmp_path / "exported", "--output_op", "none") == 0
         deploy = yaml.safe_load((tmp_path / "exported" / "deploy.yaml").read_text())["Deploy"]
         assert deploy["output_op"] == "none"
 
-    def test_weights_of_such_a_name(self, tmp_path, small, dynamic, capsys):
+    def test_weights_are_not_overwritten(self, tmp_path, small, dynamic, capsys):
         shutil.copytree(dynamic, tmp_path / "exported")
         shutil.copy(small.weights, tmp_path / "exported" / "model.pdiparams")
         argv = ["export", "--config", small.config, "--model_path", tmp_path / "exported" / "model.pdiparams"]
@@ -227,7 +227,7 @@ class TestExport:
 
 
 @pytest.mark.parametrize("kind", ["file", "link"])
-def test_a_log_of_another_is_left_alone(kind, tmp_path):
+def test_other_log_is_not_overwritten(kind, tmp_path):
     (tmp_path / "notes").write_text("mine")
     path = tmp_path / "infer.log"
     if kind == "link":
@@ -269,7 +269,7 @@ def test_json_goes_into_a_pipe_or_a_link(place, dynamic):
     ],
     ids=lambda value: value.replace("/", "-") if isinstance(value, str) else "-".join(value[:2]),
 )
-def test_what_is_in_the_way_stays(argv, name, tmp_path, small, dynamic, capsys):
+def test_existing_file_is_not_overwritten(argv, name, tmp_path, small, dynamic, capsys):
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("mine")
     before = contents(tmp_path)
@@ -279,7 +279,7 @@ def test_what_is_in_the_way_stays(argv, name, tmp_path, small, dynamic, capsys):
 
 
 @pytest.mark.parametrize("flag", ["--config", "--image_path", "--save_dir"])
-def test_an_empty_word_is_no_folder(flag, dynamic, small, tmp_path, monkeypatch, capsys):
+def test_empty_folder_name_is_refused(flag, dynamic, small, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     flags = {"--config": dynamic / "deploy.yaml", "--image_path": small.images, "--save_dir": "out", flag: ""}
     assert main(["infer", *(str(word) for item in flags.items() for word in item)]) == 2

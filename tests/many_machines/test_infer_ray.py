@@ -33,12 +33,12 @@ COUNT = 600  # pictures: two actors are in the midst of them for some seconds
         (["--actors", "2"], "--actors needs --ray"),
     ],
 )
-def test_flags_that_do_not_go_together(dynamic, small, tmp_path, capsys, flags, sentence):
+def test_invalid_flags(dynamic, small, tmp_path, capsys, flags, sentence):
     assert infer(dynamic, small, tmp_path / "out", *flags) == 2
     assert sentence in capsys.readouterr().err
 
 
-def test_without_ray_it_says_what_to_install(dynamic, small, tmp_path, capsys, monkeypatch):
+def test_ray_is_not_installed(dynamic, small, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     assert infer(dynamic, small, tmp_path / "out", "--ray") == 2
     assert "This needs the package ray: pip install 'bisenetv1-plugin[ray]'" in capsys.readouterr().err
@@ -112,7 +112,7 @@ def assert_masks(photos, out, names):
 
 @needs_ray
 @pytest.mark.very_slow
-def test_an_actor_is_killed(start, photos, tmp_path):
+def test_killed_actor(start, photos, tmp_path):
     """And a picture cannot be read: it is named, as by plain `infer`, and all others are done, in their order.
 
     Nobody imports what lies in the current folder, which Ray has its processes do.
@@ -144,7 +144,7 @@ def test_an_actor_is_killed(start, photos, tmp_path):
 
 @needs_ray
 @pytest.mark.very_slow
-def test_the_command_is_killed_and_goes_on(start, photos, tmp_path):
+def test_killed_command_resumes(start, photos, tmp_path):
     """The second time from the address of the folder, as PyArrow has it."""
     out = tmp_path / "out"
     process = start(photos / "photos", out)
@@ -178,7 +178,7 @@ class Calls:
         return SimpleNamespace(remote=getattr(self._target, name))
 
 
-def test_a_picture_that_kills_its_process_is_left_out(monkeypatch, tmp_path):
+def test_picture_that_kills_its_process_is_skipped(monkeypatch, tmp_path):
     """As one does that needs more memory than there is; Ray begins its portion again each time, in a new process."""
     monkeypatch.setattr(ray_pool, "optional_library", lambda *_: SimpleNamespace(get=lambda result: result))
     attempts, segmented = Calls(ray_pool._Attempts()), []
@@ -205,19 +205,19 @@ def test_a_picture_that_kills_its_process_is_left_out(monkeypatch, tmp_path):
     assert answers[1]["done"] == 1 and "deadly" in answers[1]["faults"][0] and "was killed" in answers[1]["faults"][0]
 
 
-def test_what_stops_an_actor_stops_the_command():
+def test_error_of_an_actor_stops_the_command():
     """A full disk, for one: a sentence, not a traceback."""
 
     def segment(pictures):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "masks/a.png")
 
     worker = ray_pool._Worker.__new__(ray_pool._Worker)
-    worker._segment, worker._none, worker._begin = segment, Pictures({}), lambda *_: True
+    worker._segment, worker._template, worker._begin = segment, Pictures({}), lambda *_: True
     (answer,) = (json.loads(text) for text in worker({"picture": [json.dumps(("a", "a.png"))]})["answer"])
     assert answer["stop"].startswith("masks/a.png: no space left on the device; make room there")
 
 
-def test_a_port_that_is_no_number():
+def test_invalid_port():
     """A sentence, as for any other address that is none."""
 
     def init(*_, **__):

@@ -23,7 +23,7 @@ def photos(small, tmp_path):
     return folder
 
 
-def test_a_folder(photos, small):
+def test_folder(photos, small):
     """As if it were named without `file://`, but that nothing is read before its turn."""
     there, here = Source(photos.as_uri()), Source(str(small.images))
     assert there.folder == f"file://{photos}" and there.total == 4
@@ -36,14 +36,14 @@ def test_a_folder(photos, small):
     )
 
 
-def test_results_below_are_no_pictures(photos, small):
+def test_results_are_not_input(photos, small):
     """Else the second run would be refused: each mask is called as its picture."""
     shutil.copytree(small.images, photos / "below" / "masks")
     masks = str(photos / "below/../below/masks")
     assert Source(photos.as_uri(), skip=[masks]).names() == Source(str(small.images)).names() + ["broken"]
 
 
-def test_a_picture_is_not_written_over(dynamic, photos, capsys):
+def test_input_is_not_overwritten(dynamic, photos, capsys):
     """A mask that an earlier run has made may be, but not where it is what is read."""
     picture, out = photos / "below" / "00001.png", photos / "masks"
     assert infer(dynamic, SimpleNamespace(images=picture.as_uri()), out) == 0
@@ -62,12 +62,12 @@ def test_a_picture_is_not_written_over(dynamic, photos, capsys):
         ("hdfs://host:8020/a @b", "hdfs://host:8020/a @b"),
     ],
 )
-def test_no_secret_is_shown(address, shown):
+def test_secret_is_hidden(address, shown):
     with pytest.raises(InputError, match=f"^{shown} cannot be read .Cannot parse URI: '{shown}'"):
         Source(address)
 
 
-def test_an_image(photos, small):
+def test_image(photos, small):
     (picture,) = Source((photos / "below" / "00001.png").as_uri())
     assert picture.name == "00001" and picture.pixels.shape == (64, 96, 3)
     gone = PyArrowFolder(photos.as_uri())
@@ -75,7 +75,7 @@ def test_an_image(photos, small):
         gone.read(f"file://{photos}/gone.png")
 
 
-def test_in_memory(small, monkeypatch):
+def test_s3_address(small, monkeypatch):
     """A store that has no folders on this machine, as a bucket."""
     memory = fs._MockFileSystem()
     memory.create_dir("bucket/photos")
@@ -97,16 +97,16 @@ def test_in_memory(small, monkeypatch):
 
 
 @pytest.mark.parametrize("address", ["file:///nowhere", "file:///with a space", "s3:///"])
-def test_nothing_is_there(address):
+def test_missing_address(address):
     with pytest.raises(InputError, match=f"{address}.* cannot be read"):
         Source(address)
 
 
-def test_other_paths_are_none():
+def test_other_paths_are_not_addresses():
     assert not any(map(is_address, ("street.jpg", "http://host/street.jpg", "C:/file", "s3:/bucket", "")))
 
 
-def test_two_of_one_name(photos):
+def test_two_images_with_the_same_name(photos):
     shutil.copyfile(photos / "below" / "00001.png", photos / "00001.jpg")
     with pytest.raises(InputError, match="would both give 00001.png"):
         Source(photos.as_uri())

@@ -1,6 +1,6 @@
 """Runs an export in the interpreter at hand and compares the masks with those of another; needs no pytest, no Paddle.
 
-    python tests/inference/elsewhere.py DEPLOY_YAML IMAGES MASKS
+    python tests/inference/compare_masks.py DEPLOY_YAML IMAGES MASKS
 
 MASKS holds `RUNTIME/NAME.png` of every image, as `bisenetv1 infer` writes them. The masks of each runtime, from `infer`
 and from `Segmenter`, are compared pixel for pixel, and a line for each is printed; the exit code is 1 where a pixel
