@@ -1,4 +1,4 @@
-"""A training that was stopped goes on as if it had not been: every part of it, whoever stopped it and how often."""
+"""A resumed training gives the same result as one without a stop, in every part and after any number of stops."""
 
 import inspect
 import json
@@ -29,13 +29,13 @@ from bisenetv1_plugin.training.watch import Watcher
 SIZE = (96, 64)
 MODEL, AVERAGE = "model.pdparams", "ema_model.pdparams"
 BEST = {"best_model": MODEL, "ema_best_model": AVERAGE}
-# What evaluations give, of the network and of the average, at 2, 4, 6 and 8: the best are at 4 and at 2.
+# mIoU of the network and of the average at 2, 4, 6 and 8. The best are at 4 and at 2.
 FIGURES = [(0.3, 0.4), (0.5, 0.3), (0.2, 0.35), (0.4, 0.1)]
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Scenes, and a configuration with random transforms and dropout, whose schedule does not depend on `iters`."""
+    """Scenes, and a configuration with random transforms, dropout and a schedule that does not depend on `iters`."""
     write_scenes(tmp_path / "data", train=12, val=2, size=SIZE, classes=DEMO_CLASSES)
     config = yaml.safe_load(zoo.path_of("bisenetv1_demo_256x128").read_text(encoding="utf-8"))
     config.update(batch_size=2)
@@ -52,35 +52,35 @@ def folder(tmp_path, monkeypatch):
 def train(out, iters, opts=None, **options):
     options = {"save_interval": 2, "log_iters": 1, "do_eval": True, "use_ema": True, "seed": 5, **options}
     cfg = builder.load_config("config.yml", opts, iters=iters)
-    with paddle.utils.unique_name.guard():  # names of parameters as in a process of its own
+    with paddle.utils.unique_name.guard():  # the parameter names of a new process
         training.train(cfg, out, device="cpu", resume_model="latest", **options)
 
 
 @pytest.fixture
 def figures(monkeypatch):
-    """Evaluations give these; returns how many were asked for."""
-    given, module = [], core_train.module()
+    """Make evaluations return these values. Returns the list of calls."""
+    scores, module = [], core_train.module()
 
     def evaluate(network, dataset, **options):
         network.eval()
-        given.append(FIGURES[len(given) // 2 % len(FIGURES)][len(given) % 2])
-        return given[-1], given[-1], None, None, None
+        scores.append(FIGURES[len(scores) // 2 % len(FIGURES)][len(scores) % 2])
+        return scores[-1], scores[-1], None, None, None
 
     monkeypatch.setattr(module, "evaluate", evaluate)
-    return given
+    return scores
 
 
 @pytest.fixture
 def seen(monkeypatch):
-    """What the network gets in training, image by image."""
+    """The images that the network receives in training."""
     seen, forward = [], BiSeNetV1.forward
 
-    def noting(self, images):
+    def record(self, images):
         if self.training:
             seen.append(images.astype("float64").sum([1, 2, 3]).tolist())
         return forward(self, images)
 
-    monkeypatch.setattr(BiSeNetV1, "forward", noting)
+    monkeypatch.setattr(BiSeNetV1, "forward", record)
     return seen
 
 
@@ -89,14 +89,14 @@ def state(path):
 
 
 def difference(a, b):
-    """The largest between two files of tensors."""
+    """The largest difference between two files of tensors."""
     a, b = state(a), state(b)
     assert a.keys() == b.keys() and a.pop("LR_Scheduler", None) == b.pop("LR_Scheduler", None)
     return max(np.abs(a[key].astype("float64") - b[key]).max() for key in a if a[key].size)
 
 
 def progress(folder):
-    """Without the times."""
+    """The values in progress.json, without the times."""
     values = json.loads((folder / progress_file.NAME).read_text())
     return {key: value for key, value in values.items() if key not in ("begun", "saved")}
 
@@ -112,7 +112,7 @@ def same(a, b, last):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [0, pytest.param(2, marks=pytest.mark.very_slow)])
-def test_three_stops_make_no_difference(folder, figures, seen, num_workers):
+def test_three_stops_change_nothing(folder, figures, seen, num_workers):
     options = {"num_workers": num_workers, "keep_checkpoint_max": 2}
     train("straight", 8, **options)
     straight = seen[:]
@@ -134,38 +134,38 @@ class TestAfterAStop:
         train("out", 4)
         return folder / "out"
 
-    def test_a_kill_before_the_best_model_was_written(self, stopped):
-        """And whoever watches is told of it."""
+    def test_kill_before_the_best_model_was_written(self, stopped):
+        """The watcher gets the restored best model."""
         for kind, at in {"best_model": 4, "ema_best_model": 2}.items():
             assert progress(stopped / kind)["iteration"] == at
         shutil.rmtree(stopped / "best_model")
-        train("out", 5, do_eval=False)  # which writes no best model
+        train("out", 5, do_eval=False)  # writes no best model
         assert not (stopped / "best_model").exists()
         shutil.rmtree(stopped / "iter_5")
-        told = []
+        calls = []
 
-        class Told(Watcher):
+        class Recorder(Watcher):
             def on_start(self, iteration, iters, best=None):
-                told.append((iteration, iters, best))
+                calls.append((iteration, iters, best))
 
-        train("out", 6, watcher=Told())
-        assert told == [(4, 6, (0.5, 4))]
+        train("out", 6, watcher=Recorder())
+        assert calls == [(4, 6, (0.5, 4))]
         assert difference(stopped / "best_model" / MODEL, stopped / "iter_4" / MODEL) == 0
         assert progress(stopped / "best_model") == {"mIoU": 0.5, "iteration": 4}
 
-    def test_a_checkpoint_of_paddleseg_alone(self, stopped, monkeypatch):
-        """Goes on as before, but for the order and the average, which it has; and says what begins anew."""
+    def test_checkpoint_of_paddleseg_without_the_plugin(self, stopped, monkeypatch):
+        """Restores weights and optimizer, and logs what starts again."""
         said = []
         monkeypatch.setattr(resumed_training.logger, "warning", said.append)
         for path in stopped.rglob(progress_file.NAME):
             path.unlink()
         (stopped / "iter_4" / AVERAGE).unlink()
         train("out", 6)
-        assert [line for line in said if "out/iter_4 has no progress.json" in line and "chosen anew" in line]
+        assert [line for line in said if "out/iter_4 has no progress.json" in line and "starts again" in line]
         assert [line for line in said if "The average of --use_ema starts at out/iter_4" in line]
         assert progress(stopped / "best_model") == {"mIoU": 0.2, "iteration": 6}
 
-    def test_one_that_stopped_early_is_over(self, stopped, monkeypatch):
+    def test_early_stop_is_final(self, stopped, monkeypatch):
         said = []
         monkeypatch.setattr(training.logger, "info", said.append)
         values = json.loads((stopped / "iter_4" / progress_file.NAME).read_text())
@@ -174,14 +174,14 @@ class TestAfterAStop:
         assert "Nothing is left to do: the training was stopped early at out/iter_4." in said
 
     @pytest.mark.skipif("early_stop_intervals" not in inspect.signature(core.train).parameters, reason="PaddleSeg 2.9")
-    def test_the_count_of_the_early_stop(self, stopped):
+    def test_early_stop_count_is_restored(self, stopped):
         train("out", 6, early_stop_intervals=2)
         train("out", 12, early_stop_intervals=2)
         assert (stopped / "iter_8").exists() and not (stopped / "iter_10").exists()
         assert progress(stopped / "iter_8")["stop_count"] == 2
 
-    def test_what_would_spoil_it_is_refused(self, stopped):
-        """One image a step; another network, also where all is done; another optimizer."""
+    def test_unsuitable_changes_are_refused(self, stopped):
+        """One image per batch; a different network, even after the last iteration; a different optimizer."""
         before = (stopped / "iter_4" / MODEL).read_bytes()
         with pytest.raises(InputError, match="batch_size 1 on each device would spoil the weights"):
             train("out", 6, ["batch_size=1"])
@@ -201,7 +201,7 @@ class TestAfterAStop:
         assert (stopped / "iter_4" / MODEL).read_bytes() == before and not (stopped.parent / "other").exists()
 
 
-def test_the_screen_goes_on_with_the_best(capsys):
+def test_progress_view_shows_the_restored_best(capsys):
     view = TrainingView("a network", "out")
     view.on_start(4, 8, (0.5, 2))
     for tag, value in (("Evaluate/mIoU", 0.4), ("Evaluate/Acc", 0.6)):
@@ -221,7 +221,7 @@ def command(*arguments):
 @pytest.mark.very_slow
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_forty_iterations_with_three_kills(folder, num_workers):
-    """SIGKILL behind the first checkpoint that is there at 8, 18 and 28 iterations."""
+    """SIGKILL after the first checkpoints from iterations 8, 18 and 28 on."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     options = ["--iters", 40, "--save_interval", 2, "--keep_checkpoint_max", 3, "--num_workers", num_workers]
     assert subprocess.run(command("--save_dir", "straight", *options), env=environment).returncode == 0
@@ -239,14 +239,14 @@ def test_forty_iterations_with_three_kills(folder, num_workers):
     for out in ("straight", "killed"):
         os.unlink(f"{out}/train.log")
         for checkpoint in (folder / out).glob("iter_*"):
-            if checkpoints.fault(checkpoint):  # killed while it was removed
+            if checkpoints.fault(checkpoint):  # killed while it was deleted
                 shutil.rmtree(checkpoint)
     same(folder / "straight", folder / "killed", 40)
 
 
 @pytest.mark.very_slow
 def test_two_processes_with_too_few_images(folder, tmp_path):
-    """Which waited for ever: 12 images are 6 for each, and a batch takes 8."""
+    """PaddleSeg alone would wait forever: 12 images are 6 for each process, but a batch has 8."""
     launch = ["-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--backend", "gloo", "--log_dir", "log"]
     script = os.path.join(os.path.dirname(sys.executable), "bisenetv1")
     arguments = [*command("--batch_size", 8, "--save_dir", "out", "--iters", 2)[3:]]

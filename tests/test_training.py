@@ -1,4 +1,4 @@
-"""`bisenetv1 train` when something goes wrong: samples, NaN, kills, full disks; and going on afterwards."""
+"""`bisenetv1 train` with unreadable samples, NaN, kills and full disks, and resuming afterwards."""
 
 import inspect
 import json
@@ -35,7 +35,7 @@ KILLS = 20
 
 @pytest.fixture
 def project(tmp_path):
-    """A folder with scenes and a configuration that changes nothing about them."""
+    """A folder with scenes, and a configuration without random transforms."""
     write_scenes(tmp_path / "data", train=4, val=2, size=SIZE, classes=DEMO_CLASSES)
     config = yaml.safe_load(zoo.path_of("bisenetv1_demo_256x128").read_text(encoding="utf-8"))
     config.update(batch_size=4, test_config={"auc_roc": True})  # for `val`; PaddleSeg's `train` does not know it
@@ -55,7 +55,7 @@ def train(project, *arguments):
 
 
 class Running:
-    """A training in a process of its own, which writes what it says into a file."""
+    """A training in another process, with its output in a file."""
 
     def __init__(self, project, *arguments):
         self.project, self.log, self.begun = project, project / "log.txt", len(logged(project))
@@ -83,24 +83,24 @@ class Running:
 
     @property
     def iteration(self):
-        """The last that it has logged."""
+        """The last logged iteration."""
         return max([0, *map(int, re.findall(r"iter: (\d+)/", logged(self.project, self.begun)))])
 
 
 def logged(project, begin=0):
-    """The log of the trainings into the folder, from this character on."""
+    """The log of the trainings in the folder, from this character on."""
     path = project / "out" / "train.log"
     return path.read_text()[begin:] if path.exists() else ""
 
 
 def refused(said):
-    """The sentence with which a command ended."""
+    """The last message of a failed command."""
     assert "Traceback" not in said
-    return re.findall(r"bisenetv1: .*", said)[-1]  # on the line of the evaluation's bar, if there was one
+    return re.findall(r"bisenetv1: .*", said)[-1]  # it may be on the line of a progress bar
 
 
 def readable(folder):
-    """The weights of a checkpoint, all of which can be read and are finite, as can be its progress."""
+    """The weights of a checkpoint. Checks that all its files are readable and finite."""
     names = {path.name for path in folder.iterdir() if not path.name.startswith("part-")} - {PROGRESS}
     for name in names:
         state = paddle.load(str(folder / name), return_numpy=True)
@@ -111,7 +111,7 @@ def readable(folder):
 
 @pytest.mark.slow
 class TestData:
-    def test_is_doubted_before_a_network_is_built(self, project):
+    def test_is_checked_before_the_network_is_built(self, project):
         images = sorted((project / "data/images/train").iterdir())
         for image in images:
             image.write_bytes(b"no picture")
@@ -121,8 +121,8 @@ class TestData:
         assert images[0].name in refused(done.stderr) and "And 1 more: `bisenetv1 data check" in refused(done.stderr)
 
     @pytest.mark.very_slow
-    def test_of_an_evaluation_that_is_not_asked_for(self, project):
-        """And the same images for both are allowed."""
+    def test_validation_data_are_ignored_without_do_eval(self, project):
+        """With --do_eval, the same images may be used for both."""
         shutil.rmtree(project / "data/images/val")
         assert train(project, "--iters", 1).returncode == 0
         done = train(project, "--iters", 1, "--do_eval")
@@ -134,8 +134,8 @@ class TestData:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [pytest.param(0, marks=pytest.mark.very_slow), 2])
-class TestASampleThatCannotBeRead:
-    """It breaks when the training runs: what is wrong before is found before."""
+class TestUnreadableSample:
+    """The sample breaks during the training. The data check finds earlier defects."""
 
     def test_in_training(self, project, num_workers):
         running = Running(project, "--num_workers", num_workers, "--save_interval", 2, "--iters", 1000)
@@ -160,8 +160,8 @@ class TestASampleThatCannotBeRead:
 
 @pytest.mark.slow
 class TestNaN:
-    def test_stops_before_it_is_saved(self, project):
-        """A learning rate that no network survives; the first iteration is still finite."""
+    def test_nan_is_not_saved(self, project):
+        """The learning rate is far too high. The first iteration is still finite."""
         done = train(project, *("--learning_rate", 1e6, "--iters", 40, "--save_interval", 1, "--do_eval"))
         assert done.returncode == 2
         iteration = int(re.search(r"stopped at iteration (\d+): ", refused(done.stderr))[1])
@@ -188,15 +188,15 @@ def state(folder, name):
 
 
 def same(a, b):
-    """Whether two checkpoints hold the same network, up to rounding."""
+    """Whether two checkpoints have the same network, up to rounding."""
     a, b = state(a, FILES[0]), state(b, FILES[0])
     return a.keys() == b.keys() and all(np.allclose(a[name], b[name], rtol=1e-3, atol=1e-5) for name in a)
 
 
 @pytest.mark.slow
-class TestGoesOn:
-    def test_as_if_never_stopped(self, project):
-        """Momentum and learning rate; every batch has one image four times, so that no order can make a difference."""
+class TestResume:
+    def test_result_is_the_same_as_without_a_stop(self, project):
+        """Momentum and learning rate. Each batch has one image four times, so the order makes no difference."""
         lines = (project / "data/train.txt").read_text().splitlines()
         (project / "data/train.txt").write_text(f"{lines[0]}\n" * 4)
         options = ["--iters", 6, "--save_interval", 3, "--learning_rate", 0.005, "--use_vdl"]
@@ -217,7 +217,7 @@ class TestGoesOn:
         assert [i for i, _ in plots.read_curve(str(out), "Train/lr")] == [1, 2, 3, 4, 5, 6]
         assert [f"{rate:.6f}" for _, rate in plots.read_curve(str(straight), "Train/lr")[3:]] == rates
 
-        # The comparison would notice: without momentum it is another network.
+        # The comparison is sensitive enough: without momentum the network differs.
         optimizer = paddle.load(str(out / "iter_3" / FILES[1]))
         for name in optimizer:
             if "velocity" in name:
@@ -226,7 +226,7 @@ class TestGoesOn:
         assert train(project, *options, "--resume_model", "out/iter_3").returncode == 0
         assert not same(out / "iter_6", straight / "iter_6")
 
-    def test_nothing_to_resume_and_nothing_left_to_do(self, project):
+    def test_without_a_checkpoint_and_after_the_last_iteration(self, project):
         options = ["--iters", 1, "--resume_model", "latest"]
         done = train(project, *options)
         assert done.returncode == 0 and "no complete checkpoint in out: starting from the beginning" in done.stdout
@@ -244,18 +244,18 @@ class TestNewest:
 
     @pytest.fixture
     def out(self, tmp_path):
-        """Four whole checkpoints."""
+        """Four complete checkpoints."""
         for iteration in (2, 4, 8, 10):
             for name in FILES:
                 paddle.save({"a": paddle.ones([100])}, str(tmp_path / f"iter_{iteration}" / name))
         return tmp_path
 
-    def test_passes_over_what_is_no_good(self, out, said):
+    def test_skips_broken_checkpoints(self, out, said):
         (out / "iter_10" / FILES[1]).unlink()
         os.truncate(out / "iter_8" / FILES[0], 50)
         paddle.save({"a": {"b": paddle.to_tensor([float("nan")])}}, str(out / "iter_4" / FILES[1]))
         (out / "iter_12").mkdir()
-        for number in (2, 4, 8, 10, 12):  # when they were written, before they were damaged
+        for number in (2, 4, 8, 10, 12):  # restore the times of writing after the damage
             for path in (out / f"iter_{number}", *(out / f"iter_{number}").iterdir()):
                 os.utime(path, (number, number))
         (out / "iter_best").mkdir()
@@ -270,13 +270,13 @@ class TestNewest:
         assert not list(out.glob("*/part-*"))
 
     def test_is_the_last_one_written(self, out, said):
-        """Not the one of most iterations, which another training left in the folder."""
+        """It is not the one with the most iterations, which another training left."""
         for number, written in ((2, 40), (4, 50), (8, 20), (10, 30)):
             for path in (out / f"iter_{number}").iterdir():
                 os.utime(path, (written, written))
         assert checkpoints.newest(str(out)) == str(out / "iter_4")
         values = {"begun": 1, "seed": 0, "average": False, "mIoU": None, "ema_mIoU": None, "stop_count": 0}
-        for number, saved in ((2, 70), (4, 60)):  # as it says itself, where it does: copies have other times
+        for number, saved in ((2, 70), (4, 60)):  # progress.json has precedence: copies have other file times
             progress = {**values, "saved": saved, "loss_scaling": None}
             (out / f"iter_{number}" / PROGRESS).write_text(json.dumps(progress))
         assert checkpoints.newest(str(out)) == str(out / "iter_2")
@@ -292,7 +292,7 @@ class TestNewest:
             assert checkpoints.newest(str(folder)) is None
         assert all("starting from the beginning" in line for line in said)
 
-    def test_one_that_was_named_is_refused(self, out):
+    def test_broken_checkpoint_is_refused_by_name(self, out):
         (out / "iter_10" / FILES[1]).unlink()
         with pytest.raises(InputError, match="it has no model.pdopt; resume from the checkpoint before it, or from"):
             checkpoints.refuse_broken(str(out / "iter_10"))
@@ -300,11 +300,11 @@ class TestNewest:
             checkpoints.refuse_broken(str(out))
 
 
-class TestTheFolder:
+class TestOutputFolder:
     @pytest.mark.slow
     @pytest.mark.parametrize("num_workers", [0, 2])
     def test_has_one_training_at_a_time(self, project, num_workers):
-        """Which is over as soon as it is killed, whatever becomes of the processes that load its data."""
+        """A kill releases the folder at once, even if data-loading processes are still running."""
         options = ["--save_interval", 2, "--num_workers", num_workers, "--resume_model", "latest"]
         running = Running(project, "--iters", 1000, *options)
         running.wait_for_checkpoint(2)
@@ -325,14 +325,14 @@ class TestTheFolder:
         with reserve_folder(str(tmp_path), True), reserve_folder(str(tmp_path), False):
             pass
 
-    def test_that_was_made_for_nothing_is_gone(self, tmp_path):
+    def test_is_removed_if_it_stays_empty(self, tmp_path):
         with pytest.raises(InputError, match="no reason"), checkpoints.reserve_folder(str(tmp_path / "out"), True):
             assert (tmp_path / "out").is_dir()
             raise InputError("no reason")
         assert not (tmp_path / "out").exists()
 
-    def test_is_no_file(self, tmp_path):
-        """Which PaddleSeg would remove."""
+    def test_file_is_refused(self, tmp_path):
+        """PaddleSeg would delete the file."""
         (tmp_path / "out").write_text("mine")
         with pytest.raises(InputError, match="out is no folder"), checkpoints.reserve_folder(
             str(tmp_path / "out"), True
@@ -340,7 +340,7 @@ class TestTheFolder:
             pass
         assert (tmp_path / "out").read_text() == "mine"
 
-    def test_other_files_that_are_called_parts_stay(self, tmp_path):
+    def test_other_files_named_part_are_kept(self, tmp_path):
         for name in ("book", "moved", "iter_6", "iter_notes"):
             (tmp_path / name).mkdir()
         (tmp_path / "iter_4").symlink_to("moved")
@@ -353,8 +353,8 @@ class TestTheFolder:
         assert all(path.exists() for path in mine)
 
 
-class TestWritesOverNothing:
-    """Whatever a training reads, or did not make."""
+class TestOverwriting:
+    """A training does not overwrite its inputs or files of other programs."""
 
     @staticmethod
     def check(out, reads="none", iters=10, do_eval=True, resume_model=None):
@@ -369,7 +369,7 @@ class TestWritesOverNothing:
                 (tmp_path / "out" / name / file).write_text(name)
         return tmp_path / "out"
 
-    def test_an_earlier_training_is_gone_over(self, out):
+    def test_earlier_training_may_be_overwritten(self, out):
         self.check(out)
         self.check(out, resume_model=str(out / "iter_5"))
         (out / "iter_10" / "part-abc_12xy.pdparams").touch()
@@ -378,7 +378,7 @@ class TestWritesOverNothing:
 
     @pytest.mark.parametrize("name", ["best_model", "iter_5", "iter_10"])
     @pytest.mark.parametrize("link", [None, os.symlink, os.link])
-    def test_what_it_reads(self, out, tmp_path, name, link):
+    def test_inputs_are_refused(self, out, tmp_path, name, link):
         read = out / name / FILES[0]
         if link:
             link(read, tmp_path / "mine.pdparams")
@@ -386,13 +386,13 @@ class TestWritesOverNothing:
         with pytest.raises(InputError, match=f"{name}/model.pdparams would be written, and it is read"):
             self.check(out, read)
 
-    def test_what_it_reads_and_does_not_write(self, out):
+    def test_inputs_outside_of_the_outputs_are_allowed(self, out):
         self.check(out, out / "iter_7" / FILES[0])
         self.check(out, out / "best_model" / FILES[0], do_eval=False)
         self.check(out, out / "iter_10" / FILES[0], iters=9)
         self.check(out, out / "iter_5" / FILES[0], resume_model=str(out / "iter_5"))
 
-    def test_what_no_training_made(self, out, tmp_path):
+    def test_other_files_are_refused(self, out, tmp_path):
         shutil.rmtree(out / "iter_10")
         (out / "iter_10").write_text("mine")
         with pytest.raises(
@@ -430,8 +430,8 @@ class TestWritesOverNothing:
 
 
 @pytest.mark.slow
-def test_a_loss_that_does_not_fit(project, monkeypatch):
-    """Its ValueError was no sentence."""
+def test_loss_with_wrong_coefficients(project, monkeypatch):
+    """The ValueError becomes an `InputError`."""
     monkeypatch.chdir(project)
     config = yaml.safe_load(Path("config.yml").read_text())
     config["loss"]["types"][0]["weight"] = [1, 2, 3]
@@ -442,8 +442,8 @@ def test_a_loss_that_does_not_fit(project, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["CrossEntropyLoss", "DiceLoss"])
-def test_a_loss_of_paddleseg(project, monkeypatch, kind):
-    """PaddleSeg 2.8's `train` cannot log what they give since Paddle 2.5; later ones can."""
+def test_loss_of_paddleseg(project, monkeypatch, kind):
+    """PaddleSeg 2.8's `train` cannot log these losses with Paddle 2.5 or later. Later versions can."""
     config = yaml.safe_load((project / "config.yml").read_text())
     config["loss"]["types"] = [{"type": kind}]
     (project / "config.yml").write_text(yaml.safe_dump(config))
@@ -459,8 +459,8 @@ def test_a_loss_of_paddleseg(project, monkeypatch, kind):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits another process")
-def test_a_disk_that_is_full(project):
-    """A limit on the size of files comes up in the same way, in the middle of one."""
+def test_full_disk(project):
+    """Simulated by a limit on the file size, which also fails in the middle of a file."""
     running = Running(project, "--save_interval", 2, "--iters", 1000)
     running.wait_for_checkpoint(2)
     resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE, (10_000_000, 10_000_000))
@@ -477,15 +477,15 @@ def test_a_disk_that_is_full(project):
 @pytest.mark.very_slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_goes_on_after_every_kill(project, num_workers):
-    """Nothing is lost but the iterations since the last whole checkpoint."""
+def test_resumes_after_every_kill(project, num_workers):
+    """Only the iterations since the last complete checkpoint are lost."""
     moments, out, reached = random.Random(num_workers), project / "out", 0
     options = ["--num_workers", num_workers, "--save_interval", 2, "--resume_model", "latest", "--batch_size", 2]
-    lost, parts, passed_over = [], 0, 0
+    lost, parts, skipped = [], 0, 0
     for kill in range(KILLS):
         running = Running(project, "--iters", 100000, *options)
         if kill % 4 == 3:
-            time.sleep(moments.uniform(0, 6))  # any moment, most of all of the start
+            time.sleep(moments.uniform(0, 6))  # at any moment, often during the start
         else:
             running.wait_for(lambda running=running: running.iteration > 0)
             time.sleep(moments.uniform(0, 3))
@@ -496,7 +496,7 @@ def test_goes_on_after_every_kill(project, num_workers):
         going_on = re.search(r"Resuming from out/iter_(\d+)", running.said)
         if reached and running.iteration:
             assert going_on and int(going_on[1]) == reached
-        passed_over += running.said.count("Skipping")
+        skipped += running.said.count("Skipping")
         parts += len(list(out.rglob("part-*")))
         whole = [folder for folder in out.glob("iter_*") if readable(folder) == sorted(FILES)]
         newest = max([0, *(int(folder.name[5:]) for folder in whole)])
@@ -505,27 +505,27 @@ def test_goes_on_after_every_kill(project, num_workers):
             lost.append(running.iteration - newest)
         reached = newest
         for folder in sorted(whole, key=lambda folder: int(folder.name[5:]))[:-2]:
-            shutil.rmtree(folder)  # upstream counts the checkpoints of one run only
+            shutil.rmtree(folder)  # PaddleSeg counts only the checkpoints of one run
 
     done = train(project, "--iters", reached + 3, *options)
     assert done.returncode == 0, done.stderr
     assert f"Resuming from out/iter_{reached}" in done.stdout
     assert readable(out / f"iter_{reached + 3}") == sorted(FILES) and not list(out.rglob("part-*"))
-    print(f"{KILLS} kills, {reached + 3} iterations, lost {lost}, {parts} part files, {passed_over} passed over")
+    print(f"{KILLS} kills, {reached + 3} iterations, lost {lost}, {parts} part files, {skipped} passed over")
     assert max(lost) <= 2
-    deadline = time.time() + 15  # the workers look every five seconds
+    deadline = time.time() + 15  # the workers check every five seconds
     while processes_in(project) and time.time() < deadline:
         time.sleep(0.5)
     assert not processes_in(project)
 
 
 def processes_in(folder):
-    """The processes whose working directory is this folder."""
+    """The processes with this working directory."""
     found = []
     for process in filter(str.isdigit, os.listdir("/proc")):
         try:
             if Path(os.readlink(f"/proc/{process}/cwd")) == folder:
                 found.append(int(process))
-        except OSError:  # it has ended, or is somebody else's
+        except OSError:  # it has ended, or another user's
             continue
     return found

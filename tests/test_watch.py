@@ -1,4 +1,4 @@
-"""What is told of PaddleSeg's evaluation and training."""
+"""The metrics and callbacks of PaddleSeg's evaluation and training."""
 
 import numpy as np
 import paddle
@@ -9,7 +9,7 @@ from bisenetv1_plugin.training import watch
 
 
 class Pixels(paddle.io.Dataset):
-    """One image of one row: the score of class 1 of every pixel, and its label."""
+    """One image with one row of pixels: their scores of class 1, and their labels."""
 
     num_classes, ignore_index = 2, 255
 
@@ -30,22 +30,22 @@ class Shown(paddle.nn.Layer):
 
 
 class TestAreaUnderTheCurve:
-    """The share of pairs of a pixel of class 1 and one of class 0 in which the first has the higher score."""
+    """It is the fraction of pairs of pixels of class 1 and 0 in which class 1 has the higher score."""
 
     @pytest.mark.parametrize("scores, labels", [([1, 4, 3, 2], [0, 0, 1, 1]), ([9, 1, 4, 3, 2], [255, 0, 0, 1, 1])])
-    def test_ignored_pixels_are_left_out(self, scores, labels):
+    def test_ignored_pixels_are_skipped(self, scores, labels):
         done = watch.evaluate(Shown(), Pixels(scores, labels), auc_roc=True)
         assert done.auc_roc == 2 / 4 and done.acc == 2 / 4
 
-    def test_of_several_sizes_is_refused(self):
+    def test_labels_of_different_sizes_are_refused(self):
         images = paddle.io.ConcatDataset([Pixels([1, 2], [0, 1]), Pixels([1, 2, 3], [0, 1, 1])])
         images.num_classes, images.ignore_index = Pixels.num_classes, Pixels.ignore_index
         with pytest.raises(InputError, match="needs labels of one size: omit --auc_roc"):
             watch.evaluate(Shown(), images, auc_roc=True)
 
     @pytest.mark.parametrize("labels", [[0, 0, 0], [0, 0, 255]])
-    def test_of_one_class_there_is_none(self, labels, monkeypatch):
-        """PaddleSeg would take what is ignored for the other class. The other figures are there."""
+    def test_single_class_gives_nan(self, labels, monkeypatch):
+        """PaddleSeg would count ignored pixels as the other class. The other metrics are computed."""
         said = []
         monkeypatch.setattr(watch.logger, "warning", said.append)
         done = watch.evaluate(Shown(), Pixels([-1, -2, 3], labels), auc_roc=True)
