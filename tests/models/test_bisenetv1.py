@@ -306,6 +306,6 @@ def test_wrong_number_of_channels_is_refused(takes, gets):
     net = BiSeNetV1(4, ResNet18_v1b(in_channels=takes), in_channels=takes)
     for prepare in (net.train, net.eval):
         prepare()
-        with pytest.raises(InputError, match=f"images of {takes} channels, not of {gets}: model.in_channels"):
+        with pytest.raises(InputError, match=f"images of {takes} channels, not of {gets}: give model.in_channels"):
             net(image(2, gets, 64, 64))
     assert net(image(1, takes, 33, 47))[0].shape == [1, 4, 33, 47]
