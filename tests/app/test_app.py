@@ -1,4 +1,4 @@
-"""The page of `bisenetv1 app`, served by a process of its own: asked as a program, and in a browser where one is."""
+"""The page of `bisenetv1 app` in a process of its own, used by a program and, if Chromium is here, in a browser."""
 
 import contextlib
 import http.server
@@ -27,7 +27,7 @@ from bisenetv1_plugin import Segmenter
 gradio_client = pytest.importorskip("gradio_client", reason="pip install '.[app]'")
 httpx = pytest.importorskip("httpx")
 
-NAMES = ["sky & air", "road", "<b>car</b>", "tree", "person"]  # as they would spoil a page
+NAMES = ["sky & air", "road", "<b>car</b>", "tree", "person"]  # to be escaped in HTML
 RUNTIME = "onnxruntime fp32"
 
 
@@ -41,12 +41,12 @@ def exported(dynamic):
 
 @contextlib.contextmanager
 def serving(exported, folder, *arguments):
-    """A server whose temporary files are in `folder`; ended by Ctrl-C unless it has ended before."""
+    """A server with its temporary files in `folder`; Ctrl-C ends it."""
     folder.mkdir()
     command = [sys.executable, "-m", "bisenetv1_plugin", "app", str(exported), "--cpu_threads", "1", *arguments]
     log = folder.with_suffix(".log")
     with open(log, "w", encoding="utf-8") as output:
-        # A proxy that does not answer: nothing may ask it.
+        # This proxy does not answer, so any request through it would fail.
         env = {**os.environ, "TMPDIR": str(folder), "http_proxy": "http://127.0.0.1:9", "PYTHONUNBUFFERED": "1"}
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=env)
     said = lambda: log.read_text(encoding="utf-8")  # noqa: E731
@@ -75,7 +75,7 @@ def server(exported, tmp_path_factory):
 
 
 def ask(server, folder, name, path, opacity=0.5, runtime=RUNTIME, more=()):
-    """What the page shows: the overlay's file, or None, and the HTML below it. `more`: unknown below, and the view."""
+    """The page's overlay as a file, or None, and the HTML below it. `more`: `unknown_below` and the view."""
     client = gradio_client.Client(server.url, verbose=False, download_files=str(folder))
     return client.predict(gradio_client.handle_file(str(path)), runtime, opacity, *more, api_name=f"/{name}")
 
@@ -91,9 +91,9 @@ class TestPicture:
         overlay, table = ask(server, tmp_path, "picture", scene, 0.7)
         result = Segmenter(exported, "onnxruntime")(scene)
         shown = np.asarray(Image.open(overlay)).astype(int)
-        # It is compressed, with a loss: nearest to the overlay of that opacity, and near.
-        away = {each: np.abs(shown - result.overlay(each, legend=False)).mean() for each in (0.5, 0.6, 0.7, 0.8, 0.9)}
-        assert min(away, key=away.get) == 0.7 and away[0.7] < 10
+        # JPEG loses detail, so the overlay is compared with those of other opacities.
+        error = {each: np.abs(shown - result.overlay(each, legend=False)).mean() for each in (0.5, 0.6, 0.7, 0.8, 0.9)}
+        assert min(error, key=error.get) == 0.7 and error[0.7] < 10
         assert re.search(rf"{RUNTIME} · \d+ ms · 96 × 64", table)
         shares = re.findall(r"([\d.]+%)</td></tr>", table)
         assert shares == [f"{share:.1%}" for share in sorted(result.shares.values(), reverse=True) if share]
@@ -108,8 +108,8 @@ class TestPicture:
         assert ("unknown · 未知", f"{unknown.unknown_share:.1%}") in shares and 0.3 < unknown.unknown_share < 0.7
         assert len(shares) == 1 + len([share for share in unknown.shares.values() if share])
         shown = np.asarray(Image.open(overlay)).astype(int)
-        away = [np.abs(shown - each.overlay(0.5, legend=False)).mean() for each in (unknown, result)]
-        assert away[0] < 10 and away[0] < away[1]
+        errors = [np.abs(shown - each.overlay(0.5, legend=False)).mean() for each in (unknown, result)]
+        assert errors[0] < 10 and errors[0] < errors[1]
         overlay, table = ask(server, tmp_path, "picture", scene, more=(0, "confidence"))
         assert np.abs(np.asarray(Image.open(overlay).convert("L")) / 255 - result.confidence).mean() < 0.03
         assert "unknown" not in table
@@ -120,7 +120,7 @@ class TestPicture:
         assert overlay is None and "there is no view" in sentence
 
     def test_windows(self, exported, scene, tmp_path):
-        """Only runtimes that give logits are offered."""
+        """The page offers only runtimes that give logits."""
         window = ("--is_slide", "--crop_size", "48", "40", "--stride", "32", "24")
         with serving(exported, tmp_path / "tmp", *window) as server:
             said = server.said()
@@ -131,7 +131,7 @@ class TestPicture:
         assert shares == [f"{share:.1%}" for share in sorted(result.shares.values(), reverse=True) if share]
         assert result.shares != Segmenter(exported, "onnxruntime")(scene).shares
 
-    def test_what_is_no_whole_picture_gets_a_sentence(self, server, scene, tmp_path):
+    def test_refused_pictures(self, server, scene, tmp_path):
         text, cut, wide = (tmp_path / name for name in ("text.png", "cut.jpg", "wide.png"))
         text.write_text("no picture")
         Image.open(scene).save(cut)
@@ -153,18 +153,18 @@ class TestPicture:
             overlay, table = ask(server, tmp_path, "picture", tmp_path / name)
             assert Image.open(overlay).size == size and "%" in table
 
-    def test_every_runtime_that_is_offered_runs(self, server, scene, tmp_path):
+    def test_offered_runtimes_run(self, server, scene, tmp_path):
         names = re.search(r"^(.*); 1 threads", server.said(), re.MULTILINE)[1].split(", ")
         assert {"openvino fp32", "onnxruntime fp32", "paddle fp32"} <= set(names)
         assert [name in ask(server, tmp_path, "picture", scene, runtime=name)[1] for name in names] == [True] * len(
             names
         )
 
-    def test_ten_at_a_time_are_answered(self, server, scene, tmp_path):
+    def test_ten_at_once(self, server, scene, tmp_path):
         with ThreadPoolExecutor(10) as pool:
             answers = list(pool.map(lambda _: ask(server, tmp_path, "picture", scene), range(10)))
         assert all(overlay and "%" in table for overlay, table in answers)
-        # Each its own: Gradio would write one file anew while another's download reads it.
+        # Gradio would overwrite a file of the same content while another visitor downloads it.
         assert len({Path(overlay).read_bytes() for overlay, _ in answers}) == 10
 
     def test_a_large_file_is_refused(self, server):
@@ -187,25 +187,25 @@ class TestVideo:
         video.release()
         return tmp_path / "drive.avi"
 
-    def test_it_becomes_one_that_browsers_play(self, server, drive, tmp_path):
-        film, table = ask(server, tmp_path, "video", drive)
-        film = film["video"] if isinstance(film, dict) else film
-        video = cv2.VideoCapture(film)
-        with open(film, "rb") as file:
+    def test_overlay_is_h264(self, server, drive, tmp_path):
+        overlay, table = ask(server, tmp_path, "video", drive)
+        overlay = overlay["video"] if isinstance(overlay, dict) else overlay
+        video = cv2.VideoCapture(overlay)
+        with open(overlay, "rb") as file:
             assert b"avc1" in file.read(), "the name of H.264 in an MP4 file"
-        assert film.endswith(".mp4") and video.get(cv2.CAP_PROP_FPS) == 10
+        assert overlay.endswith(".mp4") and video.get(cv2.CAP_PROP_FPS) == 10
         assert sum(video.read()[0] for _ in range(7)) == 6
         assert "96 × 64 · 6 / 6" in table and "%" in table
 
-    def test_what_is_none_gets_a_sentence(self, server, tmp_path):
+    def test_refused_video(self, server, tmp_path):
         (tmp_path / "text.mp4").write_text("no video")
-        film, sentence = ask(server, tmp_path, "video", tmp_path / "text.mp4")
-        assert film is None and "text.mp4" in sentence and str(server.folder) not in sentence
+        overlay, sentence = ask(server, tmp_path, "video", tmp_path / "text.mp4")
+        assert overlay is None and "text.mp4" in sentence and str(server.folder) not in sentence
 
 
 @pytest.fixture
 def neighbor():
-    """A server of somebody else on this machine: (its address, what it was asked for)."""
+    """Another server on this machine: (its address, the paths of its requests)."""
     asked = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -264,7 +264,7 @@ class TestAttacks:
             assert done.status_code in (403, 421) and "evil" not in done.text
         assert http.get("/config", headers={"Origin": str(http.base_url).rstrip("/")}).status_code == 200
 
-    def test_a_playlist_by_another_name(self, http, server, scene, tmp_path):
+    def test_playlist_named_mp4(self, http, server, scene, tmp_path):
         video = cv2.VideoWriter(str(tmp_path / "secret.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 10, (96, 64))
         video.write(cv2.imread(str(scene)))
         video.release()
@@ -272,7 +272,7 @@ class TestAttacks:
         answer = self.call(http, "video", self.upload(http, "a.mp4", "\n".join(lines).encode()))
         assert "no MP4, MOV, MKV, WebM or AVI" in answer and "segmented.mp4" not in answer
 
-    def test_a_visitors_file_runs_nothing(self, http):
+    def test_uploads_run_no_scripts(self, http):
         for name in ("a.svg", "a.html", "a.js", "a.xhtml"):
             path = self.upload(http, name, b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>")
             self.call(http, "picture", path)
@@ -283,7 +283,7 @@ class TestAttacks:
                 and headers["x-content-type-options"] == "nosniff"
             )
 
-    def test_requests_that_gradio_was_not_made_for(self, http, server):
+    def test_invalid_requests(self, http, server):
         own = self.upload(http, "a.png", b"x")
         for done in (
             http.post("/gradio_api/upload?upload_id=x", files={"x": (None, "v")}),
@@ -299,7 +299,7 @@ class TestAttacks:
 
 
 @pytest.mark.slow
-def test_an_upload_that_is_under_way_keeps_nobody(exported, tmp_path):
+def test_upload_in_progress_does_not_delay_sigterm(exported, tmp_path):
     with serving(exported, tmp_path / "tmp") as server:
         port = int(server.url.rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", port)) as sender:
@@ -334,7 +334,7 @@ def test_no_file_is_left(exported, scene, tmp_path, name):
 
 
 @pytest.mark.slow
-def test_no_file_is_left_of_a_server_that_is_still_loading(exported, tmp_path):
+def test_no_file_is_left_while_loading(exported, tmp_path):
     command = [sys.executable, "-m", "bisenetv1_plugin", "app", str(exported)]
     process = subprocess.Popen(command, env={**os.environ, "TMPDIR": str(tmp_path)}, stdout=subprocess.DEVNULL)
     wait(lambda: list(tmp_path.glob("bisenetv1-app-*")), 60)
@@ -384,7 +384,7 @@ class TestRefusals:
     def test_no_such_port(self, port):
         assert "from 1 to 65535" in self.refused("none", "--port", port)
 
-    def test_limits_of_nothing(self):
+    def test_limit_of_zero(self):
         assert "--max_megabytes is 0" in self.refused("none", "--max_megabytes", 0)
 
     @pytest.mark.very_slow
@@ -404,7 +404,7 @@ class TestRefusals:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    """Starts a Chromium without a screen that speaks a language."""
+    """A function that opens a URL in headless Chromium, in a language."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     driver = shutil.which("chromedriver")
     if not (chromium and driver):
@@ -438,12 +438,12 @@ def give(page, path):
 
 
 def shown(page, selector):
-    """The text of what is visible; '' where nothing is."""
+    """The text of the visible elements; '' if none is visible."""
     return "\n".join(found.text for found in page.find_elements("css selector", selector) if found.is_displayed())
 
 
 def click(page, label):
-    """A button, by what is on it or by its name for screen readers."""
+    """Click a button, by its text or its name for screen readers."""
     buttons = page.find_elements("css selector", "button")
     named = [found for found in buttons if label in (found.text, found.get_attribute("aria-label"))]
     next(found for found in named if found.is_displayed()).click()
@@ -470,7 +470,7 @@ class TestBrowser:
         addresses = [address for address in asked_for(page) if not address.startswith("chrome://")]  # its own pages
         assert addresses and [address for address in addresses if not address.startswith(server.url)] == []
 
-    def test_a_file_that_is_none(self, server, browser, tmp_path):
+    def test_refused_picture(self, server, browser, tmp_path):
         (tmp_path / "text.png").write_text("no picture")
         page = browser(server.url, "en")
         give(page, tmp_path / "text.png")
@@ -496,7 +496,7 @@ class TestBrowser:
         click(page, "Segment the video")
         return page
 
-    def test_a_video_and_its_end(self, server, browser, scene, tmp_path):
+    def test_stop_video(self, server, browser, scene, tmp_path):
         page = self.with_video(browser(server.url, "en"), scene, tmp_path, frames=300)
         wait(lambda: "/ 300" in shown(page, "body"), 60)
         click(page, "Stop")
@@ -522,7 +522,7 @@ class TestBrowser:
 
 
 def asked_for(page):
-    """The addresses that the page has loaded anything from; `data:` and `blob:` are the page's own."""
+    """The addresses that the page has loaded, except `data:` and `blob:`, which are its own."""
     messages = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
     sent = [message["params"] for message in messages if message["method"] == "Network.requestWillBeSent"]
     return [each["request"]["url"] for each in sent if not each["request"]["url"].startswith(("data:", "blob:"))]

@@ -1,7 +1,7 @@
-"""What every door's tests share: how many examples are tried, and what must hold whatever comes in.
+"""Settings and fixtures of the doors' tests.
 
-A door is a place where something from outside comes in: a file, a list, a request, the words of a command. The tests
-try 40 examples each, always the same ones; DOOR_EXAMPLES=10000 searches.
+A door is a place where input from outside comes in: a file, a list, a request, the arguments of a command. Each test
+tries 40 examples, always the same ones. DOOR_EXAMPLES=10000 tries 10000 random ones.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ hypothesis.settings.load_profile("doors")
 
 
 def contents(folder):
-    """What is in a folder, by path: where links lead, and the bytes of files; of large ones, what the system notes."""
+    """The contents of a folder, by path: targets of links, hashes of files; for large files their size and time."""
     found = {}
     for inner, folders, names in os.walk(folder):
         for name in [*folders, *names]:
@@ -47,10 +47,10 @@ def contents(folder):
 
 @contextmanager
 def in_seconds(seconds):
-    """A block that may take so long: what hangs fails."""
+    """A block that fails if it takes longer."""
 
     def late(*_):
-        raise AssertionError(f"it was not done after {seconds} seconds")
+        raise AssertionError(f"it was not finished after {seconds} seconds")
 
     before = signal.signal(signal.SIGALRM, late)
     signal.alarm(seconds)

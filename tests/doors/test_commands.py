@@ -1,6 +1,6 @@
-"""The door of the command line: whatever words a command gets, it ends with an exit code and a sentence.
+"""The door of the command line: whatever its arguments, a command ends with an exit code and a sentence.
 
-In one process, with a small network; nothing outside of the folder `work` may change.
+All commands run in one process, with a small network. Nothing outside the folder `work` may change.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ def _copy(source, target):
 
 @pytest.fixture(scope="module")
 def place(small, dynamic, tmp_path_factory):
-    """`mine`, with what a user has, and `work`, the current folder, which a command may fill."""
+    """`mine`, with a user's files, and `work`, the current folder, where a command may write."""
     place = tmp_path_factory.mktemp("commands")
     mine, work = place / "mine", place / "work"
     shutil.copytree(small.images.parents[1], mine / "data")
@@ -112,7 +112,7 @@ FLAGS = {
     "data": ["--out", "--classes", "--colors", "--max_size", "--keep_rare", "--ignore_rare", "--skip_broken"]
     + ["--class_weights", "--train", "--val", "--size", "--seed"],
 }
-# What works, from which the others are made.
+# Commands that work; the tests change their arguments.
 GOOD = {
     "infer": [
         "--config",
@@ -137,7 +137,7 @@ GOOD = {
 
 @st.composite
 def command_lines(draw):
-    """The words of a command that works, some of them exchanged, left out or added."""
+    """The arguments of a command that works, with some replaced, removed, added or swapped."""
     command = draw(st.sampled_from([*GOOD]))
     words = list(GOOD[command])
     if command == "data":
@@ -147,13 +147,13 @@ def command_lines(draw):
         )
     value = st.one_of(st.sampled_from(PATHS), st.sampled_from(NUMBERS), st.sampled_from(WORDS), st.text(max_size=6))
     for _ in range(draw(st.integers(0, 3))):
-        how = draw(st.sampled_from(["exchange", "exchange", "exchange", "add", "leave out", "swap"]))
+        how = draw(st.sampled_from(["replace", "replace", "replace", "add", "remove", "swap"]))
         place = draw(st.integers(0, len(words)))
         if how == "add" and FLAGS[command]:
             words[place:place] = [draw(st.sampled_from(FLAGS[command])), draw(value)]
-        elif how == "exchange" and place < len(words):
+        elif how == "replace" and place < len(words):
             words[place] = draw(value)
-        elif how == "leave out":
+        elif how == "remove":
             del words[place : place + 1]
         elif how == "swap" and words:
             words[0], words[-1] = words[-1], words[0]
@@ -161,9 +161,9 @@ def command_lines(draw):
 
 
 @given(command_lines())
-def test_any_words(door, place, words):
+def test_random_arguments(door, place, words):
     mine, work = place / "mine", place / "work"
-    if "scenes" in words:  # of any number, and of any size
+    if "scenes" in words:  # otherwise their number and size could be huge
         words = [*words, "--train", "1", "--val", "1", "--size", "32", "32"]
     before = door.contents(mine)
     shutil.rmtree(work)
@@ -183,10 +183,10 @@ def test_any_words(door, place, words):
     event(f"{words[0]} {code}")
     after = door.contents(mine)
     changed = [path for path in before if after.get(path) != before[path]]
-    if words[0] == "export" and code == 0:  # over the export that is there
+    if words[0] == "export" and code == 0:  # it may replace the earlier export
         changed = [path for path in changed if os.path.dirname(path) != str(mine / "exported")]
     assert not changed, (words, changed)
-    if after != before:  # it was told to write there
+    if after != before:  # an argument named that folder
         assert any("mine" in os.path.abspath(word) for word in words if os.pardir in word), words
         shutil.rmtree(mine)
         shutil.copytree(place / "kept", mine, symlinks=True, copy_function=_copy)
@@ -194,7 +194,7 @@ def test_any_words(door, place, words):
 
 
 @pytest.mark.parametrize("command", GOOD)
-def test_what_works(door, place, command, capsys):
+def test_unchanged_arguments(door, place, command, capsys):
     if command == "convert":
         pytest.importorskip("torch", reason="pip install '.[convert]'")
     work = place / "work"

@@ -1,4 +1,4 @@
-"""The door of configurations: whatever stands in the file or in --opts, a sentence, before any work."""
+"""The door of configurations: any error in the file or in --opts is reported in a sentence, before any work."""
 
 import copy
 import functools
@@ -24,7 +24,7 @@ SHIPPED = sorted(path.stem for path in zoo.folder().glob("*.yml"))
 
 @pytest.fixture(scope="module")
 def sandbox(tmp_path_factory):
-    """A folder with a few scenes, the configuration `config.yml` of them, and what no configuration may read."""
+    """A folder with a few scenes, their configuration `config.yml`, and files that no configuration may read."""
     folder = tmp_path_factory.mktemp("config")
     write_scenes(folder / "data", train=4, val=2, size=(48, 32), classes=DEMO_CLASSES)
     (folder / "config.yml").write_text(yaml.safe_dump(small(folder)))
@@ -34,7 +34,7 @@ def sandbox(tmp_path_factory):
 
 
 def small(folder):
-    """The demo's configuration with those scenes, and a backbone that is built at once."""
+    """The demo's configuration with those scenes, and a backbone that is built quickly."""
     dic = yaml.safe_load(zoo.path_of("bisenetv1_demo_256x128").read_text(encoding="utf-8"))
     dic["model"]["backbone"] = {"type": TinyBackbone.__name__, "in_channels": 3}
     dic["train_dataset"].update(dataset_root=str(folder / "data"), train_path=str(folder / "data/train.txt"))
@@ -76,16 +76,16 @@ def _tiny_backbone():
 TinyBackbone = _tiny_backbone()
 
 
-def opened(path, opts=None):
-    """What every command does with a configuration, as far as it goes without training."""
+def build_all(path, opts=None):
+    """Open a configuration as every command does, and build everything but the training."""
     build = builder.Builder(builder.load_config(str(path), opts, needs=["train_dataset", "val_dataset"]))
     for part in PARTS:
         getattr(build, part)
 
 
-def test_the_real_one_is_taken(sandbox):
-    opened(sandbox / "config.yml")
-    opened(sandbox / "config.yml", ["batch_size=2", "test_config.scales=0.75,1.0", "lr_scheduler.learning_rate=0.1"])
+def test_unchanged_configuration(sandbox):
+    build_all(sandbox / "config.yml")
+    build_all(sandbox / "config.yml", ["batch_size=2", "test_config.scales=0.75,1.0", "lr_scheduler.learning_rate=0.1"])
     for name in SHIPPED:
         builder.load_config(str(zoo.path_of(name)))
 
@@ -112,7 +112,7 @@ SEEDS = st.integers(0, 2**32)
 
 
 def places(value, above=()):
-    """Where a value is in a configuration, and where those inside of it are."""
+    """The keys of a value in a configuration, and those of the values inside it."""
     yield above
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, item in items:
@@ -147,7 +147,7 @@ def mutations(draw, dic):
 
 @st.composite
 def broken_text(draw, text):
-    """The file's bytes cut, flipped or spliced with what YAML may hold."""
+    """The file's bytes cut, flipped or spliced with pieces of YAML."""
     content = bytearray(text.encode())
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(0, len(content)))
@@ -178,13 +178,13 @@ PIECES = [
 
 def dumped(dic):
     try:
-        return yaml.dump(dic, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper))  # which is ten times as fast
-    except UnicodeEncodeError:  # and has no half of a pair of UTF-16
+        return yaml.dump(dic, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper))  # ten times as fast
+    except UnicodeEncodeError:  # it cannot write half of a UTF-16 pair
         return yaml.safe_dump(dic)
 
 
 def survives(sandbox, door, run):
-    """Done, or refused in one sentence; in time, and with nothing changed."""
+    """It ends or is refused in one sentence, in time and without changing a file."""
     before = door.contents(sandbox)
     with door.in_seconds(20):
         try:
@@ -203,19 +203,19 @@ def test_values(sandbox, door, data):
     dic = data.draw(mutations(small(sandbox)))
     path = sandbox.parent / "values.yml"
     path.write_text(dumped(dic))
-    survives(sandbox, door, lambda: opened(path))
+    survives(sandbox, door, lambda: build_all(path))
 
 
 @given(st.data())
 def test_text(sandbox, door, data):
     path = sandbox / "text.yml"
     path.write_bytes(data.draw(broken_text((sandbox / "config.yml").read_text())))
-    survives(sandbox, door, lambda: opened(path))
+    survives(sandbox, door, lambda: build_all(path))
 
 
 @given(name=st.sampled_from(SHIPPED), data=st.data())
 def test_shipped(sandbox, door, name, data):
-    """With their `_base_` below the mutation, or not, as far as they go without their data."""
+    """With or without their `_base_`, and without their data."""
     dic = data.draw(mutations(shipped(name)))
     path = sandbox.parent / "shipped.yml"
     base = data.draw(st.sampled_from([{"_base_": str(zoo.path_of(name))}, {}]))
@@ -228,10 +228,10 @@ def test_opts(sandbox, door, data):
     keys = st.one_of(st.sampled_from([".".join(map(str, place)) for place in places(small(sandbox))]), st.text())
     items = st.tuples(keys, st.one_of(HOSTILE.map(repr), st.text(), st.sampled_from(["(" * 300, "-" * 9000 + "1"])))
     opts = data.draw(st.lists(st.one_of(items.map("=".join), st.text()), min_size=1, max_size=3))
-    survives(sandbox, door, lambda: opened(sandbox / "config.yml", opts))
+    survives(sandbox, door, lambda: build_all(sandbox / "config.yml", opts))
 
 
-# Each of these was a traceback, or went on.
+# Each of these once caused a traceback, or no error.
 WRONG = [
     ("iters: 0", "iters must be a whole number from 1 on, not 0"),
     ("iters: abc", "iters must be a whole number from 1 on, not abc"),
@@ -282,18 +282,18 @@ WRONG = [
 
 @pytest.mark.parametrize("text, sentence", WRONG, ids=[text[:40] for text, _ in WRONG])
 def test_wrong_values(sandbox, monkeypatch, door, text, sentence):
-    """Over the small configuration; the file is named, and the key."""
+    """Added to the small configuration; the error names the file and the key."""
     monkeypatch.chdir(sandbox)
     own = yaml.safe_load(text) if text.partition(":")[0] in PARTS + ("iters", "batch_size", "test_config") else None
     text = text if own is None else yaml.safe_dump({"_base_": "config.yml", **own})
     Path("wrong.yml").write_text(text)
     with door.in_seconds(10), pytest.raises(InputError, match=sentence) as caught:
-        opened("wrong.yml")
+        build_all("wrong.yml")
     assert "wrong.yml" in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_more_classes_than_a_mask_can_hold(sandbox):
-    """A type that reads its labels itself may have them in training, as upstream's PSSLDataset has."""
+    """A dataset that reads its labels itself may train with more, as upstream's PSSLDataset does."""
     path = sandbox.parent / "many.yml"
     dic = small(sandbox)
     dic["model"]["num_classes"] = 1001
@@ -304,17 +304,17 @@ def test_more_classes_than_a_mask_can_hold(sandbox):
         builder.open_network(path, "none")
 
 
-def test_files_that_are_none(sandbox, door):
+def test_not_a_configuration_file(sandbox, door):
     for path in (sandbox / "folder.yml", sandbox / "pipe.yml", "/dev/zero", sandbox / "absent.yml"):
         with door.in_seconds(5), pytest.raises(InputError, match="there is no configuration"):
-            opened(path)
+            build_all(path)
     path = sandbox.parent / "bytes.yml"
     path.write_bytes(b"iters: 3\nname: \xe4\n")
     with pytest.raises(InputError, match="bytes.yml is not UTF-8 from byte 15 on: save it as UTF-8"):
-        opened(path)
+        build_all(path)
     path.write_bytes(b"# a\n" * 100_000)
     with pytest.raises(InputError, match="is larger than 65536 bytes"):
-        opened(path)
+        build_all(path)
 
 
 @pytest.mark.parametrize("name", ["train", "val", "predict", "export", "quantize"])

@@ -1,4 +1,4 @@
-"""The door of exported folders: `deploy.yaml`, the probe, and the pictures that are given to them."""
+"""The door of exported folders: `deploy.yaml`, the probe, and pictures to segment."""
 
 import io
 import os
@@ -43,7 +43,7 @@ hostile = st.one_of(
 
 @st.composite
 def mutations(draw):
-    """What is done to a `deploy.yaml`: values put under keys, and cuts, flips and splices of its text."""
+    """Changes of a `deploy.yaml`: new values of keys, and cuts, flips and splices of its text."""
     values = draw(st.lists(st.tuples(st.sampled_from(KEYS), hostile), max_size=3))
     edits = draw(st.lists(st.tuples(st.floats(0, 1), st.sampled_from(EDITS)), max_size=draw(st.sampled_from([0, 3]))))
     return values, edits
@@ -65,7 +65,7 @@ EDITS += [b"'", b": ", b"\n", b"[" * 9999, b"<<: *x\n", b"1e999", b".nan", b"Dep
 
 
 def changed(content, edits):
-    """Bytes with others in their place, or cut off there."""
+    """The bytes with some replaced, or cut off."""
     for place, edit in edits:
         at = int(place * len(content))
         content = content[:at] + edit + content[at + len(edit) :] if edit else content[:at]
@@ -74,7 +74,7 @@ def changed(content, edits):
 
 @pytest.fixture(scope="module")
 def folder(dynamic, tmp_path_factory):
-    """An export to be spoilt, its models empty."""
+    """An export with empty models, for the tests to change."""
     copy = tmp_path_factory.mktemp("door") / "exported"
     copy.mkdir()
     for path in dynamic.iterdir():
@@ -140,13 +140,13 @@ BOMB = "".join(f"k{n}: &k{n} [{', '.join([f'*k{n - 1}' if n else 'l'] * 9)}]\n" 
         ("", "transforms", f"[{{type: ResizeByLong, long_size: 0x{'f' * 6000}}}]", "transforms is a number too large"),
     ],
 )
-def test_a_deploy_yaml_that_swells(door, folder, original, head, key, value, sentence):
+def test_huge_deploy_yaml(door, folder, original, head, key, value, sentence):
     (folder / "deploy.yaml").write_bytes(head.encode() + original + f"\n  {key}: {value}\n".encode())
     with door.in_seconds(SECONDS), pytest.raises(InputError, match=sentence):
         Export(folder / "deploy.yaml")
 
 
-def test_a_key_without_a_value_is_as_none(folder, original):
+def test_key_without_a_value(folder, original):
     (folder / "deploy.yaml").write_bytes(original + b"\n  output_op: null\n")
     assert Export(folder / "deploy.yaml").output_op == "argmax"
 
@@ -161,7 +161,7 @@ class Runtime:
 
 @st.composite
 def probes(draw):
-    """The arrays of a probe's file, right ones and others."""
+    """The arrays of a probe's file, valid and invalid."""
     shapes = st.sampled_from([(4,), (1, 4), (64, 96), (1, 64, 96), (3,), (0,), (), (1, 64, 96, 1)])
     kinds = st.sampled_from(["int64", "uint8", "bool", "float64", "U3", "complex64", "uint64"])
     arrays = {
@@ -194,7 +194,7 @@ def test_probe(door, tmp_path_factory, content):
 
 
 def encoded():
-    """Pictures in the formats that people have, with and without an orientation."""
+    """Pictures in common formats, with and without an orientation."""
     found = []
     for kind in ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM"):
         for mode in ("RGB", "L", "P", "RGBA", "1", "I;16"):
@@ -245,7 +245,7 @@ def test_pictures(door, tmp_path_factory, content, edits, ending):
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "MPO", "AVIF"])
 @pytest.mark.parametrize("orientation", [1, 3, 6])
-def test_a_picture_is_turned_alike_however_it_is_given(kind, orientation, tmp_path):
+def test_orientation_of_paths_and_bytes(kind, orientation, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = orientation
     if kind == "AVIF" and not (features.check("avif") and _opencv_reads(kind)):

@@ -1,4 +1,4 @@
-"""The door of `bisenetv1 app`: requests, the bodies of calls, the files that visitors give, and who may ask."""
+"""The door of `bisenetv1 app`: requests, the bodies of calls, uploaded files, and access."""
 
 import asyncio
 import io
@@ -62,16 +62,16 @@ def test_a_picture_is_checked_or_refused(door, tmp_path_factory, content):
 
 
 @pytest.fixture(scope="session")
-def films(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("films")
+def videos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("videos")
     kinds = (("a.avi", "MJPG"), ("a.mp4", "mp4v"), ("a.webm", "VP80"), ("a.mkv", "mp4v"))
     return [video(folder / name, fourcc=fourcc).read_bytes() for name, fourcc in kinds]
 
 
 @hypothesis.given(st.data())
-def test_a_video_is_checked_or_refused(door, films, tmp_path_factory, data):
+def test_a_video_is_checked_or_refused(door, videos, tmp_path_factory, data):
     path = tmp_path_factory.getbasetemp() / data.draw(st.sampled_from(["v.mp4", "v.avi", "v.webm", "v.mkv"]))
-    path.write_bytes(data.draw(damaged(films)))
+    path.write_bytes(data.draw(damaged(videos)))
     with door.in_seconds(30):
         try:
             LIMITS.check_video(str(path), "a name", lambda: None)
@@ -84,8 +84,8 @@ def test_a_video_is_checked_or_refused(door, films, tmp_path_factory, data):
             hypothesis.event("taken")
 
 
-def test_whole_files_are_taken(films, tmp_path):
-    for number, content in enumerate([*PICTURES[:5], *films]):
+def test_whole_files_are_taken(videos, tmp_path):
+    for number, content in enumerate([*PICTURES[:5], *videos]):
         path = tmp_path / f"{number}.mp4"
         path.write_bytes(content)
         check = LIMITS.check_picture if number < 5 else lambda path, name: LIMITS.check_video(path, name, lambda: None)
@@ -96,7 +96,7 @@ HLS = "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{}\n#EXT-X-ENDLIST\n"
 
 
 class TestListsOfFiles:
-    """FFmpeg would open what they name."""
+    """FFmpeg would open the files that they name."""
 
     @pytest.fixture
     def secret(self, tmp_path):
@@ -113,7 +113,7 @@ class TestListsOfFiles:
             "ffconcat version 1.0\nfile elsewhere/secret.mp4\n",
         ],
     )
-    def test_they_are_no_videos(self, secret, tmp_path, text, ending):
+    def test_refused_as_videos(self, secret, tmp_path, text, ending):
         path = tmp_path / f"list{ending}"
         path.write_text(text.format(secret))
         with pytest.raises(InputError, match="no MP4, MOV, MKV, WebM or AVI"):
@@ -121,8 +121,8 @@ class TestListsOfFiles:
         with pytest.raises(InputError, match="no MP4, MOV, MKV, WebM or AVI"):
             LIMITS.check_video(str(path), "a name", lambda: None)
 
-    def test_nor_where_they_begin_as_one(self, secret, tmp_path, monkeypatch):
-        """FFmpeg itself knows no other formats."""
+    def test_refused_by_ffmpeg(self, secret, tmp_path, monkeypatch):
+        """FFmpeg is given a list of formats, for files whose first bytes look like a video."""
         monkeypatch.setattr(frames, "_is_video", lambda head: True)
         (tmp_path / "list.mp4").write_text(HLS.format(secret))
         with pytest.raises(InputError):
@@ -153,7 +153,7 @@ class TestListsOfFiles:
 
 
 def test_a_picture_of_another_format_by_a_videos_name(tmp_path):
-    """FFmpeg would open it as one of a row of pictures, since its name ends with a number."""
+    """FFmpeg would open it as one of a sequence of pictures, because its name ends with a number."""
     content = b"P6\n#free\n64 48\n255\n" + bytes(64 * 48 * 3)
     assert frames._is_video(content[:12])
     (tmp_path / "a_0001.mp4").write_bytes(content)
@@ -161,7 +161,7 @@ def test_a_picture_of_another_format_by_a_videos_name(tmp_path):
         frames.Frames(str(tmp_path / "a_0001.mp4"))
 
 
-class TestVideosThatAreTooMuch:
+class TestTooLargeVideos:
     def refused(self, path):
         with pytest.raises(InputError) as refusal:
             LIMITS.check_video(str(path), "a name", lambda: None)
@@ -188,7 +188,7 @@ class TestVideosThatAreTooMuch:
         LIMITS.check_video(str(video(tmp_path / "b.avi", count=100)), "a name", lambda: None)
 
     def test_a_name_that_is_no_text(self, tmp_path):
-        """It kills the process in some libraries."""
+        """Some libraries crash."""
         folder = os.path.join(os.fsencode(tmp_path), b"\xff\xe9")
         try:
             os.mkdir(folder)
@@ -227,7 +227,7 @@ def uploads(tmp_path_factory):
     folder = tmp_path_factory.mktemp("passing") / "gradio"
     (folder / HASH).mkdir(parents=True)
     (folder / HASH / "a.png").write_bytes(PICTURES[0])
-    (folder / "tmp123").write_bytes(b"an upload that is under way")
+    (folder / "tmp123").write_bytes(b"an upload in progress")
     (folder.parent / "secret.png").write_bytes(PICTURES[0])
     for name, target in (("link.png", "../../secret.png"), ("zero.png", "/dev/zero")):
         os.symlink(target, folder / HASH / name)
@@ -274,7 +274,7 @@ def test_an_upload_is_opened(uploads):
     assert uploads.own(own) == own
 
 
-def test_there_is_room_until_there_is_none(tmp_path):
+def test_check_room(tmp_path):
     own = Uploads(str(tmp_path), 1 << 20)
     own.check_room(1 << 20)
     for number in range(16):
@@ -287,10 +287,10 @@ def test_there_is_room_until_there_is_none(tmp_path):
     assert len(os.listdir(tmp_path)) == 15
 
 
-def test_the_folders_of_removed_files_go_as_well(tmp_path):
+def test_remove_old_removes_empty_folders(tmp_path):
     (tmp_path / HASH).mkdir()
     (tmp_path / HASH / "a.png").write_bytes(b"old")
-    (tmp_path / HASH[::-1]).mkdir()  # of an upload that is under way
+    (tmp_path / HASH[::-1]).mkdir()  # of an upload in progress
     own = Uploads(str(tmp_path), 1 << 20)
     os.utime(tmp_path / HASH / "a.png", (0, 0))
     own.remove_old()
@@ -305,7 +305,7 @@ def test_the_folders_of_removed_files_go_as_well(tmp_path):
 
 
 async def echo(scope, receive, send):
-    """Answers with the body that it was sent."""
+    """Answer with the body of the request."""
     body, more = b"", scope["method"] == "POST"
     while more:
         message = await receive()
@@ -354,7 +354,7 @@ def guard(uploads):
     ),
     method=st.sampled_from(["GET", "POST"]),
 )
-def test_who_may_ask(guard, hosts, origins, forwarded, more, method):
+def test_access(guard, hosts, origins, forwarded, more, method):
     headers = [(b"host", host) for host in hosts] + [(b"origin", origin) for origin in origins]
     headers += [(b"x-forwarded-host", name) for name in forwarded] + more
     status, text = ask(guard, method, "/up", headers, b"x")
@@ -396,7 +396,7 @@ def test_names_of_this_server(guard, host, origin, status):
         ("demo.example.org,", 421),
     ],
 )
-def test_servers_before_this_one(guard, forwarded, status):
+def test_servers_in_front(guard, forwarded, status):
     assert ask(guard, "GET", "/", [(b"host", OURS), (b"x-forwarded-host", forwarded.encode())])[0] == status
 
 
@@ -406,7 +406,7 @@ def test_a_refusal_names_the_cure(guard):
 
 
 @pytest.mark.parametrize("name", ["https://seg.example.com", "seg.example.com:443", "*", "", "[::1]"])
-def test_a_name_that_is_none(name, capsys):
+def test_invalid_allowed_host(name, capsys):
     assert main(["app", "none", "--allowed_hosts", name]) == 2
     assert "a name alone" in capsys.readouterr().err
 
@@ -421,7 +421,7 @@ def test_all_addresses_of_this_machine():
 
 
 @pytest.mark.parametrize("raises", [True, False])
-def test_a_server_that_fails_says_a_sentence(raises):
+def test_failing_application(raises):
     async def failing(scope, receive, send):
         await send({"type": "http.response.start", "status": 500, "headers": []})
         await send({"type": "http.response.body", "body": b"Internal Server Error"})
@@ -441,7 +441,7 @@ def test_an_upload_without_room_is_refused(tmp_path):
 
 
 def test_uploads_at_a_time():
-    """One too many is told to come back, and one that does not come is not waited for."""
+    """One too many gets a 503, and uploads that do not arrive get a 408."""
     slots = UploadSlots(1000, 32, seconds=1)
     guard = Guard(echo, names_of("127.0.0.1"), [], lambda path: slots)
 
@@ -481,7 +481,7 @@ def routes(uploads):
 
 
 def replaced(value, draw, hostile):
-    """A JSON value, some part of which is another."""
+    """The JSON value with some part replaced."""
     if isinstance(value, dict) and value and draw(st.integers(0, 4)):
         value, key = dict(value), draw(st.sampled_from(sorted(value)))
         value[key] = replaced(value[key], draw, hostile)
@@ -535,14 +535,14 @@ def test_an_ordinary_call(routes):
         status, text = routes.ask("POST", f"/gradio_api/{path}", json.dumps(body).encode())
         clean = {"path": routes.own, "orig_name": None, "meta": {"_type": "gradio.FileData"}}
         assert status == 200
-        assert json.loads(text)["data"] == [clean, "onnxruntime fp32", 0.5, 0, "overlay"], "what is not said is usual"
+        assert json.loads(text)["data"] == [clean, "onnxruntime fp32", 0.5, 0, "overlay"], "the defaults"
     for path in ("/etc/passwd", "/dev/zero", "http://127.0.0.1:7999/x.mp4", routes.own.replace("a.png", "link.png")):
         body = {"data": [{**file, "path": path}, "onnxruntime fp32", 0.5]}
         assert routes.ask("POST", "/gradio_api/call/video", json.dumps(body).encode())[0] == 422
 
 
 @pytest.mark.parametrize("value", [None, 7, -1, "0.5", True, [0.5], float("nan"), float("inf")])
-def test_an_opacity_that_is_none(routes, value):
+def test_invalid_opacity(routes, value):
     for name, first in (("picture", [None, "onnxruntime fp32"]), ("paint", [None])):
         body = {"data": [*first, value, 0, "overlay"], "fn_index": routes.numbers[name], "session_hash": "a"}
         status, text = routes.ask("POST", "/gradio_api/queue/join", json.dumps(body).encode())
@@ -554,7 +554,7 @@ def join(routes, name, data, session="a"):
     return routes.ask("POST", "/gradio_api/queue/join", json.dumps(body).encode())
 
 
-def test_a_call_of_what_only_ends_others(routes):
+def test_call_of_a_cancel_event(routes):
     ends = [name for name, number in routes.numbers.items() if routes.page.fns[number].fn is None]
     assert ends
     for name in ends:
@@ -567,7 +567,7 @@ def test_a_long_text(routes):
     assert status == 422 and "not a text of up to 255 characters" in text
 
 
-def test_results_that_nobody_fetches(routes):
+def test_unfetched_results(routes):
     pending = routes.page._queue.pending_event_ids_session
     pending["busy"] = set(map(str, range(256)))
     try:
@@ -577,7 +577,7 @@ def test_results_that_nobody_fetches(routes):
         del pending["busy"]
 
 
-def test_a_server_without_room_still_stops(routes, tmp_path):
+def test_cancel_needs_no_room(routes, tmp_path):
     from bisenetv1_plugin.app.routes import RequestFilter
 
     (tmp_path / "a").write_bytes(b"x")
@@ -588,8 +588,8 @@ def test_a_server_without_room_still_stops(routes, tmp_path):
         assert ask(guard, "POST", f"/gradio_api/{name}", [(b"host", OURS)], body)[0] == status
 
 
-def test_uploads_whose_progress_is_asked_for(routes):
-    """Gradio remembers every one."""
+def test_upload_progress_is_forgotten(routes):
+    """Gradio itself keeps it for ever."""
     from gradio.routes import file_upload_statuses as known
 
     for number in range(300):
@@ -600,8 +600,8 @@ def test_uploads_whose_progress_is_asked_for(routes):
     assert routes.ask("GET", "/gradio_api/upload_progress", query=b"x" * 1025)[0] == 414
 
 
-def test_a_film_without_room(tmp_path, monkeypatch):
-    """A short video can name its frames many times over."""
+def test_overlay_without_room(tmp_path, monkeypatch):
+    """A short file can have very many frames."""
     pytest.importorskip("gradio", reason="pip install '.[app]'")
     from bisenetv1_plugin.app import page
 
@@ -622,9 +622,9 @@ def test_a_film_without_room(tmp_path, monkeypatch):
         path = "deploy.yaml"
 
     uploads = Uploads(str(tmp_path / "gradio"), os.path.getsize(path) + (1 << 18))
-    work = page._Handlers(Segmenters(a=SimpleNamespace(video=results)), LIMITS, uploads, threading.Event())
-    told = [table for _, table in work.video({"path": path}, "a", 0.5, 0, "overlay")]
-    assert "no room for more files" in told[-1] and len(made) < 200
+    handlers = page._Handlers(Segmenters(a=SimpleNamespace(video=results)), LIMITS, uploads, threading.Event())
+    tables = [table for _, table in handlers.video({"path": path}, "a", 0.5, 0, "overlay")]
+    assert "no room for more files" in tables[-1] and len(made) < 200
 
 
 def test_a_header_that_names_another_server(routes, uploads):
@@ -708,13 +708,13 @@ with server.until_signal(), server.temporary_folder("app") as folder:
     lock = ctypes.create_string_buffer(64)
     libc = ctypes.CDLL(None)
     libc.pthread_mutex_lock(lock)
-    libc.pthread_mutex_lock(lock)  # for ever, and no signal ends it
+    libc.pthread_mutex_lock(lock)  # hangs; no signal ends it
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a call that hangs")
 @pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGINT", marks=pytest.mark.slow)])
-def test_a_signal_ends_what_hangs(tmp_path, name):
+def test_signal_ends_a_hanging_server(tmp_path, name):
     env = {**os.environ, "TMPDIR": str(tmp_path)}
     process = subprocess.Popen([sys.executable, "-c", HANGS], stdout=subprocess.PIPE, text=True, env=env)
     try:
@@ -725,14 +725,14 @@ def test_a_signal_ends_what_hangs(tmp_path, name):
         process.kill()
 
 
-IMPATIENT = """
+SIGNALS = """
 import os, signal, sys, time
 from bisenetv1_plugin.serve import server
 remove = server._remove
-def told_again(folder):
+def signal_again(folder):
     os.kill(os.getpid(), getattr(signal, sys.argv[1]))
     remove(folder)
-server._remove = told_again
+server._remove = signal_again
 with server.until_signal(), server.temporary_folder("app") as folder:
     os.kill(os.getpid(), getattr(signal, sys.argv[1]))
     time.sleep(60)
@@ -741,9 +741,9 @@ with server.until_signal(), server.temporary_folder("app") as folder:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
 @pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGINT", marks=pytest.mark.slow)])
-def test_a_second_signal_does_not_break_off_the_removal(tmp_path, name):
+def test_second_signal_does_not_interrupt_the_removal(tmp_path, name):
     env = {**os.environ, "TMPDIR": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", IMPATIENT, name], env=env, timeout=60, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", SIGNALS, name], env=env, timeout=60, capture_output=True, text=True)
     assert done.returncode == 0 and "Traceback" not in done.stderr and list(tmp_path.iterdir()) == []
 
 
@@ -763,8 +763,8 @@ def test_a_signal_while_the_folder_is_being_made(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_where_there_is_no_hangup(monkeypatch):
-    """Windows."""
+def test_without_sighup(monkeypatch):
+    """As on Windows."""
     monkeypatch.delattr(signal, "SIGHUP")
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -1,4 +1,4 @@
-"""The door of TIPC texts: they run programs, as a script does; but this package's own hands stay in test_tipc/."""
+"""The door of TIPC texts. They run programs, as a script does; TIPC itself writes and removes only in test_tipc/."""
 
 import io
 import itertools
@@ -47,7 +47,7 @@ def sandbox(tmp_path_factory):
 
 
 def lay_out(folder, patch):
-    """`work`, where TIPC runs: with its configurations, and files that are somebody's; and `outside`, with more."""
+    """`work`, where TIPC runs, with its configurations and a user's files; and `outside`, with more files."""
     work = folder / "work"
     shutil.copytree(CONFIGS, work / "test_tipc/configs/bisenetv1")
     write_scenes(folder / "outside/scenes", train=4, val=2, size=(48, 32), classes=DEMO_CLASSES)
@@ -75,12 +75,12 @@ def unreachable(*_, **__):
 
 
 def which(program, path=None):
-    """In C++ nothing is built."""
+    """No compiler is found, so nothing is built in C++."""
     return program if program == "cmake" or program.endswith("build/segment") else shutil.which(program, path=path)
 
 
 def run(command, **_):
-    """In place of a step: leaves what it should, and nowhere else than in test_tipc."""
+    """Replaces the run of a step: writes its expected files, and only in test_tipc."""
     if command[1] == "--build":
         own_folders.check(command[2], "the property")
         Path(command[2]).mkdir(exist_ok=True)
@@ -92,7 +92,7 @@ def run(command, **_):
         for name in ("deploy.yaml", "model.onnx", "picture.onnx", "a.png", "best_model/model.pdparams"):
             path = Path(folders[-1], name)
             if Path(folders[-1]).is_file() or (path.is_file() and path.read_bytes() == b"mine"):
-                return SimpleNamespace(returncode=2)  # as the command would refuse it
+                return SimpleNamespace(returncode=2)  # as the command would exit
             path.parent.mkdir(parents=True, exist_ok=True)
             path.unlink() if path.exists() else None
             path.write_text(f"made {next(COUNT)}")
@@ -100,7 +100,7 @@ def run(command, **_):
 
 
 def mine(work, door):
-    """Everything that is not TIPC's: all that is outside, and the files of mine inside."""
+    """The contents of `outside`, and of a user's files in `work`."""
     inside = door.contents(work / "test_tipc/output/mine")
     found = {path: inside[path] for path in inside if Path(path).name in MINE and Path(path).read_bytes() == b"mine"}
     found["link"], found["notes"] = os.readlink("test_tipc/output/link"), (work / "notes.txt").read_text()
@@ -108,7 +108,7 @@ def mine(work, door):
 
 
 def runs(path, mode, data):
-    """Every action that there is for such a file."""
+    """Every action for this file."""
     header = header_of(path)
     if header == "paddle2onnx_params":
         return short_chains.run_onnx(path)
@@ -125,14 +125,14 @@ def runs(path, mode, data):
     return Chain(params).run()
 
 
-def test_the_real_ones_run(work, door, monkeypatch):
+def test_shipped_files_run(work, door, monkeypatch):
     monkeypatch.setattr(speed, "_train", lambda *_: True)
     (work / "test_tipc/output/bisenetv1/model.pdparams").unlink()
     before = mine(work, door)
-    for name in sorted(SHIPPED, key=lambda name: "train" not in name):  # which lay out the data for the others
+    for name in sorted(SHIPPED, key=lambda name: "train" not in name):  # training prepares the data for the others
         for mode in (*MODES, BENCHMARK):
             if (mode == BENCHMARK) <= ("fp_items" in (CONFIGS / name).read_text()):
-                for _ in range(2):  # over what the first has left
+                for _ in range(2):  # the second over the files of the first
                     runs(Path("test_tipc/configs/bisenetv1") / name, mode, "../outside/scenes")
     assert mine(work, door) == before
 
@@ -206,7 +206,7 @@ def mutated(draw, text, values):
 
 @given(name=st.sampled_from(SHIPPED), mode=st.sampled_from([*MODES, BENCHMARK]), data=st.data())
 def test_texts(sandbox, door, name, mode, data):
-    """Done, or refused in a sentence; nothing that is not TIPC's has changed."""
+    """It ends or is refused in a sentence, and changes no file of the user's."""
     path = Path("test_tipc/configs/bisenetv1/hostile.txt")
     text = (CONFIGS / name).read_text()
     path.write_bytes(data.draw(mutated(text, hostile(sandbox))))
@@ -219,7 +219,7 @@ def test_texts(sandbox, door, name, mode, data):
         event("refused")
         assert str(error) and "\n" not in str(error) and "Traceback" not in str(error)
         assert "the property" not in str(error)
-    except OSError as error:  # of which the command makes a sentence
+    except OSError as error:  # the command reports it in a sentence
         event("refused by the system")
         assert files.refusal(error)
     finally:
@@ -268,7 +268,7 @@ def test_lists(sandbox, door, data):
 
 
 def laid(work, name=CPU, **values):
-    """A shipped file with other values; the keys are the standard's own."""
+    """A shipped file with other values; the keys are those of the TIPC standard."""
     path = work / "test_tipc/configs/bisenetv1" / name
     lines = path.read_text().splitlines()
     for key, value in values.items():
@@ -281,7 +281,7 @@ def laid(work, name=CPU, **values):
 @pytest.mark.parametrize("name", [CPU, "train_ptq_infer_python.txt", ONNX, CPP])
 @pytest.mark.parametrize("value", ["{outside}", "../../../outside", "..", ".", "a/b", "link", "mine", "", "null/.."])
 def test_a_model_name_leads_nowhere(work, door, name, value):
-    """Its folder would be removed."""
+    """TIPC would remove its folder."""
     before = mine(work, door)
     path = laid(work, name, model_name=value.format(outside=work.parent / "outside"))
     with pytest.raises(InputError, match="must be a plain word|not below|move it away"):
@@ -378,7 +378,7 @@ class TestPrepare:
 
     @pytest.mark.parametrize("name", ["cityscapes_20imgs", "scenes"])
     def test_folders_of_ones_own(self, params, name):
-        """The first was removed for the download, the second written into."""
+        """The download once removed the first, and wrote into the second."""
         (inputs.FOLDER.parent / name).mkdir(parents=True)
         (inputs.FOLDER.parent / name / "notes.txt").write_text("mine")
         with pytest.raises(TipcError, match=f"{name} exists, and .*move it away, or name your data"):
@@ -386,7 +386,7 @@ class TestPrepare:
         assert (inputs.FOLDER.parent / name / "notes.txt").read_text() == "mine"
 
     def archive(self, tmp_path, line, monkeypatch):
-        """A download whose list has such a line."""
+        """A download with this line in its list."""
         scenes = Path("../outside/scenes")
         content = io.BytesIO()
         with tarfile.open(fileobj=content, mode="w") as archive:
@@ -435,7 +435,7 @@ class TestPrepare:
         (b"===train_params===\n" + b"a" * 10_001, "line 2: it has more than 10000 letters"),
     ],
 )
-def test_texts_that_are_none(tmp_path, door, content, sentence):
+def test_not_a_tipc_text(tmp_path, door, content, sentence):
     path = tmp_path / "hostile.txt"
     path.write_bytes(content)
     with pytest.raises(TipcError, match=f"hostile.txt.*{sentence}"):
@@ -465,8 +465,8 @@ def test_wrong_values(work, values, sentence):
 
 
 @pytest.mark.parametrize("name", [CPU, "train_ptq_infer_python.txt", ONNX, CPP])
-def test_a_folder_of_results_is_told_as_such(work, name):
-    """Or the command would write where the file's other lines say."""
+def test_results_folder_is_named_in_the_error(work, name):
+    """Otherwise the command would write where the file's other lines say."""
     path = work / "test_tipc/configs/bisenetv1" / name
     lines = path.read_text().splitlines()
     at = max(number for number, line in enumerate(lines) if line.startswith("--save_dir:"))

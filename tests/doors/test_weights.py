@@ -1,4 +1,4 @@
-"""Weights that somebody else has made: they give arrays or a sentence, in the time and memory of the file's size."""
+"""The door of weights: any file gives arrays or a sentence, in time and memory bounded by the file's size."""
 
 import io
 import pickle
@@ -44,12 +44,12 @@ def dtype(code, order="<"):
 
 
 def array(shape, kind, content):
-    """Opcodes of an array: `shape`, `kind` and `content` are the opcodes of those."""
+    """Opcodes of an array, from the opcodes of its `shape`, `kind` and `content`."""
     return RECONSTRUCT + b"(K\x01" + shape + kind + b"\x89" + content + b"tb"
 
 
 def state(*items):
-    """A file with a dictionary of these opcodes: name and value in turn."""
+    """A file with a dictionary of these opcodes, names and values in turn."""
     return b"\x80\x02}" + b"".join(b"".join(items[i : i + 2]) + b"s" for i in range(0, len(items), 2)) + b"."
 
 
@@ -165,7 +165,7 @@ BOMBS = {
 }
 
 
-# Those that are read: there is nothing wrong with them but their looks.
+# Unusual files that are valid.
 HARMLESS = {
     *("tuples of the same two tuples", "a large number in the memo", "a frame of no file's length"),
     "a thousand scalars of text",
@@ -173,7 +173,7 @@ HARMLESS = {
 
 EMPTY = b"ccollections\nOrderedDict\n)R"
 FORGED = {
-    "a dtype of objects": state(  # whose pointers are the file's: before, the process died of it
+    "a dtype of objects": state(  # the file sets its pointers, which once crashed the process
         text("a"),
         array(
             b"K\x01\x85",
@@ -252,7 +252,7 @@ def test_opcodes_without_end(load, monkeypatch):
 
 
 def test_a_length_is_not_believed(load):
-    """Memory is that of the file, whatever stands in it."""
+    """Memory is bounded by the file's size, whatever length it states."""
     for code in (b"B\xff\xff\xff\x7f", b"X\xff\xff\xff\x7f", b"T\xff\xff\xff\x7f", b"\x8e" + b"\xff" * 6 + b"\0\0"):
         assert "expected" in load(b"\x80\x04" + code + b"a.")
 
@@ -348,7 +348,7 @@ HOSTILE = [
 
 @st.composite
 def changed(draw, content, pool):
-    """A file with bytes changed; with a pool of opcodes, with some left out, doubled, moved or exchanged for others."""
+    """A file with bytes changed; with a pool of opcodes, also with some removed, doubled, moved or replaced."""
     parts, pool = (opcodes(content), pool) if pool else ([bytes([byte]) for byte in content], BYTES)
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(0, len(parts) - 1))
@@ -384,7 +384,7 @@ def test_mutated_files(load, content):
 
 
 def size(value, seen):
-    """The bytes of all arrays in it, and that there is nothing else than what `load_state` promises."""
+    """The bytes of all arrays in a state; fails on values other than those that `load_state` promises."""
     assert type(value) in (
         dict,
         OrderedDict,
@@ -419,7 +419,7 @@ def torch_file(make, **keywords):
 
 
 def repacked(content, change=lambda name, part: part, compression=zipfile.ZIP_STORED):
-    """An archive of PyTorch's with its parts changed."""
+    """PyTorch's archive with its parts changed."""
     changed = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(changed, "w", compression) as new:
         for name in old.namelist():
@@ -469,7 +469,7 @@ def read(door, tmp_path):
         before = door.contents(tmp_path)
         try:
             with door.in_seconds(10), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of PyTorch's own functions
+                warnings.simplefilter("ignore")  # from PyTorch's own functions
                 found = checkpoint.read(str(path))
             assert sum(values.nbytes for values in found.values()) <= 8 * len(content)
         except ValueError as error:
@@ -525,11 +525,11 @@ IMPOSSIBLE = {
 
 @pytest.mark.parametrize("case", IMPOSSIBLE)
 def test_conversion_of_impossible_shapes(door, case):
-    """Which build no network of their size."""
+    """No network of that size is built."""
     from bisenetv1_plugin.convert import conversion
 
     name, shape = IMPOSSIBLE[case]
-    # Names alone, as of a network of 18 layers: a file may hold them with any shape.
+    # The names of a network of 18 layers; a file may give them any shape.
     names = ["ffm.channel_attention.3.weight", "spatial_path.conv_7x7._conv.weight", "heads.0.conv_1x1.weight", HEAD]
     names += [f"backbone.layer3.{block}.conv1.weight" for block in range(2)]
     state = {**dict.fromkeys(names, np.zeros((1, 1, 1, 1), "float32")), name: np.zeros(shape, "float32")}

@@ -1,4 +1,4 @@
-"""What /segment and its neighbors answer, without a server and without a network."""
+"""The answers of /segment and the other addresses, without a server and a network."""
 
 import asyncio
 import base64
@@ -30,14 +30,14 @@ JSON = (b"accept", b"application/json")
 
 
 class Thirds:
-    """Segments every picture into three columns, and is not sure of the last; refuses what is one pixel high."""
+    """Segments pictures into three columns, the last with a low confidence; refuses pictures of one pixel's height."""
 
     name, classes, colors = "openvino fp32", NAMES, COLORS
     has_no_probabilities = False
 
     def __init__(self):
-        self.goes_on = threading.Event()
-        self.goes_on.set()
+        self.may_continue = threading.Event()
+        self.may_continue.set()
         self.together = []
 
     def stream(self, arrays, order, confidence, many):
@@ -49,7 +49,7 @@ class Thirds:
         self.together.append(0)
         for pixels in arrays:
             assert order == "BGR" and pixels.dtype == np.uint8
-            self.goes_on.wait(20)
+            self.may_continue.wait(20)
             self.together[-1] += 1
             height, width = pixels.shape[:2]
             mask = np.repeat((np.arange(width) * 3 // width)[np.newaxis], height, 0).astype("uint8")
@@ -69,7 +69,7 @@ def encoded(size=(48, 32), format="PNG"):
 
 
 def served(token=None, **limits):
-    """A service behind its guard and log: `app`, its `segmenter`, `service`, `post` and `get`."""
+    """A service with its guard and log: `app`, its `segmenter`, `service`, `post` and `get`."""
     segmenter, registry = Thirds(), prometheus_client.CollectorRegistry()
     limits = api.Limits(**{"megabytes": 1, "megapixels": 1, "seconds": 20, "queue": 4, **limits})
     service = api.Service(segmenter, limits, 1, registry)
@@ -87,7 +87,7 @@ def served(token=None, **limits):
 
 
 @pytest.fixture(scope="module")
-def api_of():
+def client():
     return served()
 
 
@@ -98,8 +98,8 @@ def mask_of(content):
 EXPECTED = np.repeat(np.repeat(np.arange(3, dtype="uint8"), 16)[np.newaxis], 32, 0)
 
 
-def test_json(api_of):
-    status, headers, text = api_of.post(encoded(), [JSON], b"regions=true&confidence=true&min_area=1")
+def test_json(client):
+    status, headers, text = client.post(encoded(), [JSON], b"regions=true&confidence=true&min_area=1")
     answer = json.loads(text)
     assert status == 200 and headers[b"content-type"] == b"application/json"
     assert (answer["width"], answer["height"]) == (48, 32)
@@ -111,23 +111,23 @@ def test_json(api_of):
     assert sorted(regions["car"]["polygons"][0][0]) == [[32, 0], [32, 32], [48, 0], [48, 32]]
     assert regions["car"]["confidence"] == pytest.approx(0.5)
     assert set(answer["milliseconds"]) == {"waiting", "computing"}
-    plain = json.loads(api_of.post(encoded(), [JSON])[2])
+    plain = json.loads(client.post(encoded(), [JSON])[2])
     assert set(plain) == {"width", "height", "mask", "shares", "milliseconds"}
 
 
-def test_what_is_not_sure_is_unknown(api_of):
-    answer = json.loads(api_of.post(encoded(), [JSON], b"unknown_below=0.6")[2])
+def test_unknown_pixels(client):
+    answer = json.loads(client.post(encoded(), [JSON], b"unknown_below=0.6")[2])
     mask = mask_of(base64.b64decode(answer["mask"]))
     assert np.array_equal(mask, np.where(EXPECTED == 2, 255, EXPECTED)) and answer["unknown"] == pytest.approx(1 / 3)
 
 
 def test_an_export_without_probabilities():
-    """Who asks for them hears so at once."""
-    api_of = served()
-    api_of.segmenter.has_no_probabilities = True
-    status, _, text = api_of.post(encoded(), [JSON], b"confidence=true")
+    """Only requests for probabilities are refused."""
+    client = served()
+    client.segmenter.has_no_probabilities = True
+    status, _, text = client.post(encoded(), [JSON], b"confidence=true")
     assert (status, text) == (422, "this export has no probabilities.")
-    assert api_of.post(encoded())[0] == 200
+    assert client.post(encoded())[0] == 200
 
 
 def png(result, **options):
@@ -149,8 +149,8 @@ def test_too_many_regions():
         answers.encode(result, answers.JSON, answers.Options(regions=True), {})
 
 
-def test_an_outline_without_end():
-    """Of noise in one piece, which would take minutes."""
+def test_too_long_outlines():
+    """Noise in one piece has outlines that would take minutes."""
     noise = np.random.default_rng(0).integers(0, 2, (600, 600)).astype("uint8")
     result = Segmentation(noise, NAMES, COLORS, np.zeros((600, 600, 3), "uint8"))
     with pytest.raises(InputError, match="too long"):
@@ -174,10 +174,10 @@ def test_accept(accept, kind):
 
 
 @pytest.mark.parametrize("accept", ["text/html", "image/png;q=0", "image/webp", ",;,"])
-def test_accept_of_what_there_is_not(accept, api_of):
+def test_accept_of_other_types(accept, client):
     with pytest.raises(Refusal, match="image/png"):
         answers.media_type(accept)
-    assert api_of.post(encoded(), [(b"accept", accept.encode())])[0] == 406
+    assert client.post(encoded(), [(b"accept", accept.encode())])[0] == 406
 
 
 FIELD = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n' + b"a" * (1 << 13) + b"\r\n--x--\r\n"
@@ -191,14 +191,14 @@ def form(content, name="picture", filename="a.png"):
 MULTIPART = (b"content-type", b"multipart/form-data; boundary=x")
 
 
-def test_a_form_is_as_good(api_of, monkeypatch):
+def test_form(client, monkeypatch):
     def refuse(*_, **__):
-        raise AssertionError("a file")
+        raise AssertionError("the form was written to a file")
 
     monkeypatch.setattr("tempfile.SpooledTemporaryFile.rollover", refuse)
     content = encoded((500, 500), "BMP")
-    status, _, text = api_of.post(form(content, "file", "../../x.bmp"), [MULTIPART, JSON])
-    assert status == 200 and json.loads(text)["shares"] == json.loads(api_of.post(content, [JSON])[2])["shares"]
+    status, _, text = client.post(form(content, "file", "../../x.bmp"), [MULTIPART, JSON])
+    assert status == 200 and json.loads(text)["shares"] == json.loads(client.post(content, [JSON])[2])["shares"]
 
 
 @pytest.mark.parametrize(
@@ -216,14 +216,14 @@ def test_a_form_is_as_good(api_of, monkeypatch):
         (b"--x--\r\n", [MULTIPART], 400, "no picture"),
         (b"a", [(b"content-type", b"multipart/form-data")], 400, "form"),
         (form(b"", "a" * 9) * 2, [MULTIPART], 400, ""),
-        # A field of a megabyte takes minutes to read in such a charset.
+        # Decoding a megabyte of this charset takes minutes.
         (FIELD, [(b"content-type", MULTIPART[1] + b"; charset=punycode")], 400, "The form cannot be read"),
     ],
 )
-def test_what_is_refused(api_of, body, headers, status, why):
-    got, sent, text = api_of.post(body, headers)
+def test_refused_bodies(client, body, headers, status, why):
+    got, sent, text = client.post(body, headers)
     assert (got, sent[b"content-type"]) == (status, b"text/plain; charset=utf-8") and why in text
-    assert api_of.post(encoded())[0] == 200
+    assert client.post(encoded())[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -238,20 +238,20 @@ def test_what_is_refused(api_of, body, headers, status, why):
         (b"color=purple", "color"),
     ],
 )
-def test_options_that_there_are_not(api_of, query, why):
-    status, _, text = api_of.post(encoded(), [JSON], query)
+def test_invalid_options(client, query, why):
+    status, _, text = client.post(encoded(), [JSON], query)
     assert status == 422 and why in text and text.endswith("See /docs.")
 
 
-def test_options_of_the_other_kind(api_of):
-    assert "Accept: application/json" in api_of.post(encoded(), query=b"regions=true")[2]
+def test_json_options_without_accept(client):
+    assert "Accept: application/json" in client.post(encoded(), query=b"regions=true")[2]
 
 
-def test_a_fault_of_ours(api_of, caplog):
+def test_internal_error(client, caplog):
     with caplog.at_level(logging.ERROR):
-        assert api_of.post(encoded((48, 2)))[::2] == (500, "It failed.")
+        assert client.post(encoded((48, 2)))[::2] == (500, "It failed.")
     assert "a fault of ours" in caplog.text
-    assert api_of.post(encoded())[0] == 200 and api_of.get("/health")[0] == 200
+    assert client.post(encoded())[0] == 200 and client.get("/health")[0] == 200
 
 
 def basic(text):
@@ -265,7 +265,7 @@ def closed():
 
 class TestToken:
     @pytest.mark.parametrize(
-        "shown, status",
+        "value, status",
         [
             (None, 401),
             (b"Bearer secret", 200),
@@ -280,28 +280,28 @@ class TestToken:
             (b"Digest secret", 401),
         ],
     )
-    def test_who_shows_it(self, closed, shown, status):
-        headers = [(b"authorization", shown)] if shown is not None else []
+    def test_authorization(self, closed, value, status):
+        headers = [(b"authorization", value)] if value is not None else []
         got, sent, _ = closed.post(encoded(), headers)
         assert got == status and (status == 200 or b"www-authenticate" in sent)
         for path in ("/model", "/metrics", "/docs", "/openapi.json", "/none", "/static-offline-docs/swagger-ui.css"):
             assert (closed.get(path, headers)[0] == 401) == (status == 401), path
 
-    def test_two_of_them(self, closed):
+    def test_two_headers(self, closed):
         both = [(b"authorization", b"Bearer x"), (b"authorization", b"Bearer secret")]
         assert closed.post(encoded(), both)[0] == 401
 
-    def test_nobody_needs_it_to_see_that_the_server_is_there(self, closed):
+    def test_open_paths(self, closed):
         assert [closed.get(path)[0] for path in api.OPEN_PATHS] == [200, 200]
 
 
-def test_other_sites(api_of):
-    assert asked(api_of.app, "GET", "/model", [(b"host", b"evil.example")])[0] == 421
-    assert api_of.post(encoded(), [(b"origin", b"http://evil.example")])[0] == 403
+def test_other_sites(client):
+    assert asked(client.app, "GET", "/model", [(b"host", b"evil.example")])[0] == 421
+    assert client.post(encoded(), [(b"origin", b"http://evil.example")])[0] == 403
 
 
 def run(*calls):
-    """The answers to requests at the same time, (status, headers) each."""
+    """Send requests at the same time; returns (status, headers) of each answer."""
 
     async def one(app, body, headers, query=b""):
         sent, parts = [], [body]
@@ -325,57 +325,57 @@ def run(*calls):
 
 
 class TestQueue:
-    def test_more_than_it_holds(self):
-        """They are told to come again; those that wait go through the network together."""
-        api_of = served(queue=4)
-        api_of.segmenter.goes_on.clear()
-        threading.Timer(1, api_of.segmenter.goes_on.set).start()
-        found = run(*[(api_of.app, encoded(), [])] * 10)
+    def test_full_queue(self):
+        """Further requests get a 503; waiting pictures go through the network together."""
+        client = served(queue=4)
+        client.segmenter.may_continue.clear()
+        threading.Timer(1, client.segmenter.may_continue.set).start()
+        found = run(*[(client.app, encoded(), [])] * 10)
         assert sorted(status for status, _ in found) == [200] * 4 + [503] * 6
         assert {headers.get(b"retry-after") for status, headers in found if status == 503} == {b"1"}
-        assert max(api_of.segmenter.together) > 1 and sum(api_of.segmenter.together) == 4
-        assert api_of.post(encoded())[0] == 200
+        assert max(client.segmenter.together) > 1 and sum(client.segmenter.together) == 4
+        assert client.post(encoded())[0] == 200
 
-    def test_large_pictures_and_those_with_confidence_go_alone(self, monkeypatch):
+    def test_large_pictures_and_confidence_run_alone(self, monkeypatch):
         monkeypatch.setattr("bisenetv1_plugin.serve.worker._MAX_SHARED_PIXELS", 1600)
-        api_of = served(queue=8)
-        api_of.segmenter.goes_on.clear()
-        threading.Timer(1, api_of.segmenter.goes_on.set).start()
-        sure = (api_of.app, encoded(), [JSON], b"confidence=true")
-        found = run(*[sure] * 2, *[(api_of.app, encoded((48, 40)), [])] * 2)
-        assert [status for status, _ in found] == [200] * 4 and api_of.segmenter.together == [1] * 4
+        client = served(queue=8)
+        client.segmenter.may_continue.clear()
+        threading.Timer(1, client.segmenter.may_continue.set).start()
+        sure = (client.app, encoded(), [JSON], b"confidence=true")
+        found = run(*[sure] * 2, *[(client.app, encoded((48, 40)), [])] * 2)
+        assert [status for status, _ in found] == [200] * 4 and client.segmenter.together == [1] * 4
 
-    def test_what_takes_too_long(self):
-        api_of = served(seconds=1, queue=2)
-        api_of.segmenter.goes_on.clear()
-        found = run((api_of.app, encoded(), []), (api_of.app, encoded(), []))
+    def test_timeout(self):
+        client = served(seconds=1, queue=2)
+        client.segmenter.may_continue.clear()
+        found = run((client.app, encoded(), []), (client.app, encoded(), []))
         assert [(status, headers[b"retry-after"]) for status, headers in found] == [(503, b"1")] * 2
-        api_of.segmenter.goes_on.set()
-        assert api_of.post(encoded())[0] == 200 and api_of.service.uploads.in_progress == 0
+        client.segmenter.may_continue.set()
+        assert client.post(encoded())[0] == 200 and client.service.uploads.in_progress == 0
 
     def test_ready(self):
-        api_of = served(queue=1)
-        with api_of.service.uploads.slot(1):
-            assert api_of.get("/ready")[0] == 503 and api_of.get("/health")[0] == 200
-        assert api_of.get("/ready")[0] == 200
+        client = served(queue=1)
+        with client.service.uploads.slot(1):
+            assert client.get("/ready")[0] == 503 and client.get("/health")[0] == 200
+        assert client.get("/ready")[0] == 200
 
 
-def test_model(api_of):
-    model = json.loads(api_of.get("/model")[2])
+def test_model(client):
+    model = json.loads(client.get("/model")[2])
     assert (model["runtime"], model["precision"], model["device"]) == ("openvino", "fp32", "cpu")
     assert model["classes"][1] == {"number": 1, "name": "road", "color": [40, 50, 60]}
     assert model["limits"] == {"megabytes": 1, "megapixels": 1, "seconds": 20, "queue": 4}
 
 
 def test_metrics_and_log(caplog):
-    api_of = served()
+    client = served()
     caplog.set_level(logging.INFO, "bisenetv1_plugin.serve")
-    api_of.post(encoded())
-    api_of.post(b"x")
-    api_of.get("/gradio_api/file=/secret\n")
-    for number in range(3):  # of any number, which the figures would grow with
-        api_of.get(f"/static-offline-docs/secret{number}")
-    text = api_of.get("/metrics")[2]
+    client.post(encoded())
+    client.post(b"x")
+    client.get("/gradio_api/file=/secret\n")
+    for number in range(3):  # any path: one metric each would fill the memory
+        client.get(f"/static-offline-docs/secret{number}")
+    text = client.get("/metrics")[2]
     for figure in (
         'bisenetv1_requests_total{path="/segment",status="200"} 1.0',
         'bisenetv1_requests_total{path="/segment",status="422"} 1.0',
@@ -389,14 +389,13 @@ def test_metrics_and_log(caplog):
     assert "secret" not in caplog.text and "GET other 404" in lines[2]
 
 
-def test_docs_come_from_here(api_of):
-    """Not from a CDN."""
-    page = api_of.get("/docs")[2]
+def test_docs_use_no_cdn(client):
+    page = client.get("/docs")[2]
     assert "swagger-ui" in page and "http" not in page.replace("https://fastapi.tiangolo.com/img/favicon.png", "")
-    described = json.loads(api_of.get("/openapi.json")[2])["paths"]
+    described = json.loads(client.get("/openapi.json")[2])["paths"]
     assert set(described) == {"/segment", "/model", "/health", "/ready", "/metrics"}
     segment = described["/segment"]["post"]
     assert {"image/jpeg", "multipart/form-data"} <= set(segment["requestBody"]["content"])
     assert set(segment["responses"]["200"]["content"]) == {"image/png", "application/json"}
-    assert api_of.get("/static-offline-docs/swagger-ui.css")[0] == 200
-    assert ask(api_of.app, "GET", "/static-offline-docs/../../setup.py", [HOST])[0] == 404
+    assert client.get("/static-offline-docs/swagger-ui.css")[0] == 200
+    assert ask(client.app, "GET", "/static-offline-docs/../../setup.py", [HOST])[0] == 404

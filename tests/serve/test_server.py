@@ -1,4 +1,4 @@
-"""`bisenetv1 serve` as a process of its own, asked by other processes' means: sockets."""
+"""`bisenetv1 serve` in a process of its own, with requests through sockets."""
 
 import base64
 import contextlib
@@ -38,7 +38,7 @@ def wait(until, seconds):
 
 @contextlib.contextmanager
 def serving(exported, folder, *arguments, **environment):
-    """A server whose temporary files are in `folder`; ended by SIGTERM unless it has ended before."""
+    """A server with its temporary files in `folder`; SIGTERM ends it."""
     folder.mkdir()
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -98,7 +98,7 @@ def test_masks_are_those_of_infer(server, dynamic, small, pictures, tmp_path):
 
 
 def test_many_at_once(server, dynamic, small, pictures, tmp_path):
-    """Each is answered: with its own mask, or that it should come again."""
+    """Every request gets its own mask, or a 503."""
     assert infer(dynamic, small, tmp_path, "--backend", "onnxruntime") == 0
     expected = masks(tmp_path)
     names = sorted(pictures) * 20
@@ -114,7 +114,7 @@ def test_many_at_once(server, dynamic, small, pictures, tmp_path):
 
 
 def raw(server, *parts):
-    """What the server answers to these bytes until it closes the connection."""
+    """The server's answer to these bytes, until it closes the connection."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
         answer = b""
         with contextlib.suppress(ConnectionError):
@@ -132,7 +132,7 @@ def head(server, *lines):
     return "\r\n".join(["POST /segment HTTP/1.1", f"Host: 127.0.0.1:{server.port}", *lines, "", ""]).encode()
 
 
-def test_bodies_that_are_none(server, pictures):
+def test_invalid_requests(server, pictures):
     content, before = next(iter(pictures.values())), set(server.folder.rglob("*"))
     length = f"Content-Length: {len(content)}"
     chunked = head(server, "Transfer-Encoding: chunked")
@@ -146,13 +146,13 @@ def test_bodies_that_are_none(server, pictures):
         answer = raw(server, *parts)
         assert answer.startswith(b"HTTP/1.1 %d " % status) or (status == 411 and b" 400 " in answer[:20]), answer
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
-        connection.sendall(head(server, length) + content[:10])  # and is gone
+        connection.sendall(head(server, length) + content[:10])  # and disconnect
     assert ask(server, body=content)[0] == 200
     assert set(server.folder.rglob("*")) == before
 
 
 def protocols(app):
-    """What makes a protocol of uvicorn's for each connection, and the state that they share."""
+    """A factory of the server's protocols, one for each connection, and the state that they share."""
     from bisenetv1_plugin.serve import asgi_server
 
     config = asgi_server.uvicorn.Config(app, http=asgi_server._Protocol, ws="none", lifespan="off")
@@ -161,8 +161,8 @@ def protocols(app):
     return lambda: asgi_server._Protocol(config, state, {}), state
 
 
-def test_the_head_of_a_request_is_not_waited_for(monkeypatch):
-    """Neither of the first on a connection nor of a later one."""
+def test_slow_head_is_disconnected(monkeypatch):
+    """Of the first request on a connection, and of a later one."""
     import asyncio
 
     from bisenetv1_plugin.serve import asgi_server
@@ -188,8 +188,8 @@ def test_the_head_of_a_request_is_not_waited_for(monkeypatch):
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the system has no such limit")
-def test_who_reads_no_answer_is_not_waited_for(monkeypatch):
-    """The connection would be held for ever."""
+def test_slow_reader_is_disconnected(monkeypatch):
+    """uvicorn would keep the connection for ever."""
     import asyncio
 
     from bisenetv1_plugin.serve import server
@@ -219,7 +219,7 @@ def test_who_reads_no_answer_is_not_waited_for(monkeypatch):
     assert asyncio.run(asyncio.wait_for(counted(), 20)) == [1, 0]
 
 
-def test_what_has_begun_is_answered_at_the_end(dynamic, pictures, tmp_path):
+def test_sigterm_finishes_requests(dynamic, pictures, tmp_path):
     content = next(iter(pictures.values()))
     with serving(dynamic, tmp_path / "tmp", "--queue", "32") as server:
         stopped, statuses, lost = threading.Event(), [], []
@@ -229,7 +229,7 @@ def test_what_has_begun_is_answered_at_the_end(dynamic, pictures, tmp_path):
             while not stopped.is_set():
                 try:
                     connection.request("POST", "/segment", content)
-                except OSError:  # it listens no more
+                except OSError:  # the server has stopped listening
                     return
                 try:
                     statuses.append(connection.getresponse().read() and 200)
@@ -249,7 +249,7 @@ def test_what_has_begun_is_answered_at_the_end(dynamic, pictures, tmp_path):
         assert lost == [] and len(statuses) == server.said().count("POST /segment 200")
 
 
-def test_with_a_token_and_the_page(dynamic, pictures, tmp_path):
+def test_token_with_page(dynamic, pictures, tmp_path):
     pytest.importorskip("gradio", reason="pip install '.[app]'")
     with serving(dynamic, tmp_path / "tmp", "--page", BISENETV1_PLUGIN_TOKEN="secret") as server:
         shown = {"Authorization": "Basic " + base64.b64encode(b"me:secret").decode()}
@@ -284,7 +284,7 @@ def test_without_its_libraries(python):
 
 
 def test_neither_paddle_nor_gradio_is_imported(python, dynamic):
-    """Nor PaddleSeg, where it is not asked for."""
+    """PaddleSeg is not imported either."""
     code = (
         "import sys\n"
         "from bisenetv1_plugin.cli import serve\n"

@@ -1,6 +1,6 @@
-"""The door of a checkpoint: what its progress.json says, and how its folder is called.
+"""The door of a checkpoint: the contents of its progress.json, and the name of its folder.
 
-The examples are made from what a training writes.
+The examples are changed copies of a training's progress.json.
 """
 
 import json
@@ -27,7 +27,7 @@ SCALING = dict.fromkeys(progress_file._SCALING, 2)
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
-    """A folder as a training leaves it, of one tensor."""
+    """The output folder of a training, with checkpoints of one tensor."""
     out = tmp_path_factory.mktemp("door") / "out"
     for name in ("model.pdparams", "model.pdopt", "ema_model.pdparams"):
         paddle.save({"a": paddle.ones([2])}, str(out / "iter_4" / name))
@@ -45,7 +45,7 @@ BEST = {"begun": 1e9, "mIoU": 0.5, "iteration": 2}
 
 @st.composite
 def mutated(draw, values):
-    """The bytes of a progress.json with something wrong about it, or nothing."""
+    """The bytes of a progress.json, with up to a few changes."""
     values = json.loads(json.dumps(values))
     for key in draw(st.sets(st.sampled_from(sorted(values)), max_size=2)):
         if draw(st.booleans()):
@@ -67,7 +67,7 @@ def mutated(draw, values):
 
 
 def use(out):
-    """What a training asks of a checkpoint that it goes on from."""
+    """Read a checkpoint as a resumed training does."""
     newest = checkpoints.newest(str(out), tidy=False)
     checkpoints.refuse_broken(str(out / "iter_4"))
     assert newest == str(out / "iter_4")
@@ -93,14 +93,14 @@ def check(out, door):
     assert door.contents(out / "iter_4") == before
 
 
-def test_what_a_training_wrote(out, door):
+def test_unchanged(out, door):
     progress_file.write(str(out / "iter_4"), **CHECKPOINT)
     progress_file.write(str(out / "best_model"), **BEST)
     use(out)
 
 
 @given(checkpoint=mutated(CHECKPOINT), best=mutated(BEST))
-def test_a_progress_that_was_changed(out, door, checkpoint, best):
+def test_changed_progress(out, door, checkpoint, best):
     (out / "iter_4" / "progress.json").write_bytes(checkpoint)
     (out / "best_model" / "progress.json").write_bytes(best)
     (out / "ema_best_model" / "progress.json").write_bytes(best)
@@ -108,7 +108,7 @@ def test_a_progress_that_was_changed(out, door, checkpoint, best):
 
 
 @pytest.mark.parametrize("what", ["folder", "fifo", "link in a circle", "link to nothing", "/dev/zero"])
-def test_something_else_under_its_name(out, door, what):
+def test_progress_that_is_no_file(out, door, what):
     path = out / "iter_4" / "progress.json"
     path.unlink(missing_ok=True)
     if what == "folder":
@@ -119,13 +119,13 @@ def test_something_else_under_its_name(out, door, what):
         path.symlink_to({"link in a circle": path, "link to nothing": out / "nothing"}.get(what, what))
     try:
         with door.in_seconds(20):
-            use(out)  # as one that has none
+            use(out)  # as without a progress.json
     finally:
         shutil.rmtree(path) if what == "folder" else path.unlink()
 
 
 @given(name=st.text(st.characters(blacklist_characters="/\0", blacklist_categories=["Cs"]), min_size=1, max_size=40))
-def test_a_folder_of_any_name(out, door, name):
+def test_folder_names(out, door, name):
     with door.in_seconds(20):
         for folder in (name, f"iter_{name}"):
             number = progress_file.iteration(folder)
