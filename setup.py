@@ -10,7 +10,7 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "bisenetv1_plugin/__init__.py").read_text(encoding="utf-8"))[1]
 
-# One plain line each, run at every interpreter start: `.pth` by every Python up to 3.17, `.start` (PEP 829) from 3.15.
+# One line each, which Python runs at every start: `.pth` in every Python up to 3.17, `.start` (PEP 829) from 3.15.
 STARTUP_FILES = {
     "bisenetv1_plugin.pth": "import bisenetv1_plugin; bisenetv1_plugin.install()\n",
     "bisenetv1_plugin.start": "bisenetv1_plugin:install\n",
@@ -27,7 +27,7 @@ class BuildWithStartupFiles(build_py):
     def run(self):
         super().run()
         if self.editable_mode:
-            # The folder that becomes the editable wheel; the package and the configs stay where they are.
+            # The folder that becomes the editable wheel. The package and the configs are not copied.
             root = Path(self.get_finalized_command("install").install_lib)
         else:
             root = Path(self.build_lib)
@@ -40,13 +40,13 @@ class BuildWithStartupFiles(build_py):
             (root / name).write_text(line, encoding="utf-8")
 
     def get_source_files(self):
-        """What the sdist must hold besides the modules."""
+        """Adds the configs and the pages to the files of the sdist."""
         return [*super().get_source_files(), *CONFIGS, *PAGES]
 
 
 ENTRY_POINTS = {
     "console_scripts": ["bisenetv1 = bisenetv1_plugin.__main__:main"],
-    # The groups that plugin.py reads: one for each registry of PaddleSeg, the name is the YAML `type`.
+    # plugin.py reads one group for each registry of PaddleSeg. The name of an entry is the YAML `type`.
     "paddleseg.models": ["BiSeNetV1 = bisenetv1_plugin.models.bisenetv1:BiSeNetV1"],
     "paddleseg.backbones": [
         *(f"ResNet{depth}_v1b = bisenetv1_plugin.backbones.resnet:ResNet{depth}_v1b" for depth in (18, 34, 50, 101)),
@@ -71,18 +71,18 @@ ENTRY_POINTS = {
     "paddleseg.optimizers": ["MomentumExpWarmup = bisenetv1_plugin.optimizers.warmup:MomentumExpWarmup"],
 }
 
-# The half that trains, for the extras `cpu` and `gpu`. On Python 3.14 pip refuses both: Paddle has no wheel there.
+# Requirements of training, for the extras `cpu` and `gpu`. On Python 3.14 pip refuses both: Paddle has no wheel there.
 TRAINING = [
     # The toolkit this is a plugin for. 2.8.0, PyPI's newest, pins opencv-python<=4.6.0, which is built against NumPy 1
-    # and does not import with NumPy 2. NumPy 1 has no wheel for 3.13, and nothing in a wheel can lift another's pin:
-    # there `pip install --no-deps paddleseg==2.8.0` is a command of its own, and what PaddleSeg imports stands here.
+    # and does not import with NumPy 2. NumPy 1 has no wheel for Python 3.13, and a wheel cannot lift another's pin. So
+    # users of 3.13 run `pip install --no-deps paddleseg==2.8.0`, and this list has what PaddleSeg imports.
     'paddleseg>=2.8.0; python_version < "3.13"',
     'numpy<2; python_version < "3.13"',
     *(f'{name}; python_version >= "3.13"' for name in ("visualdl>=2.2.0", "scipy", "scikit-learn", "requests", "six")),
     # protobuf 7 dropped FieldDescriptor.label, without which paddle.distributed.fleet of Paddle 2.6 cannot start.
     "protobuf<7",
-    # Writes ONNX. No upper bound, because Paddle 2.6 needs 1.3.1 and Paddle 3 needs 2.1.0, and no marker tells them
-    # apart. A lower one, because 3.13 has no wheel of either, and pip would fall back to 0.9.2, which reads neither.
+    # Writes ONNX. No upper bound: Paddle 2.6 needs 1.3.1 and Paddle 3 needs 2.1.0, and no marker can test for Paddle's
+    # version. A lower bound: Python 3.13 has no wheel of either, and pip would install 0.9.2, which works with neither.
     'paddle2onnx>=1.3.1; python_version < "3.13"',
 ]
 
@@ -106,15 +106,15 @@ setup(
     packages=find_packages(include=["bisenetv1_plugin*"]),
     # `py.typed`: type checkers read the annotations.
     package_data={"bisenetv1_plugin": ["py.typed", "datasets/own/recipe.yml"]},
-    # No upper bound: what a newer Python lacks are wheels of Paddle and PaddleSeg, which only training needs.
+    # No upper bound: only training needs wheels of Paddle and PaddleSeg, which the newest Pythons lack.
     python_requires=">=3.8",
-    # What running an exported network needs. Neither Paddle nor PaddleSeg: with them come 800 MB and, below Python
-    # 3.13, NumPy 1; a machine that only segments needs none of it, and whoever has a PaddleSeg keeps it.
+    # Requirements for running an exported network. Paddle and PaddleSeg are not among them: they take 800 MB, and need
+    # NumPy 1 below Python 3.13. An installed PaddleSeg is kept as it is.
     install_requires=[
-        # ONNX Runtime's oldest wheel for Python 3.9 that is tried needs no less; NumPy 1 and 2 both do.
+        # The oldest tested ONNX Runtime for Python 3.9 needs 1.21. NumPy 1 and 2 both work.
         "numpy>=1.21",
-        # Reads, resizes and shows pictures. Not opencv-python-headless: it has no window for `--show`, and beside the
-        # opencv-python that paddleseg asks for, each overwrites the other's files.
+        # Reads, resizes and shows pictures. Not opencv-python-headless, which has no window for `--show`. Also,
+        # paddleseg requires opencv-python, and the two packages overwrite each other's files.
         "opencv-python>=4.5.1",
         # Writes masks with a palette, reads the orientation of photographs, draws legends.
         "pillow",
@@ -122,7 +122,7 @@ setup(
         "pyyaml",
         # Progress bars.
         "tqdm",
-        # The letters of legends; figures of the demo and the training curves; 3.7 places legends outside.
+        # The text of legends, the figures of the demo and the training curves. From 3.7 on, legends can be outside.
         "matplotlib>=3.7",
     ],
     extras_require={
@@ -135,66 +135,64 @@ setup(
             "openvino",
             # Reads and writes videos.
             "av",
-            # Cuts the argmax off for `Segmenter`'s scores.
+            # Removes the argmax for `Segmenter`'s scores.
             "onnx",
         ],
         # The name that version 0.2.0 had for it.
         "video": ["av"],
-        # Quantizers to 8 bits for those runtimes: NNCF for OpenVINO; ONNX Runtime brings its own, which imports
-        # ml_dtypes without saying so.
+        # Quantizers to 8 bits: NNCF for OpenVINO. ONNX Runtime's own imports ml_dtypes without declaring it.
         "quantize": ["nncf", "openvino", "onnx", "onnxruntime", "ml_dtypes"],
-        # The page of `bisenetv1 app`; it needs Python 3.10. Gradio 6 moved half of its options, and 6.31 is the first
-        # that was tried.
+        # The page of `bisenetv1 app`; needs Python 3.10. Gradio 6 moved half of its options, and 6.31 is the oldest
+        # tested version.
         "app": ["gradio>=6.31,<7"],
-        # Many machines: `infer --ray` (Ray Data) and examples/ray/serve.py (Ray Serve). Ray's own extras are named, for
-        # they bring what each half imports: PyArrow and pandas; FastAPI, uvicorn and gRPC. No upper bound; 2.60 is the
-        # first that was tried.
+        # Many machines: `infer --ray` (Ray Data) and examples/ray/serve.py (Ray Serve). Ray's own extras install what
+        # each imports: PyArrow and pandas; FastAPI, uvicorn and gRPC. 2.60 is the oldest tested version.
         "ray": [
             "ray[data,serve]>=2.60",
             # PyArrow 26 needs NumPy 2 and does not declare it; below Python 3.13 PaddleSeg's NumPy is 1.
             'pyarrow<26; python_version < "3.13"',
         ],
-        # `bisenetv1 serve`; it needs Python 3.10.
+        # `bisenetv1 serve`; needs Python 3.10.
         "serve": [
-            # Addresses, their options and their description; 0.115 takes the options as one class.
+            # Routes, parameters and /docs. From 0.115 on, a model can declare all query parameters.
             "fastapi>=0.115",
-            # HTTP itself.
+            # The HTTP server.
             "uvicorn",
             # Reads forms, for FastAPI.
             "python-multipart",
-            # The page /docs from this machine: FastAPI's own loads its script from elsewhere.
+            # /docs without a CDN, from which FastAPI's own page loads its script.
             "fastapi-offline",
-            # What /metrics says, in the form that Prometheus reads.
+            # /metrics.
             "prometheus-client",
         ],
-        # Reads COCO's polygons and run lengths; a folder with label images needs none of it.
+        # Reads COCO's polygons and run lengths. Label images do not need it.
         "coco": ["pycocotools"],
-        # Curves for TensorBoard: its own package writes them, shows them and reports a full disk; the writing thread of
-        # tensorboardX ends there, and the training waits for it for ever.
+        # Writes and shows curves. It reports a full disk; there the writing thread of tensorboardX would end, and the
+        # training would wait for it for ever.
         "tensorboard": ["tensorboard"],
         "test": [
-            # Brings packaging, by which tests/test_packaging.py reads the markers above.
+            # Installs packaging as well, with which tests/test_packaging.py reads the markers above.
             "pytest",
-            # The suite in two processes takes half the time on two cores.
+            # In two processes on two cores, the suite takes half the time.
             "pytest-xdist",
-            # Searches for what a file, a request or a command's words could break: tests/doors.
+            # Generates the files, requests and arguments of tests/doors.
             "hypothesis",
             # Writes and reads the videos of tests/inference/test_video.py.
             "av",
-            # Judge the polygons of tests/inference/test_regions.py.
+            # Check the polygons of tests/inference/test_regions.py.
             "geojson",
             "shapely",
-            # The page in a real browser, where Chromium is installed; it brings no browser and downloads none.
+            # Tests the page in a browser, if Chromium is installed. It does not download a browser.
             "selenium",
             "ruff",
-            # One spelling: pyproject.toml says which.
+            # American spelling; pyproject.toml has the settings.
             "codespell",
             "mypy",
             "build",
             "twine",
         ],
         "convert": [
-            # Reads PyTorch's checkpoints; before 2.6 a crafted file could run code even with weights_only=True.
+            # Reads PyTorch's checkpoints. Before 2.6, a crafted file could run code even with weights_only=True.
             "torch>=2.6",
             # Reads and writes .safetensors.
             "safetensors",
@@ -204,9 +202,9 @@ setup(
         "reference": [
             "mmsegmentation==1.2.2",
             "mmengine",
-            # 2.2 is refused by mmsegmentation 1.2.2; the lite package has no compiled operators, and none is needed.
+            # mmsegmentation 1.2.2 refuses 2.2. The lite package has no compiled operators, which are not needed.
             "mmcv-lite<2.2",
-            # What mmsegmentation imports and does not declare.
+            # mmsegmentation imports these without declaring them.
             "ftfy",
             "regex",
         ],

@@ -21,7 +21,7 @@ from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
 from bisenetv1_plugin.datasets.synthetic import write_scenes
 from bisenetv1_plugin.training import builder
 
-# In a process of its own: fills the disk up to what a command may write, runs it, and says what became of the files.
+# In a process of its own: fills the disk up to what a command may write, runs it, and prints the state of the files.
 DRIVER = """
 import contextlib, hashlib, io, json, os, resource, shutil, subprocess, sys, traceback
 from PIL import Image

@@ -183,7 +183,7 @@ class _Process:
 
 def _serve(pipe: Any, case: Case) -> None:
     """In the other process: make the work ready, then run as often as the pipe says; 0 ends it."""
-    sys.stdout = io.StringIO()  # what it has to say goes through the pipe
+    sys.stdout = io.StringIO()  # results go through the pipe, and nothing else is printed
     started = time.perf_counter()
     try:
         work = case.begin()

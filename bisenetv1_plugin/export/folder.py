@@ -67,8 +67,8 @@ def temporary_folder(save_dir: str) -> Iterator[str]:
 def move_files(folder: str, save_dir: str) -> None:
     """Put a complete export in its place, or, where that fails, everything back as it was.
 
-    `deploy.yaml`, which names the other files, leaves first and comes last: who is killed in between has none, rather
-    than one that names files of two exports.
+    `deploy.yaml` names the other files, so it is removed first and written last. If the process is killed in between,
+    there is no `deploy.yaml`, rather than one that names files of two exports.
 
     Args:
         folder (str): of the new files, on the same disk.

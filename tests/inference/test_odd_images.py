@@ -193,7 +193,7 @@ def test_large_image_causes_no_warning(small, dynamic, tmp_path):
 
 
 def test_warnings_of_other_code_are_kept():
-    """Whoever imports `Segmenter` hears of large images of his own as before."""
+    """A program that imports `Segmenter` still gets Pillow's warnings about its own large images."""
     code = "from bisenetv1_plugin import Segmenter; import warnings; print([entry[2] for entry in warnings.filters])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0 and "DecompressionBombWarning" not in done.stdout, done.stdout + done.stderr
