@@ -45,7 +45,8 @@ class PyArrowFolder:
             self._filesystem, self._path = fs.FileSystem.from_uri(address)
             kind = self._filesystem.get_file_info(self._path).type
         except (OSError, ValueError) as error:
-            reason = brief(str(error).replace(address, shown))
+            # PyArrow quotes the address, or what follows its scheme.
+            reason = brief(str(error).replace(address.partition("://")[2], shown.partition("://")[2]))
             raise InputError(f"{shown} cannot be read ({reason}).") from None
         if kind == fs.FileType.NotFound:
             raise InputError(f"{shown} does not exist: name an image or a folder of images.")
