@@ -1,9 +1,9 @@
-"""BiSeNetV1 (ECCV 2018) as a plugin for PaddleSeg. Importing this package is free: nothing else is loaded.
+"""BiSeNetV1 (ECCV 2018) as a plugin for PaddleSeg. Importing this package loads nothing else.
 
-From Python: `from bisenetv1_plugin import Segmenter`; docs/api.md has the whole public surface.
+From Python: `from bisenetv1_plugin import Segmenter`; docs/api.md describes the public API.
 
-Start-up files (`bisenetv1_plugin.pth`, and `.start` of PEP 829) call `install` in every interpreter. The hook stands
-here because a start can afford one small module; what follows an import of PaddleSeg is in `autoload`.
+Start-up files (`bisenetv1_plugin.pth`, and `.start` of PEP 829) call `install` in every interpreter. The hook is in
+this small module to keep Python's start fast. `autoload` does the work after an import of PaddleSeg.
 """
 
 import os
@@ -12,7 +12,7 @@ import sys
 __version__ = "0.3.0"
 __all__ = ["InputError", "Region", "Segmentation", "Segmenter", "__version__", "install"]
 
-TYPE_CHECKING = False  # as in `typing`, which a start cannot afford to import
+TYPE_CHECKING = False  # importing `typing` would slow down every start of Python
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from importlib.machinery import ModuleSpec
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from bisenetv1_plugin.inference.segmentation import Segmentation
     from bisenetv1_plugin.inference.segmenter import Segmenter
 
-# Where the names above are, which are imported when they are asked for.
+# The modules of the names above, imported on first use.
 _MODULES = {
     "InputError": "bisenetv1_plugin.errors",
     "Region": "bisenetv1_plugin.inference.regions",
@@ -33,9 +33,10 @@ _MODULES = {
 
 
 def install() -> None:
-    """Wait for `import paddleseg`: put this module on `sys.meta_path`, once; site runs `.pth` lines twice in a venv.
+    """Put this module on `sys.meta_path`, where it waits for `import paddleseg`.
 
-    `BISENETV1_PLUGIN=0` in the environment switches it off.
+    May be called again, because Python runs `.pth` lines twice in a venv. `BISENETV1_PLUGIN=0` in the environment
+    switches the hook off.
     """
     module = sys.modules[__name__]
     if os.environ.get("BISENETV1_PLUGIN") != "0" and module not in sys.meta_path:
@@ -45,7 +46,7 @@ def install() -> None:
 def find_spec(
     name: str, path: "Sequence[str] | None" = None, target: "ModuleType | None" = None
 ) -> "ModuleSpec | None":
-    """As a meta path finder: `autoload` answers for `paddle` and `paddleseg`; all else is for the other finders."""
+    """The method of a meta path finder: `autoload` finds `paddle` and `paddleseg`, other finders the rest."""
     if name in ("paddle", "paddleseg"):
         from bisenetv1_plugin import autoload
 

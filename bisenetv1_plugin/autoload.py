@@ -1,7 +1,7 @@
-"""What happens when Paddle or PaddleSeg is imported; the package's start-up hook has waited for it.
+"""The work at an import of Paddle or PaddleSeg, called by the package's start-up hook.
 
-Before `paddle`: the corrections that must come first. After the top-level `paddleseg`: the other corrections, then the
-registration of the components; from then on PaddleSeg tells what this package logs.
+Before `paddle`, it applies the corrections that must come first. After the top-level `paddleseg`, it applies the other
+corrections, registers the components, and sends this package's log records to PaddleSeg's logger.
 """
 
 import logging
@@ -9,7 +9,7 @@ import sys
 
 import bisenetv1_plugin
 
-TYPE_CHECKING = False  # as in `typing`, which a start cannot afford to import
+TYPE_CHECKING = False  # importing `typing` takes time
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from importlib.machinery import ModuleSpec
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def find_spec(name: str, path: "Sequence[str] | None", target: "ModuleType | None") -> "ModuleSpec | None":
-    """The hook's answer for `paddle` (no spec of its own) and `paddleseg` (its usual spec, which then goes on)."""
+    """Correct before `paddle` and return None; for `paddleseg`, return its usual spec with another loader."""
     if name == "paddle":
         _run_safely(name, _apply_corrections, "before paddle")
         return None
@@ -42,9 +42,9 @@ def _extend(spec: "ModuleSpec | None") -> None:
 
 
 class _Loader:
-    """In place of a loader for one import: that may have slots, or serve other modules as well, as a zip file's does.
+    """Replaces a loader for one import. Changing the loader itself is impossible if it has slots or is shared.
 
-    The module, its spec and whoever asks them see the loader itself again.
+    During the import, the module and its spec get the original loader back.
     """
 
     def __init__(self, spec: "ModuleSpec") -> None:
@@ -52,7 +52,7 @@ class _Loader:
         self._loader: Any = spec.loader
 
     def __getattr__(self, name: str) -> "Any":
-        return getattr(object.__getattribute__(self, "_loader"), name)  # no circle while a copy is made
+        return getattr(object.__getattribute__(self, "_loader"), name)  # no endless recursion in a half-made copy
 
     def exec_module(self, module: "ModuleType") -> None:
         self._spec.loader = module.__loader__ = self._loader
@@ -85,7 +85,7 @@ def _register() -> None:
 
 
 class _ToPaddleSeg(logging.Handler):
-    """Hands over to PaddleSeg's logger, so that the users of its tools see what they are used to."""
+    """Forwards records to PaddleSeg's logger, so that they look like PaddleSeg's own messages."""
 
     def emit(self, record: logging.LogRecord) -> None:
         from paddleseg.utils import logger
@@ -95,9 +95,9 @@ class _ToPaddleSeg(logging.Handler):
 
 
 def _log_through_paddleseg() -> None:
-    """Not where somebody has given this package's logger a handler.
+    """Send this package's log records to PaddleSeg's logger, unless the user has added a handler.
 
-    Nobody further up hears it: Paddle gives the root logger a handler of its own, and all would be told twice.
+    They do not propagate: Paddle adds a handler to the root logger, which would print them twice.
     """
     logger = logging.getLogger("bisenetv1_plugin")
     if not logger.handlers:

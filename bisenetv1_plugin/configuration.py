@@ -1,7 +1,7 @@
-"""The file of a configuration: read as plain values, and looked at before PaddleSeg's own rules are.
+"""Configuration files: read as plain values, and checked before PaddleSeg uses them.
 
-PaddleSeg fails at a wrong value where it first uses it, often with a traceback; the commands refuse it before any
-work. What is refused is a ValueError with a sentence that names the key; `project.load_config` adds the file's name.
+PaddleSeg fails at a wrong value where it first uses it, often with a traceback. Here it is a ValueError before any
+work, with a sentence that names the key. `training.builder.load_config` adds the file's name.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from paddleseg.cvlibs.config import merge_config_dicts
 
 from bisenetv1_plugin import plain_yaml
 
-# Keys of `test_config`, by what takes them: PaddleSeg's `evaluate`, and its `predict` beside.
+# The keys of `test_config` for PaddleSeg's `evaluate`, and further ones for its `predict`.
 EVALUATION = (
     *("aug_eval", "scales", "flip_horizontal", "flip_vertical", "is_slide", "stride", "crop_size"),
     *("print_detail", "auc_roc"),
 )
 PREDICTION = ("aug_pred", "custom_color")
 
-CLASSES = 256  # at most: masks have 8 bits, and the labels that PaddleSeg's `Dataset` reads
-_CLASSES_ELSEWHERE = 1 << 16  # of a type that reads its labels itself, such as upstream's PSSLDataset
-_BYTES, _FILES = 1 << 16, 100  # of a file; `_base_` in all
+CLASSES = 256  # at most: masks have 8 bits, as have the labels of PaddleSeg's `Dataset`
+_CLASSES_ELSEWHERE = 1 << 16  # for datasets that read their labels themselves, such as PaddleSeg's PSSLDataset
+_BYTES, _FILES = 1 << 16, 100  # largest size of a file; largest number of files with all `_base_`
 _CHANNELS = 4096
-_SHOWN = 80  # characters of a value
+_SHOWN = 80  # characters of a value in a message
 
 
 class Configuration(Config):
-    """PaddleSeg's `Config`, whose files and values are looked at first."""
+    """PaddleSeg's `Config`, with checks of its files and values."""
 
     @classmethod
     def _parse_from_yaml(cls, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -43,7 +43,7 @@ class Configuration(Config):
         cls, dic: dict[str, Any], *args: Any, opts: Sequence[str] | None = None, **kwargs: Any
     ) -> dict[str, Any]:
         if kwargs.get("learning_rate") and not isinstance(dic.get("lr_scheduler"), dict):
-            raise ValueError("it has no lr_scheduler to put the learning rate into.")
+            raise ValueError("it has no lr_scheduler, in which to set the learning rate.")
         for item in opts or ():
             _check_option(item, dic)
         dic = super().update_config_dict(dic, *args, opts=opts, **kwargs)
@@ -53,7 +53,7 @@ class Configuration(Config):
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain values, and tuples, which PaddleSeg's configurations may have."""
+    """Loads plain values, and tuples, which some of PaddleSeg's configurations have."""
 
 
 _Loader.add_constructor(
@@ -62,7 +62,13 @@ _Loader.add_constructor(
 
 
 def _read(path: str, above: tuple[str, ...], read: list[str]) -> dict[str, Any]:
-    """A file's values over those of its `_base_`; `above` are the files that name it, `read` all that were read."""
+    """A file's values merged over those of its `_base_`.
+
+    Args:
+        path: the file.
+        above: the files that lead to it by `_base_`.
+        read: all files that were read so far; this one is appended.
+    """
     file = os.path.realpath(path)
     if file in above:
         raise ValueError(f"{path} is a _base_ of itself.")
@@ -91,20 +97,17 @@ def _parse(path: str) -> Any:
     with open(path, "rb") as file:
         content = file.read(_BYTES + 1)
     if len(content) > _BYTES:
-        raise ValueError(f"{path} is larger than {_BYTES} bytes, which no configuration is.")
+        raise ValueError(f"{path} is larger than {_BYTES} bytes: it cannot be a configuration.")
     try:
         return plain_yaml.parse(content.decode("utf-8"), _Loader)
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 from byte {error.start} on: save it as UTF-8.") from error
+        raise ValueError(f"{path} is not UTF-8 at byte {error.start}: save it as UTF-8.") from error
     except plain_yaml.NotPlain as error:
-        raise ValueError(f"{path} is no YAML of plain values: {error}.") from error
-
-
-# The values
+        raise ValueError(f"{path} is not YAML with plain values: {error}.") from error
 
 
 def _check_option(item: str, dic: dict[str, Any]) -> None:
-    """Of --opts, before PaddleSeg puts it in."""
+    """Check an item of --opts before PaddleSeg sets it."""
     keys = item.split("=")[0].split(".")
     if item.count("=") != 1 or not all(keys):
         raise ValueError(f"--opts takes key.key=value, such as iters=1000, not {_shown(item)}.")
@@ -116,7 +119,7 @@ def _check_option(item: str, dic: dict[str, Any]) -> None:
 
 
 def _check_plain(key: str, value: Any) -> None:
-    """Values as they are in any YAML; from --opts, or of a tag, they may be others."""
+    """Refuse values that are not plain YAML; --opts and tags can make others."""
     if isinstance(value, dict):
         for name, item in value.items():
             _check_plain(name if key == "it" else f"{key}.{name}", item)
@@ -128,13 +131,13 @@ def _check_plain(key: str, value: Any) -> None:
             raise ValueError(f"{_shown(key)} must be text, not {value!a:.{_SHOWN}}.")
     elif isinstance(value, int):
         if not -(2**63) <= value < 2**63:
-            raise ValueError(f"{_shown(key)} is a number of more than 64 bits.")
+            raise ValueError(f"{_shown(key)} is a number of more than 64 bits: give a smaller one.")
     elif not (value is None or isinstance(value, (float, datetime.date))):
         raise ValueError(f"{_shown(key)} must be a plain value, not {_shown(value)}.")
 
 
 def _check(dic: dict[str, Any]) -> None:
-    """Raise ValueError with a sentence for what PaddleSeg would fail at later, or never notice."""
+    """Raise ValueError for values at which PaddleSeg would fail later, or which it would never notice."""
     for key in ("batch_size", "iters"):
         if key in dic:
             _check_whole(key, dic[key], 1)
@@ -213,7 +216,7 @@ def _check_test_config(test: Any) -> None:
         raise ValueError(f"test_config must hold keys with values, not {_shown(test)}.")
     for key in test:
         if key not in (*EVALUATION, *PREDICTION):
-            raise ValueError(f"test_config.{_shown(key)} is nothing that PaddleSeg's evaluation knows: leave it out.")
+            raise ValueError(f"test_config.{_shown(key)} is unknown to PaddleSeg's evaluation: omit it.")
     for key in ("crop_size", "stride"):
         value = test.get(key)
         if value is not None and not (isinstance(value, (list, tuple)) and len(value) == 2):
@@ -222,7 +225,7 @@ def _check_test_config(test: Any) -> None:
             _check_whole(f"test_config.{key}", number, 1)
     if test.get("is_slide") and not (test.get("crop_size") and test.get("stride")):
         raise ValueError("test_config.is_slide needs crop_size and stride, a width and a height each.")
-    if type(test.get("scales")) is int:  # PaddleSeg tells one from several by float
+    if type(test.get("scales")) is int:  # PaddleSeg takes only a float for a single scale
         test["scales"] = float(test["scales"])
     scales = test.get("scales", 1.0)
     for scale in scales if isinstance(scales, (list, tuple)) and scales else [scales]:
@@ -244,7 +247,7 @@ def _check_components(key: str, value: Any) -> None:
 
 
 def check_classes(key: str, value: Any, most: int = CLASSES) -> None:
-    """Raise ValueError for a number of classes that is none, or more than labels and masks can hold."""
+    """Raise ValueError unless `value` is a number of classes that labels and masks can hold."""
     if isinstance(value, int) and value > most:
         raise ValueError(
             f"{key} is {_shown(value)}; labels and masks have {most.bit_length() - 1} bits: {most} classes at most."
@@ -255,7 +258,7 @@ def check_classes(key: str, value: Any, most: int = CLASSES) -> None:
 
 
 def _check_whole(key: str, value: Any, least: int, most: int = 2**31 - 1) -> None:
-    """A whole number; one written as 80000.0 is as good, where nothing is counted by it."""
+    """Raise ValueError unless `value` is a whole number in this range; 80000.0 is one, too."""
     whole = isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most
     if not whole or value != int(value):
         end = f" to {most}" if most < 2**31 - 1 else " on"
@@ -266,12 +269,12 @@ def _check_number(key: str, value: Any, least: float = 0) -> None:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or value < least:
         above = "" if least == -math.inf else f" from {least} on"
-        hint = "; YAML takes 1.0e-3 or 0.001 for a number, and 1e-3 for text" if isinstance(value, str) else ""
+        hint = "; write 1.0e-3 or 0.001, because YAML reads 1e-3 as text" if isinstance(value, str) else ""
         raise ValueError(f"{key} must be a number{above}, not {_shown(value)}{hint}.")
 
 
 def _check_finite(key: str, value: Any) -> None:
-    """No NaN and no infinity, however deep."""
+    """Raise ValueError for NaN or infinity in a value or its items."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, (list, tuple)):
@@ -282,11 +285,11 @@ def _check_finite(key: str, value: Any) -> None:
 
 
 def _check_file(key: str, value: Any) -> None:
-    """A path may name nothing yet; it names no folder, device or pipe, where a read would wait for ever."""
+    """Raise ValueError for a folder, device or pipe, which could block a read for ever; the file may be missing."""
     if value is not None and not isinstance(value, str):
         raise ValueError(f"{key} must be the path of a file, not {_shown(value)}.")
     if value and os.path.exists(value) and not os.path.isfile(value):
-        raise ValueError(f"{key} must be the path of a file, and {_shown(value)} is none.")
+        raise ValueError(f"{key} must be the path of a file, and {_shown(value)} is not a file.")
 
 
 def _shown(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""What is installed here, what the plugin does in it, and what is left to mind."""
+"""The examination of `bisenetv1 doctor`: installed versions, active corrections, notes and problems."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PACKAGES = (
     *("paddlepaddle", "paddlepaddle-gpu", "paddleseg", "numpy", *_OPENCV, "protobuf", "pyyaml"),
     *("onnxruntime", "onnxruntime-gpu", "openvino", "onnx", "paddle2onnx", "torch", "av"),
 )
-# What runs an exported network without Paddle, and how each is asked for the devices that it finds.
+# The runtimes other than Paddle, each with a function that lists its devices.
 _RUNTIMES = {
     "onnxruntime": lambda library: library.get_available_providers(),
     "openvino": lambda library: library.Core().available_devices,
@@ -30,21 +30,21 @@ _RUNTIMES = {
 
 
 def examine() -> dict[str, Any]:
-    """Look at this environment.
+    """Examine this environment.
 
     Returns:
-        dict: `versions` (package -> version), `runtimes` (runtime -> its devices), `paddleseg` (its folder), `device`,
-        `components` (YAML type -> where its code is), `corrections` and `guards` (name -> state and defect), `notes`
-        (defects that no correction reaches, with the cure) and `faults` (what has to be mended here; empty in a healthy
-        environment). Without Paddle and PaddleSeg the two in the middle are None and what follows them empty.
+        `versions` (package -> version), `runtimes` (runtime -> its devices), `paddleseg` (its folder), `device`,
+        `components` (YAML type -> its module), `corrections` and `guards` (name -> state and defect), `notes` (defects
+        that no correction reaches, with the cure) and `faults` (problems to repair; empty in a healthy environment).
+        Without Paddle and PaddleSeg, `paddleseg` and `device` are None, and the next three are empty.
 
     Raises:
-        InputError: Paddle or PaddleSeg is there and cannot be imported.
+        InputError: Paddle or PaddleSeg is installed and cannot be imported.
     """
     versions = _versions()
     runtimes, faults = _runtimes()
-    # As PaddleSeg's own tools see it: in a process that has imported nothing else before, zlib for one.
-    # `-c` puts the current folder before all others, where somebody else's paddleseg.py may lie.
+    # In a fresh process, as in PaddleSeg's own tools: modules imported before, such as zlib, would change the result.
+    # `-c` searches the current folder first, which may have another paddleseg.py; setting `sys.path` prevents that.
     code = f"import sys; sys.path[:] = {sys.path!r}; import paddleseg, json; "
     code += "from bisenetv1_plugin import environment; print(json.dumps(environment.findings()))"
     done = subprocess.run(
@@ -60,28 +60,28 @@ def examine() -> dict[str, Any]:
         if not missing:
             raise InputError(
                 f"`import paddleseg` fails in a fresh process (exit code {done.returncode}): {what}. Unset "
-                "BISENETV1_PLUGIN and BISENETV1_PLUGIN_COMPAT if they are set; else install anew in a fresh "
+                "BISENETV1_PLUGIN and BISENETV1_PLUGIN_COMPAT if they are set; else install again in a fresh "
                 "environment."
             )
         seen = _without_paddle(missing[1], versions, runtimes)
     opencv = [name for name in _OPENCV if name in versions]
     if len(opencv) > 1:
-        seen["notes"].append(f"{' and '.join(opencv)} overwrite each other's files: uninstall all, and install one.")
+        seen["notes"].append(f"{' and '.join(opencv)} overwrite each other's files: uninstall all, then install one.")
     return {"versions": versions, "runtimes": runtimes, **seen, "faults": seen["faults"] + faults}
 
 
 def _without_paddle(missing: str, versions: dict[str, str], runtimes: dict[str, list[str]]) -> dict[str, Any]:
-    """What `findings` would say, were Paddle and PaddleSeg here."""
+    """The `findings` of an environment without Paddle or PaddleSeg."""
     notes, faults = [], []
     if any(name in versions for name in ("paddlepaddle", "paddlepaddle-gpu", "paddleseg")):
-        faults.append(f"{missing} is not installed, without which nothing can be trained: {GET_PADDLE}")
+        faults.append(f"{missing} is not installed, and training needs it: {GET_PADDLE}")
     elif runtimes:
         notes.append(
-            "Without Paddle and PaddleSeg this environment runs exported networks: infer, app, Segmenter. To train, "
-            f"evaluate or export: {GET_PADDLE}"
+            "Without Paddle and PaddleSeg this environment only runs exported networks (infer, app, Segmenter). To "
+            f"train, evaluate or export: {GET_PADDLE}"
         )
     if not runtimes:
-        faults.append("No runtime of exported networks is installed: pip install 'bisenetv1-plugin[deploy]'.")
+        faults.append("No runtime for exported networks is installed: pip install 'bisenetv1-plugin[deploy]'.")
     return {
         "paddleseg": None,
         "device": None,
@@ -94,7 +94,7 @@ def _without_paddle(missing: str, versions: dict[str, str], runtimes: dict[str, 
 
 
 def _runtimes() -> tuple[dict[str, list[str]], list[str]]:
-    """The devices of every runtime that can be imported, and what is wrong with those that are installed and cannot."""
+    """The devices of each runtime that can be imported, and a sentence for each that is installed but cannot."""
     found, faults = {}, []
     for name, devices in _RUNTIMES.items():
         if importlib.util.find_spec(name) is None:
@@ -107,7 +107,7 @@ def _runtimes() -> tuple[dict[str, list[str]], list[str]]:
 
 
 def findings() -> dict[str, Any]:
-    """What this process sees; `examine` has it from a fresh one."""
+    """Examine this process; `examine` calls this in a fresh one."""
     import paddle
     import paddleseg
 
@@ -135,7 +135,7 @@ def _versions() -> dict[str, str]:
 
 
 def _components() -> tuple[dict[str, str], list[str]]:
-    """Where each component of this distribution comes from, by its YAML `type`, and what is wrong."""
+    """The module of each component of this distribution, by its YAML `type`, and a list of faults."""
     from bisenetv1_plugin import plugin
 
     components, registries = {}, plugin.registries()
@@ -157,13 +157,13 @@ def _components() -> tuple[dict[str, str], list[str]]:
 
 
 def _entries() -> tuple[dict[str, dict[str, str]], list[str]]:
-    """The state and the defect of each correction and guard, and what is wrong where a defect is left unanswered."""
+    """The state and the defect of each correction and guard, and a list of faults."""
     compat.apply(compat.WITH_THE_NETWORK)
     entries, faults = {}, []
     for name in compat.ENTRIES:
         entry, state = compat.entry(name), compat.STATES.get(name, "not reached")
         if state == "active" and compat.ENTRIES[name] == compat.WITH_THE_NETWORK:
-            state = "waiting"  # as in a process in which no network is built
+            state = "waiting"  # its state in a process that builds no network
         entries[name] = {"state": state, "defect": entry.DEFECT}
         who = f"{entry.DEFECT} The {compat.kind(name)} {name}"
         if state == "failed":
@@ -187,10 +187,10 @@ def _cure(state: str) -> str:
 
 
 def _notes(paddle: ModuleType) -> list[str]:
-    """Defects of this stack that no correction can reach from here."""
+    """Defects of this environment that no correction can reach."""
     notes = [
-        "`type: BiseNetV1`, with a small s, is PaddleSeg's own network: a slip of the pen builds it without a word. "
-        "This plugin's is `BiSeNetV1`."
+        "`type: BiseNetV1`, with a small s, is PaddleSeg's own network: a typing error builds it without a warning. "
+        "This plugin's network is `BiSeNetV1`."
     ]
     if not paddle.framework.use_pir_api():
         notes.append(
@@ -205,9 +205,9 @@ def _notes(paddle: ModuleType) -> list[str]:
         )
     sentence = gpu.obstacle(paddle)
     if sentence:
-        notes.append(f"{sentence} The CPU is used meanwhile.")
+        notes.append(f"{sentence} The CPU is used instead.")
     if not gpu.can_run(paddle):
         notes.append(
-            "On the CPU train with SGD: after the first step of Paddle's Adam all else is several times slower."
+            "On the CPU, train with SGD: after the first step of Paddle's Adam, everything is several times slower."
         )
     return notes

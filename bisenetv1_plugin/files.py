@@ -1,8 +1,8 @@
-"""The rule for writing, and files that are whole or not there. And what to say where the system refuses.
+"""Write files safely: never over the user's own files, and whole or not at all. Also explains the system's errors.
 
-The rule: a command writes below its own output folder, or the file it was told, and never over what it reads or what
-an earlier run of the same kind did not make. `check_outputs` refuses before any work. A PNG, a video or another binary
-file carries the kind of run that made it in its last bytes, see `whole_file`.
+A command writes only into its output folder, or to the file that a flag names. It never overwrites its own input, or
+files that an earlier run of the same kind did not make; `check_outputs` refuses that before any work. A PNG, a video or
+another binary file has the kind of run that made it in its last bytes, see `whole_file`.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from typing import BinaryIO, Callable, Iterable, Iterator
 from bisenetv1_plugin.errors import InputError
 
 _ROOM = "make room there, or choose another folder"
-_REFUSALS = {  # those that a user can cause and cure; all others are ours to explain
+_REFUSALS = {  # the errors that a user can cause and cure; all others keep their traceback
     errno.ENOSPC: ("no space left on the device", _ROOM),
-    errno.EDQUOT: ("your share of the space there is used up", _ROOM),
+    errno.EDQUOT: ("your disk quota is used up", _ROOM),
     errno.EFBIG: ("the file is larger than is allowed here", "raise the limit (ulimit -f), or choose another folder"),
     errno.EACCES: ("permission denied", "ask for the right to it, or choose another path"),
     errno.EPERM: ("permission denied", "ask for the right to it, or choose another path"),
@@ -41,7 +41,7 @@ _REFUSALS = {  # those that a user can cause and cure; all others are ours to ex
 
 
 def refusal(error: OSError) -> str | None:
-    """The sentence for what the system refused a user; None for errors that are nobody's but a programmer's."""
+    """A sentence about an error that a user can cause and cure; None for all other errors."""
     if error.errno == errno.ENOENT and str(error.strerror).startswith("No usable temporary directory"):
         return "no temporary file can be written; make room in /tmp, or name another folder in TMPDIR."
     if error.filename is None or error.errno not in _REFUSALS:
@@ -52,10 +52,9 @@ def refusal(error: OSError) -> str | None:
 
 @contextmanager
 def name_in_errors(path: str, hidden: str) -> Iterator[None]:
-    """Let the system's errors in this block name `path`.
+    """Set the file name of OSErrors in this block to `path`.
 
-    A write that fails names no file at all, and one under a passing name (they begin with `hidden`) means nothing to
-    a reader.
+    A failed write has no file name. A temporary name, which starts with `hidden`, would mean nothing to the user.
     """
     try:
         yield
@@ -69,26 +68,26 @@ def name_in_errors(path: str, hidden: str) -> Iterator[None]:
 def check_outputs(
     targets: Iterable[str], reads: Iterable[str] = (), is_ours: Callable[[str], bool] = lambda path: False
 ) -> None:
-    """Refuse to write where something would be lost; to be called before any work.
+    """Refuse to overwrite files that matter. Call it before any work.
 
-    Files are compared by what they are, not by their names: links, `..`, hard links and, on a file system that folds
-    it, case make no difference. Devices and pipes are written to, whatever they are. An empty file is nothing to lose.
+    It compares files, not names: links, hard links and `..` are followed, and so is case on a file system that ignores
+    it. Devices, pipes and empty files may always be written.
 
     Args:
         targets: the paths of the files that will be written.
-        reads: the paths of the files that are read for it.
+        reads: the paths of the files that will be read.
         is_ours: whether an existing file was made by an earlier run of the same kind, see `made_by`.
 
     Raises:
-        InputError: a target is read, is not ours, or is named twice.
-        OSError: a target cannot be looked at; see `refusal`.
+        InputError: a target is also read, is not ours, or is named twice.
+        OSError: a target cannot be examined; see `refusal`.
     """
     read = {_identity(path): path for path in reads if os.path.exists(path)}
     named: dict[object, str] = {}
     for target in targets:
         if is_stream(target):
             continue
-        if os.pardir in target.split(os.sep):  # of a folder that is made on the way, for one
+        if os.pardir in target.split(os.sep):  # `..` may follow a folder that does not exist yet
             folder, name = os.path.split(target)
             target = os.path.join(os.path.realpath(folder), name)
         try:
@@ -115,7 +114,7 @@ def check_outputs(
 
 
 def _check_name(path: str) -> None:
-    """Raise OSError where the system takes no such name; below a folder that is not there it does not look at it."""
+    """Raise OSError if the system refuses this name; by itself, it ignores names inside of a missing folder."""
     folder, name = os.path.split(os.path.abspath(path))
     while not os.path.isdir(folder):
         folder = os.path.dirname(folder)
@@ -129,12 +128,12 @@ def _check_name(path: str) -> None:
 
 
 def is_same(path: str, other: str) -> bool:
-    """Whether two names lead to one place, whether or not anything is there."""
+    """Whether two paths are the same with links followed; the file may be missing."""
     return os.path.realpath(path) == os.path.realpath(other)
 
 
 def is_stream(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is a device, a pipe or a file that is open already (/dev/stdout): never replaced, only written."""
+    """Whether a path is a device, a pipe or an open file (/dev/stdout), which is written to but never replaced."""
     if os.path.abspath(path).startswith(("/dev/fd/", "/dev/std", "/proc/")):
         return True
     try:
@@ -145,34 +144,36 @@ def is_stream(path: str | os.PathLike[str]) -> bool:
 
 
 def utf8_path(path: str) -> str:
-    """The path, for a library in C++ that opens it.
+    """Return a path that a library in C++ may open.
 
     Raises:
-        InputError: its name is not UTF-8; such libraries crash on what Python has for it.
+        InputError: its name is not UTF-8; libraries in C++ crash on Python's form of it.
     """
     try:
         path.encode("utf-8")
     except UnicodeEncodeError as error:
         shown = path.encode("utf-8", "backslashreplace").decode("utf-8")
-        raise InputError(f"the name of {shown} is not UTF-8, and what opens it takes no other: rename it.") from error
+        raise InputError(
+            f"the name of {shown} is not UTF-8, which the library that opens it needs: rename it."
+        ) from error
     return path
 
 
 def path_inside(folder: str | os.PathLike[str], name: str) -> str:
-    """The path of a name in a folder, where the name comes out of a file.
+    """The path of an untrusted name in a folder.
 
     Raises:
-        InputError: it leads out of the folder, or is none.
+        InputError: the name leads out of the folder, or is not a file name.
     """
     path = os.path.normpath(os.path.join(folder, name))
     inside = os.path.relpath(path, folder)
     if "\0" in name or inside in (os.curdir, os.pardir) or inside.startswith(os.pardir + os.sep) or os.path.isabs(name):
-        raise InputError(f"{name!r} names no file inside of {os.fspath(folder)}.")
+        raise InputError(f"{name!r} is not the name of a file inside of {os.fspath(folder)}: rename it.")
     return path
 
 
 def made_by(kind: str | None = None) -> Callable[[str], bool]:
-    """For `check_outputs`: whether `whole_file` made a file, for this kind of run; None: for any."""
+    """The `is_ours` of `check_outputs`: whether `whole_file` wrote a file in this kind of run, or in any if None."""
     mark = _MARK if kind is None else _mark(kind)
 
     def is_ours(path: str) -> bool:
@@ -189,29 +190,29 @@ def made_by(kind: str | None = None) -> Callable[[str], bool]:
 
 @contextmanager
 def whole_file(path: str | os.PathLike[str], kind: str | None = None) -> Iterator[str]:
-    """A path beside `path` to write to; it becomes `path` when the block ends, and is removed when the block raises.
+    """A temporary path to write to. It replaces `path` when the block ends, and is removed if the block raises.
 
-    The folder is made if need be. A link stays one, and the file that it leads to is written. A device or a pipe gets
-    the content when it is complete.
+    The folder is made if need be. If `path` is a link, its target is written. A device or a pipe gets the content at
+    the end of the block.
 
     Args:
-        path (str or path): the file.
-        kind (str, optional): of run. The file says so in its last bytes, where no reader of its format minds: a PNG in
-            a chunk `tEXt`, an MP4 in a box `free`, a JSON object in a last key, with a checksum of what is before it,
-            for programs that edit JSON keep the keys that they do not know; others behind their end.
+        path: the file.
+        kind: the kind of run. It is stored in the last bytes of the file, where readers of its format ignore it. A PNG
+            has it in a chunk `tEXt`, an MP4 in a box `free`, other formats after their end. A JSON object has it in its
+            last key, with a checksum, because programs that edit JSON keep unknown keys.
 
     Raises:
         OSError: the folder or the file cannot be written, or the disk is full; it names `path`.
     """
     path = os.fspath(path)
     stream = is_stream(path)
-    # A link's own name stays; `..` behind a folder that is not there yet leads where it will lead.
-    leads = os.path.islink(path) or os.pardir in path.split(os.sep)
-    target = os.path.realpath(path) if leads and not stream else path
+    # `realpath` writes the target of a link, and resolves `..` after a folder that does not exist yet.
+    is_indirect = os.path.islink(path) or os.pardir in path.split(os.sep)
+    target = os.path.realpath(path) if is_indirect and not stream else path
     folder = tempfile.gettempdir() if stream else os.path.dirname(os.path.abspath(target))
     os.makedirs(folder, exist_ok=True)
-    # No leading dot: PyTorch derives a name inside its archive from the file's, and refuses an empty one. The ending
-    # stays: OpenCV, matplotlib and PyTorch choose the format by it.
+    # No leading dot, because PyTorch names its archive's root after the file, and refuses an empty name. The ending
+    # stays, because OpenCV, matplotlib and PyTorch choose the format by it.
     with name_in_errors(path, os.path.join(folder, "part-")):
         handle, temporary = tempfile.mkstemp(dir=folder, prefix="part-", suffix=os.path.splitext(path)[1])
         try:
@@ -226,7 +227,7 @@ def whole_file(path: str | os.PathLike[str], kind: str | None = None) -> Iterato
             else:
                 os.replace(temporary, target)
         except BaseException:
-            with suppress(FileNotFoundError):  # some libraries remove what they could not finish
+            with suppress(FileNotFoundError):  # some libraries remove an unfinished file themselves
                 os.unlink(temporary)
             raise
 
@@ -235,21 +236,21 @@ def write(path: str | os.PathLike[str], content: bytes, kind: str | None = None)
     """Write a file whole or not at all. `kind`: see `whole_file`.
 
     Raises:
-        OSError: as `whole_file`.
+        OSError: see `whole_file`.
     """
     with whole_file(path, kind) as temporary, open(temporary, "wb") as file:
         file.write(content)
 
 
-_TAIL = 256  # bytes, in which the mark of a kind is
-_MARK = b"[bisenetv1-plugin "  # how that of every kind begins
+_TAIL = 256  # bytes at the end of a file, which have the mark of its kind
+_MARK = b"[bisenetv1-plugin "  # the start of every mark
 _IEND = struct.pack(">I", 0) + b"IEND" + struct.pack(">I", zlib.crc32(b"IEND"))
 _JSON = (".json", ".geojson")
 _KEY = b',\n"made_by": "'  # before the mark
 
 
 def _json_end(file: BinaryIO, length: int) -> bytes:
-    """What follows the mark in JSON: a checksum of the first bytes of the file, and the brace of its object."""
+    """The end of a JSON file after its mark: a checksum of the file's first `length` bytes, and the closing brace."""
     file.seek(0)
     checksum = 0
     while length > 0:
@@ -265,7 +266,7 @@ def _mark(kind: str) -> bytes:
 
 
 def _append_mark(path: str, kind: str) -> None:
-    """Add the mark at the end of a file that is complete."""
+    """Add the mark at the end of a finished file."""
     mark = _mark(kind)
     with open(path, "r+b") as file:
         length = file.seek(0, os.SEEK_END)
@@ -284,7 +285,7 @@ def _append_mark(path: str, kind: str) -> None:
 
 
 def _write_stream(source: str, stream: str) -> None:
-    """Write a file's content into a device or a pipe; one that nobody reads is an error, not a wait without end."""
+    """Write a file's content into a device or a pipe; without a reader it raises instead of waiting for ever."""
     target = os.open(stream, os.O_WRONLY | os.O_APPEND | getattr(os, "O_NONBLOCK", 0))
     try:
         if hasattr(os, "set_blocking"):
@@ -301,7 +302,7 @@ def _identity(path: str) -> tuple[int, int]:
 
 
 def _place(path: str) -> tuple[str, str]:
-    """Where a file that is not there yet will be: the same for all names that lead there."""
+    """The place of a file that does not exist yet; it is the same for all its names."""
     folder, name = os.path.split(os.path.abspath(path))
     folder, folds = _folder(folder)
     return folder, name.casefold() if folds else name
@@ -309,7 +310,7 @@ def _place(path: str) -> tuple[str, str]:
 
 @functools.lru_cache(maxsize=4096)
 def _folder(path: str) -> tuple[str, bool]:
-    """A folder's real path, and whether its file system folds case."""
+    """A folder's real path, and whether its file system ignores case."""
     real = there = os.path.realpath(path)
     while True:
         parent, name = os.path.split(there)
@@ -327,4 +328,4 @@ def _umask() -> int:
     return mask
 
 
-_UMASK = _umask()  # asked once: between the two calls another thread's files would be open to all
+_UMASK = _umask()  # read once: between the two calls of `os.umask`, other threads' files would be open to all

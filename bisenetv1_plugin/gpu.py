@@ -1,4 +1,4 @@
-"""What a Paddle that is built for NVIDIA's GPUs needs to run on one, and what of it is missing here."""
+"""Find out whether a Paddle that is built for NVIDIA's GPUs can run on one here, and what it lacks."""
 
 from __future__ import annotations
 
@@ -8,26 +8,27 @@ import sys
 from types import ModuleType
 from typing import NamedTuple
 
-# Where Paddle 2 looks for a library besides the folders of the dynamic linker: the variable of a folder, and a folder.
+# Where Paddle 2 also looks for a library: the environment variable of a folder, and a fixed folder.
 _PLACES = {
     "libcuda.so.1": ("", ""),
     "libcublas.so": ("FLAGS_cuda_dir", ""),
     "libcudnn.so": ("FLAGS_cudnn_dir", "/usr/local/cuda/lib64"),
 }
-# The compute capabilities that PyPI's newest wheel has kernels for, by the versions of Paddle and CUDA: so its fat
-# binaries say, which have no PTX that a newer GPU could translate. Paddle 3 says it itself.
+# The compute capabilities with kernels in PyPI's newest wheel, by the versions of Paddle and CUDA. They were read from
+# its binaries, which have no PTX that a newer GPU could translate. Paddle 3 reports them itself.
 _KERNELS: dict[tuple[str, str], tuple[int, ...]] = {("2.6.2", "11.8"): (61, 70, 75, 80, 86)}
 
 
 class PaddleGpu(NamedTuple):
-    """What a Paddle for GPUs has here.
+    """A Paddle for GPUs and its environment.
 
     Attributes:
-        paddle, cuda, cudnn (str): its version, and those that it was built with.
-        missing (sequence[str]): the libraries that it does not find, by the names of their files.
-        gpu (str, optional): the name of the GPU that it takes.
-        capability (int): the compute capability of that GPU, such as 86 for 8.6.
-        kernels (sequence[int]): the compute capabilities that it has kernels for; empty where that is not known.
+        paddle: its version.
+        cuda, cudnn: the versions that it was built with.
+        missing: the file names of the libraries that it does not find.
+        gpu: the name of the GPU that it uses, or None.
+        capability: the compute capability of that GPU, such as 86 for 8.6.
+        kernels: the compute capabilities that it has kernels for; empty if unknown.
     """
 
     paddle: str
@@ -40,11 +41,11 @@ class PaddleGpu(NamedTuple):
 
 
 def probe(paddle: ModuleType) -> PaddleGpu | None:
-    """Look; None for a Paddle that is not built for NVIDIA's GPUs."""
+    """Examine Paddle; None if it is not built for NVIDIA's GPUs."""
     if not paddle.is_compiled_with_cuda() or paddle.is_compiled_with_rocm():
         return None
     version = paddle.version
-    # Paddle 2 asks for the names that NVIDIA's development packages have; the wheels of Paddle 3 bring CUDA and cuDNN.
+    # Paddle 2 opens the file names of NVIDIA's development packages. The wheels of Paddle 3 bring CUDA and cuDNN.
     needed = _PLACES if version.major == "2" else ["libcuda.so.1"]
     missing = tuple(name for name in needed if sys.platform == "linux" and not can_open(name))
     found = PaddleGpu(paddle.__version__, version.cuda(), version.cudnn(), missing)
@@ -59,8 +60,7 @@ def probe(paddle: ModuleType) -> PaddleGpu | None:
 def can_open(name: str) -> bool:
     """Whether the library of this name is where Paddle 2 looks for it.
 
-    Paddle itself is not asked: `paddle.get_cudnn_version()` ends the process where cuDNN 8.6 is found and libnvrtc.so,
-    which later ones do without, is not.
+    It does not call `paddle.get_cudnn_version()`, which ends the process if it finds cuDNN 8.6 but no libnvrtc.so.
     """
     variable, folder = _PLACES[name]
     for place in ("", os.environ.get(variable, ""), folder):
@@ -73,7 +73,7 @@ def can_open(name: str) -> bool:
 
 
 def obstacle(paddle: ModuleType) -> str | None:
-    """Why this Paddle for GPUs cannot run on one here: a sentence. None where it can, or is built for the CPU."""
+    """A sentence that says why this Paddle for GPUs cannot run on one here; None if it can, or is built for the CPU."""
     found = probe(paddle)
     if found is None:
         return None
@@ -85,11 +85,11 @@ def obstacle(paddle: ModuleType) -> str | None:
             f"{name} finds no GPU: there is none, CUDA_VISIBLE_DEVICES hides it, or the driver is older than CUDA "
             f"{found.cuda} needs."
         )
-    # Kernels for 8.0 also run on 8.6 and 8.9, and on no 9.0.
+    # Kernels for 8.0 also run on 8.6 and 8.9, but not on 9.0.
     own = found.capability
     if not found.kernels or any(own // 10 == kernel // 10 and own >= kernel for kernel in found.kernels):
         return None
-    newer = ", which is newer: Paddle's installation page names the wheels of Paddle 3" * (own > max(found.kernels))
+    newer = ", which is newer: see Paddle's installation page for the wheels of Paddle 3" * (own > max(found.kernels))
     kernels = ", ".join(f"sm_{kernel}" for kernel in found.kernels)
     return f"{name} has kernels for {kernels}, and none for this {found.gpu} (sm_{own}){newer}."
 
@@ -100,7 +100,7 @@ def can_run(paddle: ModuleType) -> bool:
 
 
 def _packages(found: PaddleGpu) -> str:
-    """What is missing, by the names of its files and of the packages in NVIDIA's repositories for Debian and Ubuntu."""
+    """The missing libraries, with their packages in NVIDIA's repositories for Debian and Ubuntu."""
     cudnn = found.cudnn.split(".")[0]
     packages = {
         "libcuda.so.1": ("NVIDIA's driver", "cuda-drivers"),

@@ -1,4 +1,4 @@
-"""Libraries that only some users have."""
+"""Imports of optional libraries."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Iterator
 
 from bisenetv1_plugin.errors import InputError, brief
 
-# ONNX Runtime's wheel brings telemetry, and leaves a file of it among the temporary ones, unless told otherwise.
+# By default, ONNX Runtime's telemetry leaves a temporary file.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-# The second line is for Python 3.13, and changes nothing on others: setup.py says why.
+# `--no-deps` is for Python 3.13, where paddleseg's own requirements have no wheels; see setup.py.
 GET_PADDLE = "pip install 'bisenetv1-plugin[cpu]' (or [gpu]), then pip install --no-deps paddleseg==2.8.0."
 if sys.version_info >= (3, 14):
     GET_PADDLE = f"Paddle has no wheel for this Python; with Python 3.8 to 3.13, {GET_PADDLE}"
@@ -33,19 +33,19 @@ def optional_library(name: str, extra: str = "deploy") -> ModuleType:
         raise InputError(
             f"This needs the package {name}: pip install 'bisenetv1-plugin[{extra}]' ({error})."
         ) from error
-    except Exception as error:  # of a library that does not fit the others, or this machine: an OSError, for one
+    except Exception as error:  # a library may not fit the others, or this machine, and raise an OSError, for example
         raise InputError(
-            f"The package {name} is here, and its import fails ({brief(error)}): install it anew, in a version that "
-            "fits the other packages."
+            f"The package {name} is installed, but its import fails ({brief(error)}): install a version that fits the "
+            "other packages."
         ) from error
 
 
 @contextmanager
 def _hidden(name: str) -> Iterator[None]:
-    """A block that does not find a module, unless it is loaded already.
+    """A block that cannot import a module, unless it is loaded already.
 
-    OpenVINO without its telemetry runs as well. With it, every import is reported to Intel, by a process of its own; on
-    Python 3.14 that process runs the user's script from its beginning, unless it is guarded by `__name__`.
+    OpenVINO runs without its telemetry module. With it, a separate process reports every import to Intel. On Python
+    3.14, that process runs the user's script again, unless the script checks `__name__`.
     """
     hide = name not in sys.modules
     if hide:
@@ -59,10 +59,10 @@ def _hidden(name: str) -> Iterator[None]:
 
 @contextmanager
 def needs_paddle() -> Iterator[None]:
-    """A block that may import Paddle or PaddleSeg, which only the extras `cpu` and `gpu` bring.
+    """A block that may import Paddle or PaddleSeg, which only the extras `cpu` and `gpu` install.
 
     Raises:
-        InputError: one of them, or VisualDL, which comes with PaddleSeg, is not installed.
+        InputError: one of them, or VisualDL, which PaddleSeg imports, is not installed.
     """
     try:
         yield

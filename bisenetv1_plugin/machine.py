@@ -1,4 +1,4 @@
-"""What this machine has for a process."""
+"""The CPU cores and the memory of this machine, and settings of both for a process."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ CPUINFO = Path("/proc/cpuinfo")
 MEMINFO = Path("/proc/meminfo")
 OWN_GROUPS = Path("/proc/self/cgroup")
 GROUPS = Path("/sys/fs/cgroup")
-# The files of a control group: its limit, what it holds, and what of that are files, which the system gives away.
+# A control group's memory limit, its usage, and the lines of memory.stat with cached files, which can be freed.
 _GROUP_V2 = ("memory.max", "memory.current", r"^(?:in)?active_file (\d+)$")
 _GROUP_V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", r"^total_(?:in)?active_file (\d+)$")
-# glibc's malloc.h, by the name of the variable that says the same to a process at its start.
+# Environment variables of glibc, each with its option in malloc.h and the value.
 _MALLOC = {"MALLOC_MMAP_MAX_": (-4, 0), "MALLOC_TRIM_THRESHOLD_": (-1, 2**31 - 1)}
 
 
 def cores() -> int:
-    """How many CPU cores this process may use; of the machine where the system cannot say (macOS, Windows)."""
+    """The number of CPU cores that this process may use; on macOS and Windows, all cores of the machine."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def use_all_cores() -> None:
-    """Paddle runs on one CPU thread unless OMP_NUM_THREADS says otherwise, which must be before it is imported."""
-    if "PADDLE_TRAINER_ID" not in os.environ:  # processes that share a machine share its cores
+    """Let Paddle use all cores. Call it before Paddle is imported, which by default uses one thread."""
+    if "PADDLE_TRAINER_ID" not in os.environ:  # several training processes share the cores
         os.environ.setdefault("OMP_NUM_THREADS", str(cores()))
 
 
 def process_memory(key: str) -> int:
-    """Bytes of this process, now ('VmRSS') or at the most so far ('VmHWM'); 0 where there is no /proc, so but on Linux.
+    """Bytes of memory of this process, now ('VmRSS') or at its peak ('VmHWM'); 0 on systems other than Linux.
 
-    Not `resource.getrusage`, which counts what the process was before its program was loaded: a copy of its parent.
+    `resource.getrusage` would be wrong: it includes the time before exec, when the process was a copy of its parent.
     """
     status = Path("/proc/self/status")
     found = status.is_file() and re.search(rf"{key}:\s+(\d+) kB", status.read_text(encoding="ascii", errors="replace"))
@@ -43,9 +43,9 @@ def process_memory(key: str) -> int:
 
 
 def available_memory() -> int | None:
-    """Bytes that this process may have in all: what it has, and what the machine and its control groups have free.
+    """Bytes that this process may use in all: what it has, and what the machine and its control groups have free.
 
-    Swap counts as free. None where there is no /proc/meminfo, so but on Linux.
+    Swap counts as free. None on systems other than Linux.
     """
     if not MEMINFO.is_file():
         return None
@@ -63,7 +63,7 @@ def available_memory() -> int | None:
 
 
 def _free_in_control_groups() -> Iterator[int]:
-    """Bytes that the control groups of this process, and those that they are in, have free: a container's limit."""
+    """Free bytes in each control group of this process and in its parents, which limit a container."""
     with suppress(OSError):
         for line in OWN_GROUPS.read_text().splitlines():
             _, controllers, path = line.split(":", 2)
@@ -74,7 +74,7 @@ def _free_in_control_groups() -> Iterator[int]:
             # In a container the path may be the machine's, of which only the end, or nothing, is to be seen.
             folder = top / path.lstrip("/")
             for group in (folder, *folder.parents):
-                with suppress(OSError, ValueError):  # "max", or none of these
+                with suppress(OSError, ValueError):  # no limit ("max"), or no such file
                     free = int((group / limit).read_text()) - int((group / used).read_text())
                     stat = (group / "memory.stat").read_text()
                     yield free + sum(map(int, re.findall(files, stat, re.MULTILINE)))
@@ -83,10 +83,9 @@ def _free_in_control_groups() -> Iterator[int]:
 
 
 def use_amd_vectors() -> None:
-    """The MKL in Paddle's wheels leaves AVX2 unused on AMD's processors unless told, before Paddle is imported.
+    """Let the MKL in Paddle's wheels use AVX2 on AMD's processors. Call it before Paddle is imported.
 
-    5 is its number for AVX2; the user's own setting stays. Only on Linux, where /proc/cpuinfo says what the processor
-    has.
+    5 is MKL's number for AVX2. The user's own setting stays. It works only on Linux, which has /proc/cpuinfo.
     """
     if not CPUINFO.is_file():
         return
@@ -96,14 +95,14 @@ def use_amd_vectors() -> None:
 
 
 def reuse_memory() -> None:
-    """Have glibc keep what is freed for the next run, and for those of the processes that are started from here.
+    """Let glibc keep freed memory for later use, in this process and its children.
 
-    By default it hands large blocks back to the system, and a run of a network, or a step of its training, takes the
-    same ones again: every page anew, at some microseconds. The user's own settings of malloc stay.
+    By default glibc returns large blocks to the system. Each run of a network then allocates the same blocks again, at
+    a cost of microseconds per page. The user's own settings of malloc stay.
     """
     if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
         return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # only glibc has it
     for name, (option, value) in _MALLOC.items():
         os.environ[name] = str(value)
         if mallopt:

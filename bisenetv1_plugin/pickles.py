@@ -1,8 +1,8 @@
-"""Pickles of arrays, read without running them: what `paddle.save` writes, and nothing else.
+"""Read the pickles that `paddle.save` writes without running any code in them.
 
-A pickle is a program for a small machine that can call whatever it names. `pickletools` only decodes it; the machine
-here knows the few opcodes and names that Paddle and NumPy write, each in the one form in which they write it. Time and
-memory are bounded by the file's size: what it names again and again is neither copied nor walked through every time.
+A pickle is a program for a small machine, and may call any function. `pickletools` only decodes it. The machine here
+knows only the opcodes and functions that Paddle and NumPy write, each in the form in which they write it. Time and
+memory are bounded by the file's size, because repeated values are neither copied nor processed again.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ import numpy as np
 
 NAMES = "StructuredToParameterName@@"
 
-_STEPS = 2_000_000  # opcodes in a file: one tensor takes 40 of them
-_LINE = 200  # bytes in the name of a module and in that of a function
-_NAME = 1000  # characters of a tensor's name
-_DEPTH = 100  # of containers in containers
+_STEPS = 2_000_000  # most opcodes in a file; a tensor takes 40
+_LINE = 200  # most bytes in the name of a module or a function
+_NAME = 1000  # most characters in a tensor's name
+_DEPTH = 100  # most levels of nested containers
 _DIMENSIONS = 32
 
 
 class ForbiddenCall(pickle.UnpicklingError):
-    """The file names what no tensor needs; the message is its name."""
+    """The file wants to call a function that no tensor needs; the message is the function's name."""
 
 
 def read(path: str | os.PathLike[str]) -> Any:
-    """What a pickle holds: None, numbers, text, bytes and arrays, in tuples, lists, sets of text and dictionaries.
+    """The value in a pickle: None, numbers, text, bytes and arrays, in tuples, lists, sets of text and dictionaries.
 
-    Tensors are arrays, without the names that Paddle gives them; a state dict has those under `NAMES`.
-    Arrays are views of the file's own bytes and therefore read-only. What Python 2 has written as a string is text.
+    Tensors become arrays without Paddle's names for them; a state dict has these names under `NAMES`. The arrays are
+    read-only, because they are views of the file's bytes. Strings of Python 2 become text.
 
     Raises:
-        ForbiddenCall: the file wants to call something.
+        ForbiddenCall: the file wants to call a function that no tensor needs.
         Exception: of any type; the file is damaged, or Paddle did not write it.
     """
     with open(path, "rb") as file:
@@ -49,13 +49,13 @@ def read(path: str | os.PathLike[str]) -> Any:
                 raise pickle.UnpicklingError(f"it has the opcode {opcode.name}, which no weights need")
             _OPCODES[opcode.name](machine, argument)
     (value,) = machine.pop()
-    # A state dict has Paddle's names of its tensors apart; elsewhere each tensor is a pair (Paddle's name, array).
+    # A state dict has Paddle's names under `NAMES`. In other values each tensor is a pair (Paddle's name, array).
     pairs = type(value) not in (dict, OrderedDict) or NAMES not in value
     return _plain(value, pairs, {})
 
 
 class _BoundedFile:
-    """A file that is no longer than it was when it was opened: a length in it cannot allocate more than that."""
+    """Limits reads to the file's size, so that a false length in the file cannot allocate more memory."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self._file, self._left = file, size
@@ -76,8 +76,8 @@ class _Machine:
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
-        # Bytes and items that may be copied: at most twice, from text to bytes and from the other byte order. Only a
-        # file that names the same ones again and again has more.
+        # The budget of bytes and items to copy. A value is copied at most twice: from text to bytes, and from the other
+        # byte order. Only a file that repeats the same values exceeds it.
         self._copies = 2 * size
 
     def spend(self, count: int) -> None:
@@ -137,14 +137,14 @@ class _Machine:
 
 
 class _Global:
-    """A name that the file has given; what is called by it is in `_CALLS`."""
+    """The name of a function in the file; `_CALLS` has the replacement that is called."""
 
     def __init__(self, module: str, name: str) -> None:
         self.key = (module, name)
 
 
 class _Dtype:
-    """Numbers, real or complex, and booleans."""
+    """A dtype of real or complex numbers, or of booleans."""
 
     def __init__(self, code: Any) -> None:
         if type(code) is not str or code not in _CODES:
@@ -161,7 +161,7 @@ class _Dtype:
 
 
 class _Array:
-    """What a pickle of an array fills; `_plain` takes the values out."""
+    """An array under construction; `_plain` takes the finished values."""
 
     values = None
 
@@ -173,7 +173,7 @@ class _Array:
 
 
 def checked_shape(shape: Any, size: int) -> tuple[int, ...]:
-    """The shape, if it is one of `size` elements; raises ValueError otherwise."""
+    """Return the shape; raise ValueError unless it has `size` elements."""
     if type(shape) not in (tuple, list) or len(shape) > _DIMENSIONS:
         raise ValueError("an array has no shape")
     if any(type(length) is not int or length < 0 for length in shape) or math.prod(shape) != size:
@@ -183,7 +183,7 @@ def checked_shape(shape: Any, size: int) -> tuple[int, ...]:
 
 def _values(machine: _Machine, shape: Any, dtype: Any, content: Any, order: Literal["C", "F"] = "C") -> np.ndarray:
     _check_type(dtype, _Dtype)
-    if type(content) is str:  # of Python 2
+    if type(content) is str:  # written by Python 2
         machine.spend(len(content))
         content = content.encode("latin1")
     _check_type(content, bytes)
@@ -191,12 +191,12 @@ def _values(machine: _Machine, shape: Any, dtype: Any, content: Any, order: Lite
     count, rest = divmod(len(content), dtype.numpy.itemsize)
     if rest:
         raise pickle.UnpicklingError(f"an array has {rest} bytes more than values")
-    # A view of the file's own bytes, and therefore read-only; in this machine's byte order, as NumPy has it.
+    # A view of the file's bytes, converted to this machine's byte order.
     values: np.ndarray = np.ndarray(checked_shape(shape, count), dtype.numpy, content, order=order)
     return values if dtype.numpy.isnative else values.astype(dtype.numpy.newbyteorder("="))
 
 
-# The names, and what each does with the arguments with which Paddle and NumPy call it.
+# The replacements of the functions that Paddle and NumPy name in a pickle.
 
 
 def _reconstruct(machine: _Machine, kind: Any, shape: Any, code: Any) -> _Array:
@@ -218,7 +218,7 @@ def _set(machine: _Machine, items: Any) -> set[str]:
 
 
 def _ordered(machine: _Machine, items: Any = ()) -> OrderedDict[str, Any]:
-    """Python 2 gives the items as a list of lists, Python 3 gives none."""
+    """Python 2 passes the items as a list of lists, Python 3 passes none."""
     _check_type(items, list, tuple)
     machine.spend(len(items))
     return OrderedDict((_name(name), value) for name, value in items)
@@ -244,19 +244,19 @@ _NDARRAY = ("numpy", "ndarray")
 _CODES = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "f16", "c8", "c16", "c32")
 _ORDERS = ("<", ">", "|", "=")
 _CALLS: dict[tuple[str, str], Callable[..., Any] | None] = {
-    _NDARRAY: None,  # only named, for `_reconstruct`
+    _NDARRAY: None,  # only an argument of `_reconstruct`
     ("numpy", "dtype"): lambda machine, code, align=False, copy=True: _Dtype(code),
     ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
     ("numpy.core.multiarray", "scalar"): lambda machine, dtype, content: _values(machine, (), dtype, content)[()],
     ("builtins", "tuple"): _tuple,
     ("builtins", "set"): _set,
-    ("builtins", "bytes"): lambda machine: b"",  # protocol 2's form of no bytes
+    ("builtins", "bytes"): lambda machine: b"",  # protocol 2's form of empty bytes
     ("builtins", "eval"): _eval,
     ("_codecs", "encode"): _encode,
     ("collections", "OrderedDict"): _ordered,
 }
 
-# The opcodes of protocols 2 to 4, without those of Python's own classes and of what goes in a circle.
+# The opcodes of protocols 2 to 4, except those for Python's own classes and for recursive values.
 
 
 def _push(machine: _Machine, argument: Any) -> None:
@@ -269,7 +269,7 @@ def _memoize(machine: _Machine, key: int | None) -> None:
 
 _OPCODES: dict[str, Callable[[_Machine, Any], Any]] = {
     **dict.fromkeys(("PROTO", "FRAME", "STOP"), lambda machine, _: None),
-    "NONE": _push,  # whose argument is None
+    "NONE": _push,  # its argument is None
     **dict.fromkeys(("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"), _push),
     **dict.fromkeys(("BINSTRING", "SHORT_BINSTRING", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"), _push),
     **dict.fromkeys(("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"), _push),
@@ -291,7 +291,7 @@ _OPCODES: dict[str, Callable[[_Machine, Any], Any]] = {
     "ADDITEMS": lambda machine, _: machine.add_items(machine.pop_mark()),
     **dict.fromkeys(("BINPUT", "LONG_BINPUT", "MEMOIZE"), _memoize),
     **dict.fromkeys(("BINGET", "LONG_BINGET"), lambda machine, key: machine.stack.append(machine.memo[key])),
-    # The oldest form of a call, INST, is there for its name to be refused.
+    # INST, the oldest form of a call, is here so that the function's name is refused.
     **dict.fromkeys(("GLOBAL", "INST"), lambda machine, argument: machine.put_global(*argument.split(" ", 1))),
     "STACK_GLOBAL": lambda machine, _: machine.put_global(*machine.pop(2)),
     "REDUCE": lambda machine, _: machine.reduce(),
@@ -300,7 +300,7 @@ _OPCODES: dict[str, Callable[[_Machine, Any], Any]] = {
 
 
 def _plain(value: Any, pairs: bool, done: dict[int, Any], depth: int = 0) -> Any:
-    """The same with arrays for `_Array` and for `pairs`. What is in several places stays one, and is looked at once."""
+    """Replace `_Array`, and pairs (name, array) if `pairs`, by arrays. A value in several places is processed once."""
     kind = type(value)
     if kind in _SIMPLE or isinstance(value, np.generic):
         return value
@@ -326,7 +326,7 @@ _SIMPLE = {type(None), bool, int, float, str, bytes, set}
 
 
 def _name(value: Any) -> str:
-    """Names are text, and short: numbers could be chosen to collide, and long texts that are equal to be compared."""
+    """Refuse a key that is not short text: numbers can be made to collide, and long equal texts are slow to compare."""
     _check_type(value, str)
     if len(value) > _NAME:
         raise pickle.UnpicklingError(f"a name is longer than {_NAME} characters")
@@ -339,12 +339,12 @@ def _check_type(value: Any, *kinds: type) -> None:
 
 
 def _describe(value: Any) -> str:
-    """A value in a message, which is short whatever the file has made of it."""
+    """A short description of a value for a message."""
     if type(value) is _Global:
         return ".".join(value.key)
     return _shown(repr(value[:40])) if type(value) is str else type(value).__name__.lstrip("_")
 
 
 def _shown(text: str) -> str:
-    """The file's own words in a message: none that a terminal would obey."""
+    """Text from the file for a message, short and without control characters."""
     return (text if text.isprintable() else repr(text))[:80]

@@ -6,7 +6,7 @@ point's name is the `type` of the YAML:
     [paddleseg.models]
     BiSeNetV1 = bisenetv1_plugin.models.bisenetv1:BiSeNetV1
 
-`register` serves every distribution that does so, not this one alone.
+`register` loads the components of every such distribution, not only of this one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 def registries() -> dict[str, Any]:
-    """PaddleSeg's registry of every group of entry points."""
+    """PaddleSeg's registries by the group of entry points."""
     from paddleseg.cvlibs import manager  # not above: the hook calls `register` while PaddleSeg is being imported
 
     return {
@@ -34,13 +34,12 @@ def registries() -> dict[str, Any]:
 
 
 def register() -> dict[str, object]:
-    """Load every entry point of the groups into its registry. May be called again: what is there stays.
+    """Load every entry point of the groups into its registry. May be called again; registered components stay.
 
-    A component that fails to load, or whose name is taken, is skipped with a warning that names it; the others
-    are registered all the same.
+    A component that fails to load, or whose name is taken, is skipped with a warning that names it.
 
     Returns:
-        dict[str, object]: the components that the entry points brought, by name.
+        The components of the entry points by name.
     """
     registered = {}
     for group, registry in registries().items():
@@ -67,13 +66,13 @@ def _entry_points(group: str) -> Iterable[EntryPoint]:
 
 
 def _without_duplicates(found: Iterable[EntryPoint]) -> list[EntryPoint]:
-    """A distribution installed twice (say, editable over a wheel) lists its entry points twice."""
+    """Drop repeated entry points: a distribution that is installed twice, as wheel and editable, lists them twice."""
     return sorted({(e.name, e.value): e for e in found}.values(), key=lambda e: (e.name, e.value))
 
 
 def _check(name: str, component: Any) -> None:
-    """Raise if PaddleSeg cannot have the component under this name."""
-    # The builder looks a `type` up through all registries in turn, so a name must be free in every one.
+    """Raise ValueError if PaddleSeg cannot register the component under this name."""
+    # PaddleSeg searches all registries for a `type`, so the name must be free in each of them.
     for registry in registries().values():
         if name in registry.components_dict:
             raise ValueError(f"the name is taken by {registry.components_dict[name]!r} in PaddleSeg's {registry.name}.")

@@ -1,6 +1,6 @@
-"""How a function says how far it is: what it goes through, it goes through `progress(items, desc=..., unit=...)`.
+"""The type of `progress` arguments: a function iterates over `progress(items, desc=..., unit=...)`.
 
-`tqdm.tqdm` may be given for it; the commands give `cli.progress.bar`. By default nobody is told.
+Pass `tqdm.tqdm` to see a bar; the commands pass `cli.progress.bar`. The default, `silent`, shows nothing.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ Item = TypeVar("Item")
 
 
 class Progress(Protocol):
-    """Gives the items back, one by one.
+    """Yields the items one by one and shows the progress.
 
     Args:
-        items (iterable): what there is to do.
-        desc (str): what is done, a word.
-        unit (str): what an item is, in the singular.
-        total (int, optional): how many items there are, where they have no length.
+        items: the items to go through.
+        desc: a word for the work.
+        unit: a word for an item, in the singular.
+        total: the number of items, if they have no length.
     """
 
     def __call__(self, items: Iterable[Item], *, desc: str, unit: str, total: int | None = None) -> Iterable[Item]: ...
 
 
 def silent(items: Iterable[Item], *, desc: str, unit: str, total: int | None = None) -> Iterable[Item]:
-    """The `Progress` that tells nobody."""
+    """The `Progress` that shows nothing."""
     return items

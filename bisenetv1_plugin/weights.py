@@ -1,4 +1,4 @@
-"""Weights from a file into a network or a backbone, with an account of what matched; nothing in the file is run."""
+"""Load weights from a file into a network or a backbone, and log what matched. No code in the file is run."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _TRUST = "BISENETV1_PLUGIN_TRUST_WEIGHTS"  # `cli` sets it for --trust_weights
 
 
 def load_pretrained(layer: paddle.nn.Layer, source: str) -> int:
-    """Copy the tensors of a `.pdparams` file into `layer` where name, shape and type agree, and log what did.
+    """Copy the tensors of a `.pdparams` file into `layer` where name, shape and type agree, and log the result.
 
     Args:
-        layer (paddle.nn.Layer): the network or backbone to fill.
-        source (str): a path or URL of a `.pdparams` file (a URL may also be an archive of PaddleSeg's zoo).
+        layer: the network or backbone.
+        source: a path or URL of a `.pdparams` file (a URL may also be an archive of PaddleSeg's zoo).
 
     Returns:
-        int: how many of the layer's tensors were loaded.
+        The number of the layer's tensors that were loaded.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is no dictionary of tensors, wants to run code, or has none of the layer's tensors.
+        ValueError: the file is not a dictionary of tensors, wants to run code, or has no tensor of the layer.
     """
     matched, missing, misshapen = _match(layer, _local_path(source))
     own = layer.state_dict()
@@ -52,12 +52,12 @@ def load_pretrained(layer: paddle.nn.Layer, source: str) -> int:
 
 
 def load_trained(model: paddle.nn.Layer, path: str) -> None:
-    """Copy a whole network's weights: every tensor of `model` must be in the `.pdparams` file, in its form.
+    """Copy a whole network's weights: the `.pdparams` file must have every tensor of `model`, in its shape and type.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a tensor is missing, of another shape or type, or not all numbers, or the file wants to run code;
-            nothing is loaded.
+        ValueError: a tensor is missing, has another shape or type, or has NaN or infinity, or the file wants to run
+            code. Nothing is loaded.
     """
     matched, missing, misshapen = _match(model, path)
     if missing or misshapen:
@@ -78,40 +78,42 @@ def load_trained(model: paddle.nn.Layer, path: str) -> None:
 
 
 def check_pretrained(values: Any) -> None:
-    """Refuse the files that a configuration's components name as `pretrained`, if they want to run code.
+    """Refuse a configuration if a `pretrained` file in it wants to run code.
 
-    PaddleSeg's own components read theirs with `paddle.load`, which would run it. A file that `load_state` reads has
-    nothing to run for `paddle.load` either.
+    PaddleSeg's own components read these files with `paddle.load`, which would run it. A file that `load_state` can
+    read is safe for `paddle.load`, too.
 
     Raises:
-        ValueError: as `load_state`.
+        ValueError: see `load_state`.
     """
     if isinstance(values, (list, tuple)):
         values = dict(enumerate(values))
     for key, value in values.items() if os.environ.get(_TRUST) != "1" else ():
         if key == "pretrained" and isinstance(value, str):
             path = _local_path(value)
-            if os.path.exists(path):  # otherwise the component says so
+            if os.path.exists(path):  # otherwise the component raises
                 load_state(path)
         elif isinstance(value, (dict, list, tuple)):
             check_pretrained(value)
 
 
 def _local_path(source: str) -> str:
-    from paddleseg.utils import download_pretrained_model  # its import registers the networks, which import this module
+    from paddleseg.utils import (
+        download_pretrained_model,
+    )  # not above: importing it imports the networks, which import this module
 
     return download_pretrained_model(source) if urlparse(source).netloc else source
 
 
 def load_state(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """The arrays in a `.pdparams` file by name, as `paddle.load(path, return_numpy=True)` has them, but read-only.
+    """The arrays in a `.pdparams` file by name, as from `paddle.load(path, return_numpy=True)`, but read-only.
 
-    Such files are pickles, which may call any function. Here they call none: what `paddle.save` writes is read, and a
-    file that asks for more is refused, unless BISENETV1_PLUGIN_TRUST_WEIGHTS=1 leaves it to Paddle.
+    Such files are pickles, which may call any function. Files as `paddle.save` writes them are read without calling
+    any. Others are refused, unless BISENETV1_PLUGIN_TRUST_WEIGHTS=1, which lets Paddle load them.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it cannot be read, wants to run code, or holds no dictionary.
+        ValueError: the file cannot be read, wants to run code, or is not a dictionary.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"There are no weights at {path}: give the path or URL of a .pdparams file.")
@@ -120,7 +122,7 @@ def load_state(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     except pickles.ForbiddenCall as refused:
         raise InputError(
             f"the weights {path} want to call {refused}, which no tensor needs; nothing in the file was executed. "
-            f"If you trust where it comes from, give --trust_weights (outside `bisenetv1`: {_TRUST}=1)."
+            f"If you trust its source, give --trust_weights (outside `bisenetv1`: {_TRUST}=1)."
         ) from refused
     except Exception as error:
         raise ValueError(
@@ -128,12 +130,12 @@ def load_state(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             "unpack an archive and name the file inside."
         ) from error
     if not isinstance(state, dict):
-        raise ValueError(f"{path} holds no dictionary of tensors.")
+        raise ValueError(f"{path} is not a dictionary of tensors.")
     return state
 
 
 def _match(layer: paddle.nn.Layer, path: str) -> tuple[dict[str, paddle.Tensor], list[str], list[str]]:
-    """The file's tensors that fit the layer, and the layer's names that are missing there or have another form."""
+    """The file's tensors that fit the layer, and the layer's names that are missing or have another shape or type."""
     state = {name: value for name, value in load_state(path).items() if isinstance(value, np.ndarray)}
     own = layer.state_dict()
     missing = [name for name in own if name not in state]
@@ -147,7 +149,7 @@ def _match(layer: paddle.nn.Layer, path: str) -> tuple[dict[str, paddle.Tensor],
 
 
 def _shape_and_type(tensor: paddle.Tensor | np.ndarray) -> str:
-    """Shape and type of a tensor or an array, as text; Paddle writes bfloat16 as uint16."""
+    """Shape and type of a tensor or an array as text; Paddle writes bfloat16 as uint16."""
     kind = str(tensor.dtype).split(".")[-1].replace("bfloat16", "uint16")
     return "x".join(map(str, tensor.shape)) + ("" if kind == "float32" else f" of {kind}")
 

@@ -1,4 +1,4 @@
-"""The ready configurations, and the model-zoo table that their metafile.yaml makes."""
+"""The ready configurations, and the model-zoo table from their metafile.yaml."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _MEASURED = "measured here"
 
 
 def folder() -> Path:
-    """Where the configurations are: inside the installed package, or beside it in a checkout."""
+    """The folder of the configurations: inside the installed package, or next to it in a checkout."""
     package = Path(__file__).resolve().parent
     inside = package / "configs"
     return inside if inside.is_dir() else package.parent / "configs"
 
 
 def paths() -> list[Path]:
-    """The files of all of them, sorted by name."""
+    """The files of all configurations, sorted by name."""
     return sorted(folder().glob("*.yml"))
 
 
@@ -29,32 +29,32 @@ def path_of(name: str) -> Path:
     """The path of a ready configuration.
 
     Raises:
-        InputError: there is none of that name.
+        InputError: there is no configuration of this name.
     """
     path = folder() / f"{name[:-4] if name.endswith('.yml') else name}.yml"
     if not path.is_file():
         names = ", ".join(path.stem for path in paths())
-        raise InputError(f"there is no configuration {name}; there are {names}.")
+        raise InputError(f"there is no configuration {name}; choose one of {names}.")
     return path
 
 
 def copy(name: str, directory: str | os.PathLike[str]) -> Path:
-    """Write a configuration and its `_base_` files into a folder; returns its new path. Existing files are refused.
+    """Write a configuration and its `_base_` files into a folder, and return its new path.
 
     Raises:
-        InputError: there is no such configuration, or a file is in the way.
+        InputError: there is no such configuration, or another file exists at the new path.
     """
     sources = _with_bases(path_of(name))
     targets = [Path(directory) / os.path.relpath(source, folder()) for source in sources]
     copies = dict(zip(map(str, targets), sources))
     check_outputs(copies, is_ours=lambda path: Path(path).read_bytes() == copies[path].read_bytes())
-    for source, target in reversed([*zip(sources, targets)]):  # what it is based on comes first: it is never alone
+    for source, target in reversed([*zip(sources, targets)]):  # bases first: a copy never lacks its base
         write(target, source.read_bytes())
     return targets[0]
 
 
 def _with_bases(path: Path) -> list[Path]:
-    import yaml  # not above: `bisenetv1 configs` lists them in an environment that has nothing else yet
+    import yaml  # not above: `bisenetv1 configs` works without any dependency
 
     bases = yaml.safe_load(path.read_text(encoding="utf-8")).get("_base_", [])
     found = [path]
@@ -64,7 +64,7 @@ def _with_bases(path: Path) -> list[Path]:
 
 
 def rows() -> list[dict[str, Any]]:
-    """The entries of metafile.yaml, in its order: a dictionary each."""
+    """The entries of metafile.yaml, in its order."""
     import yaml
 
     return yaml.safe_load((folder() / "metafile.yaml").read_text(encoding="utf-8"))

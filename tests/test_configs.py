@@ -129,7 +129,7 @@ def test_copy_takes_the_bases_along(tmp_path):
     path.write_text(yaml.safe_dump({"iters": 1}))
     with pytest.raises(InputError, match="exists, and no earlier run of this command made it"):
         zoo.copy("bisenetv1_cityscapes_1024x1024_80k", tmp_path / "mine")
-    with pytest.raises(InputError, match="there is no configuration absent; there are bisenetv1_"):
+    with pytest.raises(InputError, match="there is no configuration absent; choose one of bisenetv1_"):
         zoo.copy("absent", tmp_path)
 
 

@@ -86,7 +86,7 @@ def test_probe_gpu(version, more, kernels, monkeypatch):
         ),
         (WHEEL._replace(missing=ALL[2:]), "does not find cuDNN 8 (libcudnn.so, of the package libcudnn8-dev)."),
         (WHEEL, "finds no GPU: there is none, CUDA_VISIBLE_DEVICES hides it, or the driver is older than CUDA 11.8"),
-        (HOPPER, "none for this NVIDIA H100 (sm_90), which is newer: Paddle's installation page"),
+        (HOPPER, "none for this NVIDIA H100 (sm_90), which is newer: see Paddle's installation page"),
         (ADA._replace(gpu="Quadro K620", capability=50), "sm_80, sm_86, and none for this Quadro K620 (sm_50)."),
         (ADA._replace(capability=60), "none for this NVIDIA GeForce RTX 4090 (sm_60)."),
         (ADA, None),
@@ -106,7 +106,7 @@ def test_commands(found, monkeypatch, capsys):
     find(monkeypatch, found)
     sentence = gpu.obstacle(paddle)
     assert terminal.load_paddle() == "cpu"
-    assert capsys.readouterr().err == f"bisenetv1: {sentence} The CPU is used meanwhile.\n"
+    assert capsys.readouterr().err == f"bisenetv1: {sentence} The CPU is used instead.\n"
     with pytest.raises(InputError) as refusal:
         terminal.load_paddle("gpu")
     assert str(refusal.value) == f"device gpu: {sentence} Choose device cpu."
@@ -127,13 +127,13 @@ def test_device_gpu_is_refused_before_anything_is_read(command, monkeypatch, cap
     assert main([name, "--config", "none.yml", *flags, "--device", "gpu"]) == 2
     assert "device gpu: Paddle 2.6.2 for GPUs has kernels for sm_61" in capsys.readouterr().err
     assert main([name, "--config", "none.yml", *flags]) == 2
-    assert "The CPU is used meanwhile.\nbisenetv1: there is no configuration" in capsys.readouterr().err
+    assert "The CPU is used instead.\nbisenetv1: there is no configuration" in capsys.readouterr().err
 
 
 def test_doctor(monkeypatch):
     find(monkeypatch, HOPPER)
     (note,) = [note for note in environment._notes(paddle) if "for GPUs" in note]
-    assert note == f"{gpu.obstacle(paddle)} The CPU is used meanwhile."
+    assert note == f"{gpu.obstacle(paddle)} The CPU is used instead."
 
 
 def test_the_default_of_infer(monkeypatch):

@@ -40,5 +40,7 @@ def test_what_is_loaded_already_stays(python):
 def test_one_that_breaks_when_it_is_imported_is_named(tmp_path, monkeypatch, error):
     (tmp_path / "broken_runtime.py").write_text(f"raise {error}('libfoo.so: cannot open')")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(InputError, match=r"broken_runtime is here, and its import fails \(libfoo.so: cannot open\)"):
+    with pytest.raises(
+        InputError, match=r"broken_runtime is installed, but its import fails \(libfoo.so: cannot open\)"
+    ):
         optional_library("broken_runtime")

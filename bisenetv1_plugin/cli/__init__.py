@@ -1,4 +1,4 @@
-"""The command `bisenetv1`: PaddleSeg's tools for machines with no checkout of it, and this plugin's own."""
+"""Train, evaluate, export and run BiSeNetV1: PaddleSeg's tools without a checkout of PaddleSeg, and more."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from bisenetv1_plugin.errors import InputError, line
 from bisenetv1_plugin.libraries import needs_paddle
 from bisenetv1_plugin.machine import reuse_memory, use_all_cores, use_amd_vectors
 
-# One module of this folder each, with SUMMARY, add_arguments(parser) and run(args). Only `run` imports Paddle, and only
-# of the first ones; they hide what it says, unless --verbose is given.
+# Each command is a module of this folder, with SUMMARY, add_arguments(parser) and run(args). Only `run` may import
+# Paddle, and only in these commands. They hide Paddle's output unless --verbose is given.
 _WITH_PADDLE = (
     *("demo", "train", "val", "predict", "export", "quantize", "infer", "verify"),
     *("app", "serve", "benchmark", "convert", "data"),
@@ -28,7 +28,7 @@ COMMANDS = (*_WITH_PADDLE, "configs", "curves", "doctor", "run")
 
 
 def parser(names: Sequence[str] = COMMANDS) -> Parser:
-    """The parser of these commands; what it parses has `run`, the function to call with it."""
+    """The parser of these commands. The namespace that it returns has `run`, the command's function."""
     parser = Parser(prog="bisenetv1", description=__doc__)
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
@@ -43,41 +43,41 @@ def parser(names: Sequence[str] = COMMANDS) -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code.
+    """Run one command and return its exit code.
 
-    0 done, 1 done with faults that were named, 2 refused, 130 stopped, 141 stopped because nobody reads its output.
+    0: success. 1: finished, with faults reported. 2: refused. 130: interrupted. 141: the reader of its output is gone.
     """
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a name that it cannot write is no reason to end
+        if hasattr(stream, "reconfigure"):  # a file name that the encoding lacks must not end the command
             stream.reconfigure(errors="backslashreplace")
     words = sys.argv[1:] if argv is None else argv
-    # Where a command is named, it alone is imported: all of them take as long as the network of a small picture.
+    # Import only the command that is named: importing all of them takes as long as segmenting a small picture.
     args = parser(words[:1] if words and words[0] in COMMANDS else COMMANDS).parse_args(words)
     args.words = list(words)
     use_all_cores()
     use_amd_vectors()
     reuse_memory()
-    # Pillow's, of an image that it thinks large: it runs all the same, and one of twice as many pixels is refused.
+    # Pillow warns of a large image and opens it. It refuses an image of twice as many pixels.
     warnings.filterwarnings("ignore", "Image size .* exceeds limit", RuntimeWarning)
     try:
-        _refuse_nothing(args)
-        # `run`'s errors are the script's own.
+        _refuse_empty_values(args)
+        # The errors of `run` belong to the script.
         missing = nullcontext() if args.command == "run" else needs_paddle()
         with flags.trust_weights(args), terminal.session(args), missing:
             code = args.run(args) or 0
-        if sys.stdout:  # None where it is closed from the start
+        if sys.stdout:  # None if it was closed before Python started
             sys.stdout.flush()
         return code
     except InputError as error:
         sentence = str(error)
     except OSError as error:  # the disk is full, the folder is another user's, ...
         if args.command != "run" and error.filename is None and error.errno in (errno.EPIPE, errno.ENOSPC):
-            _drop(sys.stdout)  # most files would have a name: it is what is printed, or what a library writes
-            if error.errno == errno.EPIPE:  # as of `| head -1`
+            _discard(sys.stdout)  # an error without a file name is about printed output, or about a library's file
+            if error.errno == errno.EPIPE:  # as with `| head -1`
                 try:
-                    print("bisenetv1: stopped, for nobody reads its output any more.", file=sys.stderr, flush=True)
-                except OSError:  # of `2>&1 | head -1`
-                    _drop(sys.stderr)
+                    print("bisenetv1: stopped, because nobody reads its output.", file=sys.stderr, flush=True)
+                except OSError:  # as with `2>&1 | head -1`
+                    _discard(sys.stderr)
                 return 141
             error.filename = "the output"
         refusal = files.refusal(error)
@@ -87,23 +87,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         if args.command == "run":
             raise
-        later = "; the same command with --resume_model latest goes on from the newest checkpoint, if there is one"
+        later = "; add --resume_model latest to continue from the newest checkpoint, if there is one"
         print(f"bisenetv1: stopped{later if args.command == 'train' else ''}.", file=sys.stderr)
         return 130
     print(f"bisenetv1: {line(sentence)}", file=sys.stderr)
     return 2
 
 
-def _drop(stream: TextIO) -> None:
-    """Let what is still to be printed go nowhere: at the end Python would fail at it once more."""
-    with suppress(AttributeError, OSError, ValueError):  # of a stream that is no file, as in a notebook
+def _discard(stream: TextIO) -> None:
+    """Discard what is still buffered: Python would fail again when it flushes the stream at exit."""
+    with suppress(AttributeError, OSError, ValueError):  # a stream may not be a file, as in a notebook
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
 
 
-def _refuse_nothing(args: Namespace) -> None:
-    """Raise where a word is empty, as of a variable of the shell that is not set: to some it would mean this folder."""
+def _refuse_empty_values(args: Namespace) -> None:
+    """Raise if a value is empty, as from an unset shell variable: some commands would take it for this folder."""
     for name, value in vars(args).items():
         if value == "":
-            raise InputError(f"{name} is empty: write what it is for, or omit it.")
+            raise InputError(f"{name} is empty: give it a value, or omit it.")

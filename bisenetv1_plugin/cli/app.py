@@ -1,7 +1,7 @@
-"""A page in the browser: drop a picture or a video, or use the camera, and see what an exported model makes of it.
+"""Open a page in the browser that segments pictures, videos and the camera with an exported model.
 
-It listens on this machine alone unless --host says otherwise, and asks nobody for a password. Ctrl-C ends it; no file
-that was given to it is left then.
+By default only this machine can reach the page; --host changes that. There is no password. Ctrl-C stops the server and
+deletes the uploaded files.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from bisenetv1_plugin.cli import flags, terminal
 if TYPE_CHECKING:
     from bisenetv1_plugin.inference.sliding_window import SlidingWindows
 
-SUMMARY = "a page in the browser, for pictures, videos and the camera"
+SUMMARY = "segment pictures, videos and the camera on a page in the browser"
 
 _FIRST_PORT = 7860
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     flags.add_server_arguments(parser, _FIRST_PORT)
-    parser.add_argument("--max_seconds", type=int, default=120, help="of a video, default 120")
-    parser.add_argument("--device", choices=["gpu", "cpu"], help="default: both, if there is a GPU")
+    parser.add_argument("--max_seconds", type=int, default=120, help="longest video, default 120")
+    parser.add_argument("--device", choices=["gpu", "cpu"], help="default: the page offers both, if there is a GPU")
     flags.add_cpu_threads_argument(parser)
 
 
@@ -38,7 +38,7 @@ def run(args: Namespace) -> None:
     ) as folder:
         _show(args, windows, server, listening, folder)
     print("Ended; no file is left.", flush=True)
-    # A picture that is still being computed would hold the process, and nobody waits for it.
+    # A picture that is still being segmented would keep the process alive.
     os._exit(0)
 
 

@@ -1,7 +1,8 @@
-"""Measure how fast exported models run here: every runtime and precision at hand, in turns.
+"""Measure how fast exported models run on this machine, in every runtime and precision that is installed.
 
-Without EXPORT, fresh networks of 19 classes are exported for it: the authors' ResNet-18 and, beside it, PaddleSeg's own
-BiseNetV1. `bisenetv1 benchmark loss` measures the loss, and a training step with it, beside plain cross-entropy.
+Without EXPORT, two untrained networks of 19 classes are exported and measured: BiSeNetV1 with the authors' ResNet-18,
+and PaddleSeg's own BiseNetV1. `bisenetv1 benchmark loss` compares the loss, and a training step with it, with plain
+cross-entropy.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ SUMMARY = "measure runtimes and precisions, or the loss"
 _OURS, _UPSTREAM = "torchseg, ResNet18_v1b", "PaddleSeg's BiseNetV1"
 _CLASSES = 19
 
-# A column each: the runtime and what it is made with.
+# Name -> the runtime and its options.
 _RUNTIMES: dict[str, tuple[str, dict[str, Any]]] = {
     "paddle": ("paddle", {"enable_mkldnn": False}),
     "paddle oneDNN": ("paddle", {"enable_mkldnn": True}),
@@ -38,7 +39,7 @@ _QUANTIZED_RUNTIMES = ("paddle int8", *_INT8)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("export", nargs="?", help="an exported folder, or `loss`; default: fresh networks")
+    parser.add_argument("export", nargs="?", help="an exported folder, or `loss`; default: two untrained networks")
     size: dict[str, Any] = {"nargs": "+", "metavar": "WxH", "type": _size}
     parser.add_argument("--sizes", default=[(1024, 512)], help="sizes of the image, default 1024x512", **size)
     parser.add_argument(
@@ -47,14 +48,16 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--cpu_threads", nargs="+", type=flags.threads, default=[cores()], help="threads, default all cores"
     )
-    parser.add_argument("--turns", type=flags.positive, default=3, help="how often each one's turn comes")
-    parser.add_argument("--int8", action="store_true", help="also in 8 bits, calibrated on noise: for the speed alone")
+    parser.add_argument("--turns", type=flags.positive, default=3, help="times that each case is measured, default 3")
+    parser.add_argument(
+        "--int8", action="store_true", help="also measure 8 bits, calibrated on noise: only the speed means something"
+    )
     parser.add_argument("--json", metavar="FILE", help="also write the figures here")
     parser.add_argument("--picture", metavar="FILE", help="also draw them as a PNG")
 
 
 def run(args: Namespace) -> int:
-    if args.export in (None, "loss"):  # an export may be measured where Paddle is not
+    if args.export in (None, "loss"):  # an export can be measured without Paddle
         terminal.load_paddle()
     reads = _files(args.export)
     results.check(args.json, "what" if args.export == "loss" else "milliseconds", reads)
@@ -74,7 +77,7 @@ def run(args: Namespace) -> int:
     if args.json:
         results.write(args.json, [_figures(one) for one in measured])
     bars = [(_label(one), one.median) for one in measured if not one.fault]
-    if not bars:  # why, was said of each
+    if not bars:  # the reasons are on the screen already
         return 1
     print(_table(measured))
     if args.picture:
@@ -96,7 +99,7 @@ def _columns_of_export(exported: str) -> dict[tuple[str, str], str]:
 
 
 def _export_networks(folder: str, int8: bool) -> dict[tuple[str, str], str]:
-    """`deploy.yaml` for every network and column; says what cannot be had."""
+    """Export both networks; the path of `deploy.yaml` by network and column. Warns of exports that fail."""
     from paddleseg.models import BiseNetV1
     from paddleseg.models.backbones import ResNet18_vd
 
@@ -168,9 +171,9 @@ def _label(one: Measurement) -> str:
 
 
 def _table(measured: Sequence[Measurement]) -> str:
-    """A row each, as Markdown; the ratio is to the slowest of the same size and batch.
+    """The figures in Markdown; the ratio is to the slowest case of the same size and batch.
 
-    ms is for one run at a time; images/s for many at a time, as `infer` runs a folder.
+    ms is for one run at a time; images/s for many at a time, as in `infer` on a folder.
     """
     rows = []
     for one in measured:
@@ -201,7 +204,7 @@ def _loss(args: Namespace) -> int:
     from bisenetv1_plugin.evaluation.benchmark import LOSS_CASES, LOSSES, LossCase, measure
 
     if args.picture:
-        raise InputError("--picture draws runtimes; of the loss there are a table and --json.")
+        raise InputError("--picture draws runtimes, not the loss: omit it, or use --json.")
     rows, found = [], []
     for what in LOSS_CASES:
         measured = measure(
@@ -224,4 +227,4 @@ def _size(text: str) -> tuple[int, int]:
     return flags.side(width), flags.side(height)
 
 
-_size.__name__ = "WxH"  # argparse's words for what it refuses
+_size.__name__ = "WxH"  # argparse shows it in its message

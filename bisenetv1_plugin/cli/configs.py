@@ -1,4 +1,4 @@
-"""List the ready configurations, or copy one, with the files it is based on, into a folder."""
+"""List the ready configurations, or copy one into a folder together with its base files."""
 
 from __future__ import annotations
 

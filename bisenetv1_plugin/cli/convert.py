@@ -1,6 +1,6 @@
 """Convert a PyTorch checkpoint of a published BiSeNetV1 (.pth, .safetensors) to .pdparams and a configuration, or back.
 
-SRC may also hold the ImageNet weights of a ResNet: DST then serves as `model.backbone.pretrained`.
+SRC may also be the ImageNet weights of a ResNet. Then use DST as `model.backbone.pretrained`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SUMMARY = "convert a PyTorch checkpoint of a published BiSeNetV1, or back"
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("src", metavar="SRC", help="the checkpoint; with --to torch, a .pdparams file")
     parser.add_argument("dst", metavar="DST", help="the .pdparams to write; with --to torch, a .pth or .safetensors")
-    parser.add_argument("--from", dest="family", choices=NAMES, help="whose it is; default: by its tensors' names")
+    parser.add_argument("--from", dest="family", choices=NAMES, help="origin; default: found by the tensors' names")
     parser.add_argument("--to", choices=["paddle", "torch"], default="paddle", help="direction, default paddle")
     flags.add_trust_argument(parser)
 
@@ -46,7 +46,7 @@ def _to_paddle(args: Namespace) -> None:
     from bisenetv1_plugin.convert import checkpoint  # PyTorch before Paddle
 
     if args.src.endswith(".pdparams"):
-        raise InputError(f"{args.src} is Paddle's already; the way back is --to torch.")
+        raise InputError(f"{args.src} is a Paddle file already; to convert it to PyTorch, give --to torch.")
     tensors = checkpoint.read(args.src)
     terminal.load_paddle()
     import paddle
@@ -78,10 +78,10 @@ def _to_paddle(args: Namespace) -> None:
             file.write(f"# {name}, converted from {os.path.basename(args.src)} ({converted.family}).\n")
             file.write(f"# To evaluate: --model_path {name}. To fine-tune, add `pretrained: {name}` to model.\n")
             yaml.dump(config, file, Dumper=NoAliasDumper, sort_keys=False)
-        with files.whole_file(args.dst) as temporary:  # within: where one cannot be written, there is none of the two
+        with files.whole_file(args.dst) as temporary:  # inside the block: both files are written, or neither
             paddle.save(state, temporary)
     print(f"The weights are in {args.dst}")
-    print(f"Its configuration is {_config_path(args.dst)}: see to the paths in train_dataset and val_dataset.")
+    print(f"Its configuration is {_config_path(args.dst)}: adapt the paths in train_dataset and val_dataset.")
 
 
 def _to_torch(args: Namespace) -> None:

@@ -1,14 +1,14 @@
-"""Draw the loss and mIoU curves of a training that recorded them (--use_vdl)."""
+"""Draw the loss and mIoU curves of a training that was run with --use_vdl."""
 
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-SUMMARY = "draw the curves of a training recorded with --use_vdl"
+SUMMARY = "draw the curves of a training that was run with --use_vdl"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("save_dir", help="the folder that --save_dir named; curves.png is written there")
+    parser.add_argument("save_dir", help="the training's --save_dir; curves.png is written there")
 
 
 def run(args: Namespace) -> None:

@@ -1,11 +1,11 @@
-"""Configure, prepare, check or generate data."""
+"""Write a configuration for your own data, prepare a data set, check data, or generate scenes."""
 
 from __future__ import annotations
 
 import functools
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bisenetv1_plugin import files
 from bisenetv1_plugin.cli import flags, terminal
@@ -25,9 +25,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     config = actions.add_parser(
         "config",
         help="write a configuration for a folder of your own",
-        description="Look at a folder of images and labels and write what training on it needs: a configuration, and "
-        "beside it a folder NAME_data with lists, class names, labels of class numbers where yours are something else "
-        "(colors, 0/255, 16 bits, annotations of COCO or labelme), and preview.png. Your files are never touched.",
+        description="Read a folder of images and labels, and write what training on it needs: a configuration, and a "
+        "folder NAME_data next to it. That folder has lists, class names and preview.png. If your labels are colors, "
+        "0/255, 16 bits, or annotations of COCO or labelme, it also has labels of class numbers. Your files are never "
+        "changed.",
     )
     config.add_argument(
         "dir", help="the folder: images/ and labels/, train.txt and val.txt, VOC, Cityscapes, COCO or labelme"
@@ -41,46 +42,53 @@ def add_arguments(parser: ArgumentParser) -> None:
     prepare.add_argument("dst", help="the folder to write; for cityscapes it may be SRC itself")
     prepare.set_defaults(action=_prepare)
     check = actions.add_parser(
-        "check", help="walk a configuration's data: missing files, sizes, label values, class shares"
+        "check", help="check a configuration's data: missing files, sizes, label values, class shares"
     )
     check.add_argument("config", help="the YAML configuration")
     check.set_defaults(action=_check)
     scenes = actions.add_parser("scenes", help="write synthetic street scenes with their labels")
     scenes.add_argument("dst", help="the folder to write")
-    scenes.add_argument("--train", type=flags.positive, default=200, help="number of training scenes")
-    scenes.add_argument("--val", type=flags.positive, default=40, help="number of validation scenes")
-    scenes.add_argument("--size", nargs=2, type=flags.positive, default=[1024, 512], metavar=("W", "H"))
+    scenes.add_argument("--train", type=flags.positive, default=200, help="number of training scenes, default 200")
+    scenes.add_argument("--val", type=flags.positive, default=40, help="number of validation scenes, default 40")
+    size: Any = {"metavar": ("W", "H"), "help": "size of the scenes, default 1024 512"}
+    scenes.add_argument("--size", nargs=2, type=flags.positive, default=[1024, 512], **size)
     scenes.add_argument("--classes", nargs="+", metavar="NAME", help="among Cityscapes' 19, or `demo`; default: all")
-    scenes.add_argument("--seed", type=int, default=0, help="another seed, other scenes")
+    scenes.add_argument("--seed", type=int, default=0, help="seed of the random scenes, default 0")
     scenes.set_defaults(action=_scenes)
 
 
 def add_choice_arguments(parser: ArgumentParser) -> None:
-    """What may be said about data of one's own; `choices` reads it."""
+    """Flags about the user's own data; `choices` reads them."""
     parser.add_argument("--classes", nargs="+", metavar="NAME", help="names of the classes, from number 0 on")
-    parser.add_argument("--colors", metavar="FILE", help="lines `name r g b`, for labels of colors")
+    parser.add_argument("--colors", metavar="FILE", help="file of lines `name r g b`, for color labels")
     parser.add_argument("--class_weights", action="store_true", help="weigh rare classes more in the loss")
     doubt = parser.add_mutually_exclusive_group()
-    doubt.add_argument("--keep_rare", action="store_true", help="values that nobody listed are classes")
     doubt.add_argument(
-        "--ignore_rare", action="store_true", help="values of less than 0.01 %% of the pixels become 255"
+        "--keep_rare", action="store_true", help="treat label values that are not in the list as classes"
     )
-    parser.add_argument("--skip_broken", action="store_true", help="leave out files that cannot be read")
+    doubt.add_argument(
+        "--ignore_rare",
+        action="store_true",
+        help="ignore label values of less than 0.01 %% of the pixels: they become 255",
+    )
+    parser.add_argument("--skip_broken", action="store_true", help="omit files that cannot be read")
     parser.add_argument(
         "--unlabeled",
         choices=["background", "ignored"],
-        help="labelme: what pixels without a shape are; default: background where they are more than 5 %% of all",
+        help="labelme: the class of pixels outside all shapes; default: background if they are more than 5 %% of all",
     )
-    parser.add_argument("--line_width", type=flags.positive, default=10, help="labelme: pixels of lines, default 10")
+    parser.add_argument(
+        "--line_width", type=flags.positive, default=10, help="labelme: width of lines in pixels, default 10"
+    )
     parser.add_argument(
         "--max_size",
         type=flags.not_negative,
-        help="resize larger images to this longest side, 0 never; default: 2048 from 3000 on",
+        help="resize larger images to this longest side, 0: never; default: 2048 for images of 3000 or more",
     )
 
 
 def choices(args: Namespace) -> Options:
-    """The `Options` of what `add_choice_arguments` added."""
+    """The `Options` from the flags of `add_choice_arguments`."""
     from dataclasses import fields
 
     from bisenetv1_plugin.datasets.own import Options
@@ -89,7 +97,7 @@ def choices(args: Namespace) -> Options:
 
 
 def configure(source: Path, config: Path, folder: Path | None, chosen: Options) -> Summary:
-    """`datasets.own.configure` with a bar, its picture and what there is to say about it; returns its Summary."""
+    """Call `datasets.own.configure` with a progress bar, draw the preview, and print the summary."""
     import warnings
 
     from PIL import Image
@@ -99,7 +107,9 @@ def configure(source: Path, config: Path, folder: Path | None, chosen: Options) 
     from bisenetv1_plugin.drawing import plots
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large is said once, in a sentence
+        warnings.simplefilter(
+            "ignore", Image.DecompressionBombWarning
+        )  # the notes have one sentence about large images
         summary = configure(source, config, folder, chosen, functools.partial(progress.bar, delay=_PATIENCE))
         pairs = [*summary.pairs["train"], *summary.pairs["val"]]
         shown = [pairs[index * (len(pairs) - 1) // max(1, _SHOWN - 1)] for index in range(min(_SHOWN, len(pairs)))]
@@ -111,7 +121,7 @@ def configure(source: Path, config: Path, folder: Path | None, chosen: Options) 
         print(line(note))
     if summary.converted:
         print(f"{summary.converted} labels were converted to class numbers, in {summary.folder / 'labels'}.")
-    print(f"Class names are in {summary.folder / 'classes.txt'}, some labels in their colors in {picture}.")
+    print(f"Class names are in {summary.folder / 'classes.txt'}; {picture} shows some labels in their colors.")
     return summary
 
 

@@ -1,7 +1,7 @@
-"""The main job from end to end, with nothing to download: train, evaluate, export, infer, compare, draw.
+"""Run the whole workflow without a download: train, evaluate, export, infer, compare and draw.
 
-On synthetic street scenes, or with --data on a folder of real images and labels: what `bisenetv1 data config` knows of
-layouts and conversions is known here, and its flags are the same.
+It uses synthetic street scenes or, with --data, a folder of real images and labels. That folder may have any layout
+that `bisenetv1 data config` reads, and the flags are the same.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from bisenetv1_plugin.errors import InputError
 if TYPE_CHECKING:
     from bisenetv1_plugin.evaluation.verify import Verification
 
-SUMMARY = "the main job from end to end, nothing to download"
+SUMMARY = "run the whole workflow on generated data, without a download"
 
 _CONFIG = "bisenetv1_demo_256x128"
-_ITERS = 200  # of --data, where the configuration has more: a demo, not a training
+_ITERS = 200  # with --data, at most: this is a demo, not a full training
 _COMPARED = 200  # validation images that are compared, at most
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--data", help="a folder of real images and labels; default: generated scenes")
-    parser.add_argument("--save_dir", default="./output/demo", help="folder of everything, default ./output/demo")
+    parser.add_argument("--save_dir", default="./output/demo", help="folder of all results, default ./output/demo")
     parser.add_argument(
-        "--iters", type=flags.positive, help="training iterations; more is better and slower; default 200 at most"
+        "--iters", type=flags.positive, help="training iterations; more are better and slower; default: at most 200"
     )
     data.add_choice_arguments(parser)
     flags.add_device_argument(parser)
@@ -96,11 +96,11 @@ def run(args: Namespace) -> int:
 
 class _Classes(NamedTuple):
     names: Sequence[str]
-    colors: Sequence[tuple[int, int, int]]  # none: PaddleSeg's
+    colors: Sequence[tuple[int, int, int]]  # empty for PaddleSeg's colors
 
 
 def _scenes(path: Path) -> _Classes:
-    """Scenes in the folder `data`, and the demo's configuration with them in it."""
+    """Write scenes into the folder `data`, and the demo's configuration for them to `path`."""
     import yaml
 
     from bisenetv1_plugin import files, zoo
@@ -119,7 +119,7 @@ def _scenes(path: Path) -> _Classes:
 
 
 def _real_data(args: Namespace, path: Path) -> _Classes:
-    """What `bisenetv1 data config` makes of the folder; lists and labels in the folder `data`."""
+    """Configure the user's folder as `bisenetv1 data config` does, with lists and labels in the folder `data`."""
     summary = data.configure(Path(args.data), path, path.with_name("data"), data.choices(args))
     return _Classes(summary.report.classes, summary.colors)
 

@@ -1,4 +1,4 @@
-"""What is installed here, what the plugin does in it, and what is left to mind."""
+"""Examine this environment: what is installed, what the plugin corrects in it, and what you should know or repair."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import json
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
-SUMMARY = "versions, runtimes, components, corrections and guards in this environment, and what is left to mind"
+SUMMARY = "examine this environment: versions, runtimes, corrections, and what to repair"
 
 _KINDS = {
-    "corrections": "corrections of what would stop this network here",
-    "guards": "guards of a training, which wait until a BiSeNetV1 or a BiSeNetV1Loss is built",
+    "corrections": "corrections of defects that would stop this network here",
+    "guards": "guards of a training, active once a BiSeNetV1 or a BiSeNetV1Loss is built",
 }
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print JSON, for tools")
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
 
 
 def run(args: Namespace) -> int:
@@ -31,13 +31,13 @@ def _text(report: dict[str, Any]) -> str:
     lines += [f"  {name:<18}{version}" for name, version in report["versions"].items()]
     if report["paddleseg"]:
         lines += [f"  PaddleSeg is in {report['paddleseg']}; the device is {report['device']}"]
-    lines += ["", "runtimes beside Paddle, and the devices that they find"]
+    lines += ["", "runtimes other than Paddle, and the devices that they find"]
     lines += [f"  {name:<18}{', '.join(devices)}" for name, devices in report["runtimes"].items()] or ["  none"]
     if report["components"]:
         lines += ["", "components", *(f"  {name:<27} {where}" for name, where in report["components"].items())]
     for kind, what in _KINDS.items():
         lines += ["", what] if report[kind] else []
         lines += [f"  {name:<20}{found['state']:<14}{found['defect']}" for name, found in report[kind].items()]
-    lines += ["", "to mind", *(f"  - {note}" for note in report["notes"])] if report["notes"] else []
-    lines += ["", "to mend", *(f"  - {fault}" for fault in report["faults"])] if report["faults"] else []
-    return "\n".join(lines if report["faults"] else [*lines, "", "Nothing to mend."])
+    lines += ["", "notes", *(f"  - {note}" for note in report["notes"])] if report["notes"] else []
+    lines += ["", "problems", *(f"  - {fault}" for fault in report["faults"])] if report["faults"] else []
+    return "\n".join(lines if report["faults"] else [*lines, "", "No problems found."])

@@ -1,4 +1,4 @@
-"""Export trained weights for Paddle Inference, as PaddleSeg's tools/export.py does, and on request as an ONNX model."""
+"""Export trained weights for deployment, as PaddleSeg's tools/export.py does, with an ONNX model where possible."""
 
 from __future__ import annotations
 
@@ -15,30 +15,37 @@ def add_arguments(parser: ArgumentParser) -> None:
     flags.add_classes_argument(parser)
     parser.add_argument("--save_dir", default="./output/inference_model", help="folder of the exported model")
     parser.add_argument(
-        "--input_shape", nargs=4, type=flags.dimension, metavar=("N", "C", "H", "W"), help="default: any size"
+        "--input_shape",
+        nargs=4,
+        type=flags.dimension,
+        metavar=("N", "C", "H", "W"),
+        help="fixed shape of the input; default: any size",
     )
     parser.add_argument(
-        "--output_op", default="argmax", choices=["argmax", "softmax", "none"], help="what to append; none: logits"
+        "--output_op",
+        default="argmax",
+        choices=["argmax", "softmax", "none"],
+        help="last layer to append, default argmax; none: logits",
     )
     parser.add_argument(
         "--to",
         default="auto",
         choices=["auto", "paddle", "onnx"],
-        help="onnx: a model.onnx beside Paddle's files; paddle: those alone; default: onnx where it can be had",
+        help="onnx: Paddle's files and a model.onnx; paddle: Paddle's files only; default: onnx where it is possible",
     )
     parser.add_argument(
         "--picture_onnx",
         nargs="?",
         const="rgb",
         choices=["rgb", "bgr"],
-        help="also a picture.onnx that takes pictures as they are, uint8 [N, H, W, 3], in this order of the channels, "
-        "rgb where none is given; for transforms that only normalize",
+        help="also write a picture.onnx, which takes raw pictures, uint8 [N, H, W, 3], in this channel order (default "
+        "rgb); only for transforms that just normalize",
     )
 
 
 def run(args: Namespace) -> None:
     if args.picture_onnx and args.to == "paddle":
-        raise InputError("--picture_onnx is for an ONNX model, and --to paddle asks for none: leave one of them out.")
+        raise InputError("--picture_onnx needs an ONNX model, and --to paddle writes none: omit one of them.")
     args.device = terminal.load_paddle(args.device)
     from bisenetv1_plugin.export.folder import check_folder
     from bisenetv1_plugin.export.write import write_export
@@ -54,5 +61,5 @@ def run(args: Namespace) -> None:
             *(model, args.save_dir, transforms, args.input_shape, args.output_op, args.to, classes, args.picture_onnx)
         )
     if reason:
-        print(f"Without an ONNX model, which OpenVINO and ONNX Runtime need: {reason}")
+        print(f"No ONNX model was written, which OpenVINO and ONNX Runtime need: {reason}")
     print(f"The inference model is in {args.save_dir}")

@@ -1,4 +1,4 @@
-"""What the commands share: flags, named as upstream's tools name them, and what is said of what was left out."""
+"""Flags that several commands share, named as in PaddleSeg's tools, and the report of skipped files."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from bisenetv1_plugin.datasets.classes import NamedClasses
     from bisenetv1_plugin.inference.sliding_window import SlidingWindows
 
-_MOST = 2**31 - 1  # of what libraries in C++ count; of larger numbers some make others, and some crash
+_MOST = 2**31 - 1  # libraries in C++ count in 32 bits: larger numbers wrap around in some and crash others
 
 
 def _whole_number(least: int, most: int = _MOST) -> Callable[[str], int]:
-    """The type of a flag: whole numbers from `least` on."""
+    """The type of a flag: whole numbers from `least` to `most`."""
 
     def number(text: str) -> int:
         if not least <= int(text) <= most:
             raise ValueError(text)
         return int(text)
 
-    # argparse's words for what it refuses
+    # argparse shows this name in its message.
     number.__name__ = f"whole number from {least} on" if most == _MOST else f"whole number from {least} to {most}"
     return number
 
@@ -39,20 +39,20 @@ positive, not_negative = _whole_number(1), _whole_number(0)
 threads, processes = _whole_number(1, 1024), _whole_number(0, 1024)
 dimension = _whole_number(-1, 1 << 16)  # of an input; -1 for any
 side = _whole_number(1, 1 << 16)  # of a picture
-channel = _whole_number(0, 255)  # of a color
+channel = _whole_number(0, 255)  # red, green or blue
 images = _whole_number(1, 100)  # shown in one picture
-queue = _whole_number(1, 400)  # of a server that takes 512 connections
+queue = _whole_number(1, 400)  # requests in a server that accepts 512 connections
 
 
 def scale(text: str) -> float:
-    """The type of a flag: how many times as large a picture becomes."""
+    """The type of a flag: the factor by which a picture is resized."""
     if not 0 < float(text) <= 16:
         raise ValueError(text)
     return float(text)
 
 
 def tolerance(text: str) -> float:
-    """The type of a flag: a number of pixels, which need not be whole."""
+    """The type of a flag: a number of pixels, maybe with a fraction."""
     if not 0 <= float(text) <= 1 << 16:
         raise ValueError(text)
     return float(text)
@@ -66,7 +66,7 @@ def probability(text: str) -> float:
 
 
 def boolean(text: str) -> bool:
-    """The type of a flag, in upstream's words."""
+    """The type of a flag: True or False, as PaddleSeg's tools write it."""
     if text.lower() not in ("true", "false"):
         raise ValueError(text)
     return text.lower() == "true"
@@ -79,7 +79,7 @@ boolean.__name__ = "True or False"
 
 
 def add_cpu_threads_argument(parser: ArgumentParser) -> None:
-    parser.add_argument("--cpu_threads", type=threads, default=cores(), help="threads on the CPU")
+    parser.add_argument("--cpu_threads", type=threads, default=cores(), help="CPU threads, default all cores")
 
 
 def add_config_arguments(parser: ArgumentParser, model_path: bool = True) -> None:
@@ -94,16 +94,16 @@ def add_classes_argument(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--classes",
         metavar="FILE",
-        help="the names of the classes, one a line (`name` or `name r g b`), or the word cityscapes; default: those of "
-        "the dataset: its classes.txt and colors.txt, or PaddleSeg's Cityscapes",
+        help="a file of class names, one a line (`name` or `name r g b`), or the word cityscapes; default: from the "
+        "dataset's classes.txt and colors.txt, or from PaddleSeg's Cityscapes",
     )
 
 
 def classes_of(args: Namespace, cfg: Config) -> NamedClasses:
-    """The names and colors of --classes or of the configuration's dataset, for an export.
+    """The class names and colors for an export, from --classes or the configuration's dataset.
 
     Raises:
-        InputError: --classes names no file, or as many classes as the network does not have.
+        InputError: the file of --classes does not exist, or its number of classes is not the network's.
     """
     from bisenetv1_plugin.datasets import classes
 
@@ -119,32 +119,34 @@ def classes_of(args: Namespace, cfg: Config) -> NamedClasses:
 
 
 def add_server_arguments(parser: ArgumentParser, port: int) -> None:
-    """Of what is exported, where a server listens, and what it takes; `port` is the first that it tries."""
+    """Add the flags of a server: its export, address and limits. `port` is the first port that it tries."""
     parser.add_argument("exported", help="the exported folder, or its deploy.yaml")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on, default 127.0.0.1; 0.0.0.0 for all")
     parser.add_argument("--port", type=int, help=f"default: the first free one from {port} to {port + 99}")
     add_window_arguments(parser)
+    parser.add_argument("--max_megabytes", type=int, help="largest upload in megabytes, default 16, with --is_slide 32")
     parser.add_argument(
-        "--max_megabytes", type=int, help="of a file that is given to it, default 16, with --is_slide 32"
+        "--max_megapixels", type=int, help="largest picture in million pixels, default 16, with --is_slide 64"
     )
     parser.add_argument(
-        "--max_megapixels", type=int, help="million pixels of a picture, default 16, with --is_slide 64"
-    )
-    parser.add_argument(
-        "--allowed_hosts", nargs="+", default=[], metavar="NAME", help="more names of this server, as of one before it"
+        "--allowed_hosts",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="further host names of this server, such as that of a proxy in front of it",
     )
 
 
 def server_windows(args: Namespace) -> SlidingWindows | None:
-    """The window that slides over pictures, or None; and the limits that were not given are set.
+    """The sliding window, or None without --is_slide. Also sets the default limits in `args`.
 
     Raises:
-        InputError: a limit lets nothing in, --allowed_hosts has more than names, or see `windows`.
+        InputError: a limit is below 1, --allowed_hosts has something else than names, or see `windows`.
     """
     found = windows(args)
     if args.max_megabytes is None:
         args.max_megabytes = 32 if found else 16
-    if args.max_megapixels is None:  # with windows they need a tenth of the memory
+    if args.max_megapixels is None:  # windows need a tenth of the memory
         args.max_megapixels = 64 if found else 16
     for name in ("max_megabytes", "max_megapixels", "max_seconds"):
         if getattr(args, name) < 1:
@@ -152,13 +154,13 @@ def server_windows(args: Namespace) -> SlidingWindows | None:
     for name in args.allowed_hosts:
         if not (re.fullmatch(r"[\w.-]+", name) or _is_address(name)):
             raise InputError(
-                f"--allowed_hosts {name}: give a name alone, such as seg.example.com, without https:// and port."
+                f"--allowed_hosts {name}: give only a host name, such as seg.example.com, without https:// and port."
             )
     return found
 
 
 def threads_and_windows(args: Namespace, found: SlidingWindows | None) -> str:
-    """What a server says of itself."""
+    """The settings that a server prints when it starts."""
     window = "; window {} x {}, stride {} x {}".format(*found.crop_size, *found.stride) if found else ""
     return f"{args.cpu_threads} threads{window}"
 
@@ -174,13 +176,13 @@ def add_trust_argument(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--trust_weights",
         action="store_true",
-        help="let .pdparams files call what they name, as Paddle does; only for files whose source you trust",
+        help="let .pdparams files run the code that they name, as Paddle does; only for files from a source you trust",
     )
 
 
 @contextmanager
 def trust_weights(args: Namespace) -> Iterator[None]:
-    """Tell `weights.load_state` of --trust_weights; a configuration's `pretrained` is read deep inside PaddleSeg."""
+    """Pass --trust_weights to `weights.load_state` in the environment: PaddleSeg reads `pretrained` deep inside."""
     name = "BISENETV1_PLUGIN_TRUST_WEIGHTS"
     before = os.environ.get(name)
     if getattr(args, "trust_weights", False):
@@ -197,26 +199,28 @@ def add_device_argument(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--device",
         choices=["gpu", "cpu", "xpu", "npu", "mlu"],
-        help="where to run, default gpu; the CPU where there is none",
+        help="where to run, default gpu, or cpu if there is no GPU",
     )
 
 
 def add_image_arguments(parser: ArgumentParser, save_dir: str) -> None:
-    parser.add_argument("--image_path", required=True, help="an image, a list of images, a folder of them or a video")
+    parser.add_argument("--image_path", required=True, help="an image, a list of images, a folder of images or a video")
     parser.add_argument("--save_dir", default=save_dir, help=f"folder of the results, default {save_dir}")
 
 
 def add_test_arguments(parser: ArgumentParser, augmented: str) -> None:
-    """Multi-scale, flipped and sliding-window evaluation; `augmented` is the first flag: aug_eval or aug_pred."""
+    """Multi-scale, flipped and sliding-window evaluation; `augmented` is the name of the flag that enables scales."""
     parser.add_argument(f"--{augmented}", action="store_true", help="average over scales and flips")
     parser.add_argument("--scales", nargs="+", type=scale, default=1.0, help="scales to average over")
     parser.add_argument("--flip_horizontal", action="store_true", help="average with the mirrored image")
-    parser.add_argument("--flip_vertical", action="store_true", help="average with the image upside down")
+    parser.add_argument("--flip_vertical", action="store_true", help="average with the upside-down image")
     add_window_arguments(parser)
 
 
 def add_window_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--is_slide", action="store_true", help="slide a window over the image")
+    parser.add_argument(
+        "--is_slide", action="store_true", help="slide a window over the image instead of taking it whole"
+    )
     parser.add_argument("--crop_size", nargs=2, type=side, metavar=("W", "H"), help="size of the window")
     parser.add_argument("--stride", nargs=2, type=side, metavar=("W", "H"), help="step of the window")
 
@@ -233,7 +237,7 @@ def check_window(args: Namespace) -> None:
 
 
 def windows(args: Namespace) -> SlidingWindows | None:
-    """The sliding window of the flags, under which Pillow and OpenCV read larger pictures; None without --is_slide.
+    """The sliding window, or None without --is_slide. With a window, Pillow may read larger pictures.
 
     Raises:
         InputError: see `check_window`, or a stride is longer than the window.
@@ -246,15 +250,15 @@ def windows(args: Namespace) -> SlidingWindows | None:
     from bisenetv1_plugin.image_files import MOST_PIXELS
     from bisenetv1_plugin.inference.sliding_window import parse_windows
 
-    Image.MAX_IMAGE_PIXELS = MOST_PIXELS // 2  # Pillow refuses twice as many
+    Image.MAX_IMAGE_PIXELS = MOST_PIXELS // 2  # Pillow refuses images of more than twice as many pixels
     return parse_windows(args.crop_size, args.stride)
 
 
 def test_config(cfg: Config, args: Namespace, augmented: str) -> dict[str, Any]:
-    """The configuration's `test_config` with the flags of `add_test_arguments` over it.
+    """The configuration's `test_config`, overridden by the flags of `add_test_arguments`.
 
     Raises:
-        InputError: see `check_window`; or augmentation flags are there without the flag that switches it on.
+        InputError: see `check_window`; or augmentation flags are given without --aug_eval or --aug_pred.
     """
     others = ("aug_pred", "custom_color") if augmented == "aug_eval" else ("aug_eval", "print_detail", "auc_roc")
     merged = {key: value for key, value in cfg.test_config.items() if key not in others}
@@ -268,14 +272,14 @@ def test_config(cfg: Config, args: Namespace, augmented: str) -> dict[str, Any]:
 
 
 def with_window(test_config: dict[str, Any], args: Namespace) -> dict[str, Any]:
-    """A `test_config` with the flags of `add_window_arguments` over it."""
+    """A `test_config`, overridden by the flags of `add_window_arguments`."""
     if not args.is_slide:
         return test_config
     return {**test_config, "is_slide": True, "crop_size": args.crop_size, "stride": args.stride}
 
 
 def report(faults: Iterable[str]) -> int:
-    """Say what was left out, a sentence each; returns the exit code."""
+    """Print one sentence for each skipped file; return the exit code."""
     faults = list(faults)
     for fault in faults:
         print(f"bisenetv1: {line(fault)}", file=sys.stderr)

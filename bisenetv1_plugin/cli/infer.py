@@ -2,9 +2,9 @@
 
 The flags are those of PaddleSeg's deploy/python/infer.py, and a few more.
 
---save_dir gets NAME.png (gray, the class numbers), color/NAME.png and, with --overlay, overlay/NAME.png; with
---save_video it gets NAME_overlay.mp4 instead; with --save_regions labelme regions/NAME.json, with geojson
-regions/NAME.geojson, with coco one regions.json. With --save_confidence it gets confidence/NAME.png too.
+It writes NAME.png (gray, the class numbers) and color/NAME.png into --save_dir. --overlay adds overlay/NAME.png, and
+--save_confidence adds confidence/NAME.png. Instead of the masks, --save_video writes NAME_overlay.mp4, and
+--save_regions writes regions/NAME.json (labelme), regions/NAME.geojson (geojson) or one regions.json (coco).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 SUMMARY = "run an exported model on images"
 
-# For pictures that are too large: as much memory as 2400x1800 pixels, and windows that see their surroundings.
+# Suggested for pictures that are too large. It needs as much memory as 2400x1800 pixels, and the windows overlap.
 _WINDOW = ("--is_slide", "--crop_size", "1024", "1024", "--stride", "768", "768")
 
 
@@ -41,20 +41,22 @@ def add_arguments(parser: ArgumentParser) -> None:
     outputs.add_arguments(parser)
     flags.add_window_arguments(parser)
     parser.add_argument("--batch_size", type=flags.positive, default=1, help="images at a time (of the same size)")
-    parser.add_argument("--with_argmax", action="store_true", help="take the argmax of an export without one")
+    parser.add_argument(
+        "--with_argmax", action="store_true", help="compute the argmax of an export that was made without it"
+    )
     parser.add_argument(
         "--backend",
         default="auto",
         choices=["auto", "paddle", "onnxruntime", "openvino"],
-        help="the runtime; auto, the default: the quickest at hand that runs this export rightly",
+        help="the runtime; auto, the default: the fastest one installed that runs this export correctly",
     )
     parser.add_argument(
         "--precision",
         choices=["auto", "fp32", "bf16", "fp16", "int8"],
         help="default: fp32, or int8 for a quantized export; bf16: paddle and openvino on the CPU; fp16: TensorRT; "
-        "auto: bf16 where it keeps the masks of the first images",
+        "auto: bf16 if it gives the same masks of the first images",
     )
-    parser.add_argument("--device", choices=["gpu", "cpu"], help="where to run; default: gpu where there is one")
+    parser.add_argument("--device", choices=["gpu", "cpu"], help="where to run; default: gpu if there is one")
     flags.add_cpu_threads_argument(parser)
     infer_ray.add_arguments(parser)
     boolean: dict[str, Any] = {"type": flags.boolean, "default": False, "metavar": "BOOL"}
@@ -63,7 +65,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--use_trt", help="Paddle on the GPU: use TensorRT", **boolean)
     parser.add_argument(
-        "--min_subgraph_size", type=flags.positive, default=3, help="TensorRT: smallest part of the network"
+        "--min_subgraph_size",
+        type=flags.positive,
+        default=3,
+        help="TensorRT: smallest number of layers in a part of the network, default 3",
     )
     parser.add_argument("--enable_auto_tune", help="TensorRT: find the shapes by running ten images", **boolean)
     parser.add_argument("--auto_tuned_shape_file", default="auto_tune_tmp.pbtxt", help="TensorRT: file of those shapes")
@@ -84,7 +89,7 @@ def run(args: Namespace) -> int:
     most = export.input_shape[0]
     if most and most != args.batch_size:
         raise InputError(
-            f"--batch_size is {args.batch_size}; this export was made for {most}: give that, or export again."
+            f"--batch_size is {args.batch_size}, and this export was made for {most}: give {most}, or export again."
         )
     if export.output_op != "argmax" and not args.with_argmax:
         raise InputError(f"this model was exported with --output_op {export.output_op}: give --with_argmax.")
@@ -95,11 +100,11 @@ def run(args: Namespace) -> int:
             name, seconds, more = infer_ray.segment(args, source, output, export, _engine)
         elif source.names():
             name, seconds, more = *_segment(args, source, output, export), {}
-        else:  # all are done already
+        else:  # all pictures are done already
             output.open(export)
             name, seconds, more = "", 0.0, {}
     except KeyboardInterrupt:
-        if not output.sinks:  # nothing was begun
+        if not output.sinks:  # it had not started yet
             raise
         print(f"bisenetv1: stopped at {source.done}{output.stop_note()}.", file=sys.stderr)
         return 130
@@ -111,7 +116,7 @@ def run(args: Namespace) -> int:
 
 
 def _segment(args: Namespace, source: Source, output: outputs.Outputs, export: Export) -> tuple[str, float]:
-    """All pictures, with one engine; returns the runtime's name, and the seconds that it took after its start."""
+    """Segment all pictures with one engine; return the runtime's name, and the seconds without its start."""
     from bisenetv1_plugin.cli import progress
     from bisenetv1_plugin.inference.engine import infer
 
@@ -135,7 +140,7 @@ def _segment(args: Namespace, source: Source, output: outputs.Outputs, export: E
 
 @contextmanager
 def _stop_on_interrupt(frames: Frames | None) -> Iterator[None]:
-    """Ctrl-C ends a camera as q does, with all that was taken; a second one is as any other."""
+    """The first Ctrl-C stops a camera as q does, and keeps the results; a second one interrupts as usual."""
     if not (frames and frames.live):
         yield
         return
@@ -160,14 +165,14 @@ def _speed(done: int, frames: Frames, wall: float) -> str:
 
 
 def _engine(args: Namespace, export: Export, source: Source, confidence: bool) -> tuple[Engine, str]:
-    """What the flags ask for, and the runtime's name."""
+    """The engine that the flags ask for, and the runtime's name."""
     from bisenetv1_plugin.inference import memory
     from bisenetv1_plugin.inference.engine import Engine
     from bisenetv1_plugin.inference.remove_argmax import with_logits
     from bisenetv1_plugin.inference.runtimes import select
 
     windows = flags.windows(args)
-    with terminal.quiet():  # Paddle, if it is asked for, is imported here
+    with terminal.quiet():  # this imports Paddle if the flags choose it
         chosen = select.select(
             *(export, args.backend, args.device, args.precision, args.cpu_threads),
             images=functools.partial(_first_images, source, export),
@@ -176,7 +181,7 @@ def _engine(args: Namespace, export: Export, source: Source, confidence: bool) -
         )
     if "paddleseg" in sys.modules:
         terminal.load_paddle(args.device)
-    elif "paddle" in sys.modules:  # which was only asked for a GPU
+    elif "paddle" in sys.modules:  # imported only to look for a GPU
         terminal.check_device(args.device)
     for sentence in chosen.skipped:
         print(f"not {sentence}")
@@ -194,7 +199,7 @@ def _engine(args: Namespace, export: Export, source: Source, confidence: bool) -
 
 
 def _shortage(args: Namespace, export: Export, runtime: str, width: int, height: int) -> str | None:
-    """As `memory.shortage`, with the command that does with less."""
+    """Like `memory.shortage`, with a command that needs less memory."""
     from bisenetv1_plugin.inference import memory
     from bisenetv1_plugin.inference.remove_argmax import can_give_logits
 
@@ -221,15 +226,15 @@ def _with_tensorrt(args: Namespace, export: Export, source: Source, make: Any, p
 
 
 def _first_images(source: Source, export: Export, count: int = 4) -> list[np.ndarray]:
-    """What the network takes of the first pictures; the source stands at its beginning again."""
+    """The network's inputs for the first pictures; the source is rewound."""
     from bisenetv1_plugin.inference import memory
 
     images = []
     for picture in source:
         height, width = picture.pixels.shape[:2]
-        if memory.shortage(export, "onnxruntime fp32", width, height):  # which needs the least
+        if memory.shortage(export, "onnxruntime fp32", width, height):  # the runtime that needs the least
             continue
-        with suppress(InputError):  # which is said when it is its turn
+        with suppress(InputError):  # it is reported when the picture is segmented
             image = export.preprocess(picture.pixels).image[None]
             images += [] if export.shape_error(image.shape) else [image]
         if len(images) == count:

@@ -1,4 +1,4 @@
-"""`infer --ray`: the pictures shared out among engines on this machine or on many."""
+"""`infer --ray`: distribute the pictures among engines on this machine or several."""
 
 from __future__ import annotations
 
@@ -28,20 +28,23 @@ def add_arguments(parser: ArgumentParser) -> None:
         nargs="?",
         const="local",
         metavar="ADDRESS",
-        help="share the pictures out among engines by Ray: on this machine, or in the cluster at HOST:PORT",
+        help="distribute the pictures among engines with Ray: on this machine, or in the cluster at HOST:PORT",
     )
     parser.add_argument(
-        "--actors", type=flags.positive, metavar="N", help="of --ray: engines at a time; default: as many as have room"
+        "--actors",
+        type=flags.positive,
+        metavar="N",
+        help="with --ray: number of engines; default: as many as there is room for",
     )
-    # None: with --ray an engine has one CPU, of which there are as many engines.
+    # None: `check` sets it. With --ray, each engine gets one CPU thread.
     parser.set_defaults(cpu_threads=None)
 
 
 def check(args: Namespace, source: Source) -> None:
-    """Fill in `cpu_threads`.
+    """Check the flags, and set `args.cpu_threads` if it was not given.
 
     Raises:
-        InputError: flags do not go together.
+        InputError: flags contradict each other.
     """
     if args.cpu_threads is None:
         args.cpu_threads = 1 if args.ray else cores()
@@ -50,22 +53,24 @@ def check(args: Namespace, source: Source) -> None:
     if not args.ray:
         return
     if source.frames:
-        raise InputError(f"--ray is for pictures, and {args.image_path} is none: omit it.")
+        raise InputError(f"--ray is for pictures, and {args.image_path} is not a picture or a folder: omit it.")
     if args.precision == "auto":
-        raise InputError("--ray: every engine would choose --precision auto by other pictures; name one.")
+        raise InputError("--ray: with --precision auto, each engine could choose another precision; name one.")
     if args.enable_auto_tune:
-        raise InputError("--ray: every engine would write the file of --enable_auto_tune; omit it.")
+        raise InputError("--ray: with --enable_auto_tune, all engines would write the same file; omit it.")
     if "://" in args.save_dir:
-        raise InputError(f"--save_dir {args.save_dir}: it is a folder, which all machines share; mount it there.")
+        raise InputError(
+            f"--save_dir {args.save_dir}: it must be a folder that all machines share; mount it on each of them."
+        )
 
 
 def segment(
     args: Namespace, source: Source, output: Outputs, export: Export, make_engine: MakeEngine
 ) -> tuple[str, float, dict[str, int]]:
-    """All pictures, in actors.
+    """Segment all pictures in Ray actors.
 
     Returns:
-        tuple: the runtime's name, the seconds since Ray had started, and how many actors there were, for --json.
+        The runtime's name, the seconds without Ray's start, and the number of actors for --json.
 
     Raises:
         InputError: see `ray_pool.Pool`.
@@ -93,13 +98,13 @@ def segment(
 
 
 def make_segment(args: Namespace, make_engine: MakeEngine, confidence: bool) -> Callable[[Pictures], dict[str, Any]]:
-    """In an actor: what segments a part of the pictures with the engine that the flags ask for, and gives its notes."""
+    """In an actor: a function that segments a part of the pictures and returns its notes, see `Outputs.notes`."""
     from bisenetv1_plugin.inference.engine import infer
     from bisenetv1_plugin.inference.exported_model import load_export
     from bisenetv1_plugin.inference.sources import Pictures
 
     if not os.path.isdir(args.save_dir):
-        raise InputError(f"there is no {args.save_dir} on this machine: name a folder that all machines share.")
+        raise InputError(f"{args.save_dir} does not exist on this machine: name a folder that all machines share.")
     export = load_export(args.config)
     engine, name = make_engine(args, export, Pictures({}), confidence)
 

@@ -1,4 +1,4 @@
-"""The log of a command: what it did not show. In memory until there is a folder to put it in."""
+"""The log of a command: the output that it does not show. It is kept in memory until its folder exists."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from bisenetv1_plugin.errors import InputError
 
 
 class Log(io.TextIOBase):
-    """Appends to a file of a folder that somebody else makes; never fails, and says what it could not do in `fault`.
+    """Appends to a file. Its folder may be made later, by others. Writing never raises; `fault` has the error.
 
     Args:
-        path (Path, optional): the file; None for a command that has no folder: the text is kept in memory alone.
+        path: the file, or None for a command without a folder, whose text is only kept in memory.
 
     Attributes:
-        live (bool): whether it is written as soon as there is something; else at the end, when `finish` says so.
-        fault (str, optional): why the file is not complete, a sentence.
+        live: whether text is written to the file at once, or only by `finish`.
+        fault: a sentence that says why the file is incomplete, or None.
     """
 
     encoding = "utf-8"
@@ -34,24 +34,24 @@ class Log(io.TextIOBase):
         self.fault: str | None = None
         self._file: int | None = None
         self._held: list[str] = []
-        self._lock: ContextManager[Any] = threading.RLock()  # readers of data have threads
+        self._lock: ContextManager[Any] = threading.RLock()  # data loaders have threads
         self._is_over = False
 
     @property
     def is_written(self) -> bool:
-        """Whether the file has all that there was."""
+        """Whether the file has the whole text."""
         return self._file is not None and self.fault is None
 
     @property
     def held(self) -> str:
-        """What no file has."""
+        """The text that is not in the file yet."""
         return "".join(self._held)
 
     def writable(self) -> bool:
         return True
 
     def write(self, text: str) -> int:
-        if self._is_over:  # some keep a stream for good, as a handler of `logging` does
+        if self._is_over:  # a `logging` handler, for one, keeps its stream
             return sys.stderr.write(text)
         with self._lock:
             self._held.append(text)
@@ -60,10 +60,10 @@ class Log(io.TextIOBase):
         return len(text)
 
     def close(self) -> None:
-        """Not for others, who have it as their `sys.stdout` for a while: `finish` ends it."""
+        """Do nothing: other code has this as `sys.stdout` for a while, and may close it. `finish` closes it."""
 
     def finish(self, keep: bool) -> None:
-        """End it; with `keep`, what was held until now is written, if the folder is there."""
+        """Close the log; with `keep`, write the text that was held back, if the folder exists."""
         if keep:
             self._append()
         self._is_over = True
@@ -88,22 +88,22 @@ class Log(io.TextIOBase):
 
 
 def _open(path: Path) -> int:
-    """A log of this package, or a new one; nothing is added to another file that has this name.
+    """Open a new log, or an existing one of this package.
 
     Raises:
-        InputError: there is one.
+        InputError: another file has this name.
     """
     ours = not path.is_symlink() and not files.is_stream(path)
     if ours and path.exists():
         with open(path, "rb") as file:
             ours = file.read(4) in (b"", b"=== ")
     if not ours:
-        raise InputError(f"{path} exists and is no log of this command: move it away.")
+        raise InputError(f"{path} exists and is not a log of this command: move it away.")
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
 
 
 def _write(file: int, path: Path, content: bytes) -> None:
-    """All of it, or nothing. Each call writes to the file itself: processes that are killed leave what they said."""
+    """Write all of it, or nothing. It is not buffered, so that the log of a killed process is complete."""
     before = os.fstat(file).st_size
     try:
         while content:

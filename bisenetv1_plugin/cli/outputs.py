@@ -1,4 +1,4 @@
-"""What `infer` writes and shows: its flags, whether they can be, and the sinks behind them."""
+"""The outputs of `infer`: their flags, the checks of these, and the sinks that write and show the results."""
 
 from __future__ import annotations
 
@@ -25,60 +25,60 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--overlay", action="store_true", help="also write the image with the mask over it and a legend"
     )
     parser.add_argument(
-        "--save_video", action="store_true", help="of a video or camera: write one video, NAME_overlay.mp4"
+        "--save_video", action="store_true", help="write one video, NAME_overlay.mp4, of a video or camera"
     )
     parser.add_argument("--show", action="store_true", help="show a video or camera in a window; q or Esc ends it")
     parser.add_argument(
         "--save_masks",
         type=flags.boolean,
         metavar="BOOL",
-        help="write the masks, NAME.png; default: True; with --save_video, --show, --save_regions or a camera only "
+        help="write the masks, NAME.png; default True, but with --save_video, --show, --save_regions or a camera only "
         "with --overlay",
     )
     parser.add_argument(
         "--save_confidence",
         action="store_true",
-        help="also write confidence/NAME.png, gray: the probability of the class in the mask, 0 to 255",
+        help="also write confidence/NAME.png, gray: the probability of the mask's class, 0 to 255",
     )
     parser.add_argument(
         "--unknown_below",
         type=flags.probability,
         metavar="P",
-        help="pixels whose class has a probability below P, 0 to 1, are 255 in the mask: unknown",
+        help="set pixels to 255 (unknown) in the mask if the probability of their class is below P, 0 to 1",
     )
     parser.add_argument(
         "--save_regions",
         choices=["labelme", "coco", "geojson"],
-        help="write the outlines of the connected pieces: a file a picture for labelme or as GeoJSON, or one of COCO's",
+        help="write the outlines of the connected regions: a file per picture (labelme, geojson) or one in all (coco)",
     )
-    parser.add_argument("--min_area", type=flags.positive, help="of --save_regions: pixels of the smallest, default 1")
+    parser.add_argument(
+        "--min_area", type=flags.positive, help="with --save_regions: pixels of the smallest region, default 1"
+    )
     parser.add_argument(
         "--tolerance",
         type=flags.tolerance,
-        help="of --save_regions: by how many pixels outlines may be simplified; 0: not at all; default 1, of coco 0",
+        help="with --save_regions: pixels by which simplified outlines may differ, 0: exact; default 1, coco 0",
     )
     parser.add_argument(
         "--skip_existing",
         action="store_true",
-        help="leave out the pictures of which an earlier run has written everything, whole: go on after a stop",
+        help="skip the pictures that an earlier run has finished, to continue after a stop",
     )
 
 
 class Outputs:
-    """What the flags of `add_arguments` ask for.
+    """The outputs that the flags of `add_arguments` ask for.
 
     Args:
-        args (Namespace): of the command.
-        source (Pictures): the pictures; a part of them in an actor of Ray.
+        args: the command's flags.
+        source: the pictures, or a part of them in a Ray actor.
 
     Attributes:
-        sinks (list[Sink]): all that masks go to, once they are open.
-        clip (OverlayVideo, optional): the video among them.
-        window (OverlayWindow, optional): the window among them.
-        regions (RegionFiles, optional): the regions among them.
+        sinks: all receivers of masks; filled by `open`.
+        clip, window, regions: the video, the window and the regions among them, or None.
 
     Raises:
-        InputError: they cannot be written of such pictures, or nothing would come of it.
+        InputError: these outputs are impossible for this source, or there would be no output.
     """
 
     def __init__(self, args: Namespace, source: Pictures) -> None:
@@ -95,20 +95,20 @@ class Outputs:
             raise InputError(f"--save_video and --show are for a video or a camera, and {shown} is neither.")
         if args.save_regions and source.frames:
             raise InputError(
-                f"--save_regions is for pictures, and {args.image_path} is none: save its frames as pictures first."
+                f"--save_regions is for pictures, and {args.image_path} is a video: save its frames as pictures first."
             )
         if args.skip_existing and source.frames:
-            raise InputError(f"--skip_existing is for pictures, and {args.image_path} is none: omit it.")
+            raise InputError(f"--skip_existing is for pictures, and {args.image_path} is a video: omit it.")
         if args.skip_existing and args.save_regions == "coco":
             raise InputError(
-                "--skip_existing: --save_regions coco is one file for all pictures, so that none may be left out; take "
-                "labelme or geojson, or omit it."
+                "--skip_existing: --save_regions coco writes one file for all pictures, so that none may be skipped; "
+                "choose labelme or geojson, or omit it."
             )
         if not args.save_regions and (args.min_area is not None or args.tolerance is not None):
             raise InputError("--min_area and --tolerance need --save_regions.")
         kept = (args.save_video, args.show, args.save_regions, args.save_confidence, self.saves_masks)
         if not any(kept):
-            raise InputError("nothing would come of this: give --show, --save_video or --save_masks True.")
+            raise InputError("there would be no output: give --show, --save_video or --save_masks True.")
 
     @property
     def saves_masks(self) -> bool:
@@ -119,11 +119,11 @@ class Outputs:
 
     @property
     def confidence(self) -> bool:
-        """Whether anything of it needs the confidence."""
+        """Whether an output needs the confidence."""
         return self._args.save_confidence or self._args.unknown_below is not None
 
     def check_files(self, source: Source, export: Export) -> None:
-        """Refuse to write where something would be lost.
+        """Refuse to overwrite files that an earlier run did not make.
 
         Raises:
             InputError: see `files.check_outputs`.
@@ -150,12 +150,12 @@ class Outputs:
             for folder in self._folders.values():
                 targets += source.frame_files(folder)
         else:
-            # COCO's file is one for all pictures.
+            # A dict drops repeated paths: all pictures have the same COCO file.
             targets += dict.fromkeys(path for name in source.names() for path in self._files_of(name))
         files.check_outputs(targets, [*source.paths, *export.files], is_ours)
 
     def skip_done(self, source: Source) -> None:
-        """With --skip_existing, take the pictures out of which everything is there, whole; after `check_files`."""
+        """With --skip_existing, remove the finished pictures from the source. Call it after `check_files`."""
         if not self._args.skip_existing:
             return
         from bisenetv1_plugin.inference.mask_files import is_done
@@ -173,7 +173,7 @@ class Outputs:
         return output_folders(args.save_dir, self.saves_masks, args.overlay, args.save_confidence)
 
     def _files_of(self, name: str) -> list[str]:
-        """What is written of the picture of this name."""
+        """The files that are written for the picture of this name."""
         from bisenetv1_plugin.inference.region_files import path_of
 
         args = self._args
@@ -210,7 +210,7 @@ class Outputs:
             self.sinks.append(self._unknown)
 
     def notes(self) -> dict[str, Any]:
-        """What those of an actor tell those of the command, as JSON can hold it; see `take`."""
+        """The figures of a Ray actor, as JSON values. The command's process adds them with `add_notes`."""
         return {
             "images": self._figures.images if self._figures else [],
             "entries": self.regions.entries if self.regions else [],
@@ -218,7 +218,7 @@ class Outputs:
         }
 
     def add_notes(self, notes: dict[str, Any]) -> None:
-        """The `notes` of a part of the pictures."""
+        """Add the `notes` of a part of the pictures."""
         if self._figures:
             self._figures.images += notes["images"]
         if self.regions:
@@ -227,21 +227,21 @@ class Outputs:
             self._unknown.add(*notes["unknown"])
 
     def stop_note(self) -> str:
-        """The part of a sentence that says what is there of a command that was stopped."""
+        """The end of a sentence that says which results a stopped command has left."""
         masks = f"; the masks so far are in {self._args.save_dir}" * self.saves_masks
         if not self._source.frames and self._args.save_regions != "coco":
-            masks += "; the same command with --skip_existing goes on"
+            masks += "; add --skip_existing to continue"
         return f"{masks}{'; no video was written' * bool(self.clip)}"
 
     def finish(self, name: str, seconds: float, **more: int) -> None:
-        """Write what --json asks for; `name`: see `JsonFigures.write_json`."""
+        """Write the file of --json; `name`: see `JsonFigures.write_json`."""
         if self._args.skip_existing:
             more["skipped"] = self._skipped
         if self._figures:
             self._figures.write_json(name, self._args.cpu_threads, seconds, self._source.faults, more)
 
     def print_places(self) -> None:
-        """Print where everything is."""
+        """Print where the results are."""
         args, source = self._args, self._source
         new = source.done > len(source.faults)
         some = new or self._skipped
@@ -258,7 +258,7 @@ class Outputs:
 
     @property
     def _video_path(self) -> str:
-        assert self._source.frames, "see `__init__`"
+        assert self._source.frames, "`__init__` has checked it"
         return os.path.join(self._args.save_dir, f"{self._source.frames.name}_overlay.mp4")
 
     def _region_files(self, export: Export) -> RegionFiles:
@@ -268,7 +268,7 @@ class Outputs:
         args = self._args
         min_area = 1 if args.min_area is None else args.min_area
         tolerance = args.tolerance
-        if tolerance is None:  # COCO's readers count other pixels along slanted lines
+        if tolerance is None:  # COCO's readers count pixels along slanted lines differently
             tolerance = 0.0 if args.save_regions == "coco" else regions.TOLERANCE
         classes = export.classes or tuple(map(str, range(256 if args.unknown_below is None else UNKNOWN)))
         return region_files.RegionFiles(
@@ -283,10 +283,10 @@ class Outputs:
 
 
 class _Unknown:
-    """Counts the pixels of all masks that are unknown."""
+    """Counts the unknown pixels of all masks."""
 
     def __init__(self, below: float) -> None:
-        self._below, self.counts = below, [0, 0]  # of those, and of all
+        self._below, self.counts = below, [0, 0]  # unknown pixels, all pixels
 
     def write(self, found: SegmentedPicture) -> None:
         from bisenetv1_plugin.inference.postprocess import UNKNOWN

@@ -1,4 +1,4 @@
-"""The parser of the command line: argparse's, which finds what was meant by a word that it does not know."""
+"""The parser of the command line: argparse's, with a suggestion for a misspelled command or flag."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Iterable, Mapping, NoReturn
 
 
 class Parser(argparse.ArgumentParser):
-    _commands: Mapping[str, Parser] = {}  # below this one, by name
+    _commands: Mapping[str, Parser] = {}  # subcommands by name
 
     def add_subparsers(self, **keywords: Any) -> Any:
         commands = super().add_subparsers(**keywords)
@@ -20,15 +20,15 @@ class Parser(argparse.ArgumentParser):
         self._words = list(sys.argv[1:] if args is None else args)
         if not self._words and self._commands:
             self.print_help(sys.stderr)
-            self.exit(2)  # nothing was done
+            self.exit(2)
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         parser, sentence = self._find_unknown_word()
-        self.exit(2, f"{parser.prog}: {sentence or message}\n`{parser.prog} --help` lists what there is.\n")
+        self.exit(2, f"{parser.prog}: {sentence or message}\nSee `{parser.prog} --help`.\n")
 
     def _find_unknown_word(self) -> tuple[argparse.ArgumentParser, str | None]:
-        """The parser of the command that the words name, and a sentence on the first that nobody knows, or None."""
+        """The parser of the named command, and a sentence about the first unknown word, or None."""
         parser = self
         for word in self._words:
             if word == "--":

@@ -1,4 +1,4 @@
-"""Predict images with trained weights, as PaddleSeg's tools/predict.py does: masks and overlays as pictures."""
+"""Predict images with trained weights, as PaddleSeg's tools/predict.py does; writes masks and overlays."""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     flags.add_config_arguments(parser)
     flags.add_test_arguments(parser, "aug_pred")
     flags.add_image_arguments(parser, save_dir="./output/result")
-    parser.add_argument(
-        "--custom_color", nargs="+", type=flags.channel, help="a palette for the pictures: R G B R G B ..."
-    )
+    parser.add_argument("--custom_color", nargs="+", type=flags.channel, help="colors of the classes: R G B R G B ...")
 
 
 def run(args: Namespace) -> int:
@@ -40,7 +38,7 @@ def run(args: Namespace) -> int:
     colors = args.custom_color or colors
     source = Source(args.image_path, keep_folders=True, skip=[args.save_dir, *result_folders(args.save_dir)])
     if source.live:
-        raise InputError("predict takes no camera: export the model, and give the camera to bisenetv1 infer.")
+        raise InputError("predict cannot read a camera: export the model, and use the camera with bisenetv1 infer.")
     _refuse_overwriting(args, source)
     model = builder.open_network(cfg, args.model_path, args.device).model
     engine = engine_factory(model, cfg.val_dataset_cfg.get("transforms") or [], options)()

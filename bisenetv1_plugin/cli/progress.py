@@ -1,4 +1,4 @@
-"""How far a command is, in one place: a bar on a terminal, elsewhere a line a minute. On stderr, past every `quiet`."""
+"""The progress of a command: a bar on a terminal, elsewhere a line a minute. It is on stderr even in `quiet` blocks."""
 
 from __future__ import annotations
 
@@ -21,18 +21,22 @@ def bar(
     delay: float = 0,
     leave: bool = True,
 ) -> Any:
-    """A `progress.Progress`; without items, a bar to `update`. A `tqdm`, or what has as much of one as is used here.
+    """Iterate over `items` with a progress bar. Without items, call the result's `update`.
+
+    It is a `tqdm` on a terminal, elsewhere an object with the methods of `tqdm` that the commands use.
 
     Args:
-        items (iterable, optional): what to go through.
-        desc, unit (str): what is done, and with what.
-        total, initial (int, optional): of how many, and how many are done already.
-        delay (float): seconds until a bar appears.
-        leave (bool): whether a bar stays when it has come to its end.
+        items: the items to go through.
+        desc: a word for the work.
+        unit: a word for an item, in the singular.
+        total: the number of items.
+        initial: the number of items that are done already.
+        delay: seconds until a bar appears.
+        leave: whether the bar stays on the screen at its end.
     """
     file = terminal.stderr()
     if is_live():
-        from tqdm import tqdm  # its import takes as long as the network of a small picture
+        from tqdm import tqdm  # not above: importing it takes as long as segmenting a small picture
 
         shown: dict[str, Any] = {"delay": delay, "leave": leave, "dynamic_ncols": True, "file": file}
         return tqdm(items, desc=desc, unit=unit, total=total, initial=initial, **shown)
@@ -41,16 +45,16 @@ def bar(
     return _Lines(items, desc, unit, total, initial, file)
 
 
-_PROGRESS: Progress = bar  # which mypy compares
+_PROGRESS: Progress = bar  # lets mypy compare the signatures
 
 
 def is_live() -> bool:
-    """Whether somebody watches a terminal."""
+    """Whether the progress goes to a terminal."""
     return terminal.stderr().isatty()
 
 
 class _Lines:
-    """A line a minute; none at the end, which is for the command to tell."""
+    """Prints a line a minute, and none at the end, because the command itself prints its result."""
 
     _FORM = "{desc}: {n_fmt}/{total_fmt} {unit}s, {rate_fmt}, {remaining} left{postfix}"
 
@@ -97,4 +101,4 @@ class _Lines:
         self._postfix = ", ".join(f"{key}={value}" for key, value in figures.items())
 
     def close(self) -> None:
-        """Nothing is left of it."""
+        """Do nothing: no bar is on the screen."""

@@ -1,7 +1,7 @@
 """Export trained weights in 8 bits: post-training quantization of the convolutions, calibrated on training images.
 
-The result is for `bisenetv1 infer` on the CPU. Paddle's quantizer (--to paddle) reads programs of the kind that Paddle
-2.6 and 3.0 write and later ones do not; what it made runs with those as well.
+The result is for `bisenetv1 infer` on the CPU. Paddle's quantizer (--to paddle) needs Paddle 2.6 or 3.0, but its
+exports also run in later versions.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--to",
         choices=["openvino", "onnx", "paddle"],
-        help="the runtime: openvino and onnx on every Paddle, paddle on 2.6 and 3.0; default: openvino where NNCF "
-        "is installed, else paddle. ONNX Runtime and OpenVINO run onnx",
+        help="openvino: for OpenVINO; onnx: for ONNX Runtime and OpenVINO; paddle: for Paddle Inference, needs Paddle "
+        "2.6 or 3.0; default: openvino if NNCF is installed, else paddle",
     )
     parser.add_argument(
-        "--batch_nums", type=flags.positive, help="batches of the train_dataset; default: about 100 images"
+        "--batch_nums", type=flags.positive, help="calibration batches of the train_dataset; default: about 100 images"
     )
-    parser.add_argument("--batch_size", type=flags.positive, default=1, help="images in each of them")
+    parser.add_argument("--batch_size", type=flags.positive, default=1, help="images in a batch, default 1")
 
 
 def run(args: Namespace) -> None:
     to = args.to or ("openvino" if importlib.util.find_spec("nncf") else "paddle")
     if to == "paddle":
-        # For Paddle 3.0 to write the older kind of program; Paddle reads it when it is imported.
+        # With this, Paddle 3.0 writes the older program format. Paddle reads the variable at its import.
         os.environ.update(FLAGS_enable_pir_api="0")
     terminal.load_paddle()
     from bisenetv1_plugin.export.folder import check_folder
@@ -47,10 +47,9 @@ def run(args: Namespace) -> None:
     from bisenetv1_plugin.training import builder
 
     check_folder(args.save_dir, [args.config, args.model_path])
-    # Images to calibrate with, and the transforms of the deployed model.
     cfg = builder.load_config(args.config, needs=["train_dataset", "val_dataset"])
     transforms = cfg.val_dataset_cfg.get("transforms")
-    # Whole images, as in deployment: crops have another context, and with it other ranges.
+    # Calibrate with whole images, as in deployment: the ranges of crops differ.
     cfg.dic["train_dataset"]["transforms"] = transforms
     classes = flags.classes_of(args, cfg)
     _, build, model = builder.open_network(cfg, args.model_path, "cpu", datasets=["train_dataset"])

@@ -1,4 +1,4 @@
-"""What --json writes, for other programs; docs/training.md and docs/deployment.md describe the shapes."""
+"""The files of --json for other programs; docs/training.md and docs/deployment.md describe their keys."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 def add_argument(parser: ArgumentParser) -> None:
-    parser.add_argument("--json", metavar="FILE", help="also write the figures here")
+    parser.add_argument("--json", metavar="FILE", help="also write the figures to this JSON file")
 
 
 def check_picture(path: str | None, reads: Sequence[str] = ()) -> None:
-    """As `check`, for the PNG of --picture."""
+    """Like `check`, for the PNG of --picture."""
     if path is not None and os.path.splitext(path)[1].lower() not in ("", ".png"):
-        raise InputError(f"--picture {path}: it is a PNG; end its name with .png.")
+        raise InputError(f"--picture {path}: it is written as a PNG; end its name with .png.")
     check_place(path, "--picture")
     from bisenetv1_plugin.drawing import plots
 
@@ -33,22 +33,22 @@ def check_picture(path: str | None, reads: Sequence[str] = ()) -> None:
 
 
 def check(path: str | None, key: str, reads: Sequence[str] = ()) -> None:
-    """Raise before the work is done what would be raised after it.
+    """Check before the work that the file of --json can be written after it.
 
     Args:
-        path (str, optional): of --json.
-        key (str): see `is_ours`.
-        reads (sequence[str]): the files that the command reads.
+        path: the file of --json.
+        key: see `is_ours`.
+        reads: the files that the command reads.
 
     Raises:
-        InputError: no such file can be written, or it would replace one that an earlier run did not make.
+        InputError: the file cannot be written, or it would replace one that an earlier run did not make.
     """
     check_place(path, "--json")
     files.check_outputs([path] if path else [], reads, functools.partial(is_ours, key=key))
 
 
 def is_ours(path: str, key: str) -> bool:
-    """Whether a file holds JSON of the kind of which each, or each of a list, has this key."""
+    """Whether a file is a JSON object with this key, or a list of such objects."""
     try:
         with open(path, encoding="utf-8") as file:
             content = json.load(file)
@@ -59,33 +59,33 @@ def is_ours(path: str, key: str) -> bool:
 
 
 def check_place(path: str | None, flag: str = "--json") -> None:
-    """As `check`, where it is not known yet what is read."""
+    """Like `check`, before it is known which files are read."""
     if path is None or files.is_stream(path):
         return
     if os.path.isdir(path) or not _takes_files(os.path.dirname(os.path.realpath(path))):
-        raise InputError(f"{flag} {path}: no file can be written there; choose another path.")
+        raise InputError(f"{flag} {path}: the file cannot be written there; choose another path.")
 
 
 def check_folder(path: str, flag: str) -> None:
     """
     Raises:
-        InputError: it is no folder, and none can be made or written into there.
+        InputError: the path is a file, or the folder cannot be made or written into.
     """
     if os.path.lexists(path) and not os.path.isdir(path):
         raise InputError(f"{flag} {path}: it is a file; name a folder.")
     if not _takes_files(os.path.realpath(path)):
-        raise InputError(f"{flag} {path}: no folder can be written there; choose another path.")
+        raise InputError(f"{flag} {path}: the folder cannot be written there; choose another path.")
 
 
 def _takes_files(folder: str) -> bool:
-    """Whether files can be written into a folder, which is made, with those above it, where it is not there."""
+    """Whether files can be written into a folder, which need not exist yet."""
     while not os.path.lexists(folder):
         folder = os.path.dirname(folder)
     return os.path.isdir(folder) and os.access(folder, os.W_OK)
 
 
 def write(path: str, content: Any) -> None:
-    """The whole file or none; figures that are no numbers, of classes without a pixel, are null."""
+    """Write the whole file or none. NaN, as for classes without a pixel, becomes null."""
     files.write(path, json.dumps(_plain(content), indent=1, allow_nan=False).encode())
 
 
@@ -100,10 +100,10 @@ def _plain(value: Any) -> Any:
 
 
 class JsonFigures:
-    """Takes masks as `engine.Sink` does, and notes what is in them for the file of --json."""
+    """An `engine.Sink` that collects the figures of all masks for the file of --json."""
 
     def __init__(self, path: str, regions: RegionFiles | None = None, unknown_below: float | None = None) -> None:
-        """`regions` takes every mask before this does; pixels of less confidence than `unknown_below` are 255."""
+        """`regions` must get each mask before this object does, because its regions are counted here."""
         self._path, self._regions, self._unknown_below = path, regions, unknown_below
         self.images: list[dict[str, Any]] = []
 
@@ -122,7 +122,7 @@ class JsonFigures:
     def write_json(
         self, name: str, cpu_threads: int, seconds: float, faults: Iterable[str], more: dict[str, int]
     ) -> None:
-        """Write the file; `name` is the runtime's and its precision's, maybe with more words; empty if none ran."""
+        """Write the file; `name` starts with the runtime and the precision, and is empty if nothing ran."""
         runtime, precision = [*name.replace(",", "").split(), None, None][:2]
         how = {"runtime": runtime, "precision": precision, "cpu_threads": cpu_threads, "seconds": seconds, **more}
         if self._unknown_below is not None:
@@ -131,7 +131,7 @@ class JsonFigures:
 
 
 def _of_classes(regions: Sequence[Region]) -> dict[int, dict[str, float]]:
-    """By the number of a class: how many regions it has, of how many pixels, and their mean confidence."""
+    """By class number: the count of its regions, their pixels, and their mean confidence."""
     classes: dict[int, dict[str, float]] = {}
     for number in sorted({region.number for region in regions}):
         own = [region for region in regions if region.number == number]

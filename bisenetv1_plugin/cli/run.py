@@ -1,4 +1,4 @@
-"""Run a script of a PaddleSeg checkout with the plugin active, where Python runs no start-up files (.pth).
+"""Run a script of a PaddleSeg checkout with the plugin active, if your Python ignores start-up files (.pth).
 
 For example: python -m bisenetv1_plugin run tools/train.py --config my.yml
 """
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     if not os.path.isfile(args.script):
-        raise InputError(f"there is no script {args.script}.")
+        raise InputError(f"there is no script {args.script}: give the path of one, such as tools/train.py.")
     install()
     sys.argv = [args.script, *args.arguments]
     sys.path[0] = os.path.dirname(os.path.abspath(args.script))

@@ -1,7 +1,8 @@
-"""Segment over HTTP: `POST /segment` with a picture, and its mask comes back as PNG, or JSON with more.
+"""Segment pictures over HTTP: `POST /segment` with a picture returns its mask as a PNG, or JSON with more.
 
-It listens on this machine alone unless --host says otherwise. Where the environment variable BISENETV1_PLUGIN_TOKEN is
-set, every request has to show it. Ctrl-C or SIGTERM ends it, when what has begun is answered.
+By default only this machine can reach the server; --host changes that. If the environment variable
+BISENETV1_PLUGIN_TOKEN is set, every request must send it. Ctrl-C or SIGTERM stops the server after it has answered the
+requests that are under way.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ if TYPE_CHECKING:
     from bisenetv1_plugin.inference.sliding_window import SlidingWindows
     from bisenetv1_plugin.serve.guard import Application, Receive, Scope, Send, UploadSlots
 
-SUMMARY = "segment over HTTP"
+SUMMARY = "serve an exported model over HTTP"
 
 TOKEN = "BISENETV1_PLUGIN_TOKEN"
 _FIRST_PORT = 8000
-_LARGEST_VIDEO = 120  # seconds, of --page
+_LONGEST_VIDEO = 120  # seconds, with --page
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -35,19 +36,22 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--max_seconds",
         type=int,
         default=30,
-        help="until a picture is there, and from then on until its answer, default 30",
+        help="time limit of an upload, and of its answer after that, default 30",
     )
     parser.add_argument(
-        "--queue", type=flags.queue, default=32, help="pictures that are taken at a time, default 32; more get a 503"
+        "--queue",
+        type=flags.queue,
+        default=32,
+        help="largest number of pictures at a time, default 32; further requests get a 503",
     )
-    parser.add_argument("--page", action="store_true", help="the page of `bisenetv1 app` as well, at /")
+    parser.add_argument("--page", action="store_true", help="also serve the page of `bisenetv1 app`, at /")
     parser.add_argument(
-        "--backend", default="auto", choices=["auto", "paddle", "onnxruntime", "openvino"], help="as of `infer`"
+        "--backend", default="auto", choices=["auto", "paddle", "onnxruntime", "openvino"], help="as in `infer`"
     )
     parser.add_argument(
-        "--precision", choices=["fp32", "bf16", "int8"], help="default: int8 if it is quantized, else fp32"
+        "--precision", choices=["fp32", "bf16", "int8"], help="default: int8 for a quantized export, else fp32"
     )
-    parser.add_argument("--device", choices=["gpu", "cpu"], help="default: the GPU if there is one")
+    parser.add_argument("--device", choices=["gpu", "cpu"], help="where to run; default: gpu if there is one")
     flags.add_cpu_threads_argument(parser)
 
 
@@ -61,14 +65,16 @@ def run(args: Namespace) -> None:
     ), server.temporary_folder("serve") as folder:
         _serve(args, windows, server, listening, folder, token)
     print("Ended; no file is left.", flush=True)
-    # A picture that is still being computed would hold the process, and nobody waits for it.
+    # A picture that is still being segmented would keep the process alive.
     os._exit(0)
 
 
 def _token() -> str | None:
     token = os.environ.get(TOKEN)
     if token is not None and not (token.isascii() and token.isprintable() and token.strip() == token and token):
-        raise InputError(f"{TOKEN} is empty, or has other letters than ASCII's: set another, or unset it.")
+        raise InputError(
+            f"{TOKEN} is empty, starts or ends with a space, or is not printable ASCII: set another, or unset it."
+        )
     return token
 
 
@@ -137,12 +143,12 @@ def _page(args: Namespace, windows: SlidingWindows | None, folder: str) -> Page:
     from bisenetv1_plugin.app.mount import Page
     from bisenetv1_plugin.app.segmenters import Segmenters
 
-    limits = Limits(args.max_megabytes, args.max_megapixels, _LARGEST_VIDEO)
+    limits = Limits(args.max_megabytes, args.max_megapixels, _LONGEST_VIDEO)
     return Page(Segmenters(args.exported, args.device, args.cpu_threads, windows), limits, folder)
 
 
 def _with_page(service: Application, page: Page | None) -> Application:
-    """ASGI: the page, where it is there, has the addresses that the service has not."""
+    """An ASGI application: the service's addresses, and with --page the page at all others."""
     if page is None:
         return service
     from bisenetv1_plugin.serve.api import is_api_path
@@ -157,7 +163,7 @@ def _with_page(service: Application, page: Page | None) -> Application:
 
 
 def _log_requests() -> None:
-    """A line each on stdout; nobody is told where that cannot be written."""
+    """Log one line per request on stdout; errors of writing it are ignored."""
     logging.raiseExceptions = False
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))

@@ -1,11 +1,11 @@
-"""What a command shows, and what goes into its log instead. Only the command line does this; an import changes nothing.
+"""The output of a command on the screen and in its log. Importing this module changes nothing.
 
-All goes into the log. Shown is what this package logs, and what PaddleSeg warns of; hidden are PaddleSeg's lines of
-information, the warnings of other packages, and what others print in `quiet` blocks.
+Everything goes into the log. The screen shows the messages of this package and the warnings of PaddleSeg. It does not
+show PaddleSeg's other messages, the warnings of other packages, or what is printed in `quiet` blocks.
 
-C++ writes to the descriptors 1 and 2 past Python, and both stay where they are: Paddle says why it crashed on the one,
-C++ itself on the other, and nobody could bring that back from a file. So glog is told by its environment variable to
-leave out what is below an error (such lines are in no log), and three lines of paddle2onnx are shown.
+C++ writes directly to the file descriptors 1 and 2. They are not redirected, because after a crash in C++ nobody could
+print its last message from a file. Instead, an environment variable makes glog omit everything below an error, also
+from the log. Three lines of paddle2onnx are shown.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from bisenetv1_plugin.libraries import needs_paddle
 
 _OURS, _COMMANDS, _CORRECTIONS = "bisenetv1_plugin", "bisenetv1_plugin.cli", "bisenetv1_plugin.compat"  # loggers
 _PADDLESEG, _OTHERS = "paddleseg", "py.warnings"
-_WARNINGS = 10  # of PaddleSeg, that are shown: it has one that comes for every tensor
-# Those that nobody can act upon: the values that PaddleSeg fills in are the right ones, and the threads its own choice.
+_WARNINGS = 10  # most warnings of PaddleSeg on the screen: one of them comes for every tensor
+# Warnings that are hidden: the values that PaddleSeg fills in are right, and it sets OpenCV's threads itself.
 _USELESS = ("We suggest you manually set", "The number of threads used by OpenCV")
 _GLOG, _ERRORS = "GLOG_minloglevel", "2"
 
 
 class _Session(ExitStack):
-    """One command: its log, and the user's streams, whatever `sys` has meanwhile. At its end all is as it was."""
+    """One command: its log and the user's streams. Its end restores everything that it has replaced."""
 
     def __init__(self, log: Log) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class _Session(ExitStack):
         setattr(owner, name, value)
 
     def capture(self, name: str) -> None:
-        """A logger and those below it, which nobody else hears meanwhile."""
+        """Take over a logger and its children, so that no other handler gets their records."""
         logger = logging.getLogger(name)
         self.callback(logger.setLevel, logger.level)
         logger.setLevel(logging.DEBUG)
@@ -56,10 +56,10 @@ class _Session(ExitStack):
         self.replace(logger, "handlers", self._handlers)
 
     def write(self, text: str, file: TextIO) -> None:
-        """A line, and every bar of the terminal after it."""
+        """Print a line above the progress bars."""
         from tqdm import tqdm
 
-        with redirect_stdout(self.stdout), redirect_stderr(self.stderr):  # by which tqdm knows who shares a terminal
+        with redirect_stdout(self.stdout), redirect_stderr(self.stderr):  # tqdm compares its bars' streams with these
             tqdm.write(text, file=file)
         file.flush()
 
@@ -68,22 +68,24 @@ _session: _Session | None = None  # None: nothing is hidden
 
 
 def add_argument(parser: ArgumentParser) -> None:
-    parser.add_argument("--verbose", action="store_true", help="print all that Paddle and PaddleSeg say; then no log")
+    parser.add_argument(
+        "--verbose", action="store_true", help="print all output of Paddle and PaddleSeg, and write no log"
+    )
 
 
 def is_first() -> bool:
-    """Whether this is the process that talks, of a training on several devices."""
+    """Whether this process prints: in a training on several devices, only the first one does."""
     return os.environ.get("PADDLE_TRAINER_ID", "0") == "0"
 
 
 def is_quiet() -> bool:
-    """Whether anything is hidden: not with --verbose, nor in the other processes, whose output goes into files."""
+    """Whether output is hidden: not with --verbose, and not in processes other than the first."""
     return _session is not None
 
 
 @contextmanager
 def session(args: Namespace) -> Iterator[None]:
-    """A command from its beginning to its end; one without the flag --verbose hides nothing."""
+    """Hide output during a command and write its log; not for commands without the flag --verbose."""
     global _session
     if getattr(args, "verbose", True) or not is_first():
         yield
@@ -104,16 +106,16 @@ def session(args: Namespace) -> Iterator[None]:
 
 
 def load_paddle(device: str | None = None) -> str:
-    """Import Paddle and PaddleSeg without their greetings; not before what they read from the environment is there.
+    """Import Paddle and PaddleSeg without their messages. Set the environment variables that they read before.
 
     Args:
-        device: that of --device; None where nobody named one.
+        device: the value of --device, or None if it was not given.
 
     Returns:
-        str: the device to run on, see `check_device`.
+        The device to run on, see `check_device`.
 
     Raises:
-        InputError: one of them is not installed, or a GPU was named that this Paddle cannot run on.
+        InputError: one of them is not installed, or `device` is 'gpu' and this Paddle cannot run on one.
     """
     with quiet(), needs_paddle():
         import paddleseg.core  # noqa: F401
@@ -124,10 +126,10 @@ def load_paddle(device: str | None = None) -> str:
 
 
 def check_device(device: str | None) -> str:
-    """The device to run on: the CPU, with a sentence, where nobody named one and a Paddle for GPUs cannot run on one.
+    """The device to run on. If `device` is None and no GPU can be used, warn if need be, and choose the CPU.
 
     Raises:
-        InputError: it cannot, and 'gpu' was named.
+        InputError: `device` is 'gpu', and this Paddle cannot run on one.
     """
     import paddle
 
@@ -140,19 +142,19 @@ def check_device(device: str | None) -> str:
         if device:
             raise InputError(f"device gpu: {sentence} Choose device cpu.")
         paddle.set_device("cpu")
-    warn(f"{sentence} The CPU is used meanwhile.")
+    warn(f"{sentence} The CPU is used instead.")
     return "cpu"
 
 
 def log_at_once() -> None:
-    """From now on, what is said is in the log at once: the work takes long, and may be killed."""
+    """From now on, write the log at once, because the work takes long and may be killed."""
     if _session is not None:
         _session.log.live = True
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """A block in which nobody in Python is heard but loggers, `say`, `warn` and bars."""
+    """A block in which Python prints into the log; only loggers, `say`, `warn` and bars reach the screen."""
     if _session is None:
         yield
         return
@@ -161,7 +163,7 @@ def quiet() -> Iterator[None]:
 
 
 def say(text: str) -> None:
-    """A line for the user, past every bar; in a training on several devices, from the first process alone."""
+    """Print a line above the progress bars; in a training on several devices, only from the first process."""
     text = lines(text)
     if _session is not None:
         logging.getLogger(_COMMANDS).info(text)
@@ -170,7 +172,7 @@ def say(text: str) -> None:
 
 
 def warn(sentence: object) -> None:
-    """What the user should mind; the command goes on."""
+    """Print a warning on stderr."""
     if _session is not None:
         logging.getLogger(_COMMANDS).warning(sentence)
     else:
@@ -178,12 +180,12 @@ def warn(sentence: object) -> None:
 
 
 def stderr() -> TextIO:
-    """The user's."""
+    """The user's stderr, also in a `quiet` block."""
     return _session.stderr if _session else sys.stderr
 
 
 class _ScreenHandler(logging.Handler):
-    """Shows what the user should see of what is logged."""
+    """Prints the log records that are meant for the user."""
 
     def __init__(self, session: _Session) -> None:
         super().__init__()
@@ -204,7 +206,7 @@ class _ScreenHandler(logging.Handler):
                 where = f"are in {path}" if path else "are shown with --verbose"
                 message = f"there are more warnings; all of them {where}."
         elif name != _COMMANDS:
-            # A network that is built twice is one to the user, and what a correction did is no news to act upon.
+            # A network may be built twice: print its messages once. The messages of a correction need no action.
             if message in self._messages or (name.startswith(_CORRECTIONS) and not is_warning):
                 return
             self._messages.add(message)
@@ -215,10 +217,13 @@ class _ScreenHandler(logging.Handler):
 
 
 def _capture_loggers(session: _Session) -> None:
-    """To this package, Python's warnings and the errors of threads; and have glog say less, which Paddle reads once."""
+    """Capture this package's loggers, Python's warnings and the errors of threads, and silence glog.
+
+    It must be called before Paddle is imported, which reads glog's variable once.
+    """
 
     def excepthook(args: Any, original: Any = threading.excepthook) -> None:
-        # A full disk is told in a sentence by who waits for the thread.
+        # The code that waits for the thread reports a full disk in a sentence.
         with redirect_stderr(session.log if _is_refusal(args.exc_value) else session.stderr):
             original(args)
 
@@ -233,7 +238,7 @@ def _capture_loggers(session: _Session) -> None:
 
 
 def _capture_paddleseg(logger: Any, session: _Session) -> None:
-    """PaddleSeg's logger: functions of a module, in its later versions those of `logging`."""
+    """Capture PaddleSeg's logger: a module with functions, in later versions loggers of `logging`."""
     if hasattr(logger, "logger_initialized"):
         for name in logger.logger_initialized:
             session.capture(name)
@@ -251,7 +256,7 @@ def _is_refusal(error: BaseException | None) -> bool:
 
 
 def _end(session: _Session, error: BaseException | None) -> None:
-    """The log gets the end as well, and the user hears where it is."""
+    """Write the error into the log, close it, and print its path."""
     log, said, refused = session.log, session.log.held, _is_refusal(error)
     if refused:
         log.write(f"bisenetv1: {error}\n")
@@ -260,9 +265,9 @@ def _end(session: _Session, error: BaseException | None) -> None:
     log.finish(keep=not refused)
     if log.is_written:
         session.write(f"The log is in {log.path}", session.stderr if error else session.stdout)
-    elif refused or isinstance(error, KeyboardInterrupt):  # one sentence is enough
+    elif refused or isinstance(error, KeyboardInterrupt):  # `main` prints one sentence
         pass
-    elif error is not None:  # nobody else has it; the traceback comes from Python
+    elif error is not None:  # there is no log file; Python prints the traceback
         session.stderr.write(said)
     elif log.fault:
-        session.write(f"bisenetv1: there is no whole log. {log.fault}", session.stderr)
+        session.write(f"bisenetv1: the log is incomplete. {log.fault}", session.stderr)

@@ -1,4 +1,4 @@
-"""A training on the screen: how far it is, and a line for every validation."""
+"""A training on the screen: its progress, and a line for each validation."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
 
 class TrainingView(Watcher):
-    """A bar on a terminal, which moves with every iteration; elsewhere a line a minute, or where that is rarer a line
-    whenever PaddleSeg has a loss to tell."""
+    """Shows a bar on a terminal, which moves with every iteration.
+
+    Elsewhere it prints a line a minute, or whenever PaddleSeg logs a loss if that is rarer.
+    """
 
     def __init__(self, what: str, save_dir: str) -> None:
         self._what, self._save_dir = what, save_dir
@@ -41,7 +43,7 @@ class TrainingView(Watcher):
 
     def on_scalar(self, tag: str, value: float, iteration: int) -> None:
         self._figures[tag] = value
-        if tag == "Train/lr":  # which comes after the loss
+        if tag == "Train/lr":  # PaddleSeg logs it after the loss
             self._bar.set_postfix(
                 loss=f"{self._figures['Train/loss']:.4f}", lr=f"{value:.2e}", refresh=progress.is_live()
             )
@@ -66,14 +68,14 @@ class TrainingView(Watcher):
             self._evaluation = None
 
     def close(self) -> None:
-        """Take the bars away."""
+        """Remove the bars."""
         for bar in (self._evaluation, self._bar):
             if bar is not None:
                 bar.close()
 
     def summary(self) -> None:
-        """Say how it ended, and where the weights are."""
-        if self._bar is None:  # nothing was left to do
+        """Print how the training ended, and where the weights are."""
+        if self._bar is None:  # it was complete already
             return
         early = f", stopped early at {self._iteration}" if self._iteration < self._bar.total else ""
         minutes = (time.time() - self._began) / 60
@@ -86,7 +88,7 @@ class TrainingView(Watcher):
 
 
 def train(cfg: Config, save_dir: str, **options: Any) -> None:
-    """`training.train` on the screen."""
+    """Run `training.train` with a `TrainingView`."""
     from bisenetv1_plugin.training import train
 
     model = cfg.dic["model"]
@@ -104,7 +106,7 @@ def train(cfg: Config, save_dir: str, **options: Any) -> None:
 
 
 class EvaluationView(Watcher):
-    """A bar for one evaluation."""
+    """Shows a bar for one evaluation."""
 
     def __init__(self, desc: str) -> None:
         self._desc = desc

@@ -29,10 +29,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--report",
         metavar="DIR",
-        help="also write a report here: confusion matrix, figures of classes and of images, the worst images",
+        help="also write a report into this folder: confusion matrix, scores of classes and images, the worst images",
     )
     parser.add_argument("--worst", type=flags.images, metavar="N", help="how many images the report shows, default 8")
-    parser.add_argument("--opts", nargs="+", help="other values of the configuration, as key.key=value")
+    parser.add_argument("--opts", nargs="+", help="values of the configuration to override, as key.key=value")
 
 
 def run(args: Namespace) -> None:
@@ -84,7 +84,7 @@ def _check_labels(config: str, dataset: Any) -> None:
 
 
 def _check_report(args: Namespace, reads: Sequence[str]) -> None:
-    """Raise before the work is done what would be raised after it."""
+    """Check before the work that the report can be written after it."""
     if not args.report:
         if args.worst:
             raise InputError("--worst needs --report DIR.")
@@ -93,7 +93,7 @@ def _check_report(args: Namespace, reads: Sequence[str]) -> None:
 
     results.check_folder(args.report, "--report")
 
-    def is_ours(path: str) -> bool:  # `results.check` has looked at that of --json
+    def is_ours(path: str) -> bool:  # `results.check` has checked the file of --json
         return bool(args.json and files.is_same(path, args.json)) or evaluation_report.is_ours(path)
 
     targets = evaluation_report.paths(args.report) + ([args.json] if args.json else [])
@@ -101,17 +101,17 @@ def _check_report(args: Namespace, reads: Sequence[str]) -> None:
 
 
 def _confusion(args: Namespace, dataset: Any, options: dict[str, Any]) -> Confusion:
-    """What counts for the report.
+    """The empty confusion matrix of the report.
 
     Raises:
-        InputError: there can be none of these data, or it would replace one of their files.
+        InputError: the report is impossible for these data, or would replace one of their files.
     """
     import paddle
 
     from bisenetv1_plugin.evaluation.confusion import Confusion
 
     if options.get("use_multilabel"):
-        raise InputError("--report needs one class a pixel, and test_config has use_multilabel: leave one of them out.")
+        raise InputError("--report needs one class per pixel, but test_config has use_multilabel: omit one of them.")
     if paddle.distributed.get_world_size() > 1:
         raise InputError("--report needs all images in one process: run bisenetv1 val without paddle.distributed.")
     listed = itertools.chain.from_iterable(getattr(dataset, "file_list", []))

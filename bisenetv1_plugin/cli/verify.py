@@ -1,14 +1,15 @@
-"""Compare an export, in every runtime at hand, with the network in dygraph: logits, pixels, IoU and Acc of every class.
+"""Compare an export in every installed runtime with the network in dygraph: logits, pixels, IoU and Acc per class.
 
-The exit code is 0 where parity is shown for every runtime that ran, 1 where it is not. fp32: at least 99.99 % of
-the pixels equal, any other with its two best classes less than 1e-3 apart, logits less than 1e-3 apart, and in Paddle
-Inference IoU and Acc of every class equal to four decimals (less than 5e-5 apart). bf16: at least 95 % of the pixels
-equal, mIoU within 0.3 points; int8 (of a quantized export): 80 %, 1 point. At least three classes must be predicted.
+The exit code is 0 if every runtime that ran shows parity, else 1. In fp32, at least 99.99 % of the pixels must be
+equal, and the others must be close: their two best classes less than 1e-3 apart. Logits must be less than 1e-3 apart.
+In Paddle Inference, IoU and Acc of every class must agree to four decimals (less than 5e-5 apart). In bf16, at least
+95 % of the pixels must be equal, and mIoU within 0.3 points. In int8 (a quantized export), these are 80 % and 1 point.
+At least three classes must be predicted.
 
-An export with argmax or softmax has no logits: those come from another that is made for it, the masks from itself.
-For int8 there are none.
+An export with argmax or softmax has no logits. They come from a second export that is made for the comparison; the
+masks come from the export itself. In int8, logits are not compared.
 
-With --is_slide both sides slide a window, as `infer` and `predict` do with these flags.
+With --is_slide, both sides slide a window, as in `infer` and `predict`.
 """
 
 from __future__ import annotations
@@ -37,10 +38,14 @@ def add_arguments(parser: ArgumentParser) -> None:
         "data", nargs="?", help="a list of `image label` lines; default: the configuration's val_dataset"
     )
     parser.add_argument(
-        "--precision", nargs="+", default=["fp32"], choices=["fp32", "bf16", "int8"], help="default: fp32"
+        "--precision",
+        nargs="+",
+        default=["fp32"],
+        choices=["fp32", "bf16", "int8"],
+        help="precisions to compare, default fp32",
     )
     flags.add_cpu_threads_argument(parser)
-    parser.add_argument("--enable_mkldnn", action="store_true", help="fp32 in Paddle Inference with oneDNN")
+    parser.add_argument("--enable_mkldnn", action="store_true", help="use oneDNN for fp32 in Paddle Inference")
     flags.add_window_arguments(parser)
     results.add_argument(parser)
     parser.add_argument("--picture", metavar="FILE", help="also write a PNG of a few masks side by side")
@@ -62,7 +67,7 @@ def run(args: Namespace) -> int:
     data = []
     if args.data:
         if not os.path.isfile(args.data):
-            raise InputError(f"{args.data} is no list of `image label` lines.")
+            raise InputError(f"{args.data} is not a file: name a list of `image label` lines.")
         root = os.path.dirname(os.path.abspath(args.data))
         data = [f"val_dataset.val_path={args.data}", f"val_dataset.dataset_root={root}"]
     cfg = builder.load_config(args.config, data, needs=["val_dataset"])
@@ -118,9 +123,9 @@ _PARITY_ROWS = (
 
 
 def _table(done: Verification, names: Sequence[str]) -> str:
-    """Dygraph and the runtimes in columns: parity at the size that the network sees, then the masks in their own size.
+    """Dygraph and the runtimes in columns: first parity at the network's input size, then scores at full size.
 
-    Of dygraph as `val` has them, of a runtime as `infer` writes them.
+    The scores of dygraph are those of `val`, the scores of a runtime those of the masks that `infer` writes.
     """
     scores = [done.dygraph, *(verdict.scores for verdict in done.verdicts if verdict.scores)]
     lines = [("", "dygraph", *(verdict.name for verdict in done.verdicts))]

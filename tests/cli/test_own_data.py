@@ -304,7 +304,7 @@ def test_the_library_where_the_locale_is_c(folder):
         cwd=folder.parent,
     )
     said = done.stderr.decode("utf-8", "replace")
-    assert done.returncode == 1 and "InputError" in said and "cannot be used where names are ascii" in said, said
+    assert done.returncode == 1 and "InputError" in said and "cannot be used while names are ascii" in said, said
 
 
 def test_names_of_classes_give_a_terminal_no_orders(folder, capsys):

@@ -215,7 +215,7 @@ class TestSession:
 
         (tmp_path / "export.log").mkdir()
         assert command(monkeypatch, run, "--save_dir", str(tmp_path)) == 0
-        assert "bisenetv1: there is no whole log. " in capfd.readouterr().err
+        assert "bisenetv1: the log is incomplete. " in capfd.readouterr().err
 
     def test_a_warning_for_every_tensor(self, monkeypatch, capfd):
         def run(args):
@@ -343,7 +343,7 @@ def test_a_word_that_nobody_knows(capsys, words, sentence):
         main(words)
     lines = capsys.readouterr().err.splitlines()
     assert stopped.value.code == 2 and lines[0].startswith(sentence) and len(lines) == 2
-    assert "--help` lists what there is." in lines[1]
+    assert lines[1].startswith("See `bisenetv1") and lines[1].endswith("--help`.")
 
 
 def test_without_a_command_there_is_help(capsys):
@@ -370,7 +370,7 @@ def test_json_that_cannot_be_written_is_refused_before_the_work(tmp_path, path):
     (tmp_path / "file").write_text("")
     results.check(None, "images")
     results.check(str(tmp_path / "new" / "folder" / "a.json"), "images")
-    with pytest.raises(InputError, match="no file can be written there"):
+    with pytest.raises(InputError, match="file cannot be written there"):
         results.check(str(tmp_path / path), "images")
     assert os.listdir(tmp_path) == ["file"]
 
@@ -442,7 +442,7 @@ def test_a_number_that_is_none(capsys, words):
 
 
 @pytest.mark.parametrize(
-    ("picture", "sentence"), [("out.foo", "it is a PNG"), ("absent/../c.yml/x.png", "no file can")]
+    ("picture", "sentence"), [("out.foo", "it is written as a PNG"), ("absent/../c.yml/x.png", "the file cannot")]
 )
 def test_a_picture_that_cannot_be_written_is_refused_before_the_work(tmp_path, monkeypatch, capsys, picture, sentence):
     monkeypatch.chdir(tmp_path)
@@ -465,4 +465,4 @@ def test_the_benchmark_of_the_loss_writes_json(tmp_path, monkeypatch, capsys):
     assert rows[1] == {"what": "hard", "loss": "BiSeNetV1Loss", "seconds": 1.1, "bytes": 120}
     assert "| 1.10 | 1.20 |" in capsys.readouterr().out
     assert main(["benchmark", "loss", "--picture", str(tmp_path / "loss.png")]) == 2
-    assert "of the loss there are a table and --json" in capsys.readouterr().err
+    assert "draws runtimes, not the loss" in capsys.readouterr().err

@@ -305,7 +305,7 @@ class TestRefusals:
             (["absent.pth", "net.pdparams"], "There is no checkpoint at absent.pth"),
             (["absent.pth", "net.pth"], "DST is net.pth; it must end with .pdparams"),
             (["absent.pth", "there.pdparams"], "there.pdparams exists: choose another name"),
-            (["a.pdparams", "net.pdparams"], "a.pdparams is Paddle's already"),
+            (["a.pdparams", "net.pdparams"], "a.pdparams is a Paddle file already"),
             (["absent.pdparams", "net.pth", "--to", "torch"], "There are no weights at absent.pdparams"),
         ],
     )

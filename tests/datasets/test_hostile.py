@@ -72,7 +72,7 @@ def test_unique_names():
     assert assigned[:2] + assigned[3:] == [*expected[:2], *expected[3:], "d/a.png"]
     assert assigned[2].casefold() not in ("a.png", "a.1.png")
     for name in ("../a.png", "/a.png", "a/../../b.png"):
-        with pytest.raises(InputError, match="names no file inside"):
+        with pytest.raises(InputError, match="is not the name of a file inside"):
             names.assign(Path(name))
 
 
@@ -216,7 +216,7 @@ class TestPipes:
     def test_beside_the_pictures(self, root, name):
         (make(root) / name).unlink()
         os.mkfifo(root / name)
-        assert f"{name} cannot be read (it is no regular file" in refused(root)
+        assert f"{name} cannot be read (it is not a regular file" in refused(root)
         summary = configure(root, root.parent / "made/my.yml", None, Options(skip_broken=True))
         assert any(f"cannot be read, left out: 1 ({Path(name).name})" in note for note in summary.notes)
 
@@ -225,7 +225,7 @@ class TestPipes:
     def test_in_place_of_texts(self, root, name, kind):
         make(root)
         os.mkfifo(root / name) if kind == "pipe" else (root / name).symlink_to("/dev/zero")
-        assert f"{name} cannot be read (it is no regular file" in refused(root)
+        assert f"{name} cannot be read (it is not a regular file" in refused(root)
 
     def test_what_is_not_needed_is_not_opened(self, root):
         make(root)

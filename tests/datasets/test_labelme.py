@@ -325,7 +325,7 @@ def label_that_orders(root):
 def embedded_program(root):
     content = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 60 40\n%%EndComments\n%%EOF\n"
     annotate(root / "a.json", HALVES, "z.png", imageData=base64.b64encode(content).decode())
-    return "its imageData cannot be read (it is PostScript, which is a program and no picture)"
+    return "its imageData cannot be read (it is PostScript, which is a program and not a picture)"
 
 
 def name_of_no_list(root):

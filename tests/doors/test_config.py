@@ -258,22 +258,22 @@ WRONG = [
     ("val_dataset: {val_path: /dev/zero}", "val_dataset.val_path must be the path of a file"),
     ("train_dataset: {transforms: Normalize}", "train_dataset.transforms must be a list of components"),
     ("lr_scheduler: {learning_rate: .nan}", "lr_scheduler.learning_rate must be a finite number, not nan"),
-    ("lr_scheduler: {learning_rate: 1e-3}", "YAML takes 1.0e-3 or 0.001 for a number, and 1e-3 for text"),
+    ("lr_scheduler: {learning_rate: 1e-3}", "write 1.0e-3 or 0.001, because YAML reads 1e-3 as text"),
     ("lr_scheduler: {learning_rate: -1}", "lr_scheduler.learning_rate must be a number from 0 on"),
     ("optimizer: {weight_decay: .inf}", "optimizer.weight_decay must be a finite number"),
     ("test_config: {crop_size: 3}", "test_config.crop_size must be a width and a height"),
-    ("test_config: {sclaes: [1]}", "test_config.sclaes is nothing that PaddleSeg's evaluation knows"),
+    ("test_config: {sclaes: [1]}", "test_config.sclaes is unknown to PaddleSeg's evaluation"),
     ("test_config: null", "test_config must hold keys with values"),
     ("_base_: wrong.yml", "wrong.yml is a _base_ of itself"),
     ("_base_: folder.yml", "there is no file .*folder.yml, which .*wrong.yml names as its _base_"),
     ("_base_: pipe.yml", "there is no file .*pipe.yml"),
     ("_base_: 3", "must be a path or a list of paths, not 3"),
     ("_base_: config.yml\nbatch_size: {a: 1}", "a key has values of its own in .*wrong.yml and none in .*config.yml"),
-    ("k0: &k0 [0]\n" + "".join(f"k{n}: &k{n} [{f'*k{n - 1}, ' * 9}]\n" for n in range(1, 9)), "its aliases make more"),
-    ("a: &a [*a]", "an alias stands inside of what it names"),
-    ("a: !!python/object/apply:os.system [id]", "is no YAML of plain values"),
-    ("a: !!python/name:os.system", "is no YAML of plain values"),
-    ("a: " + "[" * 5000, "nests its values too deeply|is no YAML"),
+    ("k0: &k0 [0]\n" + "".join(f"k{n}: &k{n} [{f'*k{n - 1}, ' * 9}]\n" for n in range(1, 9)), "aliases expanded"),
+    ("a: &a [*a]", "an alias contains itself"),
+    ("a: !!python/object/apply:os.system [id]", "is not YAML with plain values"),
+    ("a: !!python/name:os.system", "is not YAML with plain values"),
+    ("a: " + "[" * 5000, "its values are nested too deeply|is not YAML"),
     ("a: 0x" + "f" * 40, "a is a number of more than 64 bits"),
     ("- 1", r"wrong.yml must hold keys with values, not \[1\]"),
     ("", "wrong.yml must hold keys with values, not None"),
@@ -310,7 +310,7 @@ def test_not_a_configuration_file(sandbox, door):
             build_all(path)
     path = sandbox.parent / "bytes.yml"
     path.write_bytes(b"iters: 3\nname: \xe4\n")
-    with pytest.raises(InputError, match="bytes.yml is not UTF-8 from byte 15 on: save it as UTF-8"):
+    with pytest.raises(InputError, match="bytes.yml is not UTF-8 at byte 15: save it as UTF-8"):
         build_all(path)
     path.write_bytes(b"# a\n" * 100_000)
     with pytest.raises(InputError, match="is larger than 65536 bytes"):

@@ -129,8 +129,8 @@ BOMB = "".join(f"k{n}: &k{n} [{', '.join([f'*k{n - 1}' if n else 'l'] * 9)}]\n" 
 @pytest.mark.parametrize(
     "head, key, value, sentence",
     [
-        (BOMB, "output_op", "*k8", "its aliases make more than 100000 values"),
-        (BOMB, "classes", "*k8", "its aliases make more than 100000 values"),
+        (BOMB, "output_op", "*k8", "it has more than 100000 values with its aliases expanded"),
+        (BOMB, "classes", "*k8", "it has more than 100000 values with its aliases expanded"),
         ("", "output_op", "!!int ''", "it is no YAML"),
         ("", "output_op", "!!bool maybe", "it is no YAML"),
         ("", "output_op", "!!timestamp never", "it is no YAML"),

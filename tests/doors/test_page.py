@@ -408,7 +408,7 @@ def test_a_refusal_names_the_cure(guard):
 @pytest.mark.parametrize("name", ["https://seg.example.com", "seg.example.com:443", "*", "", "[::1]"])
 def test_invalid_allowed_host(name, capsys):
     assert main(["app", "none", "--allowed_hosts", name]) == 2
-    assert "a name alone" in capsys.readouterr().err
+    assert "only a host name" in capsys.readouterr().err
 
 
 def test_no_other_site_shows_the_page_in_a_frame(guard):

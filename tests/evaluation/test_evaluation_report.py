@@ -306,7 +306,7 @@ class TestCommand:
         unlabeled = ["val_dataset.mode=test", f"val_dataset.test_path={tmp_path / 'list'}"]
         for flags, words in (
             (["--report", tmp_path / "file"], "it is a file; name a folder"),
-            (["--report", tmp_path / "file" / "below"], "no folder can be written there"),
+            (["--report", tmp_path / "file" / "below"], "folder cannot be written there"),
             (["--worst", 3], "--worst needs --report DIR"),
             (["--worst", 0, "--report", tmp_path / "r"], "--worst"),
             (["--report", tmp_path / "r", "--json", tmp_path / "r" / "report.md"], "would be one file"),

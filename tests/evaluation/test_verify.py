@@ -110,7 +110,7 @@ def test_refusals(small, dynamic, tmp_path):
     cases = [
         ((dynamic,), {"config": tmp_path / "resized.yml"}, "has other transforms than the val_dataset"),
         ((tmp_path,), {}, "deploy.yaml: name the deploy.yaml of an export"),
-        ((dynamic, tmp_path / "absent.txt"), {}, "is no list of `image label` lines"),
+        ((dynamic, tmp_path / "absent.txt"), {}, "is not a file: name a list"),
     ]
     for arguments, keywords, sentence in cases:
         done = verify(small, *arguments, **keywords)
@@ -340,7 +340,7 @@ class TestOwnSize:
 @pytest.mark.parametrize(
     "values, sentence",
     [
-        ({"num_workers": 2}, "test_config.num_workers is nothing that PaddleSeg's evaluation knows"),
+        ({"num_workers": 2}, "test_config.num_workers is unknown to PaddleSeg's evaluation"),
         ({"aug_eval": True, "scales": 1}, None),
         ({"aug_pred": False, "custom_color": [0, 0, 0, 9, 9, 9]}, None),
     ],

@@ -141,7 +141,7 @@ def test_a_picture_as_it_is_gives_the_same(small, request, kind, runtime):
     ("transforms", "flags", "sentence"),
     [
         ([{"type": "Resize"}, {"type": "Normalize"}], [], "the val_dataset has Resize as well"),
-        ([{"type": "Normalize"}], ["--to", "paddle"], "--to paddle asks for none"),
+        ([{"type": "Normalize"}], ["--to", "paddle"], "--to paddle writes none"),
     ],
 )
 def test_pictures_that_need_more_than_normalization_are_refused(small, tmp_path, capsys, transforms, flags, sentence):

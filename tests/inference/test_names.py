@@ -58,7 +58,7 @@ def test_export_in_a_folder_with_invalid_utf8(tmp_path, dynamic, capsys):
     folder = tmp_path / "\udcff"
     shutil.copytree(dynamic, folder)
     with pytest.raises(
-        InputError, match=r"\\udcff/deploy.yaml is not UTF-8, and what opens it takes no other: rename it"
+        InputError, match=r"\\udcff/deploy.yaml is not UTF-8, which the library that opens it needs: rename it"
     ):
         Segmenter(folder)
 
@@ -76,7 +76,7 @@ def test_pipes_and_devices_are_refused(tmp_path, small, dynamic, capsys):
     assert all(f"{name}.png cannot be read and was left out" in said for name in ("pipe", "zero", "nowhere"))
     assert names_in(tmp_path / "out") == [b"00000.png"]
     for path in ("pipe.png", "zero.png"):
-        with pytest.raises(InputError, match="it is no regular file"):
+        with pytest.raises(InputError, match="it is not a regular file"):
             Segmenter(dynamic)(tmp_path / path)
 
 

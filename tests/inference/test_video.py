@@ -212,7 +212,7 @@ def test_invalid_flags(small, infer, tmp_path, capsys, monkeypatch):
     for path, flags, sentence in (
         (tmp_path / "empty.mp4", [], "it is empty"),
         (tmp_path / "cut.mp4", [], "cut off or damaged: copy or download it again"),
-        (tmp_path / "whole.mp4", ["--save_masks", "False"], "nothing would come of this"),
+        (tmp_path / "whole.mp4", ["--save_masks", "False"], "there would be no output"),
         (tmp_path / "whole.mp4", ["--show"], "omit --show"),
         (small.images, ["--save_video"], "--save_video and --show are for a video or a camera"),
         (77, ["--save_video"], "there is no camera 77 that OpenCV can open, and no file of that name"),
@@ -338,7 +338,7 @@ class TestCamera:
         camera()
         flags = ["--config", small.config, "--model_path", small.weights, "--image_path", 0]
         assert main(["predict", *map(str, flags)]) == 2
-        assert "predict takes no camera" in capsys.readouterr().err
+        assert "predict cannot read a camera" in capsys.readouterr().err
 
     @pytest.mark.parametrize("end", ["q", "closed"])
     def test_show(self, infer, camera, tmp_path, monkeypatch, end):

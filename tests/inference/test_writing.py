@@ -237,7 +237,7 @@ def test_other_log_is_not_overwritten(kind, tmp_path):
     log = Log(path)
     log.write("said")
     log.finish(keep=True)
-    assert log.fault == f"{path} exists and is no log of this command: move it away." and not log.is_written
+    assert log.fault == f"{path} exists and is not a log of this command: move it away." and not log.is_written
     assert path.read_text() == "mine" and (tmp_path / "notes").read_text() == "mine"
 
 

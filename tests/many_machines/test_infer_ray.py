@@ -27,9 +27,12 @@ COUNT = 600  # pictures: two actors are in the midst of them for some seconds
 @pytest.mark.parametrize(
     "flags, sentence",
     [
-        (["--ray", "--precision", "auto"], "--ray: every engine would choose --precision auto by other pictures"),
-        (["--ray", "--use_trt", "True", "--enable_auto_tune", "True"], "would write the file of --enable_auto_tune"),
-        (["--ray", "--save_dir", "s3://bucket/masks"], "it is a folder, which all machines share"),
+        (["--ray", "--precision", "auto"], "--ray: with --precision auto, each engine could choose another precision"),
+        (
+            ["--ray", "--use_trt", "True", "--enable_auto_tune", "True"],
+            "--enable_auto_tune, all engines would write the same file",
+        ),
+        (["--ray", "--save_dir", "s3://bucket/masks"], "it must be a folder that all machines share"),
         (["--actors", "2"], "--actors needs --ray"),
     ],
 )

@@ -268,7 +268,7 @@ def test_token_with_page(dynamic, pictures, tmp_path):
         (["--queue", "0"], {}, "whole number from 1 to 400"),
         (["--max_seconds", "0"], {}, "--max_seconds is 0"),
         ([], {"BISENETV1_PLUGIN_TOKEN": ""}, "BISENETV1_PLUGIN_TOKEN is empty"),
-        ([], {"BISENETV1_PLUGIN_TOKEN": "a b\n"}, "BISENETV1_PLUGIN_TOKEN is empty, or has"),
+        ([], {"BISENETV1_PLUGIN_TOKEN": "a b\n"}, "BISENETV1_PLUGIN_TOKEN is empty, starts"),
         (["--host", "192.0.2.1"], {}, "not an address of this machine"),
     ],
 )
