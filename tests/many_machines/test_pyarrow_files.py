@@ -98,7 +98,7 @@ def test_s3_address(small, monkeypatch):
 
 @pytest.mark.parametrize("address", ["file:///nowhere", "file:///with a space", "s3:///"])
 def test_missing_address(address):
-    with pytest.raises(InputError, match=f"{address}.* cannot be read"):
+    with pytest.raises(InputError, match=f"{address}.* (cannot be read|does not exist)"):
         Source(address)
 
 
