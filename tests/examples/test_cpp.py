@@ -1,4 +1,4 @@
-"""examples/cpp: built as docs/cpp.md says, and held against `infer`."""
+"""examples/cpp, built as in docs/cpp.md and compared with `infer`."""
 
 import importlib.util
 import os
@@ -68,7 +68,7 @@ def segment(program, tmp_path):
 
 
 def pictures(folder, path):
-    """One picture in every form in which a reader may take it for another."""
+    """One picture in all formats, channels and orientations that readers may treat differently."""
     folder.mkdir()
     color = Image.open(path).convert("RGB")
     pixels = np.asarray(color)
@@ -132,7 +132,7 @@ def picture(small):
 
 
 def with_deploy(folder, exported, text):
-    """An export of the same network whose deploy.yaml says this."""
+    """An export of the same network, with these values in its deploy.yaml."""
     folder.mkdir()
     (folder / "picture.onnx").symlink_to(exported / "picture.onnx")
     (folder / "deploy.yaml").write_text(text)
@@ -141,15 +141,15 @@ def with_deploy(folder, exported, text):
 
 @pytest.mark.parametrize("given", [[[0, 0, 0], [1, 2, 3]], [[0] * 3, [224] * 3, [255] * 3, [1] * 3], []])
 def test_colors(segment, exported, picture, tmp_path, given):
-    """What is no class is black, or a gray that no class has; without colors they are PaddleSeg's."""
+    """Other numbers are black, or a gray that no class has. Without colors, PaddleSeg's are used."""
     said = "Deploy: {picture: {onnx: picture.onnx, color: RGB}" + f", colors: {given}" * bool(given) + "}"
     assert segment(with_deploy(tmp_path / "ex", exported, said), picture, "--save_dir", "out").returncode == 0
     found = np.array(Image.open(tmp_path / "out/color" / f"{picture.stem}.png").getpalette(), "uint8")
     np.testing.assert_array_equal(found.reshape(256, 3), palette(len(given) or 256, given))
 
 
-def test_pictures_that_cannot_be_read(segment, exported, picture, tmp_path):
-    """They are named, and the others run: those of a list, too."""
+def test_unreadable_pictures(segment, exported, picture, tmp_path):
+    """They are named in the output, and the others are segmented, also from a list."""
     whole = Image.open(picture).convert("RGB")
     for name in ("whole.jpg", "lost.bmp", "part.jpg", "some.png", "of list.jpg", "indented.jpg"):
         whole.save(tmp_path / name)
@@ -169,7 +169,7 @@ def test_pictures_that_cannot_be_read(segment, exported, picture, tmp_path):
     assert sorted(masks(tmp_path / "out")) == ["indented", "of list", "whole"]
 
 
-def test_what_is_not_ours_stays(segment, exported, picture, tmp_path):
+def test_other_files_are_kept(segment, exported, picture, tmp_path):
     mine, link = tmp_path / "out" / f"{picture.stem}.png", tmp_path / "out/color" / f"{picture.stem}.png"
     link.parent.mkdir(parents=True)
     mine.write_bytes(b"mine")
@@ -179,7 +179,7 @@ def test_what_is_not_ours_stays(segment, exported, picture, tmp_path):
     assert mine.read_bytes() == b"mine" and not link.exists()
     mine.unlink()
     link.symlink_to("../../elsewhere.png")
-    for _ in range(2):  # the second replaces what the first made
+    for _ in range(2):  # the second run replaces the files of the first
         assert segment(*words).returncode == 0
     assert link.is_symlink() and Image.open(tmp_path / "elsewhere.png").mode == "P"
     words = ["--config", exported / "deploy.yaml", "--image_path", picture, "--save_dir", tmp_path / "out"]
@@ -191,7 +191,7 @@ def test_what_is_not_ours_stays(segment, exported, picture, tmp_path):
     assert f"{mine.name} would be written, and it is read" in segment(exported, picture, "--save_dir", "out").stderr
 
 
-def test_two_folders_that_are_one(segment, exported, picture, tmp_path):
+def test_two_folders_with_one_target(segment, exported, picture, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/color").symlink_to(".")
     done = segment(exported, picture, "--save_dir", "out")
@@ -230,7 +230,7 @@ def test_refusals(segment, exported, picture, tmp_path, words, sentence):
 
 
 def test_exports_that_do_not_fit(segment, exported, picture, tmp_path):
-    """For one size; and one that ends in probabilities, float32."""
+    """One for a fixed size, and one that ends in probabilities, float32."""
     onnx = pytest.importorskip("onnx")
     model = onnx.load(exported / "picture.onnx")
     said = "Deploy: {picture: {onnx: other.onnx, color: RGB}}"
