@@ -38,7 +38,7 @@ pytestmark = pytest.mark.slow
 
 
 class Probe:
-    """A chequered image and a map that says of every pixel where it was; both go through a training's transforms."""
+    """A checkered image, and a map with the original position of every pixel, as inputs of a training's transforms."""
 
     def __init__(self, width, height):
         rows, columns = np.mgrid[:height, :width]
@@ -48,12 +48,12 @@ class Probe:
         self.where = (1000 + rows * width + columns).astype("float32")
 
     def sample(self):
-        """As PaddleSeg's dataset reads it: blue first."""
+        """The image as PaddleSeg's dataset reads it, in BGR."""
         image = self.image[..., ::-1].astype("float32")
         return {"img": image, "label": self.label, "where": self.where, "gt_fields": ["label", "where"]}
 
     def read(self, image, where, mean, std):
-        """The numbers of a sample: `image` is `[3, H, W]`, normalized."""
+        """The measurements of a sample. `image` is `[3, H, W]`, normalized."""
         image = np.round((np.asarray(image).transpose(1, 2, 0) * std + mean) * 255)
         row, column = np.divmod(np.asarray(where).astype(int) - 1000, self.width)
         inside = where != PADDING
@@ -79,7 +79,7 @@ class Probe:
 
 
 def _steps(scale):
-    return round(8 * scale) / 8  # what can be told from few pixels
+    return round(8 * scale) / 8  # as exact as a few pixels allow
 
 
 def _from_two(pixels):
@@ -96,7 +96,7 @@ def _colors(kind, rgb):
 
 
 def apart(some, others):
-    """The numbers whose distributions differ, and how far (Kolmogorov and Smirnov's distance)."""
+    """The measurements with different distributions, and their Kolmogorov-Smirnov distances."""
     limit = 2 * np.sqrt(1 / len(some) + 1 / len(others))  # chance passes it once in 1500
     distances = {}
     for name in some[0]:
@@ -107,11 +107,11 @@ def apart(some, others):
     return {name: distance for name, distance in distances.items() if distance > limit}
 
 
-# The originals in own words
+# Reimplementations of the originals
 
 
 def _side(rng, size, crop):
-    """A random crop of one side: where it begins, and how much is missing."""
+    """A random crop of one side: its start, and the length of the padding."""
     return (rng.integers(size - crop + 1), 0) if size > crop else (0, crop - size)
 
 
@@ -244,7 +244,7 @@ def stated(name):
 
 
 def small(transforms, divisor):
-    """A configuration's transforms with all sizes divided."""
+    """The transforms of a configuration, with all sizes divided."""
     transforms = copy.deepcopy(transforms)
     for transform in transforms:
         for key in ("crop_size", "target_size"):
@@ -266,7 +266,7 @@ def composed(transforms):
 
 
 def drawn(name, draws=DRAWS, change=None):
-    """Numbers of samples of a configuration, as PaddleSeg's dataset makes them; `change` may spoil the transforms."""
+    """Measurements of samples of a configuration in PaddleSeg's dataset. `change` may modify the transforms."""
     _, size, divisor, *_ = RECIPES[name]
     probe = Probe(*(side // divisor for side in size))
     transforms = small(Config(str(zoo.path_of(name))).dic["train_dataset"]["transforms"], divisor)
@@ -300,7 +300,7 @@ def samples():
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_full_size_samples_make_a_batch(name):
-    """Nothing divided: what the loader does with the samples of two images of different sizes."""
+    """With the real sizes, the loader can batch samples of two images of different sizes."""
     compose = composed(Config(str(zoo.path_of(name))).dic["train_dataset"]["transforms"])
     batch = default_collate_fn([compose(Probe(*size).sample()) for size in ((640, 480), (900, 1300))])
     width, height = RECIPES[name][3]
@@ -309,15 +309,15 @@ def test_full_size_samples_make_a_batch(name):
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_as_the_original_in_own_words(samples, name):
+def test_equals_the_reimplemented_original(samples, name):
     assert apart(samples(name), stated(name)) == {}
 
 
-# The originals' own code
+# The code of the originals
 
 
 def _file(path, **stand_ins):
-    """A module of a checkout; `stand_ins` stand for what it imports and does not need."""
+    """Import a module of a checkout. `stand_ins` replace imports that are not needed."""
     before = {name: sys.modules.get(name) for name in stand_ins}
     sys.modules.update(stand_ins)
     try:
@@ -403,7 +403,7 @@ def _mmseg_package():
         pytest.importorskip(package)
     import torch
 
-    # mmcv-lite has no compiled operators; MMSegmentation imports them for networks that BiSeNetV1 is not.
+    # mmcv-lite lacks the compiled operators, which MMSegmentation imports for other networks.
     operators = types.ModuleType("mmcv.ops")
     for name in ("point_sample", "sigmoid_focal_loss", "CrissCrossAttention", "PSAMask"):
         setattr(operators, name, torch.nn.Module)
@@ -412,7 +412,7 @@ def _mmseg_package():
 
 
 def _mmseg(name, size, crop, scales, short=None):
-    """The published configuration itself, from the package, its sizes divided."""
+    """The published configuration from the package, with its sizes divided."""
     folder = _mmseg_package()
     import mmseg.datasets  # noqa: F401 - registers the transforms
     import torch
@@ -458,7 +458,7 @@ WITH_CODE = [name for name in RECIPES if name not in ("bisenetv1_camvid_960x720_
 
 
 @pytest.mark.parametrize("name", WITH_CODE)
-def test_as_the_originals_own_code(samples, name):
+def test_equals_the_originals_code(samples, name):
     original, size, divisor, crop, *more = RECIPES[name]
     more = [value // divisor if isinstance(value, int) else value for value in more]
     size, crop = ([side // divisor for side in sides] for sides in (size, crop))
@@ -470,8 +470,8 @@ def test_as_the_originals_own_code(samples, name):
     assert apart(samples(name), theirs) == {}
 
 
-def test_as_paddlesegs_own_recipe():
-    """The network of the 75.19 mIoU: the transforms of PaddleSeg's configuration, to the letter, in the same order."""
+def test_equals_paddlesegs_recipe():
+    """For the 75.19 mIoU network: the same transforms as in PaddleSeg's configuration, in the same order."""
     ours = Config(str(zoo.path_of("bisenetv1_cityscapes_1024x512_160k"))).dic
     assert [transform["type"] for transform in ours["train_dataset"]["transforms"]] == [
         *("ResizeStepScaling", "RandomPaddingCrop", "RandomHorizontalFlip", "RandomDistort", "Normalize")
@@ -481,7 +481,7 @@ def test_as_paddlesegs_own_recipe():
     assert ours["train_dataset"]["transforms"] == theirs["train_dataset"]["transforms"]
 
 
-# What these comparisons notice
+# Errors that these comparisons detect
 
 
 def _without(kind):
@@ -501,7 +501,7 @@ def _with(kind, **values):
 
 
 def _distort(transforms):
-    """As it was: PaddleSeg's own, with a hue that no one asked for."""
+    """An earlier error: PaddleSeg's transform, with a change of hue that the original lacks."""
     kinds = [t["type"] for t in transforms]
     transforms[kinds.index("CoinCheungColorJitter")] = {"type": "RandomDistort", "brightness_range": 0.4}
 
@@ -525,12 +525,12 @@ def _distort(transforms):
         ("zllrunning_faces_448x448_80k", _with("RandomDistort", hue_prob=0.5), "hue 0"),
     ],
 )
-def test_a_slip_is_noticed(name, change, noticed):
+def test_errors_are_detected(name, change, noticed):
     name = f"bisenetv1_{name}"
     assert noticed in apart(drawn(name, draws=400, change=change), stated(name))
 
 
-def test_colors_in_the_wrong_order_are_noticed(monkeypatch):
+def test_wrong_order_of_colors_is_detected(monkeypatch):
     """CoinCheung's contrast before the brightness."""
     from bisenetv1_plugin.transforms import color
 
@@ -548,16 +548,16 @@ def test_colors_in_the_wrong_order_are_noticed(monkeypatch):
     assert "R 1" in apart(drawn(name), stated(name))
 
 
-# No class may fill a crop
+# Crops without a dominant class
 
 
 def _shares(crops):
-    """Of the commonest class, in crops of MMSegmentation's kind."""
+    """The fraction of the most frequent class, in crops like MMSegmentation's."""
     return [{"share": np.bincount(label.ravel()).max() / label.size} for label in crops]
 
 
 LABEL = np.zeros((40, 80), "uint8")
-LABEL[:, 70:] = 1  # many crops of 24x24 hold one class alone
+LABEL[:, 70:] = 1  # many crops of 24x24 have a single class
 LABEL[30:, :] = 2
 
 
@@ -569,7 +569,7 @@ def _ours(ratio):
 
 
 def test_no_class_fills_a_crop():
-    """MMSegmentation's crop in own words: at most eleven draws; the first ten are looked at."""
+    """Against a reimplementation of MMSegmentation's crop: at most eleven draws, of which the first ten are checked."""
     rng = np.random.default_rng(4)
 
     def draw():

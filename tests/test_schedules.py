@@ -1,4 +1,4 @@
-"""The learning rate of every iteration, against the published trainings' formulas and, where at hand, their code."""
+"""The learning rate of each iteration, against the formulas of the published trainings and their code, if installed."""
 
 import importlib.util
 import os
@@ -20,12 +20,12 @@ class WithoutTheNetwork(SegBuilder):
 
 def optimizer_of(name):
     cfg = Config(str(zoo.path_of(name)))
-    cfg.dic["optimizer"].pop("custom_cfg", None)  # whose groups would be empty
+    cfg.dic["optimizer"].pop("custom_cfg", None)  # its groups would be empty
     return WithoutTheNetwork(cfg).optimizer
 
 
 def rates(name, iterations):
-    """The rates that PaddleSeg's loop takes its steps with, by iteration from 0: optimizer, then schedule."""
+    """The learning rate of each iteration in PaddleSeg's loop, which steps the optimizer and then the schedule."""
     optimizer = optimizer_of(name)
     found = {}
     for iteration in range(1005):
@@ -99,18 +99,18 @@ def later(name):
 
 
 def differences(found, original):
-    """The largest difference over all iterations, in parts of the largest rate."""
+    """The largest difference over all iterations, as a fraction of the largest rate."""
     expected = {iteration: original(iteration) for iteration in found}
     return max(abs(found[i] - expected[i]) for i in found) / max(expected.values())
 
 
 @pytest.mark.parametrize("name", RATES)
-def test_as_the_formula(name):
+def test_equals_the_formula(name):
     assert differences(rates(name, later(name)), RATES[name]) < 3e-5  # MMSegmentation: a step earlier or later
 
 
 def torch_rates(scheduler_of, start, iterations):
-    """Rates of PyTorch's kind of scheduler, stepped after each iteration."""
+    """The rates of a PyTorch scheduler, stepped after each iteration."""
     torch = pytest.importorskip("torch")
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=start)
     schedulers = scheduler_of(optimizer)
@@ -146,7 +146,7 @@ def source(variable, path):
         ("bisenetv1_mmseg_r101_coco_stuff_512x512_160k", "r101-d32-in1k-pre_4xb4-160k_coco-stuff164k-512x512"),
     ],
 )
-def test_as_mmsegmentations_own(name, published):
+def test_equals_mmsegmentations_code(name, published):
     pytest.importorskip("mmengine")
     spec = importlib.util.find_spec("mmseg") or pytest.skip("could not import 'mmseg'")
     import mmengine.optim
@@ -165,7 +165,7 @@ def test_as_mmsegmentations_own(name, published):
     assert Config(str(zoo.path_of(name))).iters == theirs.train_cfg.max_iters
 
 
-def test_as_coincheungs_own():
+def test_equals_coincheungs_code():
     module = source("COINCHEUNG_DIR", "lib/lr_scheduler.py")
 
     def schedulers(optimizer):
@@ -175,12 +175,12 @@ def test_as_coincheungs_own():
     assert same_as(torch_rates(schedulers, 0.01, 1005), "bisenetv1_coincheung_cityscapes_1024x1024_80k")
 
 
-def test_as_the_authors_own():
+def test_equals_the_authors_code():
     policy = source("TORCHSEG_DIR", "furnace/engine/lr_policy.py").PolyLR(0.01, 0.9, 80000)
     assert same_as({i: policy.get_lr(i) for i in range(1005)}, "bisenetv1_cityscapes_1024x1024_80k")
 
 
-def test_as_the_face_parsers_own():
+def test_equals_the_face_parsers_code():
     module = source("ZLLRUNNING_DIR", "optimizer.py")
     torch = pytest.importorskip("torch")
 
@@ -197,8 +197,8 @@ def test_as_the_face_parsers_own():
     assert same_as(found, "bisenetv1_zllrunning_faces_448x448_80k")
 
 
-def test_warmup_goes_on_after_a_stop():
-    """The state of the schedule is in the optimizer's, as PaddleSeg's `--resume_model` wants it."""
+def test_warmup_resumes_after_a_stop():
+    """The optimizer's state includes the state of the schedule, as PaddleSeg's `--resume_model` requires."""
     name = "bisenetv1_coincheung_cityscapes_1024x1024_80k"
     for stop in (300, 1500):
         optimizer, later = (optimizer_of(name) for _ in range(2))
@@ -212,7 +212,7 @@ def test_warmup_goes_on_after_a_stop():
 
 
 @pytest.mark.parametrize("change", ["lr_scheduler.warmup_start_lr=0", "none"])
-def test_a_warmup_that_cannot_be_is_a_sentence(change):
+def test_impossible_warmup_is_refused(change):
     cfg = Config(str(zoo.path_of("bisenetv1_coincheung_cityscapes_1024x1024_80k")))
     if change == "none":
         del cfg.dic["lr_scheduler"]["warmup_iters"], cfg.dic["lr_scheduler"]["warmup_start_lr"]
