@@ -1,9 +1,9 @@
-"""Runs an export in the interpreter at hand and compares the masks with those of another; needs no pytest, no Paddle.
+"""Compare the masks of an export in this Python with given masks. Needs neither pytest nor Paddle.
 
     python tests/inference/compare_masks.py DEPLOY_YAML IMAGES MASKS
 
 MASKS holds `RUNTIME/NAME.png` of every image, as `bisenetv1 infer` writes them. The masks of each runtime, from `infer`
-and from `Segmenter`, are compared pixel for pixel, and a line for each is printed; the exit code is 1 where a pixel
+and from `Segmenter`, are compared pixel for pixel, and a line for each is printed; the exit code is 1 if a pixel
 differs or Paddle was imported.
 """
 
@@ -22,7 +22,7 @@ RUNTIMES = ("onnxruntime", "openvino")
 
 
 def differing(folder, masks):
-    """How many pixels of the masks in `folder` are others than those of the same names in `masks`, and of how many."""
+    """The number of pixels that differ between the masks of the same name in both folders, and the total."""
     different = total = 0
     for path in sorted(Path(masks).glob("*.png")):
         truth, mask = (cv2.imread(str(file), cv2.IMREAD_UNCHANGED) for file in (path, Path(folder, path.name)))

@@ -7,5 +7,5 @@ from small_network import dynamic, export, logits, small  # noqa: F401 - fixture
 
 @pytest.fixture(autouse=True)
 def most_pixels(monkeypatch):
-    """A command with --is_slide lets Pillow read larger pictures, in a process that is its own."""
+    """Restore Pillow's limit, which a command with --is_slide raises for its process."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)

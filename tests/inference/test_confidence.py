@@ -1,4 +1,4 @@
-"""Confidence: the softmax of PaddleSeg's own logits, in every runtime, and what follows from it."""
+"""Confidence: the softmax of PaddleSeg's logits in every runtime, and unknown pixels."""
 
 import json
 import shutil
@@ -44,7 +44,7 @@ def expected(small):
 
 @pytest.fixture(scope="module")
 def half(expected):
-    """A probability that about half of the pixels reach, and none is near."""
+    """A probability that about half of the pixels exceed, and that no pixel is close to."""
     values = np.sort(np.concatenate([scores.max(axis=0).ravel() for scores in expected.values()]))
     middle = values[len(values) // 4 : -len(values) // 4]
     widest = np.diff(middle).argmax()
@@ -53,7 +53,7 @@ def half(expected):
 
 
 def check(expected, out, below):
-    """What `infer` has written, beside PaddleSeg's probabilities."""
+    """Compare the files of `infer` with PaddleSeg's probabilities."""
     found, confidence = masks(out), masks(out / "confidence")
     assert found.keys() == confidence.keys() == expected.keys()
     for name, scores in expected.items():
@@ -80,7 +80,7 @@ def test_confidence_equals_softmax_of_paddleseg(small, dynamic, expected, half, 
     said = capsys.readouterr().out
     assert f"{share:.2%} of the pixels are unknown, 255 in the masks: their confidence is below {half:g}" in said
     assert f"The confidence is in {tmp_path / 'out' / 'confidence'}" in said
-    # Its own results are replaced; a picture of somebody else's is not.
+    # Earlier results are replaced; another picture is not.
     assert infer(dynamic, small, tmp_path / "out", *flags) == 0
     theirs = sorted((tmp_path / "out" / "confidence").iterdir())[0]
     Image.new("L", (96, 64)).save(theirs)
@@ -158,7 +158,7 @@ def test_segmenter(small, dynamic, half):
 
 @pytest.mark.slow
 def test_videos(small, dynamic, half, tmp_path, capsys):
-    """A file a frame; and the video shows what is unknown."""
+    """One file per frame; the video shows unknown pixels."""
     pytest.importorskip("openvino")
     av = pytest.importorskip("av")
     with av.open(str(tmp_path / "drive.mp4"), "w") as clip:
@@ -236,7 +236,7 @@ def test_unknown_below_is_exclusive(below, is_unknown):
 
 
 class Network:
-    """A network that is its own preprocessing and runtime: its pictures are its logits."""
+    """A network, its preprocessing and its runtime: the picture is returned as logits."""
 
     input_shape = [None] * 4
 
@@ -282,7 +282,7 @@ def test_256_classes_with_unknown_below_are_refused(windows):
     assert (found.mask == 255).all()
     with pytest.raises(InputError, match="the network has 256 classes, and the number of unknown pixels, 255, is one"):
         for done in engine.run([Picture("a", np.zeros((256, 4, 4), "float32"))]):
-            raise InputError(done.reason)  # a window's is told of the picture
+            raise InputError(done.reason)  # for windows, the picture is skipped instead
 
 
 def test_invalid_arguments(small, dynamic, tmp_path, capsys):
@@ -299,7 +299,7 @@ def test_invalid_arguments(small, dynamic, tmp_path, capsys):
 
 
 def test_openvino_int8_has_no_confidence(small, dynamic, tmp_path, capsys):
-    """Its model is another than the ONNX one, whether or not there is one beside it."""
+    """Its model is not the ONNX model, even if the export has one."""
     openvino = pytest.importorskip("openvino")
     exported = tmp_path / "int8"
     shutil.copytree(dynamic, exported)
@@ -312,7 +312,7 @@ def test_openvino_int8_has_no_confidence(small, dynamic, tmp_path, capsys):
 
 
 def changed(folder, target, change):
-    """A copy of an export whose ONNX model is changed."""
+    """A copy of an export with a changed ONNX model."""
     onnx = pytest.importorskip("onnx")
     shutil.copytree(folder, target)
     model = onnx.load(str(target / "model.onnx"))
@@ -346,7 +346,7 @@ def test_network_that_returns_nan(small, dynamic, tmp_path, capsys):
 
 
 def test_full_disk_for_the_model_without_argmax(small, dynamic, python, tmp_path):
-    """A file that may not grow any more, as a full disk."""
+    """The file size limit simulates a full disk."""
     pytest.importorskip("onnxruntime")
     words = ("--config", dynamic / "deploy.yaml", "--image_path", small.images, "--save_dir", tmp_path / "out")
     command = ["infer", *map(str, words), "--backend", "onnxruntime", "--save_confidence"]
@@ -390,7 +390,7 @@ def test_unknown_has_a_color_of_its_own():
 
 
 def test_legend_names_unknown():
-    """The strip below is higher where a name is in it more, and the same without."""
+    """With one more name, the legend is higher."""
     painter = Painter(["road", "car"], [(0, 0, 0), (200, 0, 0)], unknown=True)
     picture = np.zeros((20, 120, 3), "uint8")
     mask = np.zeros((20, 120), "uint8")

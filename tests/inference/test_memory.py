@@ -1,4 +1,4 @@
-"""A picture that needs more memory than there is, is refused before it is run; none is that fits."""
+"""A picture that needs too much memory is refused before it is run; one that fits is not."""
 
 import shlex
 import sys
@@ -13,14 +13,14 @@ from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.inference import memory
 from bisenetv1_plugin.inference.exported_model import load_export
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing says how much memory there is")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the available memory is known only on Linux")
 # 64 million pixels, which need 10.24 GB in OpenVINO; a palette of one bit, because it is written quickly.
 LARGE = (8000, 8000)
 
 
 @pytest.fixture
 def at_hand(monkeypatch):
-    """Sets how many bytes there are, or that nobody knows."""
+    """Set the available memory in bytes, or None for unknown."""
     return lambda free: monkeypatch.setattr(machine, "available_memory", lambda: free)
 
 
@@ -36,7 +36,7 @@ def command(dynamic, path, out):
 
 
 def test_picture_is_refused(dynamic, large, tmp_path, at_hand, capsys):
-    """Nothing is written, and the sentence ends with a command that does it."""
+    """Nothing is written, and the error ends with a command that works."""
     pytest.importorskip("openvino")
     at_hand(4e9)
     words = command(dynamic, large, tmp_path / "out")
@@ -51,7 +51,7 @@ def test_picture_is_refused(dynamic, large, tmp_path, at_hand, capsys):
 
 
 def test_one_picture_of_a_folder_is_skipped(small, dynamic, tmp_path, at_hand, capsys):
-    """It is named, and the others are run."""
+    """The error names it, and the others are run."""
     pytest.importorskip("onnxruntime")
     folder = tmp_path / "pictures"
     folder.mkdir()
@@ -124,18 +124,18 @@ print((machine.process_memory("VmHWM") - before) / 1600 / 1200)
 @pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["openvino", "onnxruntime", "paddle"])
 def test_estimate_is_below_the_actual_use(dynamic, python, runtime):
-    """What it says is less than what is measured, so that no picture is refused that fits; and not much less."""
+    """The estimate is less than the measured memory, but not much less."""
     done = python("-c", MEASURE, dynamic, runtime)
     taken = float(done.stdout.splitlines()[-1])
     said = memory.needed_bytes(load_export(dynamic), f"{runtime} fp32", 1, 1)
     assert said <= taken, done.stderr
-    # Paddle 2.6 takes three times as much as Paddle 3, and what it says is said for both.
+    # Paddle 2.6 takes three times as much as Paddle 3, but the estimate is the same.
     assert runtime == "paddle" or said > 0.5 * taken, done.stderr
 
 
 @pytest.fixture
 def system(tmp_path, monkeypatch):
-    """A machine with 8 GiB free and 1 GiB of swap, whose process has 2 GiB; `add` gives it control groups."""
+    """A machine with 8 GiB free, 1 GiB of swap and a process of 2 GiB; `add` adds control groups."""
     (tmp_path / "meminfo").write_text("MemTotal: 16777216 kB\nMemAvailable: 8388608 kB\nSwapFree: 1048576 kB\n")
     (tmp_path / "cgroup").write_text("")
     monkeypatch.setattr(machine, "MEMINFO", tmp_path / "meminfo")
@@ -168,7 +168,7 @@ def test_memory_of_the_machine(system, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("path", ["/outer/inner", "/", "/of/the/machine"])
 def test_memory_of_a_container(system, path):
-    """Version 2: its own group, or the one that it sees as the top."""
+    """cgroups version 2: the process's own group, or the root that it sees."""
     inside = "" if path != "/outer/inner" else "outer__"
     files = {"memory_of_max": f"{4 * GIB}\n", "memory_of_current": f"{3 * GIB}\n"}
     files["memory_of_stat"] = f"anon 5\nfile 9\ninactive_file {GIB // 2}\nactive_file {GIB // 4}\n"

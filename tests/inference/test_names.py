@@ -1,4 +1,4 @@
-"""Names of files that are no text, or odd; and systems whose language is ASCII."""
+"""Odd file names, also invalid UTF-8, and an ASCII locale."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Odd images through `infer` and `predict`: each is right, or one sentence names it and the others run."""
+"""Odd images in `infer` and `predict`: each has the right mask, or is skipped with a message."""
 
 import os
 import shutil
@@ -57,7 +57,7 @@ def scene(small):
 
 
 def png(width, height):
-    """The header of an RGB PNG of that size, and nothing of its pixels."""
+    """The header of an RGB PNG of that size, without pixels."""
 
     def chunk(kind, data):
         return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
@@ -70,7 +70,7 @@ def png(width, height):
 
 @COMMANDS
 def test_formats(small, run, tmp_path, command):
-    """The mask has the size that OpenCV reads, also of what EXIF turns; the overlay lies on that image."""
+    """The mask has the size that OpenCV reads, also with an EXIF rotation; the overlay shows that image."""
     folder = tmp_path / "images"
     (folder / "Straße mit Bäumen").mkdir(parents=True)
     picture = scene(small)
@@ -96,7 +96,7 @@ def test_formats(small, run, tmp_path, command):
     for name in ("turned.jpg", "rgba.png"):
         image, overlay = cv2.imread(str(folder / name)), run.overlays[name[:-4]]
         colors = painter.palette(256)[masks[name[:-4]]][..., ::-1]
-        overlay = overlay[: len(image)]  # below it: the legend
+        overlay = overlay[: len(image)]  # without the legend
         difference = np.abs(overlay - (image * weight + colors * (1 - weight)))
         assert difference.mean() < (1 if name == "rgba.png" else 6)  # the overlay of a JPEG may be one
 
@@ -133,7 +133,7 @@ def test_unreadable_images_are_skipped(small, run, tmp_path, capsys, command):
 
 
 def test_more_pixels_than_opencv_reads(tmp_path, monkeypatch):
-    """The window is named only where it would do."""
+    """The error mentions --is_slide only if it would help."""
     (tmp_path / "bomb.png").write_bytes(png(60000, 30000))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", MOST_PIXELS // 2)
     with pytest.raises(InputError, match="it has more than 1073741824 pixels: cut it into tiles$"):
@@ -158,7 +158,7 @@ except InputError as error:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the memory as Linux does")
 def test_out_of_memory_is_not_reported_as_a_bad_file(tmp_path):
-    """A small picture needs little; of a large one the sentence says that the memory does not suffice."""
+    """A small picture is read; for a large one, the error says that memory does not suffice."""
     Image.new("RGB", (8, 8)).save(tmp_path / "small.png")
     Image.new("RGB", (7000, 6000)).save(tmp_path / "large.jpg")
     done = subprocess.run([sys.executable, "-c", _LITTLE_MEMORY], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
@@ -174,12 +174,12 @@ def test_no_program_is_started_to_read_a_picture(tmp_path, monkeypatch):
 
 
 def test_large_image_causes_no_warning(small, dynamic, tmp_path):
-    """Pillow warns above 89 million pixels; this one is damaged as well, and that is what is said."""
+    """Pillow warns above 89 million pixels. This image is also damaged, and only that is reported."""
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "large.png").write_bytes(png(12000, 10000))
     scene(small).save(tmp_path / "images" / "small.png")
     words = ["infer", "--config", dynamic / "deploy.yaml", "--image_path", tmp_path / "images", "--verbose"]
-    code = (  # whatever the memory of this machine: it is not what the test is about
+    code = (  # independent of this machine's memory
         "import sys; from bisenetv1_plugin import cli, machine; machine.available_memory = lambda: None; "
         "sys.exit(cli.main(sys.argv[1:]))"
     )
@@ -201,7 +201,7 @@ def test_warnings_of_other_code_are_kept():
 
 @COMMANDS
 def test_no_readable_image(small, run, tmp_path, capsys, command):
-    """No folder of masks is named that has none."""
+    """No folder without masks is printed."""
     (tmp_path / "images").mkdir()
     shutil.copyfile(sorted(small.images.iterdir())[0], tmp_path / "images" / "whole.png")
     data = (tmp_path / "images" / "whole.png").read_bytes()
@@ -268,7 +268,7 @@ class TestLists:
         assert "absent.png cannot be read and was left out (No such file or directory)" in capsys.readouterr().err
 
     def test_images_outside_of_the_list_folder(self, small, run, tmp_path):
-        """Results of `predict` stay in its folder."""
+        """Results of `predict` stay in its output folder."""
         self.write(small, tmp_path, "")
         (tmp_path / "lists").mkdir()
         (tmp_path / "lists" / "l.txt").write_text("../a.png\n")
@@ -323,7 +323,7 @@ def test_predict_matches_upstream(small, run, tmp_path):
 
 
 def test_incomplete_last_batch_with_a_fixed_batch_size(small, export, dynamic, run, tmp_path):
-    """Filled up with copies, whose masks are dropped."""
+    """It is filled up with copies, and their masks are dropped."""
     pair = export("pair", "--input_shape", 2, 3, 64, 96)
     code, masks = run("infer", small.images, "--batch_size", 2, export=pair)
     assert code == 0 and len(masks) == 3
@@ -361,7 +361,7 @@ def test_wrong_number_of_channels(small, export, run, tmp_path, capsys, monkeypa
 
 
 def test_video_of_unknown_length(small, run, tmp_path, capsys):
-    """As a stream that was recorded: a file of JPEGs one behind the other."""
+    """Like a recorded stream: a file of consecutive JPEGs."""
     pixels = [cv2.imread(str(path)) for path in sorted(small.images.iterdir())]
     (tmp_path / "stream.avi").write_bytes(b"".join(cv2.imencode(".jpg", image)[1].tobytes() for image in pixels))
     source = Source(str(tmp_path / "stream.avi"))

@@ -1,4 +1,4 @@
-"""Pixels to what a network takes: to the last bit what PaddleSeg's transforms make of them."""
+"""The network's input equals that of PaddleSeg's transforms, bit for bit."""
 
 import copy
 import subprocess
@@ -58,7 +58,7 @@ def test_pixels_equal_upstream(transforms):
     for height, width in sizes:
         pixels = random.randint(0, 256, (height, width, 3), "uint8")
         pixels[:16, :16] = np.arange(256, dtype="uint8").reshape(16, 16, 1)
-        # A new one for each: `ResizeByShort` keeps what it made of a larger picture.
+        # A new instance for each, because `ResizeByShort` remembers the size of a larger picture.
         expected = upstream(transforms)({"img": pixels.astype("float32")})
         for view in (pixels, np.ascontiguousarray(pixels[:, ::-1])[:, ::-1]):
             image, trans_info = prepare(view)

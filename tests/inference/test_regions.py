@@ -1,4 +1,4 @@
-"""Regions: a mask's pieces as polygons, and the same mask again, here and in the programs that read the files."""
+"""Regions: a mask as polygons and back, here and in the programs that read the files."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ NAMES = ["sky", "road", "car"]
 
 
 def blobs(seed, size=(80, 100), sigma=2.0):
-    """A mask of three classes in pieces of all forms, many of which touch by a corner or have holes."""
+    """A mask of three classes with regions of all shapes, many with holes or common corners."""
     random = np.random.RandomState(seed)
     fields = random.rand(3, *size).astype("float32")
     if sigma:
@@ -71,7 +71,7 @@ class TestRoundTrip:
             assert iou(mask == number, again == number) >= 0.99
 
     def test_regions_match_flood_fill(self, mask):
-        """As OpenCV fills them from one pixel, over edges and corners."""
+        """OpenCV's flood fill, across edges and corners."""
         for region in find(mask, NAMES):
             x, y, width, height = region.box
             seed = (x + int(region.mask[0].argmax()), y)
@@ -92,7 +92,7 @@ class TestRoundTrip:
                 assert shape.bounds == (*region.box[:2], *np.add(region.box[:2], region.box[2:]))
 
     def test_labelme_draws_the_same_mask(self, mask):
-        """Its `shapes_to_label`: one shape over the other, by Pillow, with their outlines."""
+        """Like its `shapes_to_label`: Pillow draws one shape over the other, with outlines."""
         for tolerance, least in ((0, 1), (1, 0.99)):
             content = labelme(find(mask, NAMES, tolerance=tolerance), "a.png", *mask.shape)
             drawn = Image.new("L", mask.shape[::-1], 255)
@@ -343,7 +343,7 @@ def test_corrected_regions_are_not_overwritten(dynamic, photos, how, capsys):
 
 @pytest.mark.slow
 def test_predictions_become_a_dataset(dynamic, photos, small, capsys):
-    """The three commands of docs/data.md; in between, somebody corrects a class."""
+    """The three commands of docs/data.md, with a class corrected in between."""
     config = photos.parent / "new.yml"
     assert infer(dynamic, photos, "--save_regions", "labelme") == 0
     path = sorted((photos / "regions").iterdir())[0]

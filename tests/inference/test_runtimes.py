@@ -1,4 +1,4 @@
-"""One export in Paddle Inference, ONNX Runtime and OpenVINO: the same masks, and sentences for what is not there."""
+"""One export in Paddle Inference, ONNX Runtime and OpenVINO: the same masks, and errors for missing parts."""
 
 import shutil
 import subprocess
@@ -31,7 +31,7 @@ def masks(folder):
 
 
 def normalized(pixels):
-    """What `Normalize` makes of an RGB image, in the network's layout."""
+    """A normalized RGB image in the network's layout."""
     return ((pixels.astype("float32") / 255 - 0.5) / 0.5).transpose(2, 0, 1)[np.newaxis]
 
 
@@ -226,7 +226,7 @@ def test_missing_runtime(dynamic, monkeypatch, backend):
 
 
 def test_openvino_threads_may_run_on_any_core(dynamic, monkeypatch):
-    """Else all processes of one thread, as `infer --ray` starts them, would share the first core."""
+    """Otherwise all single-threaded processes, as of `infer --ray`, would share the first core."""
     monkeypatch.setattr(machine, "cores", lambda: 8)
     runtime = RUNTIMES["openvino"](Export(dynamic / "deploy.yaml"), cpu_threads=1)
     list(runtime.stream([np.zeros((1, 3, 64, 96), "float32")]))
@@ -261,7 +261,7 @@ for name, run in runs.items():
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", RUNTIMES)
 def test_out_of_memory(dynamic, backend):
-    """OpenVINO says nothing, and gives the masks of the picture before; ONNX Runtime has an exception of its own."""
+    """OpenVINO silently returns the masks of the previous picture; ONNX Runtime raises its own exception."""
     done = subprocess.run(
         [sys.executable, "-c", _TOO_LARGE, str(dynamic / "deploy.yaml"), backend], stdout=subprocess.PIPE, text=True
     )

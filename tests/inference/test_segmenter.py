@@ -1,4 +1,4 @@
-"""From Python: the masks of `infer` for whatever is handed over, names and scores, several threads, and sentences."""
+"""`Segmenter`: the masks of `infer` for every type of image, names, scores, threads and errors."""
 
 import importlib
 import importlib.metadata
@@ -89,7 +89,7 @@ class TestPictures:
         assert np.array_equal(segmenter(gray).mask, expected["gray"])
 
     def test_list_of_images(self, segmenter, scenes):
-        """More than a few go another way, in OpenVINO several at a time."""
+        """A longer list uses `stream`, which runs several at a time in OpenVINO."""
         images = [scenes[0], Image.open(scenes[1]).resize((50, 40)), *scenes * 2]
         found = segmenter(images)
         assert len(found) == 8
@@ -211,7 +211,7 @@ class TestScores:
 
     @pytest.mark.slow
     def test_scores_have_the_size_of_the_picture(self, small, scenes, tmp_path):
-        """Of a configuration that resizes and pads: the mask is that of `infer`, and of `predict` from weights."""
+        """With transforms that resize and pad, the masks are those of `infer` and, from weights, of `predict`."""
         values = yaml.safe_load(small.config.read_text())
         sizes = [{"type": "Resize", "target_size": [48, 40]}, {"type": "Padding", "target_size": [64, 64]}]
         values["val_dataset"]["transforms"] = [*sizes, {"type": "Normalize"}]
@@ -231,7 +231,7 @@ class TestScores:
         assert np.array_equal(result.scores.argmax(axis=0), result.mask)
 
     def test_from_weights_uses_the_test_config_like_predict(self, small, scenes, tmp_path):
-        """Its other keys are those of `val`, or of files that it does not write: they ended in a TypeError."""
+        """Its other keys are for `val` or for files, and used to raise a TypeError."""
         config = yaml.safe_load(small.config.read_text())
         augmented = {"aug_pred": True, "scales": [0.5, 1.5], "flip_horizontal": True}
         for_val = {"aug_eval": True, "auc_roc": True, "print_detail": False}
@@ -299,7 +299,7 @@ class TestResult:
             result.save(tmp_path / "mask.jpg")
 
     def test_missing_font_is_skipped(self, monkeypatch):
-        """Matplotlib keeps its list of fonts for longer than a machine may have them."""
+        """Matplotlib's cached list may contain deleted fonts."""
         gone = SimpleNamespace(fname="/absent/a.ttf", name="a")
         monkeypatch.setattr(font_manager.fontManager, "ttflist", [gone])
         assert painter.find_font(frozenset("\U0010fffc")) is None
@@ -320,7 +320,7 @@ class TestClasses:
         assert np.array_equal(overlay, segmenter(scenes[0]).overlay())
 
     def test_export_without_names(self, dynamic, scenes, tmp_path):
-        """As upstream's."""
+        """As from PaddleSeg's tools/export.py."""
         shutil.copytree(dynamic, tmp_path / "ex")
         values = yaml.safe_load((tmp_path / "ex" / "deploy.yaml").read_text())
         assert values["Deploy"].pop("classes") == NAMES
@@ -385,7 +385,7 @@ class TestPackage:
         assert done.stdout.splitlines()[0] == "['bisenetv1_plugin']" and done.stdout.splitlines()[-1] == "Segmenter"
 
     def test_finder_has_no_other_attributes(self):
-        """The module is a finder on sys.meta_path, and asked for what finders may have."""
+        """The module is a finder on sys.meta_path, and callers look for optional methods of finders."""
         assert bisenetv1_plugin in sys.meta_path
         for name in ("invalidate_caches", "find_distributions", "find_module", "__wrapped__", "segment"):
             assert not hasattr(bisenetv1_plugin, name)
@@ -414,7 +414,7 @@ def code_of_page():
 
 
 def code_of_notebook():
-    """Its cells are plain Python; running them here needs no Jupyter, no kernel and no port."""
+    """The cells are plain Python, so they run without Jupyter."""
     cells = json.loads((DOCS / "python.ipynb").read_text(encoding="utf-8"))["cells"]
     return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
 
@@ -422,7 +422,7 @@ def code_of_notebook():
 @pytest.mark.slow
 @pytest.mark.parametrize("code", [code_of_page, code_of_notebook])
 def test_the_documentation_runs(small, dynamic, scenes, python, tmp_path, code):
-    """Where the demo would have left its files."""
+    """The folders of the demo."""
     demo = tmp_path / "output" / "demo"
     shutil.copytree(dynamic, demo / "exported")
     shutil.copy(small.config, demo / "config.yml")

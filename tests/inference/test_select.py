@@ -1,4 +1,4 @@
-"""Without a flag: the quickest runtime whose answer is right, and int8 for the runtimes that have it."""
+"""Selection of the runtime: by default the fastest one with correct masks."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ from bisenetv1_plugin.machine import cores
 
 
 class Wrong:
-    """A runtime that is quick and says that everything is the first class."""
+    """A runtime that returns class 0 for every pixel."""
 
     def __init__(self, export, device, cpu_threads, precision, **_):
         pass
@@ -65,7 +65,7 @@ def test_export_of_upstream_has_no_probe(dynamic, tmp_path):
 
 @pytest.mark.parametrize("backend", RUNTIMES)
 def test_stream_equals_run(dynamic, backend):
-    """In order, and none overwrites another."""
+    """In order, and no output overwrites another."""
     runtime = RUNTIMES[backend](Export(dynamic / "deploy.yaml"), cpu_threads=2)
     random = np.random.RandomState(0)
     sizes = [(64, 96), (64, 96), (32, 64), (64, 96), (96, 64), (64, 96), (64, 96)]
@@ -80,7 +80,7 @@ def test_precision_auto_checks_bf16(small, dynamic, tmp_path, capsys, monkeypatc
     assert infer(dynamic, small, tmp_path / "a", "--device", "cpu", "--precision", "auto") == 0
     out = capsys.readouterr().out
     assert "bf16, " in out and "of the pixels of 3 images equal" in out or "fp32" in out
-    monkeypatch.setattr(select, "AGREEMENT", 1.01)  # nothing is good enough
+    monkeypatch.setattr(select, "AGREEMENT", 1.01)  # never reached
     assert infer(dynamic, small, tmp_path / "b", "--device", "cpu", "--precision", "auto") == 0
     assert " fp32, " in capsys.readouterr().out
 

@@ -1,4 +1,4 @@
-"""`infer --skip_existing`: what a run that was stopped has written whole is left out, and nothing else."""
+"""`infer --skip_existing`: only pictures with complete results of an earlier run are skipped."""
 
 import json
 import shutil
@@ -11,18 +11,18 @@ from small_network import infer, run
 
 @pytest.fixture
 def first(dynamic, small, tmp_path):
-    """A folder with all results but those of the last picture, as a run leaves it that was killed."""
+    """A folder like that of a killed run: the results of the last picture are missing."""
     out = tmp_path / "out"
     assert infer(dynamic, small, out, "--overlay") == 0
     last = sorted(out.glob("*.png"))[-1].name
     for path in out.rglob(last):
         path.unlink()
-    (out / "part-abcdefgh.png").write_bytes(b"\x89PNG")  # of a process that was killed outright
+    (out / "part-abcdefgh.png").write_bytes(b"\x89PNG")  # a temporary file of the killed process
     return out
 
 
 def again(dynamic, small, out, capsys, *flags, code=0):
-    """Runs it once more; returns what it says, and which files it has written again."""
+    """Run `infer` again; returns its output and the files that it rewrote."""
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
     capsys.readouterr()
     assert infer(dynamic, small, out, "--skip_existing", *flags) == code
@@ -58,7 +58,7 @@ def test_all_requested_files_must_exist(dynamic, small, first, capsys):
     _, written = again(dynamic, small, first, capsys, "--overlay", "--save_regions", "geojson")
     assert len(written) == 9 and len(list(first.glob("regions/*.geojson"))) == 3
     regions = sorted(first.glob("regions/*.geojson"))[0]
-    regions.write_bytes(regions.read_bytes().replace(b'"area": ', b'"area":  ', 1))  # it is somebody else's now
+    regions.write_bytes(regions.read_bytes().replace(b'"area": ', b'"area":  ', 1))  # edited by a user
     said, written = again(dynamic, small, first, capsys, "--save_regions", "geojson", code=2)
     assert "no earlier run of this command made it" in said.err and not written
 

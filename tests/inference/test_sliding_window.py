@@ -18,7 +18,7 @@ ONNX_RUNTIMES = ("onnxruntime", "openvino")
 
 
 class Network:
-    """A network that is its own preprocessing and runtime.
+    """A network, its preprocessing and its runtime.
 
     Its logits depend on a pixel's place in its window, so that every window counts.
     """
@@ -115,7 +115,7 @@ def test_segmenter(small, dynamic, predicted):
 
 
 def test_window_of_the_size_of_the_export(small, logits, tmp_path):
-    """An export for 96x64 takes larger pictures so, and no smaller window."""
+    """An export for 96x64 accepts larger pictures with windows, but no smaller window."""
     pytest.importorskip("onnxruntime")
     picture = Image.new("RGB", (150, 100), (90, 120, 60))
     picture.save(tmp_path / "large.png")
@@ -127,7 +127,7 @@ def test_window_of_the_size_of_the_export(small, logits, tmp_path):
 
 
 def test_video_without_a_segmented_frame(small, logits, tmp_path, capsys):
-    """It has no speed."""
+    """No speed is printed."""
     pytest.importorskip("onnxruntime")
     av = pytest.importorskip("av")
     with av.open(str(tmp_path / "drive.mp4"), "w") as clip:
@@ -173,7 +173,7 @@ def test_numpy_integers_are_accepted():
 
 
 def test_out_of_memory(monkeypatch):
-    """There is a window already: a smaller one would do."""
+    """The error suggests a smaller window."""
     network = Network()
 
     def run(images):

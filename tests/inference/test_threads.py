@@ -1,4 +1,4 @@
-"""Work in the background keeps its order, its bounds and its errors."""
+"""Background threads keep the order, the limits and exceptions."""
 
 import threading
 import time
@@ -19,7 +19,7 @@ def test_prefetch_keeps_the_order_and_its_limit():
     seen = []
     for item in prefetch(items(), 3):
         time.sleep(0.005)
-        # three in the queue, one in the maker's hand
+        # three in the queue, and one waiting to be put there
         assert len(made) <= item + 1 + 3 + 1
         seen.append(item)
     assert seen == list(range(20))

@@ -1,4 +1,4 @@
-"""Videos and cameras through `infer`: every frame once, in order, at its time, in a file that is whole or not there."""
+"""Videos and cameras in `infer`: every frame once, in order, at its time, in a complete file or none."""
 
 import io
 import os
@@ -35,7 +35,7 @@ def infer(dynamic, tmp_path):
 
 
 def crops(small, count, size=(96, 64)):
-    """Parts of a scene, each a step further: no two are alike."""
+    """Crops of a scene, each shifted by a step, so all differ."""
     width, height = size
     scene = cv2.imread(str(sorted(small.images.iterdir())[0]))
     scene = cv2.resize(scene, (width + 3 * count, height + 3 * count), interpolation=cv2.INTER_CUBIC)
@@ -66,7 +66,7 @@ def timed_video(path, pictures, times):
 
 
 def read(path):
-    """The frames of a video, and how many a second it says there are."""
+    """The frames of a video and its frame rate."""
     video = cv2.VideoCapture(str(path))
     rate, found = video.get(cv2.CAP_PROP_FPS), []
     while True:
@@ -82,14 +82,14 @@ def times_of(path):
 
 
 def nearest(picture, others):
-    """Which of them is most like it."""
+    """The index of the most similar picture."""
     return int(np.argmin([np.square(picture.astype(float) - other).mean() for other in others]))
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
 @pytest.mark.slow
 def test_frames_equal_images_in_order(small, infer, tmp_path, capsys, batch_size):
-    """The overlay of each is nearest to that of the same frame as an image of its own, and near."""
+    """Each frame's overlay is most similar to that of the same frame as an image."""
     path = opencv_video(tmp_path / "drive.avi", crops(small, 16), rate=12)
     frames, _ = read(path)
     assert infer(path, "--save_video", "--batch_size", batch_size) == 0
@@ -102,7 +102,7 @@ def test_frames_equal_images_in_order(small, infer, tmp_path, capsys, batch_size
         cv2.imwrite(str(tmp_path / "frames" / f"{index:03d}.png"), frame)
     assert infer(tmp_path / "frames", "--overlay") == 0
     overlays = [cv2.imread(str(path)) for path in sorted((tmp_path / "out" / "overlay").iterdir())]
-    # The legend below has all classes in the video, and those of the picture there.
+    # The legend shows all classes in a video, but only the picture's classes in an image.
     found, overlays = [[picture[: frames[0].shape[0]] for picture in each] for each in (found, overlays)]
     assert len(found) == len(overlays) == 16 and rate == 12
     assert [nearest(picture, overlays) for picture in found] == list(range(16))
@@ -118,7 +118,7 @@ def test_save_masks(small, infer, tmp_path):
 
 
 def test_frame_of_odd_and_changing_size(small, infer, tmp_path):
-    """JPEGs one behind the other, which do not say how many they are, as a recorded stream."""
+    """Like a recorded stream: consecutive JPEGs, without the number of frames."""
     odd, other = crops(small, 1, (97, 65))[0], crops(small, 1, (50, 40))[0]
     for pictures in ([odd], [odd, other]):
         (tmp_path / "stream.avi").write_bytes(b"".join(cv2.imencode(".jpg", each)[1].tobytes() for each in pictures))
@@ -131,7 +131,7 @@ def test_frame_of_odd_and_changing_size(small, infer, tmp_path):
 
 
 def turn(path, across, down):
-    """Write the matrix into a file's header that a phone writes: a pixel's step to the right is seen as that step."""
+    """Write a rotation matrix into a file's header, as phones do: a step to the right is shown as (across, down)."""
     content = path.read_bytes()
     matrix = content.index(b"tkhd") + 44
     turned = (across << 16, down << 16, 0, -down << 16, across << 16, 0, 0, 0, 1 << 30)
@@ -154,7 +154,7 @@ def test_pixels_equal_opencv(small, tmp_path, ending):
 
 
 def test_damaged_frames_are_skipped(small, tmp_path):
-    """What can be read is, behind the damage as well."""
+    """Frames after the damage are read too."""
     path = opencv_video(tmp_path / "drive.avi", crops(small, 9))
     content = bytearray(path.read_bytes())
     at = [place for place in range(len(content)) if content.startswith(b"\xff\xd8\xff", place)]
@@ -181,7 +181,7 @@ def test_rotated_video_is_upright(small, infer, tmp_path):
 
 @pytest.mark.parametrize("ending", ["mp4", "mkv"])
 def test_variable_frame_rate(small, infer, tmp_path, capsys, ending):
-    """Each frame at its own time; nobody says that some are missing."""
+    """Each frame has its own time, and no frame is reported as missing."""
     times = [0, 1, 2, 3, 4, 5, 8, 12, 13, 30]
     path = timed_video(tmp_path / f"phone.{ending}", crops(small, 10), times)
     assert infer(path, "--save_video") == 0, capsys.readouterr().err
@@ -193,7 +193,7 @@ def test_variable_frame_rate(small, infer, tmp_path, capsys, ending):
 @pytest.mark.parametrize("ending", ["avi", "mkv"])
 @pytest.mark.slow
 def test_truncated_video(small, infer, tmp_path, capsys, ending):
-    """The frames that are there are kept, and the exit code says that there were more."""
+    """The readable frames are kept, and the exit code is 1."""
     path = opencv_video(tmp_path / f"cut.{ending}", crops(small, 20))
     os.truncate(path, path.stat().st_size * 2 // 3)
     there = len(read(path)[0])
@@ -204,7 +204,7 @@ def test_truncated_video(small, infer, tmp_path, capsys, ending):
 
 
 def test_invalid_flags(small, infer, tmp_path, capsys, monkeypatch):
-    """One sentence each, before anything is written."""
+    """Errors are raised before anything is written."""
     (tmp_path / "empty.mp4").write_bytes(b"")
     whole = opencv_video(tmp_path / "whole.mp4", crops(small, 20), fourcc="mp4v").read_bytes()
     (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
@@ -222,7 +222,7 @@ def test_invalid_flags(small, infer, tmp_path, capsys, monkeypatch):
 
 
 def test_no_frame_fits(small, logits, tmp_path, capsys):
-    """An export for 96x64 and a larger video: there is no video of nothing, nor what an earlier run has left lost."""
+    """An export for 96x64 and a larger video: no empty video is written, and an earlier one is kept."""
     path = opencv_video(tmp_path / "large.avi", crops(small, 3, (128, 64)))
     files.write(tmp_path / "large_overlay.mp4", b"earlier", MADE_BY)
     flags = ["--config", logits / "deploy.yaml", "--image_path", path, "--save_dir", tmp_path, "--device", "cpu"]
@@ -233,7 +233,7 @@ def test_no_frame_fits(small, logits, tmp_path, capsys):
 
 
 def test_ctrl_c(small, infer, tmp_path, capsys, monkeypatch):
-    """Of a file: no half video, and the earlier one is as it was."""
+    """No partial video is left, and an earlier one is kept."""
     path = opencv_video(tmp_path / "drive.avi", crops(small, 30))
     (tmp_path / "out").mkdir()
     files.write(tmp_path / "out" / "drive_overlay.mp4", b"earlier", MADE_BY)
@@ -254,7 +254,7 @@ def test_ctrl_c(small, infer, tmp_path, capsys, monkeypatch):
 
 @pytest.mark.slow
 def test_full_disk(tmp_path):
-    """A file that may not grow any more, as a full disk: the system's own error, with the video's name."""
+    """The file size limit simulates a full disk: the error names the video."""
     code = """
 import resource, numpy as np
 from bisenetv1_plugin import files
@@ -278,7 +278,7 @@ except OSError as error:
 
 
 class Camera:
-    """Gives frames for ever, twenty a second, or ends after `last`; `then` is called at the tenth."""
+    """Gives 20 frames a second, endlessly or up to `last`; `then` is called at the tenth."""
 
     def __init__(self, pictures, then=lambda: None, last=None):
         self.pictures, self.then, self.last, self.taken = pictures, then, last, 0
@@ -301,7 +301,7 @@ class Camera:
 
 @pytest.fixture
 def camera(monkeypatch, small):
-    """Makes the camera 0 that OpenCV opens; files are as ever."""
+    """Replace OpenCV's camera 0; files are opened as usual."""
     opened = cv2.VideoCapture
 
     def plug_in(**options):
@@ -342,8 +342,8 @@ class TestCamera:
 
     @pytest.mark.parametrize("end", ["q", "closed"])
     def test_show(self, infer, camera, tmp_path, monkeypatch, end):
-        """q, or the window's own button, ends it; the window is never asked for from another thread."""
-        camera(last=60)  # lest it go on for ever where the window does not end it
+        """The key q or the close button ends it; only one thread uses the window."""
+        camera(last=60)  # a limit, in case the window does not end it
         shown, threads = [], set()
         monkeypatch.setattr(overlay_window.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0))
 
@@ -367,7 +367,7 @@ def box(kind, content):
 
 
 def test_edit_list_is_not_reported_as_truncation(small, infer, tmp_path, capsys):
-    """An edit list leaves out the first frames, as a phone's trim does: OpenCV counts them all the same."""
+    """An edit list omits the first frames, like a trim on a phone, but OpenCV counts them."""
     path = timed_video(tmp_path / "whole.mp4", crops(small, 12), range(12))
     content = path.read_bytes()
     at = content.index(b"elst") - 4
@@ -388,14 +388,14 @@ def test_edit_list_is_not_reported_as_truncation(small, infer, tmp_path, capsys)
     [
         (box(b"ftyp", b"isom") + box(b"mdat", bytes(99)), False),
         (box(b"ftyp", b"isom") + box(b"mdat", bytes(99))[:-1], True),
-        (box(b"ftyp", b"isom") + bytes(4) + b"mdat" + b"\xff" * 9, False),  # to the end of the file
+        (box(b"ftyp", b"isom") + bytes(4) + b"mdat" + b"\xff" * 9, False),  # extends to the end of the file
         (bytes([0, 0, 0, 1]) + b"mdat" + (116).to_bytes(8, "big") + bytes(100), False),
         (bytes([0, 0, 0, 1]) + b"mdat" + (117).to_bytes(8, "big") + bytes(100), True),
         (EBML + b"\x84abcd" + SEGMENT + b"\x8a" + bytes(10), False),
         (EBML + b"\x84abcd" + SEGMENT + b"\x8b" + bytes(10), True),
         (EBML + b"\x84abcd" + SEGMENT + b"\x01" + (200).to_bytes(7, "big") + bytes(200), False),
         (EBML + b"\x84abcd" + SEGMENT + b"\x01" + (201).to_bytes(7, "big") + bytes(200), True),
-        (EBML + b"\x84abcd" + SEGMENT + b"\x01" + b"\xff" * 7 + bytes(10), False),  # it does not say
+        (EBML + b"\x84abcd" + SEGMENT + b"\x01" + b"\xff" * 7 + bytes(10), False),  # unknown size
         (EBML + b"\x84ab", False),
     ],
 )

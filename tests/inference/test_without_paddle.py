@@ -1,4 +1,4 @@
-"""What runs an exported network needs neither Paddle nor PaddleSeg, and imports neither where they are installed.
+"""Running an export needs neither Paddle nor PaddleSeg, and imports neither even if they are installed.
 
 In an environment that has them, modules of their names that refuse to be imported stand in front of them.
 """
@@ -81,7 +81,7 @@ def test_paddle_is_not_imported_where_it_is_installed(python, dynamic, small, ma
 
 
 def test_the_runtime_is_chosen_without_paddle(python, dynamic, small):
-    """Not named, where Paddle is installed: the choice must not need it."""
+    """Without --backend and with Paddle installed: the choice must not import it."""
     code = (
         f"from bisenetv1_plugin import Segmenter\nsegmenter = Segmenter({str(dynamic)!r})\n"
         f"segmenter.__call__({str(next(small.images.iterdir()))!r}).overlay()\nprint(segmenter.name)"
@@ -104,7 +104,7 @@ def test_masks_in_other_pythons(interpreter, python, dynamic, small, masks):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-# What needs Paddle
+# Commands that need Paddle
 
 
 CONFIG, WEIGHTS, OUT = "CONFIG", "WEIGHTS", "OUT"

@@ -1,4 +1,4 @@
-"""Input and output in one place: whatever a command does, nothing of what was there before has changed."""
+"""Input and output in the same folder: no command changes other files."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from bisenetv1_plugin.cli.log import Log
 
 
 def contents(folder):
-    """The bytes of every file in a folder, and where links lead."""
+    """The bytes of every file in a folder, and the targets of links."""
     found = {}
     for inner, folders, names in os.walk(folder):
         for path in (os.path.join(inner, name) for name in [*folders, *names]):
@@ -27,7 +27,7 @@ def contents(folder):
 
 @pytest.fixture
 def place(tmp_path, small):
-    """Three pictures as a user has them, in `photos`; the tests may write beside."""
+    """Three pictures in a folder `photos`; tests may write beside it."""
     (tmp_path / "photos").mkdir()
     for path in sorted(small.images.iterdir()):
         shutil.copy(path, tmp_path / "photos")
@@ -52,7 +52,7 @@ def through_a_link(place):
 
 
 def hard_links(place):
-    """Those of the pictures under the names of the results."""
+    """The pictures that have names of results."""
     for folder in ("out", "out/color", "out/overlay", "out/added_prediction", "out/pseudo_color_prediction"):
         (place / folder).mkdir()
         for path in (place / "photos").iterdir():
@@ -61,7 +61,7 @@ def hard_links(place):
 
 
 def another_users_results(place):
-    """Pictures of the names of the results which no command has made."""
+    """Pictures with names of results that no command wrote."""
     for folder in ("out", "out/color", "out/added_prediction"):
         (place / folder).mkdir()
         for path in (place / "photos").iterdir():
@@ -70,7 +70,7 @@ def another_users_results(place):
 
 
 PLACES = [same, output_inside_input, input_inside_output, through_a_link, hard_links, another_users_results]
-REFUSED = {  # where a command's results would be other files: `predict` has folders of its own
+REFUSED = {  # combinations that are refused; `predict` writes into its own folders
     "infer": {same, through_a_link, hard_links, another_users_results},
     "predict": {hard_links, another_users_results},
 }
@@ -116,7 +116,7 @@ def test_corrected_results_are_not_overwritten(place, dynamic, capsys):
 
 
 def test_results_beside_the_pictures_are_not_input(place, dynamic, capsys):
-    """Neither in the folder of the pictures itself, nor in one of another run below it."""
+    """Neither in the folder of the pictures nor in a subfolder of an earlier run."""
     photos = place / "photos"
     for path in photos.glob("*.png"):
         with Image.open(path) as picture:

@@ -1,4 +1,4 @@
-"""`infer --ray`: the masks of plain `infer`, whatever becomes of its processes."""
+"""`infer --ray`: the masks of plain `infer`, even if processes are killed."""
 
 import errno
 import importlib.util
@@ -19,9 +19,9 @@ from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.inference import ray_pool
 from bisenetv1_plugin.inference.sources import Pictures
 
-# Not importorskip, which imports it: the quick tests need not wait for that.
+# Not importorskip, because the import is slow.
 needs_ray = pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="pip install '.[ray]'")
-COUNT = 600  # pictures: two actors are in the midst of them for some seconds
+COUNT = 600  # pictures, which keep two actors busy for some seconds
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_ray_is_not_installed(dynamic, small, tmp_path, capsys, monkeypatch):
 
 @pytest.fixture(scope="module")
 def photos(small, dynamic, tmp_path_factory):
-    """A folder of many pictures, and what plain `infer` writes for those that they are copies of."""
+    """A folder of copies of a few pictures, and the masks of plain `infer` for these few."""
     folder = tmp_path_factory.mktemp("many")
     (folder / "photos").mkdir()
     pictures = sorted(small.images.iterdir())
@@ -61,7 +61,7 @@ def photos(small, dynamic, tmp_path_factory):
 
 @pytest.fixture
 def start(dynamic):
-    """Starts `infer --ray` on this machine; what still runs at the end is killed."""
+    """Start `infer --ray` on this machine; processes that still run at the end are killed."""
     started = []
 
     def start(folder, out, *flags, cwd=None):
@@ -87,13 +87,13 @@ def wait_for_masks(process, out, count):
 
 
 def descendants(pid):
-    """The processes below one, with their command lines."""
+    """The child processes of a process, with their command lines."""
     found = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             found[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
         except OSError:
-            continue  # it has ended meanwhile
+            continue  # the process has ended
     below, new = set(), {pid}
     while new:
         below |= new
@@ -116,7 +116,7 @@ def assert_masks(photos, out, names):
 @needs_ray
 @pytest.mark.very_slow
 def test_killed_actor(start, photos, tmp_path):
-    """And a picture cannot be read: it is named, as by plain `infer`, and all others are done, in their order.
+    """One picture is unreadable too: it is reported as by plain `infer`, and all others are segmented in order.
 
     Nobody imports what lies in the current folder, which Ray has its processes do.
     """
@@ -148,7 +148,7 @@ def test_killed_actor(start, photos, tmp_path):
 @needs_ray
 @pytest.mark.very_slow
 def test_killed_command_resumes(start, photos, tmp_path):
-    """The second time from the address of the folder, as PyArrow has it."""
+    """The second run gets the folder as an address for PyArrow."""
     out = tmp_path / "out"
     process = start(photos / "photos", out)
     wait_for_masks(process, out, 50)
@@ -172,7 +172,7 @@ def test_killed_command_resumes(start, photos, tmp_path):
 
 
 class Calls:
-    """As an actor's handle has them, without Ray: `method.remote(...)` gives the result at once."""
+    """The handle of an actor without Ray: `method.remote(...)` returns the result at once."""
 
     def __init__(self, target):
         self._target = target
@@ -182,7 +182,7 @@ class Calls:
 
 
 def test_picture_that_kills_its_process_is_skipped(monkeypatch, tmp_path):
-    """As one does that needs more memory than there is; Ray begins its portion again each time, in a new process."""
+    """For example by using too much memory; Ray repeats its portion in a new process each time."""
     monkeypatch.setattr(ray_pool, "optional_library", lambda *_: SimpleNamespace(get=lambda result: result))
     attempts, segmented = Calls(ray_pool._Attempts()), []
 
@@ -209,7 +209,7 @@ def test_picture_that_kills_its_process_is_skipped(monkeypatch, tmp_path):
 
 
 def test_error_of_an_actor_stops_the_command():
-    """A full disk, for one: a sentence, not a traceback."""
+    """For example a full disk: a sentence, not a traceback."""
 
     def segment(pictures):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "masks/a.png")
@@ -221,7 +221,7 @@ def test_error_of_an_actor_stops_the_command():
 
 
 def test_invalid_port():
-    """A sentence, as for any other address that is none."""
+    """The same error as for any other invalid address."""
 
     def init(*_, **__):
         raise ValueError("Unable to parse port number")

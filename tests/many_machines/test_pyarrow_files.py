@@ -1,4 +1,4 @@
-"""Pictures at addresses that PyArrow reads, without Ray."""
+"""Pictures at addresses for PyArrow, without Ray."""
 
 import shutil
 from types import SimpleNamespace
@@ -24,7 +24,7 @@ def photos(small, tmp_path):
 
 
 def test_folder(photos, small):
-    """As if it were named without `file://`, but that nothing is read before its turn."""
+    """The same as without `file://`, except that no header is read in advance."""
     there, here = Source(photos.as_uri()), Source(str(small.images))
     assert there.folder == f"file://{photos}" and there.total == 4
     pictures = list(there)
@@ -37,14 +37,14 @@ def test_folder(photos, small):
 
 
 def test_results_are_not_input(photos, small):
-    """Else the second run would be refused: each mask is called as its picture."""
+    """Otherwise the second run would be refused, because masks have the names of their pictures."""
     shutil.copytree(small.images, photos / "below" / "masks")
     masks = str(photos / "below/../below/masks")
     assert Source(photos.as_uri(), skip=[masks]).names() == Source(str(small.images)).names() + ["broken"]
 
 
 def test_input_is_not_overwritten(dynamic, photos, capsys):
-    """A mask that an earlier run has made may be, but not where it is what is read."""
+    """A mask of an earlier run is overwritten, unless it is the input."""
     picture, out = photos / "below" / "00001.png", photos / "masks"
     assert infer(dynamic, SimpleNamespace(images=picture.as_uri()), out) == 0
     mask = out / "00001.png"
@@ -76,7 +76,7 @@ def test_image(photos, small):
 
 
 def test_s3_address(small, monkeypatch):
-    """A store that has no folders on this machine, as a bucket."""
+    """A store without local folders, like a bucket."""
     memory = fs._MockFileSystem()
     memory.create_dir("bucket/photos")
     content = sorted(small.images.iterdir())[0].read_bytes()

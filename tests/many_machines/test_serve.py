@@ -20,7 +20,7 @@ from PIL import Image
 from bisenetv1_plugin import Segmenter
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples/ray"
-# `serve run` in a process of its own, on a free port.
+# `serve run` in a subprocess, on a free port.
 RUN = """
 import sys
 from ray import serve
@@ -71,7 +71,7 @@ def test_masks_over_http(address, dynamic, small):
     while True:
         try:
             status, kind, content = post(address, path.read_bytes())
-        except OSError:  # it is not there yet
+        except OSError:  # the server has not started yet
             status = None
         if status == 200:
             break
