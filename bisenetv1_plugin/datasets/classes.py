@@ -1,4 +1,4 @@
-"""The names and colors of classes: Cityscapes' 19 by train id and choices among them, and those of users' data."""
+"""Names and colors of classes: Cityscapes' 19 by train id, choices among them, and those of users' data."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ CLASS_NAMES = tuple(c.name for c in CITYSCAPES_CLASSES)
 (ROAD, SIDEWALK, BUILDING, WALL, FENCE, POLE, TRAFFIC_LIGHT, TRAFFIC_SIGN, VEGETATION, TERRAIN) = range(10)
 (SKY, PERSON, RIDER, CAR, TRUCK, BUS, TRAIN, MOTORCYCLE, BICYCLE) = range(10, 19)
 
-# Cityscapes' own categories but `object` (thin poles and plates) and `human`: a network learns these five in minutes,
-# those two, and road from sidewalk, only later.
+# Cityscapes' own categories without `object` (thin poles and plates) and `human`. A network learns these five in
+# minutes; those two, and road from sidewalk, take longer.
 DEMO_CLASSES = (
     ("flat", (ROAD, SIDEWALK)),
     ("construction", (BUILDING, WALL, FENCE)),
@@ -60,7 +60,7 @@ ClassChoice = Sequence[Union[str, Tuple[str, Sequence[int]]]]
 
 
 def class_groups(classes: ClassChoice) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    """A choice of classes in its full form, as `DEMO_CLASSES` has it: `((name, train ids), ...)`.
+    """A choice of classes in the form of `DEMO_CLASSES`: `((name, train ids), ...)`.
 
     Args:
         classes: Each item is one of Cityscapes' 19 names, or a pair of a free name and the train ids merged under it.
@@ -73,7 +73,7 @@ def class_groups(classes: ClassChoice) -> tuple[tuple[str, tuple[int, ...]], ...
         if isinstance(item, str):
             if item not in CLASS_NAMES:
                 raise ValueError(
-                    "classes: '{}' is no Cityscapes class. Choose among {}, or give a pair (name, train ids).".format(
+                    "classes: '{}' is not a Cityscapes class. Choose among {}, or give a pair (name, train ids).".format(
                         item, ", ".join(CLASS_NAMES)
                     )
                 )
@@ -85,7 +85,7 @@ def class_groups(classes: ClassChoice) -> tuple[tuple[str, tuple[int, ...]], ...
     chosen = [train_id for _, ids in groups for train_id in ids]
     for train_id in chosen:
         if train_id not in range(len(CITYSCAPES_CLASSES)):
-            raise ValueError(f"classes: {train_id!r} is no train id. Use the integers 0 to 18.")
+            raise ValueError(f"classes: {train_id!r} is not a train id. Use the integers 0 to 18.")
         if chosen.count(train_id) > 1:
             raise ValueError(
                 f"classes: '{CLASS_NAMES[train_id]}' (train id {train_id}) is chosen {chosen.count(train_id)} times. "
@@ -95,7 +95,7 @@ def class_groups(classes: ClassChoice) -> tuple[tuple[str, tuple[int, ...]], ...
 
 
 def remap(label: np.ndarray, classes: ClassChoice) -> np.ndarray:
-    """Renumber a label of train ids: 0 for the first of `classes`, 1 for the second; what isn't chosen becomes 255.
+    """Renumber a label of train ids: 0 for the first of `classes`, 1 for the second; other classes become 255.
 
     Args:
         label: uint8, any shape, train ids 0..18 and 255.
@@ -116,7 +116,7 @@ def class_colors(classes: ClassChoice = CLASS_NAMES) -> list[tuple[int, int, int
 
 
 class NamedClasses(NamedTuple):
-    """Class names by index, and their colors, RGB 0..255; without colors of their own, no colors."""
+    """Class names by index, and their colors, RGB 0..255; `colors` is empty if they have none."""
 
     names: tuple[str, ...]
     colors: tuple[tuple[int, int, int], ...]
@@ -126,25 +126,25 @@ CITYSCAPES = NamedClasses(CLASS_NAMES, tuple(class_colors()))
 
 
 def named_classes(source: Any, num_classes: int | None = None) -> NamedClasses:
-    """The names and colors that belong to a data set.
+    """The class names and colors of a data set.
 
     Args:
-        source: its folder, or a configuration, PaddleSeg's `Config`, whose `val_dataset` or `train_dataset` names it.
-            The folder's `classes.txt` has a name a line, its `colors.txt` a line `name r g b` for each of them;
-            PaddleSeg's `Cityscapes`, and scenes that are drawn with all its classes, need neither.
-        num_classes: how many there are; default: the configuration's, or as many as have names. Classes that have no
-            name are called by their number.
+        source: its folder, or a PaddleSeg `Config` with the folder in `val_dataset` or `train_dataset`. The folder's
+            `classes.txt` has a name per line, its `colors.txt` a line `name r g b` for each. PaddleSeg's `Cityscapes`,
+            and scenes with all its classes, need neither.
+        num_classes: number of classes; default: the configuration's, or the number of names. Classes without a name
+            are called by their number.
 
     Returns:
-        `names`, one for each class, and `colors`, as many or none.
+        One name for each class, and one color for each class or none.
 
     Raises:
-        InputError: a file of the folder is no text in UTF-8.
+        InputError: a file of the folder is not UTF-8 text.
     """
     root, kind = source, None
     if hasattr(source, "val_dataset_cfg"):
         dataset = source.val_dataset_cfg or source.train_dataset_cfg or {}
-        dataset = dataset if isinstance(dataset, dict) else {}  # that it is none is for others to say
+        dataset = dataset if isinstance(dataset, dict) else {}  # reported elsewhere
         root, kind = dataset.get("dataset_root"), dataset.get("type")
         num_classes = num_classes or dataset.get("num_classes") or source.model_cfg.get("num_classes")
     colors = filter(None, map(_color, _lines(root, "colors.txt")))
@@ -157,17 +157,17 @@ def named_classes(source: Any, num_classes: int | None = None) -> NamedClasses:
 
 
 def read_classes(path: Any) -> NamedClasses:
-    """The names in a text file, one a line; where every line is `name r g b`, the colors as well.
+    """The names in a text file, one per line; if every line is `name r g b`, the colors as well.
 
     Raises:
-        InputError: there is no such file, it names nothing, or it is no text in UTF-8.
+        InputError: the file does not exist, is empty, or is not UTF-8 text.
     """
     path = Path(path)
     if not os.path.isfile(path):
-        raise InputError(f"there is no {path}: name a text file with the name of a class a line, or cityscapes.")
+        raise InputError(f"there is no {path}: name a text file with a class name per line, or cityscapes.")
     lines = _lines(path.parent, path.name)
     if not lines:
-        raise InputError(f"{path} is empty: write the name of a class a line.")
+        raise InputError(f"{path} is empty: write a class name per line.")
     colors = tuple(filter(None, map(_color, lines)))
     if len(colors) == len(lines) and all(len(line.split()) > 3 for line in lines):
         return NamedClasses(tuple(line.rsplit(maxsplit=3)[0] for line in lines), colors)
@@ -175,7 +175,7 @@ def read_classes(path: Any) -> NamedClasses:
 
 
 def _color(line: str) -> tuple[int, int, int] | None:
-    """Of a line that ends with `r g b`; None for another."""
+    """The color at the end of a line `name r g b`; None for other lines."""
     channels = line.split()[-3:]
     if len(channels) == 3 and all(
         channel.isdecimal() and len(channel) < 4 and int(channel) < 256 for channel in channels
@@ -185,7 +185,7 @@ def _color(line: str) -> tuple[int, int, int] | None:
 
 
 def _lines(root: Any, name: str) -> list[str]:
-    """The lines of a file in the folder that are not empty; none without the folder or the file."""
+    """The non-empty lines of a file in the folder; an empty list without the folder or the file."""
     if not root or not isinstance(root, (str, Path)) or not os.path.isfile(Path(root, name)):
         return []
     return [line for _, line in numbered_lines(Path(root) / name, "file")]

@@ -26,28 +26,28 @@ from bisenetv1_plugin.progress import Progress, silent
 __all__ = ["SyntheticStreetScenes", "write_scenes"]
 
 MODES = ("train", "val")
-_MOST_SCENES = 100000  # further ones would be those of the next seed
+_MOST_SCENES = 100000  # more would repeat the scenes of the next seed
 _LONGEST = 16384  # pixels of a side: more fill the memory
 
 
 def scene_seed(mode: str, index: int, seed: int = 0) -> int:
-    """The seed of the scene at `index` of a mode: even for train, odd for val, so that the two never share a scene."""
+    """The seed of the scene at `index` of a mode: even for train, odd for val, so that they never share a scene."""
     return (2 * (seed * _MOST_SCENES + index) + MODES.index(mode)) % 2**32
 
 
 class SyntheticStreetScenes(paddle.io.Dataset):
-    """Street scenes drawn when they are asked for: nothing to download, and the same scenes on every machine.
+    """Street scenes drawn on demand: nothing to download, and the same scenes on every machine.
 
     A sample is what `paddleseg.datasets.Dataset` returns: a dict of `img` (`[3, H, W]`, RGB, float32 0..255 before
     the transforms), `label` (uint8 train ids 0..18 and 255; `[H, W]` in train mode, `[1, H, W]` in val mode),
     `trans_info` and `gt_fields`.
 
     Args:
-        mode (str): 'train' or 'val'.
-        transforms (list): Transforms for image and label.
-        size (tuple[int], optional): Width and height in pixels. Default: (1024, 512).
-        num_samples (int, optional): Number of scenes. Default: 200 for train, 40 for val.
-        seed (int, optional): Another seed, other scenes. Default: 0.
+        mode: 'train' or 'val'.
+        transforms: Transforms for image and label.
+        size: Width and height in pixels.
+        num_samples: Number of scenes. Default: 200 for train, 40 for val.
+        seed: Every seed gives other scenes.
 
     Raises:
         ValueError: An argument is out of range.
@@ -66,7 +66,7 @@ class SyntheticStreetScenes(paddle.io.Dataset):
         num_samples: int | None = None,
         seed: int = 0,
     ) -> None:
-        from paddleseg.transforms import Compose  # not above: PaddleSeg's import ends in one of this module
+        from paddleseg.transforms import Compose  # not above: importing PaddleSeg imports this module
 
         if str(mode).lower() not in MODES:
             raise ValueError(f"mode is {mode!r}. SyntheticStreetScenes has 'train' and 'val'.")
@@ -78,9 +78,7 @@ class SyntheticStreetScenes(paddle.io.Dataset):
         if not isinstance(seed, int):
             raise ValueError(f"seed is {seed!r}. Give an integer.")
         if not isinstance(transforms, list):
-            raise TypeError(
-                f"transforms is {transforms!r}. Give a list; an empty list leaves the pictures as they are."
-            )
+            raise TypeError(f"transforms is {transforms!r}. Give a list; an empty list leaves the images unchanged.")
         self.transforms = Compose(transforms)
         self.num_classes = self.NUM_CLASSES
         self.img_channels = self.IMG_CHANNELS
@@ -90,7 +88,7 @@ class SyntheticStreetScenes(paddle.io.Dataset):
 
     def __getitem__(self, idx: int) -> dict[str, Any]:
         image, label = render_scene(self.file_list[idx], *self.size)
-        # BGR float32, as Compose has it after reading a file; it makes RGB of it
+        # BGR float32, as after reading a file; Compose converts it to RGB
         data: dict[str, Any] = {"trans_info": [], "img": image.astype("float32"), "label": label, "gt_fields": []}
         if self.mode == "val":  # the label keeps its size: predictions are resized to it
             data = self.transforms(data)
@@ -113,24 +111,24 @@ def write_scenes(
     seed: int = 0,
     progress: Progress = silent,
 ) -> str:
-    """Write scenes as files that `paddleseg.datasets.Dataset` reads: the scenes that `SyntheticStreetScenes` has.
+    """Write the scenes of `SyntheticStreetScenes` as files that `paddleseg.datasets.Dataset` reads.
 
-    The directory gets `images/` and `labels/` (lossless PNG), `train.txt` and `val.txt` (`image label` a line,
-    relative to the directory), and `classes.txt` (a name a line, in label order). It appears when it is complete.
+    The directory gets `images/` and `labels/` (lossless PNG), `train.txt` and `val.txt` (`image label` per
+    line, relative to the directory), and `classes.txt` (a name per line, in label order). It appears when complete.
 
     Args:
-        directory (str): A directory that doesn't exist yet, or is empty.
-        train, val (int): Number of scenes.
-        size (tuple[int]): Width and height in pixels.
-        classes: What `scenes.class_groups` takes, for example `scenes.DEMO_CLASSES`. Default: all 19 of Cityscapes.
-        seed (int): Another seed, other scenes.
+        directory: A directory that doesn't exist yet, or is empty.
+        train, val: Number of scenes.
+        size: Width and height in pixels.
+        classes: As for `scenes.class_groups`, for example `scenes.DEMO_CLASSES`. Default: all 19 of Cityscapes.
+        seed: Every seed gives other scenes.
         progress: See `progress.Progress`.
 
     Returns:
-        str: The directory.
+        The directory.
 
     Raises:
-        FileExistsError: The directory has something in it, or is a file.
+        FileExistsError: The directory is not empty, or is a file.
         ValueError: An argument is out of range.
         OSError: A file could not be written.
     """
@@ -143,13 +141,13 @@ def write_scenes(
         raise FileExistsError(
             f"directory: '{directory}' exists and is not empty. Choose another directory, or remove this one first."
         )
-    real = os.path.realpath(directory)  # a link to a folder stays one
+    real = os.path.realpath(directory)  # a link to a folder is kept
     parent = os.path.dirname(real)
     os.makedirs(parent, exist_ok=True)
 
     scenes = [("train", i) for i in range(train)] + [("val", i) for i in range(val)]
     with tempfile.TemporaryDirectory(dir=parent, prefix=".scenes-") as beside:
-        # One level deeper, because TemporaryDirectory's own mode bits keep everyone else out
+        # One level deeper, because only the owner may read a TemporaryDirectory
         root = os.path.join(beside, "scenes")
         for kind in ("images", "labels"):
             for mode in MODES:
@@ -166,7 +164,7 @@ def write_scenes(
             with open(os.path.join(root, f"{name}.txt"), "w", encoding="utf-8") as f:
                 f.write("\n".join(content) + "\n")
         with suppress(FileNotFoundError):
-            os.rmdir(real)  # empty; not every system renames over it
+            os.rmdir(real)  # empty; some systems do not rename over it
         os.rename(root, real)
     return directory
 

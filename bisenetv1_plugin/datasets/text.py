@@ -19,25 +19,25 @@ def numbered_lines(path: str | Path, what: str) -> list[tuple[int, str]]:
 
 
 def all_lines(path: str | Path, what: str) -> list[str]:
-    """The lines of a file, without spaces around them; a line feed at its end begins no further one.
+    """The lines of a file, without spaces around them; a final line feed does not begin another line.
 
     Args:
-        path: a regular file of UTF-8, with or without a byte order mark, whatever ends its lines.
-        what: it is, for the sentence: `list`, `table`, ...
+        path: a regular UTF-8 file, with or without a byte order mark, with any kind of line ends.
+        what: the kind of file, for messages: `list`, `table`, ...
 
     Raises:
-        InputError: it cannot be read, or is no text; the sentence names the file and the line.
+        InputError: the file cannot be read, or is not text; the message names the file and the line.
     """
     path = Path(path)
     try:
         content = image_files.read_bytes(path, _MOST_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         why = f"byte {error.start} is 0x{error.object[error.start]:02x}"
-        raise InputError(f"the {what} {path} is no text in UTF-8 ({why}): save it as that.") from error
+        raise InputError(f"the {what} {path} is not UTF-8 text ({why}): save it as UTF-8.") from error
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise InputError(f"the {what} {path} cannot be read ({why}): save it as UTF-8 text.") from error
-    # Not splitlines(), which also divides where a name has one of Unicode's rarer separators
+    # Not splitlines(), which also divides at Unicode separators that names may have
     lines = content.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     lines = lines[:-1] if lines[-1] == "" else lines
     for number, line in enumerate(lines, start=1):
@@ -45,17 +45,17 @@ def all_lines(path: str | Path, what: str) -> list[str]:
             raise InputError(f"the {what} {path}, line {number} has a NUL in it: save it as UTF-8 text.")
         if len(line) > _LONGEST:
             raise InputError(
-                f"the {what} {path}, line {number} has {len(line)} characters, and {_LONGEST} are the most: "
-                "is it a text, with a line for each entry?"
+                f"the {what} {path}, line {number} has {len(line)} characters, but {_LONGEST} are the most: "
+                "write one entry per line."
             )
     return [line.strip() for line in lines]
 
 
 def shorten(line: str) -> str:
-    """A line for a sentence: cut where it is long."""
+    """A line for a message, cut if it is long."""
     return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."
 
 
 def first_few(values: Sequence[object], most: int = 3) -> str:
-    """The first values for a sentence, with dots for the others."""
+    """The first values for a message, with dots for the others."""
     return ", ".join(map(str, values[:most])) + ", ..." * (len(values) > most)

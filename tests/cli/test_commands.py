@@ -435,7 +435,7 @@ def test_demo_on_a_folder_of_real_images(tmp_path):
     [
         (["data", "prepare", "camvid", "absent", "out"], "absent"),
         (["data", "check", "absent.yml"], "absent.yml"),
-        (["data", "scenes", "out", "--classes", "dragon"], "'dragon' is no Cityscapes class"),
+        (["data", "scenes", "out", "--classes", "dragon"], "'dragon' is not a Cityscapes class"),
         (["configs", "--copy", "absent", "out"], "there is no configuration absent"),
         (["curves", "."], "has no VisualDL record"),
         (["run", "absent.py"], "there is no script absent.py"),

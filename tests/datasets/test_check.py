@@ -179,7 +179,7 @@ def test_what_is_hardly_meant_so(root):
     for report in (check_config(path), before_training(read_config(path))):
         assert report.ok and len(report.warnings) == 2
         assert "mean and std [0.5, 0.5, 0.5] and [0.5, 0.5, 0.5], of val_dataset [0.4, 0.5, 0.6]" in report.to_text()
-        assert "all labels of train have class 0 alone, and 255, which is ignored" in report.to_text()
+        assert "all labels of train have only class 0, and 255, which is ignored" in report.to_text()
     cv2.imwrite(str(root / "b_label.png"), LABEL)
     assert check_config(config(root, {"transforms": [{"type": "Normalize"}]}, half)).warnings == []
 
@@ -217,9 +217,9 @@ def test_lists(root):
 @pytest.mark.parametrize(
     "changes, words",
     [
-        ({"train_path": "nowhere.txt"}, "train_path 'nowhere.txt' is no file"),
-        ({"train_path": None}, "train_path None is no file"),
-        ({"dataset_root": "nowhere"}, "dataset_root 'nowhere' is no folder"),
+        ({"train_path": "nowhere.txt"}, "train_path 'nowhere.txt' is not a file"),
+        ({"train_path": None}, "train_path None is not a file"),
+        ({"dataset_root": "nowhere"}, "dataset_root 'nowhere' is not a folder"),
         ({"mode": "training"}, "mode 'training'"),
     ],
 )
@@ -300,7 +300,7 @@ def test_cityscapes_with_a_label_too_few(tmp_path):
 
     data["train_dataset"]["dataset_root"] = "nowhere"
     report = check_config(config(tmp_path, model={"type": "FCN", "num_classes": 19}, **data))
-    assert kinds(report) == ["config", "empty"] and "cannot be made" in report.problems[0].message
+    assert kinds(report) == ["config", "empty"] and "cannot be constructed" in report.problems[0].message
 
 
 def test_other_types(root):
@@ -330,7 +330,7 @@ def test_other_types(root):
         for cls in (GeneratedForTest, ShiftedForTest):
             del manager.DATASETS.components_dict[cls.__name__]
     assert kinds(report) == ["missing"] and report.images == {"val": 2} and report.counts == {}
-    assert "train: the images of GeneratedForTest are generated" in report.notes[0]
+    assert "train: GeneratedForTest generates its images" in report.notes[0]
     assert "val: ShiftedForTest changes labels" in report.notes[1]
 
 
@@ -366,7 +366,7 @@ def test_before_training_headers_are_all_looked_at(root):
         ("unreadable", "038.png"),
         ("leak", "d.png"),
     ]
-    assert report.notes == ["the pixels of 8 of 43 pairs were looked at, the headers of all."]
+    assert report.notes == ["the pixels of 8 of 43 pairs were read, and the headers of all."]
     assert all(problem.file in problem.message for problem in report.problems)
 
 
@@ -410,7 +410,7 @@ def test_turned_by_exif_without_a_change_of_size(root, number):
     cv2.imwrite(str(root / "a_label.png"), shape)
     for report in (check_config(config(root)), quick(root)):
         assert kinds(report) == ["orientation"]
-        assert f"a_label.png fits its image {root / 'a.jpg'} as that lies in the file" in report.problems[0].message
+        assert f"a_label.png fits its image {root / 'a.jpg'} as stored" in report.problems[0].message
     # Upright, or drawn on something else
     noise = np.random.default_rng(0).integers(0, 2, (48, 48), np.uint8)
     for label, note in ((orientation.turn(shape, number), False), (shape * 0, False), (noise, True)):

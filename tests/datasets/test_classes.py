@@ -30,8 +30,8 @@ def test_remap():
 @pytest.mark.parametrize(
     "choice, message",
     [
-        (["raod"], "'raod' is no Cityscapes class"),
-        ([("thing", (0, 19))], "19 is no train id"),
+        (["raod"], "'raod' is not a Cityscapes class"),
+        ([("thing", (0, 19))], "19 is not a train id"),
         (["road", ("ground", (0, 1))], "'road' .* chosen 2 times"),
         ([], "empty"),
     ],
@@ -58,6 +58,6 @@ class TestFilesOfNames:
     def test_refusals(self, tmp_path):
         (tmp_path / "empty.txt").write_text("\n")
         (tmp_path / "latin.txt").write_bytes(b"Stra\xdfe\n")
-        for name, sentence in (("empty", "is empty"), ("latin", "is no text in UTF-8"), ("absent", "there is no")):
+        for name, sentence in (("empty", "is empty"), ("latin", "is not UTF-8 text"), ("absent", "there is no")):
             with pytest.raises(InputError, match=sentence):
                 read_classes(tmp_path / f"{name}.txt")

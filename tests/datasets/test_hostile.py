@@ -290,10 +290,10 @@ class TestTexts:
     @pytest.mark.parametrize(
         "content, words",
         [
-            (b"caf\xe9 1 2 3\n", "is no text in UTF-8 (byte 3 is 0xe9)"),
+            (b"caf\xe9 1 2 3\n", "is not UTF-8 text (byte 3 is 0xe9)"),
             (b"a 1 2 3\nb\0c 4 5 6\n", "line 2 has a NUL in it"),
             (b"x" * 10_000_000, "line 1 has 10000000 characters"),
-            ("a 1 2 3\n".encode("utf-16"), "is no text in UTF-8"),
+            ("a 1 2 3\n".encode("utf-16"), "is not UTF-8 text"),
         ],
     )
     def test_that_are_none(self, root, name, content, words):
@@ -326,7 +326,7 @@ class TestPreparations:
     def test_in_place_the_users_lists_stay(self, tmp_path, name):
         src = self.cityscapes(tmp_path)
         (src / name).write_text("mine\n")
-        with pytest.raises(InputError, match=f"{name} exists, and is not what would be written"):
+        with pytest.raises(InputError, match=f"{name} exists with other content"):
             prepare_cityscapes(src)
         assert (src / name).read_text() == "mine\n" and not list(src.rglob("*TrainIds*"))
         (src / name).unlink()
@@ -353,7 +353,7 @@ class TestPreparations:
             for name in ("a.png", "a_L.png"):
                 save(tmp_path / f"src/{split}/{split}{name}", np.zeros((H, W, 3), np.uint8))
             save(tmp_path / f"src/{split}annot/{split}a.png", STRIPES)
-        with pytest.raises(ValueError, match=r"traina\.png and .*traina_L\.png are of one frame"):
+        with pytest.raises(ValueError, match=r"traina\.png and .*traina_L\.png belong to the same frame"):
             prepare_camvid(tmp_path / "src", tmp_path / "new")
         assert not (tmp_path / "new").exists()
 

@@ -829,7 +829,7 @@ class TestImages:
         with pytest.raises(InputError) as caught:
             configure(root, root.parent / "never" / "my.yml")
         assert str(root / name) in str(caught.value) and "--skip_broken" in str(caught.value)
-        assert {"pcx": "OpenCV reads no PCX", "bomb": "decompression bomb"}.get(what, "") in str(caught.value)
+        assert {"pcx": "OpenCV cannot read PCX", "bomb": "decompression bomb"}.get(what, "") in str(caught.value)
         summary = made(root, skip_broken=True)
         assert sum(summary.report.images.values()) == 5
         assert any(f"cannot be read, left out: 1 ({Path(name).name})" in note for note in summary.notes)

@@ -108,7 +108,7 @@ def test_camvid_split_by_list_files_of_names(tmp_path):
     for stem in ("a", "b"):
         write(src / "images" / f"{stem}.png", image())
         write(src / "labels" / f"{stem}.png", LABEL)
-    with pytest.raises(ValueError, match="a is no frame .* put train.txt"):
+    with pytest.raises(ValueError, match="a is not a frame .* put train.txt"):
         prepare_camvid(src, tmp_path / "dst")
     (src / "train.txt").write_text("b\n")
     (src / "val.txt").write_text("images/a.png\n\n")
@@ -149,7 +149,7 @@ def test_many_faults_make_a_message_of_bearable_length(tmp_path):
 
 
 def test_unknown_source_and_full_destination(tmp_path):
-    with pytest.raises(FileNotFoundError, match="is no CamVid"):
+    with pytest.raises(FileNotFoundError, match="has no known layout of CamVid"):
         prepare_camvid(tmp_path, tmp_path / "dst")
     with pytest.raises(FileNotFoundError, match="no folder leftImg8bit/train: unpack"):
         prepare_cityscapes(tmp_path)

@@ -1,9 +1,9 @@
-"""Looks at the training and validation data of a PaddleSeg config before a training does.
+"""Checks the training and validation data of a PaddleSeg config before a training.
 
-PaddleSeg opens a file when its turn comes: a missing image stops a training after hours, a label value out of range
-becomes a loss of nan or a crash in a CUDA kernel, and a validation image among the training images only makes the score
-too good. `check_config` opens every file once, in the way PaddleSeg would, and counts the classes while it is there.
-`before_training` has seconds: it reads every header, and the pixels of as many files as there is time for.
+PaddleSeg opens files as it needs them: a missing image stops a training after hours, a label value out of range becomes
+a loss of nan or a crash in a CUDA kernel, and a validation image among the training images makes the score too good.
+`check_config` opens every file once, as PaddleSeg would, and counts the classes. `before_training` takes seconds: it
+reads every header, and the pixels of as many files as there is time for.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 __all__ = ["Problem", "Report", "before_training", "check_config"]
 
 THREADS = 8  # a thread holds one image: of 48 million pixels, 150 MB
-_LEAST = 1.0  # seconds for copies, where pixels took all the time
-_GOLDEN = 0.6180339887498949  # multiples of it fill the circle evenly, however many there are
+_LEAST = 1.0  # seconds for copies, if pixels took all the time
+_GOLDEN = 0.6180339887498949  # any number of its multiples fill a circle evenly
 
 
 def check_config(config_path: str | os.PathLike[str], progress: Progress = silent) -> Report:
-    """Checks every image and label that `train_dataset` and `val_dataset` of a config name.
+    """Checks every image and label in `train_dataset` and `val_dataset` of a config.
 
     `type: Dataset` is checked from its list files; other registered types are constructed, and their `file_list` of
-    [image, label] paths is checked. A dataset without such a list makes its images itself: a note says so.
+    [image, label] paths is checked. A dataset without a `file_list` generates its images, and a note says so.
 
     Args:
         config_path: a YAML file for PaddleSeg, `_base_` included. Relative paths in it count from the current folder,
@@ -46,11 +46,11 @@ def check_config(config_path: str | os.PathLike[str], progress: Progress = silen
         progress: see `progress.Progress`.
 
     Returns:
-        The Report, whose problems have the kinds `config`, `list`, `empty`, `missing`, `unreadable`, `size`,
+        The Report; kinds of problems are `config`, `list`, `empty`, `missing`, `unreadable`, `size`,
         `label format`, `label values`, `orientation`, `pairing` and `leak`.
 
     Raises:
-        FileNotFoundError: there is no such config.
+        FileNotFoundError: the config does not exist.
         ValueError: PaddleSeg does not accept the config.
     """
     config = read_config(config_path)
@@ -77,8 +77,7 @@ def check_config(config_path: str | os.PathLike[str], progress: Progress = silen
     if unclear:
         report.notes.append(
             f"EXIF turns {count_of(len(unclear), 'image')} without a change of size, and edges do not show whether "
-            f"the labels were turned as well ({first_few(unclear)}): look "
-            "at them, and save these images upright."
+            f"their labels are upright ({first_few(unclear)}): check them, and save these images upright."
         )
     if len(splits) == 2:
         train, val = ([image for image, _ in splits[name].pairs] for name in ("train", "val"))
@@ -89,8 +88,8 @@ def check_config(config_path: str | os.PathLike[str], progress: Progress = silen
 
 
 def _check_all_pixels(splits: dict[str, Split]) -> Iterator[tuple[str, str, PixelCheck]]:
-    """Every pair, looked at in threads: its split, its image and what was seen."""
-    with ThreadPoolExecutor(THREADS) as pool:  # reading images leaves Python's lock free
+    """Checks every pair in threads; yields its split, its image and the result."""
+    with ThreadPoolExecutor(THREADS) as pool:  # reading images releases Python's lock
         for name, split in splits.items():
             found = pool.map(check_pixels, split.pairs, repeat(split))
             for (image, _), check in zip(split.pairs, found):
@@ -98,19 +97,19 @@ def _check_all_pixels(splits: dict[str, Split]) -> Iterator[tuple[str, str, Pixe
 
 
 def before_training(cfg: Config, seconds: float = 10.0) -> Report:
-    """A quick check of a configuration's data, for the moment before a training.
+    """A quick check of a configuration's data, just before a training.
 
-    All lists, and the header of every file: it is there, it is an image, image and label have the same size. Then,
-    until `seconds` are over in all, the pixels of pairs that are spread over the lists, 8 at least: they can be
-    decoded, and the label's values are classes. 10,000 pairs take about two seconds of headers on two cores. Copies of
-    an image in train and val are found by their bytes, in the time that is left, and a second more.
+    It checks all lists, and every file's header: the file exists and is an image, and image and label have the same
+    size. For 10,000 pairs this takes about two seconds on two cores. In the remaining time it decodes pairs spread over
+    the lists, at least 8, and checks label values. Then it compares the bytes of train and val images to find copies,
+    for at least one second.
 
     Args:
-        cfg (paddleseg.cvlibs.Config): the loaded configuration.
-        seconds: how long it may take, as far as the headers allow.
+        cfg: the loaded configuration.
+        seconds: time limit, which only the headers may exceed.
 
     Returns:
-        The Report, as `check_config` has it but without counts; a note says how many pairs had their pixels read.
+        The Report, as from `check_config` but without counts; a note says how many pairs had their pixels read.
     """
     end = time.monotonic() + seconds
     report = Report("the configuration")
@@ -133,8 +132,8 @@ def before_training(cfg: Config, seconds: float = 10.0) -> Report:
             splits["train"], np.sum(trained, axis=0), len(trained) == len(splits["train"].pairs)
         )
     if count < len(sound):
-        report.notes.append(f"the pixels of {count} of {len(jobs)} pairs were looked at, the headers of all.")
-    # One label that seems turned may be an accident of its picture; most of them are none
+        report.notes.append(f"the pixels of {count} of {len(jobs)} pairs were read, and the headers of all.")
+    # A single label may seem turned by chance, but most labels do not
     sides = [check.turn for check in checks if check.ambiguous and check.turn is not None]
     doubt = 2 * sum(sides) > len(sides)
     report.problems += [p for check in checks for p in check.problems if doubt or p.kind != "orientation"]
@@ -149,7 +148,7 @@ def before_training(cfg: Config, seconds: float = 10.0) -> Report:
 
 
 def _splits(config: Config, report: Report) -> dict[str, Split]:
-    """The files of train and val, as far as there are; the report gets their numbers and the names of the classes."""
+    """The files of train and val, if there are any; adds their numbers and the class names to the report."""
     splits = {}
     for name in ("train", "val"):
         split = split_of(name, config, report)

@@ -1,4 +1,4 @@
-"""Lists whose columns are exchanged: the label first, then the image."""
+"""Finds lists with swapped columns: the label first, then the image."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from bisenetv1_plugin import image_files
 
 _SAMPLES = 3  # pairs, spread over the list
 _COLORS = 64  # more than a label has, fewer than a photograph
-_PIXELS = 1 << 18  # about as many are counted
+_PIXELS = 1 << 18  # number of pixels read, about
 
 
 def order_fault(list_path: str | Path, pairs: Sequence[tuple[Any, ...]]) -> str | None:
-    """Says so of a list whose first files have few colors, as labels have, and whose second ones have many.
+    """A message if the first files of the pairs have few colors, as labels do, and the second files have many.
 
-    Nothing is decoded where a first file has colors and its second is gray or has a palette, as is usual.
+    In the usual case, an RGB file before a gray or palette file, nothing is decoded.
 
     Args:
-        list_path: the list, for the sentence.
-        pairs: of files, which begin with the two of a line.
+        list_path: the list, for the message.
+        pairs: the lines of the list, with the two files first.
     """
     some = sorted({index * (len(pairs) - 1) // (_SAMPLES - 1) for index in range(_SAMPLES)}) if pairs else []
     if not some or not all(_looks_swapped(*pairs[index][:2]) for index in some):
@@ -37,12 +37,12 @@ def _looks_swapped(first: str | Path, second: str | Path) -> bool:
     try:
         modes = [image_files.header(path).mode for path in (first, second)]
         return not (modes[0] == "RGB" and modes[1] in "LP") and _colors(first) <= _COLORS < _colors(second)
-    except image_files.READ_ERRORS:  # which others report
+    except image_files.READ_ERRORS:  # reported by other checks
         return False
 
 
 def _colors(path: str | Path) -> int:
-    """How many colors an image has, among pixels that are spread over it."""
+    """The number of colors among pixels spread over an image."""
     with image_files.open_image(path) as image:
         pixels = np.asarray(image if image.mode in ("L", "P") else image.convert("RGB"))
     step = max(1, int((pixels.shape[0] * pixels.shape[1] / _PIXELS) ** 0.5))

@@ -1,6 +1,6 @@
-"""Images that train and validate: the same file, a copy of it, or the same pixels in another file.
+"""Finds images in both train and val: the same file, a copy of it, or the same pixels in another file.
 
-A picture that was resized, turned or saved as JPEG once more has other pixels, and is not seen.
+An image that was resized, turned or saved again as JPEG has other pixels, and is not found.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _BLOCK = 1 << 20
 
 
 def leaks(train: Sequence[str], val: Sequence[str]) -> list[Problem]:
-    """Images that are in both splits, by the files themselves."""
+    """Files that are in both splits."""
     trained = {os.path.realpath(image) for image in train}
     return [
         Problem("leak", image, f"image {image} is in train and in val: take it out of one of the lists.")
@@ -29,8 +29,8 @@ def leaks(train: Sequence[str], val: Sequence[str]) -> list[Problem]:
 
 
 def digest_of(pixels: np.ndarray) -> bytes | None:
-    """For images of equal pixels the same; None for one of a single color, which says nothing: a black frame."""
-    if all((row == pixels[0, 0]).all() for row in pixels):  # ends with the first row, as a rule
+    """A digest that equal images share; None for a single color, such as black frames, which are not copies."""
+    if all((row == pixels[0, 0]).all() for row in pixels):  # usually ends with the first row
         return None
     found = hashlib.blake2b(str(pixels.shape).encode(), digest_size=16)
     found.update(np.ascontiguousarray(pixels).data)
@@ -38,7 +38,7 @@ def digest_of(pixels: np.ndarray) -> bytes | None:
 
 
 def with_equal_pixels(train: Sequence[str], val: Sequence[str], digests: dict[str, bytes | None]) -> list[Problem]:
-    """Images of val whose pixels are those of an image of train. `digests`: `digest_of` of the images, by path."""
+    """Val images with the pixels of a train image. `digests`: `digest_of` of the images, by path."""
     first: dict[bytes, str] = {}
     for image in train:
         digest = digests.get(image)
@@ -49,7 +49,7 @@ def with_equal_pixels(train: Sequence[str], val: Sequence[str], digests: dict[st
 
 
 def with_equal_bytes(train: Sequence[str], val: Sequence[str], end: float) -> tuple[list[Problem], bool]:
-    """Images of val whose file is a copy of one of train; and whether all could be looked at until `time.monotonic`.
+    """Val images that are copies of a train file, and whether all were compared before `end` by `time.monotonic`.
 
     Only files of equal size are read.
     """
@@ -78,7 +78,7 @@ def with_equal_bytes(train: Sequence[str], val: Sequence[str], end: float) -> tu
 
 
 def _digest_of_file(path: str, end: float) -> bytes | None:
-    """None where the file cannot be read, or no time is left."""
+    """A file's digest; None if the file cannot be read or the time is over."""
     found = hashlib.blake2b(digest_size=16)
     try:
         with image_files.open_regular(path) as file:
@@ -96,6 +96,6 @@ def _copy(image: str, original: str) -> Problem:
 
 
 def exclude_files(problems: Iterable[Problem], known: Iterable[Problem]) -> list[Problem]:
-    """Those about files that no known problem is about."""
+    """The problems of files without a known problem."""
     files = {problem.file for problem in known}
     return [problem for problem in problems if problem.file not in files]

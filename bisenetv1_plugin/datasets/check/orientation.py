@@ -1,6 +1,6 @@
-"""Whether a label lies as its image does before EXIF turns it, where the sizes of both cannot tell.
+"""Finds out whether a label fits its image before or after EXIF turns it, if their sizes do not show it.
 
-OpenCV turns an image by its EXIF orientation as it reads it. Whoever drew the label saw the image turned, or not.
+OpenCV turns images by their EXIF orientation when it reads them. The program that the label was drawn in may not.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-_SIDE = 256  # pixels, to which both are made smaller
+_SIDE = 256  # pixels; both are reduced to this
 _CLEAR = (
     0.15  # of a standard deviation; 468 photographs of streets differ by 0.18 to 1 upside down, 0.1 at most wrongly
 )
@@ -28,20 +28,20 @@ def turn(array: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def is_ambiguous(size: tuple[int, int], orientation: int) -> bool:
-    """Whether an orientation turns an image of this (width, height) without a change of size."""
+    """Whether an orientation turns an image of this (width, height) without changing its size."""
     return orientation != 1 and (orientation < 5 or size[0] == size[1])
 
 
 def needs_turn(pixels: np.ndarray, label: np.ndarray, orientation: int) -> bool | None:
-    """Whether a label fits its image only when it is turned as the image is; None where that is not clear.
+    """Whether a label must be turned as its image is; None if that is unclear.
 
-    Where a label has edges, its image has more edges than elsewhere: in the pose that is right. A label that is alike
-    in both poses needs no turn.
+    In the right orientation, the image has more edges at the label's edges than elsewhere. A label that looks the same
+    in both orientations need not be turned.
 
     Args:
-        pixels: uint8 [H, W, 3] as OpenCV reads the image, turned.
-        label: [H, W] or [H, W, 3], of the same size, as it lies in its file.
-        orientation: EXIF's, of the image.
+        pixels: uint8 [H, W, 3], the image as OpenCV reads and turns it.
+        label: [H, W] or [H, W, 3], of the same size, as stored in its file.
+        orientation: EXIF orientation of the image.
     """
     if label.ndim == 2:
         label = label[..., None]

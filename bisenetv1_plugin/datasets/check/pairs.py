@@ -1,4 +1,4 @@
-"""One pair of image and label: its headers, and its pixels."""
+"""Checks the headers and the pixels of one image and its label."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bisenetv1_plugin.datasets.check.copies import digest_of
 from bisenetv1_plugin.datasets.check.report import Problem, count_of
 from bisenetv1_plugin.datasets.check.splits import FilePair, Split
 
-_STRIP = 1 << 22  # pixels that are counted at once: NumPy counts in 64 bits
+_STRIP = 1 << 22  # pixels that are counted at once, because NumPy's counts need 64 bits a pixel
 
 
 class Image(NamedTuple):
@@ -28,14 +28,14 @@ class Image(NamedTuple):
 
 
 class PixelCheck(NamedTuple):
-    """What the pixels of a pair show.
+    """The result of `check_pixels`.
 
     Attributes:
-        problems: what is wrong.
+        problems: the problems found.
         histogram: int64 [256], the pixels of the label by value.
-        digest: of the image's pixels, see `copies`; None for none that another could be a copy of.
-        ambiguous: EXIF turns the image without a change of size.
-        turn: whether the label must be turned as well, as their edges show; None where they do not.
+        digest: of the image's pixels, see `copies.digest_of`; None without a readable image.
+        ambiguous: EXIF turns the image without changing its size.
+        turn: whether edges show that the label must be turned as well; None if that is unclear.
     """
 
     problems: list[Problem]
@@ -46,17 +46,17 @@ class PixelCheck(NamedTuple):
 
 
 def check_headers(pair: FilePair, split: Split) -> list[Problem]:
-    """The problems that show without decoding a pixel: files that are not there, sizes, formats."""
+    """The problems that headers show: missing files, sizes, formats."""
     image_path, label_path = pair
     image = _header("image", image_path)
     if isinstance(image, image_files.Header) and not image_files.has_reader(image_path):
-        image = unreadable("image", image_path, f"OpenCV reads no {image.format}: save it as PNG")
+        image = unreadable("image", image_path, f"OpenCV cannot read {image.format}: save it as PNG")
     label = _header("label", label_path) if label_path else None
     problems = [found for found in (image, label) if isinstance(found, Problem)]
     if not label_path or not isinstance(label, image_files.Header):
         return problems
     if isinstance(image, image_files.Header) and image.upright_size != label.stored_size:
-        # Rare, so that it may be slow: OpenCV has the last word on how it turns an image.
+        # Decoding is slow, but this is rare, and only OpenCV shows how it turns an image
         pixels = image_files.decode_file(image_path)
         if pixels is None:
             problems.append(unreadable("image", image_path))
@@ -68,7 +68,7 @@ def check_headers(pair: FilePair, split: Split) -> list[Problem]:
 
 
 def check_pixels(pair: FilePair, split: Split) -> PixelCheck:
-    """All that the pixels of one pair show; every byte of both files is decoded."""
+    """Decodes every byte of a pair, and checks sizes, orientation and label values."""
     image_path, label_path = pair
     histogram = np.zeros(256, np.int64)
     image = read_image(image_path)
@@ -98,7 +98,7 @@ def check_pixels(pair: FilePair, split: Split) -> PixelCheck:
 
 
 def _values(label_path: str, mode: str, label: np.ndarray, split: Split, histogram: np.ndarray) -> list[Problem]:
-    """What is wrong with the values of a label, which are added to the histogram."""
+    """Adds the values of a label to the histogram; returns the problems with them."""
     if split.num_classes is None:
         return []
     if label.ndim != 2 or label.dtype != np.uint8:
@@ -117,20 +117,20 @@ def _values(label_path: str, mode: str, label: np.ndarray, split: Split, histogr
 
 
 def read_image(path: str) -> Image | Problem:
-    """An image as PaddleSeg's OpenCV reads it, which also turns images by their EXIF orientation.
+    """Decodes every byte of an image, and turns it by its EXIF orientation as OpenCV does for PaddleSeg.
 
-    Every byte is decoded. What speaks against the image is a Problem.
+    Returns a Problem if the image cannot be used.
     """
     head = _header("image", path)
     if isinstance(head, Problem):
         return head
     pixels = image_files.decode_file(path)
     if pixels is None:
-        why = "damaged, or no image that OpenCV reads"
+        why = "damaged, or not an image that OpenCV reads"
         if not image_files.has_reader(path):
-            why = f"OpenCV reads no {head.format}: save it as PNG"
+            why = f"OpenCV cannot read {head.format}: save it as PNG"
         return unreadable("image", path, why)
-    if head.format in image_files.JPEG_FORMATS:  # OpenCV paints the rest of a truncated JPEG gray and is content
+    if head.format in image_files.JPEG_FORMATS:  # OpenCV fills the rest of a truncated JPEG with gray, without an error
         try:
             with image_files.open_image(path) as jpeg:
                 jpeg.draft("L", (1, 1))
@@ -148,9 +148,9 @@ def count_values(label: np.ndarray) -> np.ndarray:
 
 
 def single_class_warnings(split: Split, histogram: np.ndarray, complete: bool) -> list[str]:
-    """Says so of labels of a single class, of which no network learns anything.
+    """A warning if all labels have a single class, from which a network cannot learn.
 
-    Masks of 0 and 255 are such: 255 is ignored unless the configuration says otherwise.
+    Masks of 0 and 255 are an example: 255 is ignored unless the configuration says otherwise.
     """
     if split.num_classes is None or split.num_classes < 2:
         return []
@@ -159,8 +159,8 @@ def single_class_warnings(split: Split, histogram: np.ndarray, complete: bool) -
     values = np.flatnonzero(counts)
     if len(values) != 1:
         return []
-    message = "all labels of train" if complete else "all labels of train that were looked at"
-    message += f" have class {values[0]} alone"
+    message = "all labels of train" if complete else "all labels of train that were read"
+    message += f" have only class {values[0]}"
     if histogram.sum() > counts.sum():
         message += (
             f", and {split.ignore_index}, which is ignored: if that is a class, `bisenetv1 data config` makes it one"
@@ -168,13 +168,13 @@ def single_class_warnings(split: Split, histogram: np.ndarray, complete: bool) -
     return [f"{message}."]
 
 
-def unreadable(what: str, path: str, why: object = "damaged, or no image") -> Problem:
+def unreadable(what: str, path: str, why: object = "damaged, or not an image") -> Problem:
     return Problem("unreadable", path, f"{what} {path} cannot be read ({why}).")
 
 
 def _header(what: str, path: str) -> image_files.Header | Problem:
     if not os.path.exists(path):
-        return Problem("missing", path, f"{what} {path} is not there.")
+        return Problem("missing", path, f"{what} {path} does not exist.")
     fault = image_files.name_fault(path) if what == "image" else None
     if fault:
         return Problem("unreadable", path, fault)
@@ -197,7 +197,7 @@ def _sizes(image_path: str, label_path: str, image: tuple[int, int], label: tupl
 
 def _turned(image_path: str, label_path: str, turned_by: int) -> Problem:
     message = (
-        f"label {label_path} fits its image {image_path} as that lies in the file, and OpenCV turns the image by its "
+        f"label {label_path} fits its image {image_path} as stored, but OpenCV turns the image by its "
         f"EXIF orientation ({turned_by}): `bisenetv1 data config` turns such labels."
     )
     return Problem("orientation", label_path, message)

@@ -1,4 +1,4 @@
-"""What a check found, and how people read it."""
+"""The report of a check, and its text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Problem(NamedTuple):
-    """Something that will stop or spoil a training: its kind (`missing`, `leak`, ...), the file, a sentence."""
+    """Something that will stop or spoil a training: its kind (`missing`, `leak`, ...), the file and a message."""
 
     kind: str
     file: str
@@ -18,17 +18,17 @@ class Problem(NamedTuple):
 
 @dataclass
 class Report:
-    """What a check found; per split (`train`, `val`), as far as the config has it.
+    """The result of a check, by split (`train`, `val`) as far as the config has them.
 
     Attributes:
         config: the config file.
-        problems: what is wrong, in the order of the lists.
-        counts: pixels per class, int64 [num_classes]; empty where not all labels were read.
+        problems: errors in the data, in the order of the lists.
+        counts: pixels per class, int64 [num_classes]; empty unless all labels were read.
         ignored: pixels that have the ignore index.
         images: image and label pairs in the list.
-        classes: class names by index, as far as they are known.
+        classes: class names by index, if known.
         notes: what was not checked, and why.
-        warnings: what is no fault of a file, and hardly meant so; `train` says it and goes on.
+        warnings: settings that are valid but probably not intended; `train` logs them and continues.
     """
 
     config: str
@@ -42,11 +42,11 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """True without problems. Classes that never occur are told, but are no problem."""
+        """True without problems. Classes that never occur are reported, but are not a problem."""
         return not self.problems
 
     def to_text(self, shown: int = 5) -> str:
-        """A report for people: the problems by kind, at most `shown` of each, then a table of class shares."""
+        """The report as text: the problems by kind, at most `shown` of each, then a table of class shares."""
         by_kind: dict[str, list[str]] = {}
         for problem in self.problems:
             by_kind.setdefault(problem.kind, []).append(problem.message)

@@ -1,4 +1,4 @@
-"""Which files a configuration's datasets have."""
+"""Finds the files of a configuration's datasets."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from paddleseg.cvlibs import Config
 
 FilePair = Tuple[str, Optional[str]]  # an image, and its label if it has one
-_HALF = (0.5, 0.5, 0.5)  # mean and std of PaddleSeg's `Normalize`, unless it is given others
+_HALF = (0.5, 0.5, 0.5)  # mean and std of PaddleSeg's `Normalize`, by default
 
 
 class Split(NamedTuple):
-    """The files of one split; num_classes is None where the dataset changes labels as it reads them."""
+    """The files of one split; num_classes is None if the dataset changes labels as it reads them."""
 
     pairs: list[FilePair]
     num_classes: int | None
@@ -28,22 +28,22 @@ class Split(NamedTuple):
 
 
 def read_config(path: str | os.PathLike[str]) -> Config:
-    """PaddleSeg's `Config` of a file; FileNotFoundError without the file, ValueError where PaddleSeg refuses it."""
+    """Loads PaddleSeg's `Config`; FileNotFoundError without the file, ValueError if PaddleSeg refuses it."""
     if not os.path.isfile(path):
         raise FileNotFoundError(f"there is no config file {path}")
     from bisenetv1_plugin.configuration import Configuration
 
     try:
         return Configuration(str(path))
-    except Exception as error:  # whatever a file makes PaddleSeg and its reader of YAML stumble over
+    except Exception as error:  # PaddleSeg and YAML raise many kinds
         raise ValueError(f"PaddleSeg does not accept {path}: {error}") from error
 
 
 def split_of(name: str, config: Config, report: Report) -> Split | None:
-    """The files of `train` or `val`; None, and a note or problem in the report, where there are none to look at."""
+    """The files of `train` or `val`; without any, None, and a note or problem in the report."""
     cfg = config.dic.get(f"{name}_dataset")
     if cfg and not isinstance(cfg, dict):
-        sentence = f"{name}_dataset of {report.config} is {cfg!r}: it has keys, such as type and dataset_root."
+        sentence = f"{name}_dataset of {report.config} is {cfg!r}: it needs keys, such as type and dataset_root."
         report.problems.append(Problem("config", report.config, sentence))
         return None
     if not cfg:
@@ -53,7 +53,7 @@ def split_of(name: str, config: Config, report: Report) -> Split | None:
 
 
 def normalize_mismatch(config: Config) -> list[str]:
-    """A `Normalize` of train that val has not, or has with other numbers: the network sees other colors there."""
+    """A warning if `Normalize` differs between train and val, so that the network sees other colors."""
     found = []
     for name in ("train", "val"):
         transforms = config.dic[f"{name}_dataset"].get("transforms") or []
@@ -63,7 +63,7 @@ def normalize_mismatch(config: Config) -> list[str]:
         return []
     message = (
         f"Normalize of train_dataset has mean and std {_numbers(found[0])}, of val_dataset {_numbers(found[1])}: give "
-        "both the same, or the scores are of other colors than the training's."
+        "both the same, or validation has other colors than training."
     )
     return [message]
 
@@ -73,7 +73,7 @@ def _numbers(normalize: list[list[list[Any]]]) -> str:
 
 
 def _listed_files(name: str, cfg: dict[str, Any], report: Report) -> Split | None:
-    """The files of PaddleSeg's own `Dataset`, read from its list by the rules it has."""
+    """The files of PaddleSeg's own `Dataset`, read from its list by PaddleSeg's rules."""
     mode = str(cfg.get("mode", "")).lower()
     key = f"{mode}_path"
     where = f"{name}_dataset of {report.config}"
@@ -87,11 +87,13 @@ def _listed_files(name: str, cfg: dict[str, Any], report: Report) -> Split | Non
     if mode not in ("train", "val"):
         complaint = f"{where} has mode {cfg.get('mode')!r}: set mode to train or val."
     elif any(not isinstance(text, (str, type(None))) for text in texts.values()) or not separator:
-        complaint = f"{where}: dataset_root, {key} and separator are texts, not {', '.join(map(repr, texts.values()))}."
+        complaint = (
+            f"{where}: dataset_root, {key} and separator must be texts, not {', '.join(map(repr, texts.values()))}."
+        )
     elif not root or not os.path.isdir(root):
-        complaint = f"{where}: dataset_root {root!r} is no folder (seen from {os.getcwd()})."
+        complaint = f"{where}: dataset_root {root!r} is not a folder (seen from {os.getcwd()})."
     elif not list_path or not os.path.isfile(list_path):
-        complaint = f"{where}: {key} {list_path!r} is no file (seen from {os.getcwd()}, not from dataset_root)."
+        complaint = f"{where}: {key} {list_path!r} is not a file (seen from {os.getcwd()}, not from dataset_root)."
     elif "num_classes" not in cfg:
         complaint = f"{where} has no num_classes: set it to the number of classes."
     elif wrong or not 1 <= cfg["num_classes"] <= 256:
@@ -128,7 +130,7 @@ def _listed_files(name: str, cfg: dict[str, Any], report: Report) -> Split | Non
 
 
 def _built_files(name: str, config: Config, report: Report) -> Split | None:
-    """The files of any other registered dataset, which is constructed for that."""
+    """The files of any other registered dataset, which is constructed to get them."""
     from paddleseg.cvlibs import SegBuilder
     from paddleseg.datasets import Dataset
 
@@ -136,14 +138,14 @@ def _built_files(name: str, config: Config, report: Report) -> Split | None:
     kind = cfg.get("type")
     try:
         dataset = SegBuilder(config).build_component(cfg)
-    except Exception as error:  # noqa: BLE001 - of a class that is not ours
-        message = f"{name}_dataset of {report.config} cannot be made: {' '.join(str(error).split())}"
+    except Exception as error:  # noqa: BLE001 - the class may raise anything
+        message = f"{name}_dataset of {report.config} cannot be constructed: {' '.join(str(error).split())}"
         report.problems.append(Problem("config", report.config, message))
         return None
 
     pairs = getattr(dataset, "file_list", None)
     if pairs is None or not all(map(_is_pair, pairs)):
-        report.notes.append(f"{name}: the images of {kind} are generated, nothing to check on disk.")
+        report.notes.append(f"{name}: {kind} generates its images, so there are no files to check.")
         return None
     if not pairs:
         root = cfg.get("dataset_root")
@@ -153,7 +155,7 @@ def _built_files(name: str, config: Config, report: Report) -> Split | None:
     num_classes: int | None = dataset.num_classes
     if type(dataset).__getitem__ is not Dataset.__getitem__:
         num_classes = None
-        report.notes.append(f"{name}: {kind} changes labels as it reads them, so their values were not judged.")
+        report.notes.append(f"{name}: {kind} changes labels as it reads them, so their values were not checked.")
     return Split([(pair[0], pair[1]) for pair in pairs], num_classes, getattr(dataset, "ignore_index", 255))
 
 
@@ -162,7 +164,7 @@ def _is_pair(pair: object) -> bool:
 
 
 def _mispaired(kind: str, pairs: Sequence[Sequence[str]]) -> list[Problem]:
-    """Of a type that pairs images and labels by their rank in two sorted lists."""
+    """The first wrong pair of a dataset type that pairs images and labels by their order in sorted lists."""
     for image, label in pairs:
         stem = os.path.splitext(os.path.basename(image))[0].split("_leftImg8bit")[0]
         rest = os.path.basename(label)[len(stem) :]

@@ -1,10 +1,9 @@
-"""Turns a downloaded CamVid or Cityscapes into what PaddleSeg reads: images, labels of class indices, lists.
+"""Prepares a downloaded CamVid or Cityscapes for PaddleSeg: images, labels of class indices, lists.
 
-Label files are PNG, one byte a pixel: a class index, or 255 where nothing is to be learned or scored. A list
-file has one ``image label`` pair a line, relative to its folder, as PaddleSeg's ``Dataset`` expects.
+Label files are PNG with one byte per pixel: a class index, or 255 for pixels that are ignored. A list file has one
+`image label` pair per line, relative to its folder, as PaddleSeg's `Dataset` expects.
 
-Every function here looks at all files before it complains, and complains once, naming them. A new folder
-appears whole or not at all.
+Every function reads all files and reports all problems in one error. A new folder is written completely or not at all.
 """
 
 from bisenetv1_plugin.datasets.prepare.camvid import CAMVID_CLASSES, CAMVID_COLORS, prepare_camvid

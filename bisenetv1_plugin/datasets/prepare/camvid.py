@@ -101,7 +101,7 @@ def prepare_camvid(
 
 
 def _pairs(src: Path) -> tuple[dataset_files.Splits, list[str]]:
-    """The (image, label) paths of each split, and a sentence for every file that is missing or in two splits."""
+    """The (image, label) paths of each split, and a message for every file that is missing or in two splits."""
     for root in (src, src / "CamVid"):
         for images, labels in (("{}", "{}annot"), ("{}", "{}_labels"), ("{}/images", "{}/labels")):
             found = [
@@ -120,13 +120,13 @@ def _pairs(src: Path) -> tuple[dataset_files.Splits, list[str]]:
                 names = names or _official_split(_by_stem(root / images)[0])
                 return _pair_splits({s: (root / images, root / labels, stems) for s, stems in names.items()})
     raise FileNotFoundError(
-        f"{src} is no CamVid that is known here: expected train and trainannot, train/images and train/labels, "
+        f"{src} has no known layout of CamVid: expected train and trainannot, train/images and train/labels, "
         "or 701_StillsRaw_full and LabeledApproved_full in it."
     )
 
 
 def _official_split(stems: Iterable[str]) -> dict[str, list[str]]:
-    """SegNet's split, as its lists have it: by sequence and, in two sequences, by frame number."""
+    """The split of SegNet's lists: by sequence and, in two sequences, by frame number."""
     splits: dict[str, list[str]] = {"train": [], "val": [], "test": []}
     for stem in sorted(stems):
         sequence, _, frame = stem.partition("_")
@@ -139,8 +139,8 @@ def _official_split(stems: Iterable[str]) -> dict[str, list[str]]:
             splits["train"].append(stem)
         else:
             raise ValueError(
-                f"{stem} is no frame of CamVid's four sequences, so its split is unknown: "
-                "put train.txt, val.txt and test.txt, one image name a line, beside the image folder."
+                f"{stem} is not a frame of CamVid's four sequences, so its split is unknown: "
+                "put train.txt, val.txt and test.txt, one image name per line, beside the image folder."
             )
     return splits
 
@@ -171,9 +171,9 @@ def _pair_splits(splits: dict[str, tuple[Path, Path, list[str] | None]]) -> tupl
 
 
 def _by_stem(folder: Path) -> tuple[dict[str, Path], list[str]]:
-    """The image files of a folder by the frame they belong to: `NAME.png` and `NAME_L.png` both by `NAME`.
+    """The image files of a folder by frame, where both `NAME.png` and `NAME_L.png` are of frame `NAME`.
 
-    And a sentence for every two that belong to one frame.
+    Also a message for every two files of the same frame.
     """
     found: dict[str, Path] = {}
     problems = []
@@ -181,12 +181,12 @@ def _by_stem(folder: Path) -> tuple[dict[str, Path], list[str]]:
         if path.suffix.lower() in _IMAGE_SUFFIXES:
             stem = path.stem[:-2] if path.stem.endswith("_L") else path.stem
             if found.setdefault(stem, path) != path:
-                problems.append(f"{found[stem]} and {path} are of one frame")
+                problems.append(f"{found[stem]} and {path} belong to the same frame")
     return found, problems
 
 
 def _listed(path: Path) -> list[str] | None:
-    """The image stems a list file names in its first column, whatever folder it gives them; None without the file."""
+    """The image stems in the first column of a list file, without folders; None without the file."""
     if not path.is_file():
         return None
     return [Path(line.split()[0]).stem for _, line in numbered_lines(path, "list")]
@@ -205,7 +205,7 @@ def _class_indices(path: Path, size: tuple[int, int]) -> np.ndarray:
     red, green, blue = (label[..., c] for c in range(3))
     indices = _color_table()[(red >> 6) << 4 | (green >> 6) << 2 | blue >> 6]
     foreign = (label[..., :3] & 63).any(axis=2)
-    if foreign.mean() > 0.01:  # a few stray pixels are void, but a resized or JPEG label is not a label
+    if foreign.mean() > 0.01:  # a few stray pixels become void, but resized or JPEG labels are refused
         raise ValueError(
             f"label {path} has colors that are not CamVid's in {foreign.mean():.0%} of its pixels (resized or lossy?)"
         )

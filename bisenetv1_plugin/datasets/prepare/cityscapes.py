@@ -1,4 +1,4 @@
-"""What PaddleSeg wants beside Cityscapes' own files: labels of train ids, and lists."""
+"""Adds the files that PaddleSeg needs to Cityscapes: labels of train ids, and lists."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ _IDS, _TRAIN_IDS = "_labelIds.png", "_labelTrainIds.png"
 def prepare_cityscapes(
     src: str | os.PathLike[str], dst: str | os.PathLike[str] | None = None, progress: Progress = silent
 ) -> dataset_files.Prepared:
-    """Adds to Cityscapes what PaddleSeg wants: `*_gtFine_labelTrainIds.png`, `train.txt`, `val.txt`, `classes.txt`.
+    """Adds what PaddleSeg needs to Cityscapes: `*_gtFine_labelTrainIds.png`, `train.txt`, `val.txt`, `classes.txt`.
 
-    In place (`dst` is None or `src`) the missing labelTrainIds files appear beside the labelIds files, each whole
-    or not at all, so that a run that was interrupted is simply repeated; the lists come last. With another `dst`,
+    In place (`dst` is None or `src`), the missing labelTrainIds files are written beside the labelIds files, each
+    completely or not at all, so an interrupted run can be repeated; the lists come last. With another `dst`,
     that folder gets the labelTrainIds files of train and val (well under 1 GB) and a symbolic link `leftImg8bit` to
     the images in `src` (11 GB, not copied). Either folder serves as `dataset_root` of PaddleSeg's `Cityscapes`,
     and of its `Dataset` with the lists.
 
     Args:
         src: the folder with `leftImg8bit/{train,val}/CITY/*_leftImg8bit.png` and
-            `gtFine/{train,val}/CITY/*_gtFine_labelIds.png` or `*_gtFine_labelTrainIds.png`; where both are there,
-            labelTrainIds is taken as it is.
-        dst: None, `src`, or a folder that does not exist or is empty. In `src`, lists and names that say something
-            else than these would stay, and are refused.
+            `gtFine/{train,val}/CITY/*_gtFine_labelIds.png` or `*_gtFine_labelTrainIds.png`; if both exist,
+            labelTrainIds is used as it is.
+        dst: None, `src`, or a folder that does not exist or is empty. In `src`, existing lists and class names
+            with other content are never replaced.
         progress: see `progress.Progress`.
 
     Raises:
         FileNotFoundError: `src` has no `leftImg8bit/train`, `gtFine/train`, or the same of val.
         FileExistsError: `dst` is not empty.
-        InputError: in place, a list or `classes.txt` is there that no such run wrote.
-        OSError: the link cannot be made (some Windows accounts may not); prepare in place there.
+        InputError: in place, a list or `classes.txt` exists with other content.
+        OSError: the link cannot be made, as on some Windows accounts; prepare in place there.
         ValueError: images or labels are missing, unreadable, of different sizes, or labels have values that are
-            no label id; one message names them all (the first 20 in full).
+            not label ids; one message names them all (the first 20 in full).
     """
     src = Path(src).resolve()
     dst = src if dst is None else Path(dst).resolve()
@@ -67,7 +67,7 @@ def prepare_cityscapes(
 
 
 def _pairs(src: Path) -> tuple[dataset_files.Splits, list[str]]:
-    """The (image, label) paths of train and val, labelTrainIds where there is one, and a sentence for every gap."""
+    """The (image, label) paths of train and val, preferably labelTrainIds, and a message for every missing file."""
     splits: dataset_files.Splits = {}
     problems: list[str] = []
     for split in ("train", "val"):
@@ -87,14 +87,14 @@ def _pairs(src: Path) -> tuple[dataset_files.Splits, list[str]]:
 
 
 def _by_frame(paths: Iterable[Path]) -> tuple[dict[tuple[str, str], Path], list[str]]:
-    """The files by frame, and a sentence for every one that cannot be read or whose frame another has."""
+    """The files by frame, and a message for every file that cannot be read or is a second one of its frame."""
     found: dict[tuple[str, str], Path] = {}
     problems = []
     for path in sorted(paths):
         if not image_files.is_regular(path):
-            problems.append(f"{path} is no file that can be read")
+            problems.append(f"{path} is not a readable file")
         elif found.setdefault(_frame(path), path) != path:
-            problems.append(f"{found[_frame(path)]} and {path} are of one frame")
+            problems.append(f"{found[_frame(path)]} and {path} belong to the same frame")
     return found, problems
 
 
@@ -104,7 +104,7 @@ def _frame(path: Path) -> tuple[str, str]:
 
 
 def _fill(src: Path, root: Path, splits: dataset_files.Splits, progress: Progress) -> None:
-    """Writes the labelTrainIds that `root` lacks, then its lists."""
+    """Writes the missing labelTrainIds below `root`, then its lists."""
     table = np.full(256, dataset_files.UNKNOWN, np.uint8)
     table[:34] = IGNORE_INDEX
     table[IGNORE_INDEX] = IGNORE_INDEX
@@ -119,7 +119,7 @@ def _fill(src: Path, root: Path, splits: dataset_files.Splits, progress: Progres
             lines[split].append(dataset_files.list_line(*names))
         except ValueError as error:
             problems.append(str(error))
-    dataset_files.raise_together(problems, f"Cityscapes in {src} has names that no list can hold")
+    dataset_files.raise_together(problems, f"Cityscapes in {src} has names that lists cannot contain")
     dataset_files.check_lists(root, lines, CLASS_NAMES)
     check_outputs([str(target) for label, target in targets.items() if target != label])
 
@@ -141,5 +141,5 @@ def _fill(src: Path, root: Path, splits: dataset_files.Splits, progress: Progres
 
 
 def _target(label: Path) -> Path:
-    """Where the train ids of a label are or will be."""
+    """The path of a label's train ids."""
     return label.with_name(label.name[: -len(_IDS)] + _TRAIN_IDS) if label.name.endswith(_IDS) else label

@@ -1,4 +1,4 @@
-"""What the preparations share: labels read and looked up, files whole or not at all, problems told together."""
+"""Functions that all preparations use: reading labels, writing folders and lists, and reporting problems."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.image_files import READ_ERRORS
 
 Splits = Dict[str, List[Tuple[Path, Path]]]  # (image, label) by split
-UNKNOWN = 254  # in a lookup table: a value that no label file may have
+UNKNOWN = 254  # in a lookup table: a value that labels may not have
 
 
 class Prepared(NamedTuple):
-    """What a preparation leaves: the folder, the number of images per split, and the class names by index."""
+    """The result of a preparation: the folder, the number of images per split, and the class names by index."""
 
     root: Path
     counts: dict[str, int]
@@ -37,7 +37,7 @@ def all_or_nothing(dst: Path) -> Iterator[Path]:
     """A new folder beside `dst` to fill: it becomes `dst` when the block ends, and is removed when the block raises."""
     if dst.exists() and (not dst.is_dir() or any(dst.iterdir())):
         raise FileExistsError(f"{dst} exists and is not an empty folder: name another one, or remove it first.")
-    # A name that nobody has: what is there already is another's. A short one: that of `dst` may be as long as can be.
+    # A random name, which nobody else uses, and a short one, because the name of `dst` may have the greatest length
     work = dst.with_name(f".part-{secrets.token_hex(8)}")
     work.mkdir(parents=True)
     try:
@@ -50,14 +50,14 @@ def all_or_nothing(dst: Path) -> Iterator[Path]:
 
 
 def raise_together(problems: Sequence[str], summary: str, shown: int = 20) -> None:
-    """Raises one ValueError for all problems, if there are any."""
+    """Raises one ValueError for all problems, if any."""
     if problems:
         more = f"; and {len(problems) - shown} more" if len(problems) > shown else ""
         raise ValueError(f"{summary}: {'; '.join(problems[:shown])}{more}.")
 
 
 def image_size(path: Path, whole: bool = True) -> tuple[int, int]:
-    """(width, height); with `whole`, every byte is decoded, so that a file that was cut short is found."""
+    """(width, height); with `whole`, every byte is decoded, which finds truncated files."""
     try:
         with image_files.open_image(path) as image:
             if whole:
@@ -83,7 +83,7 @@ def read_label(path: Path, size: tuple[int, int]) -> np.ndarray:
 
 
 def look_up(table: np.ndarray, label: np.ndarray, path: Path, allowed: str) -> np.ndarray:
-    """table[label]; ValueError where the label has a value that the table has not, or colors in place of values."""
+    """table[label]; ValueError if the label has unknown values, or colors instead of values."""
     if label.ndim != 2:
         raise ValueError(f"label {path} has colors where indices {allowed} were expected")
     result = table[label]
@@ -104,37 +104,35 @@ def write_lists(root: Path, lines: dict[str, list[str]], classes: Sequence[str])
 
 
 def check_lists(root: Path, lines: dict[str, list[str]], classes: Sequence[str]) -> None:
-    """Refuses, before any work, to put what `write_lists` would write over files that say something else.
+    """Checks in advance that `write_lists` would not replace files with other content.
 
     Raises:
-        InputError: a file is there, and not what an earlier run wrote.
+        InputError: a file exists with other content.
     """
     for path, content in _lists(root, lines, classes).items():
         try:
             with image_files.open_regular(path) as file:
                 same = file.read(len(content) + 1) == content
         except FileNotFoundError:
-            same = not path.is_symlink()  # one that leads nowhere would be written to where it leads
+            same = not path.is_symlink()  # a broken link would be written to its target
         except OSError:
             same = False
         if not same:
-            raise InputError(
-                f"{path} exists, and is not what would be written there: move it away, or name another folder."
-            )
+            raise InputError(f"{path} exists with other content: move it away, or name another folder.")
 
 
 def list_line(image: str, label: str) -> str:
-    """A line of a list whose columns a space divides.
+    """A line of a list with columns separated by a space.
 
     Raises:
-        ValueError: a name is none that such a list can hold.
+        ValueError: the list cannot contain a name.
     """
     for name in (image, label):
         fault = image_files.text_fault(name)
         if fault:
             raise ValueError(fault.rstrip("."))
         if len(name.split()) != 1 or name != name.strip():
-            raise ValueError(f"the name of {name!r} has a space in it, and these lists cannot: rename it")
+            raise ValueError(f"{name!r} has a space in its name, which these lists cannot contain: rename it")
     return f"{image} {label}"
 
 
