@@ -73,7 +73,7 @@ def class_groups(classes: ClassChoice) -> tuple[tuple[str, tuple[int, ...]], ...
         if isinstance(item, str):
             if item not in CLASS_NAMES:
                 raise ValueError(
-                    "classes: '{}' is not a Cityscapes class. Choose among {}, or give a pair (name, train ids).".format(
+                    "classes: '{}' is not a Cityscapes class. Choose among {} or give a pair (name, train ids).".format(
                         item, ", ".join(CLASS_NAMES)
                     )
                 )
