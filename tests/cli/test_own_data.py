@@ -1,4 +1,4 @@
-"""Data of one's own on the command line: `data config`, `data check` and `demo --data`, right or in one sentence."""
+"""Users' data on the command line: `data config`, `data check` and `demo --data` succeed, or fail with one sentence."""
 
 import os
 import shlex
@@ -218,7 +218,7 @@ def test_a_list_with_a_broken_name_and_a_table(folder, capfd):
 
 
 def test_the_recipe_of_the_demo_without_data(tmp_path, monkeypatch):
-    """What its published score stands for: the ready configuration with nothing but its folders changed."""
+    """The published score is for this: the ready configuration with only its folders changed."""
     calls = []
     monkeypatch.setattr("bisenetv1_plugin.datasets.synthetic.write_scenes", lambda *a, **k: calls.append((a, k)))
     classes = demo._scenes(tmp_path / "config.yml")
@@ -244,7 +244,7 @@ def bisenetv1(folder, *arguments):
 
 @pytest.mark.slow
 def test_the_two_commands(folder):
-    """From a folder of colors and names with spaces to a deployed network, by what was printed."""
+    """From color labels with spaces in their names to a deployed network, by the printed commands."""
     recolor(folder)
     rename(folder)
     done = bisenetv1(folder.parent, "data", "config", "mine")
@@ -257,7 +257,7 @@ def test_the_two_commands(folder):
 
 @pytest.mark.very_slow
 def test_demo_with_colors_sizes_and_a_limit(folder):
-    """Everything that differs from scenes at once: colors, several sizes, a resize, names that are long."""
+    """Everything that scenes lack: colors, several sizes, a resize, long names."""
     sizes(folder)
     recolor(folder)
     flags = ["--max_size", "56", "--classes", "a road", "a car of any kind", "the sky"]
@@ -274,7 +274,7 @@ def test_demo_with_colors_sizes_and_a_limit(folder):
 @pytest.mark.skipif(os.name != "posix", reason="names of bytes")
 @pytest.mark.parametrize("name, code, words", [("中".encode(), 0, ""), (b"\xff", 2, "\\xff.jpg is not UTF-8")])
 def test_names_where_the_locale_is_c(folder, name, code, words):
-    """OpenCV ends the process with a signal where it is given a name that is no text."""
+    """OpenCV crashes on names that are not text."""
     for place, ending in ((b"images", b".jpg"), (b"labels", b".png")):
         place = os.path.join(os.fsencode(folder), place)
         os.rename(os.path.join(place, b"0" + ending), os.path.join(place, name + ending))
@@ -293,7 +293,7 @@ def test_names_where_the_locale_is_c(folder, name, code, words):
 
 @pytest.mark.skipif(os.name != "posix", reason="names of bytes")
 def test_the_library_where_the_locale_is_c(folder):
-    """Whoever calls it has the sentence; the process goes on."""
+    """The caller gets the error, and the process continues."""
     (folder / "images/0.jpg").rename(folder / "images/中.jpg")
     (folder / "labels/0.png").rename(folder / "labels/中.png")
     code = "from bisenetv1_plugin.datasets.own import configure; configure('mine', 'my.yml')"
@@ -307,7 +307,7 @@ def test_the_library_where_the_locale_is_c(folder):
     assert done.returncode == 1 and "InputError" in said and "cannot be used while names are ascii" in said, said
 
 
-def test_names_of_classes_give_a_terminal_no_orders(folder, capsys):
+def test_control_characters_in_class_names_are_escaped(folder, capsys):
     (folder / "classes.txt").write_text("sky\nroad\x1b]0;mine\x07\ncar\n")
     assert cli.main(["data", "config", str(folder), "--out", "my.yml"]) == 0
     assert cli.main(["data", "check", "my.yml"]) == 0

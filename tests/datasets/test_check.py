@@ -58,7 +58,7 @@ def kinds(report):
     return [problem.kind for problem in report.problems]
 
 
-def test_a_sound_data_set(root):
+def test_valid_data_set(root):
     told = []
 
     def progress(items, **about):
@@ -88,7 +88,7 @@ def test_report_text(root):
     assert "a.png" in text and "c.png" not in text
 
 
-def test_faults_of_files(root):
+def test_problems_of_files(root):
     (root / "a.png").unlink()
     (root / "b_label.png").unlink()
     (root / "c.png").write_bytes((root / "c.png").read_bytes()[:-20])
@@ -108,7 +108,7 @@ def test_faults_of_files(root):
     assert report.counts["train"].tolist() == [6, 6, 2, 0]  # of the labels that could be read
 
 
-def test_a_truncated_jpeg_which_opencv_reads(root):
+def test_truncated_jpeg_that_opencv_reads(root):
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
     path = root / "a.jpg"
     cv2.imwrite(str(path), noise)
@@ -134,7 +134,7 @@ def test_label_values_and_formats(root):
     assert report.counts["val"].tolist() == [6, 6, 2, 0]
 
 
-def test_ignore_index_may_be_a_class(root):
+def test_ignore_index_in_the_range_of_classes(root):
     ignore = {"ignore_index": 1}
     loss = {"types": [{"type": "CrossEntropyLoss", "ignore_index": 1}], "coef": [1]}
     report = check_config(config(root, train=ignore, val=ignore, loss=loss))
@@ -151,7 +151,7 @@ def test_leak(root):
 
 @pytest.mark.parametrize("ending", ["png", "bmp"])
 def test_copies(root, ending):
-    """The file, or its pixels in another file; not what is black."""
+    """The same file, or its pixels in another file; black images do not count."""
     noise = np.random.default_rng(0).integers(0, 255, (2, 4, 3), np.uint8)
     cv2.imwrite(str(root / "b.png"), noise)
     cv2.imwrite(str(root / f"e.{ending}"), noise)
@@ -163,14 +163,14 @@ def test_copies(root, ending):
     assert kinds(quick(root, seconds=0.0)) == ["leak"] * (ending == "png")
 
 
-def test_copies_of_more_than_there_is_time_for(root, monkeypatch):
+def test_copies_without_time_for_all(root, monkeypatch):
     monkeypatch.setattr(check, "_LEAST", -1.0)
     report = quick(root, seconds=0.0)
     assert report.ok and report.notes == ["not all images were compared for copies in train and val."]
 
 
-def test_what_is_hardly_meant_so(root):
-    """Masks of 0 and 255, and colors that are normalized otherwise in val, are told and no problem."""
+def test_warnings(root):
+    """Masks of 0 and 255, and another `Normalize` in val, are warnings, not problems."""
     for stem in "abc":
         cv2.imwrite(str(root / f"{stem}_label.png"), np.where(LABEL == 1, 255, 0))
     half = {"transforms": [{"type": "Normalize", "mean": [0.5, 0.5, 0.5]}]}
@@ -185,8 +185,8 @@ def test_what_is_hardly_meant_so(root):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_labels_in_front_of_images(root, channels):
-    """One sentence, of a list all of whose pairs look so; gray images too."""
+def test_swapped_columns(root, channels):
+    """One message, if all pairs of a list look swapped; also for gray images."""
     noise = np.random.default_rng(0).integers(0, 256, (20, 40, channels), np.uint8)
     for stem in "abcde":
         cv2.imwrite(str(root / f"{stem}.png"), noise)
@@ -230,7 +230,7 @@ def test_config_values(root, changes, words):
     report.to_text()
 
 
-def test_configs_that_are_none(root):
+def test_invalid_configs(root):
     with pytest.raises(FileNotFoundError, match="no config file"):
         check_config(root / "absent.yml")
     path = config(root)
@@ -256,7 +256,7 @@ def test_base_and_missing_val(root):
     assert report.ok and "no val_dataset" in report.notes[0] and list(report.counts) == ["train"]
 
 
-def test_coco_stuff_with_a_label_too_few(tmp_path):
+def test_coco_stuff_with_a_missing_label(tmp_path):
     for split in ("train", "val"):
         for name in ("01", "011", "02"):
             image = tmp_path / f"images/{split}2017/{name}.jpg"
@@ -274,7 +274,7 @@ def test_coco_stuff_with_a_label_too_few(tmp_path):
     assert any("CocoStuff pairs" in problem.message and "011.png" in problem.message for problem in report.problems)
 
 
-def test_cityscapes_with_a_label_too_few(tmp_path):
+def test_cityscapes_with_a_missing_label(tmp_path):
     for split in ("train", "val"):
         for frame in "123":
             image = tmp_path / f"leftImg8bit/{split}/x/x_{split}_{frame}_leftImg8bit.png"
@@ -304,7 +304,7 @@ def test_cityscapes_with_a_label_too_few(tmp_path):
 
 
 def test_other_types(root):
-    """A generated data set has no files; one that changes its labels is not judged by the values on disk."""
+    """A generated data set has no files; if labels are changed in memory, values on disk are not checked."""
     from paddleseg.cvlibs import manager
     from paddleseg.datasets import Dataset
 
@@ -338,13 +338,13 @@ def quick(root, seconds=10.0, **changes):
     return before_training(read_config(config(root, **changes)), seconds)
 
 
-def test_before_training_a_sound_data_set(root):
+def test_before_training_valid_data_set(root):
     report = quick(root)
     assert report.ok and report.notes == [] and report.images == {"train": 3, "val": 2}
 
 
-def test_before_training_headers_are_all_looked_at(root):
-    """Whatever shows without a pixel is found, even where there is no time at all for pixels."""
+def test_before_training_reads_all_headers(root):
+    """All header problems are found, even without time for pixels."""
     names = [f"{i:03}" for i in range(40)]
     for name in names:
         cv2.imwrite(str(root / f"{name}.png"), np.zeros((2, 4, 3), np.uint8))
@@ -377,7 +377,7 @@ def test_before_training_pixels(root):
 
 
 @pytest.mark.slow
-def test_before_training_takes_no_longer_than_it_may(root):
+def test_before_training_keeps_its_time_limit(root):
     (root / "train.txt").write_text("a.png a_label.png\n" * 10000)
     started = time.monotonic()
     report = quick(root, seconds=0.5)
@@ -386,7 +386,7 @@ def test_before_training_takes_no_longer_than_it_may(root):
 
 
 def test_turned_by_exif(root):
-    """OpenCV turns the image: the sizes that count are those after that."""
+    """OpenCV turns the image, so sizes are compared after that."""
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (2, 4)).save(root / "a.jpg", exif=exif)
@@ -400,7 +400,7 @@ def test_turned_by_exif(root):
 @pytest.mark.parametrize("number", [2, 3, 4, 5, 6, 7, 8])
 def test_turned_by_exif_without_a_change_of_size(root, number):
     rows, columns = np.indices((48, 48))
-    shape = (2 * rows + columns < 44).astype(np.uint8)  # no two of its eight poses are alike
+    shape = (2 * rows + columns < 44).astype(np.uint8)  # its eight orientations all differ
     shape[30:42, 8:18] = 2
     colored = np.array([(90, 80, 70), (200, 40, 30), (20, 160, 220)], np.uint8)[shape]
     exif = Image.Exif()
@@ -420,10 +420,10 @@ def test_turned_by_exif_without_a_change_of_size(root, number):
         assert any("EXIF turns 1 image without" in note for note in report.notes) == note
 
 
-def test_turned_labels_are_few(root):
-    """Of many images with EXIF, one whose label seems turned stops no training; `data check` names it."""
+def test_single_turned_label_is_not_a_problem(root):
+    """Among many images with EXIF, one seemingly turned label stops no training; `data check` names it."""
     rows, columns = np.indices((48, 48))
-    shape = (2 * rows + columns < 44).astype(np.uint8)  # no two of its eight poses are alike
+    shape = (2 * rows + columns < 44).astype(np.uint8)  # its eight orientations all differ
     shape[30:42, 8:18] = 2
     exif = Image.Exif()
     exif[0x0112] = 3
@@ -438,7 +438,7 @@ def test_turned_labels_are_few(root):
 @pytest.mark.slow
 @pytest.mark.parametrize("number, unclear", [(2, 40), (3, 3), (4, 8)])
 def test_edges_of_photographs(number, unclear):
-    """No label of a street is said to lie wrongly that does not; of 100, some are left to the user."""
+    """No upright street label is reported as turned; some of 100 are left to the user."""
     root = Path(os.environ["CAMVID_DIR"])
     found = {True: [], False: []}
     for line in (root / "val.txt").read_text().splitlines()[:100]:

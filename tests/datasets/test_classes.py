@@ -51,7 +51,7 @@ class TestFilesOfNames:
         assert read_classes(tmp_path / "classes.txt") == (("road way", "car"), ((1, 2, 3), (255, 0, 9)))
 
     @pytest.mark.parametrize("text", ["road 1 2 3\ncar\n", "road 1 2 3\ncar 1 2 256\n", "road 1 2 3\n1 2 3\n"])
-    def test_what_is_no_color_is_part_of_the_name(self, tmp_path, text):
+    def test_other_words_are_part_of_the_name(self, tmp_path, text):
         (tmp_path / "classes.txt").write_text(text)
         assert read_classes(tmp_path / "classes.txt") == (tuple(text.splitlines()), ())
 

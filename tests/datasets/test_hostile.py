@@ -1,4 +1,4 @@
-"""Nothing of the user's is overwritten, nothing waits for ever, no label becomes another's: one test a defect."""
+"""User files are not overwritten, nothing hangs, and no label is mixed up: one test per former defect."""
 
 import io
 import json
@@ -92,7 +92,7 @@ class TestCoco:
         (root / "coco.json").write_text(json.dumps(content))
         return root
 
-    def test_two_images_whose_labels_would_have_one_name(self, root):
+    def test_images_with_the_same_label_name(self, root):
         pytest.importorskip("pycocotools")
         summary = configure(self.write(root), root.parent / "made/my.yml")
         pairs = [*summary.pairs["train"], *summary.pairs["val"]]
@@ -129,7 +129,7 @@ class TestCoco:
             ("categories 1 name", None, "categories[1].name is missing"),
         ],
     )
-    def test_a_sentence_that_names_the_key(self, root, where, value, words):
+    def test_errors_name_the_key(self, root, where, value, words):
         pytest.importorskip("pycocotools")
         *path, last = [int(word) if word.isdecimal() else word for word in where.split()]
 
@@ -142,7 +142,7 @@ class TestCoco:
         assert words in sentence and "coco.json" in sentence
 
     @pytest.mark.parametrize("name", ["/etc/hostname", "../a.jpg", "a/../../b.jpg", "x" * 300, "a\0b.jpg"])
-    def test_names_that_are_not_in_the_folder_are_left_out(self, root, name):
+    def test_names_outside_the_folder_are_left_out(self, root, name):
         pytest.importorskip("pycocotools")
         self.write(root, lambda content: content["images"][0].update(file_name=name))
         summary = configure(root, root.parent / "made/my.yml")
@@ -157,12 +157,12 @@ class TestCoco:
             ('\ufeff{"images": [], "images": []}', "the key 'images' appears twice"),
         ],
     )
-    def test_what_is_no_json(self, root, text, words):
+    def test_invalid_json(self, root, text, words):
         self.write(root)
         (root / "coco.json").write_text(text, encoding="utf-8")
         assert words in refused(root)
 
-    def test_a_panoptic_file_of_elsewhere_is_not_opened(self, root):
+    def test_panoptic_files_outside_the_folder_are_not_opened(self, root):
         def change(content):
             content["annotations"] = [
                 {"image_id": i, "file_name": str(root.parent / "secret.png"), "segments_info": []} for i in range(3)
@@ -172,7 +172,7 @@ class TestCoco:
         save(root.parent / "secret.png", COLORED)
         assert "secret.png, which cannot be read (it does not exist)" in refused(root)
 
-    def test_run_lengths_are_those_of_pycocotools(self):
+    def test_run_lengths_equal_pycocotools(self):
         mask = pytest.importorskip("pycocotools.mask")
         random = np.random.default_rng(0)
         for share in (0, 0.02, 0.5, 1):
@@ -182,8 +182,8 @@ class TestCoco:
 
 
 class TestNamesOfFiles:
-    def test_a_name_of_bytes_that_are_no_text(self, root):
-        """OpenCV dies of it, so that it must not be asked."""
+    def test_name_that_is_not_utf8(self, root):
+        """OpenCV crashes on such names, so it must not see them."""
         make(root)
         path = os.fsdecode(os.fsencode(root / "images") + b"/\xff.png")
         with open(path, "wb") as file:
@@ -195,7 +195,7 @@ class TestNamesOfFiles:
             assert "\\xff.png is not UTF-8" in problems[0].message and "rename" in problems[0].message
         assert "\\xff.png is not UTF-8" in refused(root)
 
-    def test_what_lists_cannot_hold(self, root):
+    def test_names_that_lists_cannot_contain(self, root):
         make(root, COLORED)
         (root / "labels/a.png").rename(root / "labels/a ")
         (root / "train.txt").write_text("images/b.jpg\tlabels/b.png\n")
@@ -206,7 +206,7 @@ class TestNamesOfFiles:
         summary = configure(make(root, COLORED, ["a", "b" * 251]), root.parent / "made/my.yml")
         assert summary.converted == 2
 
-    def test_lines_that_no_list_of_names_can_hold(self, root):
+    def test_class_names_with_line_breaks(self, root):
         assert "has a line break" in refused(make(root), classes=["a", "b\nc", "d"])
 
 
@@ -227,7 +227,7 @@ class TestPipes:
         os.mkfifo(root / name) if kind == "pipe" else (root / name).symlink_to("/dev/zero")
         assert f"{name} cannot be read (it is not a regular file" in refused(root)
 
-    def test_what_is_not_needed_is_not_opened(self, root):
+    def test_unneeded_files_are_not_opened(self, root):
         make(root)
         os.mkfifo(root / "coco.json")
         os.mkfifo(root / "images" / "pipe")
@@ -247,7 +247,7 @@ class TestPipes:
 
 
 class TestDeepLabels:
-    """Numbers of 16 and 32 bits, and colors of 16: none becomes class 0 without a word."""
+    """16-bit and 32-bit numbers and 16-bit colors never silently become class 0."""
 
     @pytest.mark.parametrize("value", [2**31 - 1, 2**16, -1, -(2**31)])
     def test_of_32_bits(self, root, value):
@@ -255,8 +255,8 @@ class TestDeepLabels:
         assert f"of {value}, but classes are 0..254" in refused(root, keep_rare=True)
         assert "classes are 0..254" in refused(root, classes=["a", "b", "c"])
 
-    def test_without_a_sign(self, root):
-        """Pillow reads 32 bits without a sign as numbers with one."""
+    def test_unsigned_32_bits(self, root):
+        """Pillow reads unsigned 32-bit numbers as signed ones."""
         make(root, np.where(STRIPES == 1, -1, STRIPES.astype(np.int32)), ending="tif")
         for path in root.glob("labels/*"):
             assert path.read_bytes().count(struct.pack("<HHIHH", 339, 3, 1, 2, 0)) == 1
@@ -269,7 +269,7 @@ class TestDeepLabels:
 
     @pytest.mark.parametrize("ending", ["png", "tif"])
     def test_colors_of_16_bits(self, root, ending):
-        """Of which Pillow gives the upper 8: 1 would be 0."""
+        """Pillow keeps the upper 8 bits, so 1 would be 0."""
         make(root)
         for path in list(root.glob("labels/*")):
             path.unlink()
@@ -285,7 +285,7 @@ def test_photographs_as_labels_do_not_fill_the_memory(root, kind):
     assert "has more than 65536 values or colors" in refused(root)
 
 
-class TestTexts:
+class TestTextFiles:
     @pytest.mark.parametrize("name", ["train.txt", "classes.txt", "class_dict.csv", "label_colors.txt", "_classes.csv"])
     @pytest.mark.parametrize(
         "content, words",
@@ -296,7 +296,7 @@ class TestTexts:
             ("a 1 2 3\n".encode("utf-16"), "is not UTF-8 text"),
         ],
     )
-    def test_that_are_none(self, root, name, content, words):
+    def test_invalid_text(self, root, name, content, words):
         (make(root, COLORED) / name).write_bytes(content)
         sentence = refused(root)
         assert name in sentence and words in sentence and len(sentence) < 500
@@ -323,7 +323,7 @@ class TestPreparations:
         return src
 
     @pytest.mark.parametrize("name", ["train.txt", "val.txt", "classes.txt"])
-    def test_in_place_the_users_lists_stay(self, tmp_path, name):
+    def test_user_lists_are_kept(self, tmp_path, name):
         src = self.cityscapes(tmp_path)
         (src / name).write_text("mine\n")
         with pytest.raises(InputError, match=f"{name} exists with other content"):
@@ -333,14 +333,14 @@ class TestPreparations:
         prepare_cityscapes(src)
         prepare_cityscapes(src)  # what is the same may stay
 
-    def test_in_place_a_link_that_leads_out(self, tmp_path):
+    def test_links_out_of_the_folder(self, tmp_path):
         src = self.cityscapes(tmp_path / "src")
         (src / "train.txt").symlink_to(tmp_path / "elsewhere.txt")
         with pytest.raises(InputError, match="train.txt exists"):
             prepare_cityscapes(src)
         assert not (tmp_path / "elsewhere.txt").exists()
 
-    def test_train_ids_that_are_there_stay(self, tmp_path):
+    def test_existing_train_ids_are_kept(self, tmp_path):
         src = self.cityscapes(tmp_path)
         path = src / "gtFine/train/x/x_0_gtFine_labelTrainIds.png"
         save(path, STRIPES)
@@ -366,7 +366,7 @@ class TestPreparations:
         assert not list(src.rglob("*TrainIds*"))
 
     def test_through_a_link(self, tmp_path):
-        """The folder that it leads to is filled, and the link stays."""
+        """The link's target is filled, and the link is kept."""
         (tmp_path / "real").mkdir()
         (tmp_path / "link").symlink_to("real")
         write_scenes(str(tmp_path / "link"), 1, 1, (32, 16))
@@ -378,7 +378,7 @@ class TestPreparations:
         assert (tmp_path / "config/my_data").is_symlink() and summary.folder == (tmp_path / "other").resolve()
 
     @pytest.mark.parametrize("what", ["folder", "link", "device", "pipe"])
-    def test_a_configuration_that_is_there(self, tmp_path, what):
+    def test_existing_configuration(self, tmp_path, what):
         config = tmp_path / "my.yml"
         {
             "folder": config.mkdir,
@@ -389,7 +389,7 @@ class TestPreparations:
         with pytest.raises(InputError, match="my.yml exists"):
             configure(make(tmp_path / "data"), config)
 
-    def test_where_the_new_folder_grows_somebody_elses_stays(self, tmp_path):
+    def test_another_temporary_folder_is_kept(self, tmp_path):
         make(tmp_path / "data")
         other = tmp_path / f".my_data.{os.getpid()}.part"
         (other / "kept").mkdir(parents=True)
@@ -402,8 +402,8 @@ class TestPreparations:
             write_scenes(str(tmp_path / "new"), train, 1, size)
 
 
-def test_decoding_is_that_of_imread(tmp_path):
-    """By the file's content, its EXIF orientation included, and for every kind that both write."""
+def test_decoding_equals_imread(tmp_path):
+    """By content, with the EXIF orientation, for every format that both write."""
     random = np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8)
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -1,4 +1,4 @@
-"""labelme's JSON files become labels, as labelme itself draws them; and the way from predictions back to labels."""
+"""labelme's JSON files become labels as labelme draws them; predictions become labelme files and labels again."""
 
 import base64
 import json
@@ -49,7 +49,7 @@ def root(tmp_path):
 
 
 def made(root, **choices):
-    """What is made of a folder: names, labels by the names of their pictures, notes, and the configuration's text."""
+    """The result of `configure`: names, labels by picture name, notes, and the configuration's text."""
     config = root.parent / "my.yml"
     summary = configure(root, config, None, Options(**choices))
     report = check_config(config)
@@ -70,7 +70,7 @@ def refused(root, **choices):
 
 
 def one(root, shapes, **choices):
-    """The label of the first picture, by these shapes; what has no label is 255."""
+    """The label of the first picture with these shapes; unlabeled pixels are 255."""
     annotate(root / "a.json", shapes)
     return made(root, unlabeled="ignored", **choices)
 
@@ -102,13 +102,13 @@ class TestShapes:
         found = one(root, [shape("road", [[0, 20], [W - 1, 20]], kind)], line_width=4)
         assert np.count_nonzero(found.labels["a"] == 0) == 4 * W
 
-    def test_of_several_on_one_place_the_last_counts(self, root):
+    def test_later_shapes_cover_earlier_ones(self, root):
         label = one(root, [*HALVES, shape("car", [[10, 10], [20, 30]], "rectangle")]).labels["a"]
         assert (label[10:31, 10:21] == 0).all() and label[9, 15] == 2 and label[31, 15] == 1
         assert set(np.unique(label)) == {0, 1, 2}
 
-    def test_old_files_say_no_kind(self, root):
-        """What labelme did not name then is a polygon; and spaces around a name are none of its own."""
+    def test_old_files_without_shape_type(self, root):
+        """Shapes without a type are polygons, and spaces around names are removed."""
         old = {"label": " road ", "points": [[2, 3], [5, 3], [5, 6], [2, 6]]}
         found = one(root, [old])
         assert found.names == ["road", "sky"] and np.count_nonzero(found.labels["a"] == 0) == 16
@@ -123,13 +123,13 @@ class TestShapes:
         np.testing.assert_array_equal(label[20:24, 10:16] == 0, ring)
         assert np.count_nonzero(label == 0) == ring.sum()
 
-    def test_points_are_left_out_and_corners_outside_cut_off(self, root):
+    def test_points_and_corners_outside(self, root):
         found = one(root, [*HALVES, shape("nail", [[3, 3]], "point"), shape("car", [[-9, -9], [3, 3]], "rectangle")])
         assert found.names == ["car", "road", "sky"] and np.count_nonzero(found.labels["a"] == 0) == 16
         assert "1 shapes are points, which have no area" in found.notes
         assert "1 corners of shapes are outside their pictures" in found.notes
 
-    def test_as_labelme_draws_them(self, root):
+    def test_drawing_equals_labelme(self, root):
         theirs = pytest.importorskip("labelme.utils.shape")
         random = np.random.default_rng(1)
         shapes = list(HALVES)
@@ -158,16 +158,16 @@ class TestPixelsWithoutALabel:
         assert np.count_nonzero(found.labels["a"] == 0) == W * H - 100
         assert "labelme, pixels without a label are background" in found.text.splitlines()[0]
 
-    def test_a_class_of_that_name_is_it(self, root):
+    def test_existing_background_class(self, root):
         annotate(root / "a.json", [shape("_background_", [[0, 0], [9, 9]], "rectangle")])
         found = made(root)
         assert found.names == ["_background_", "road", "sky"] and (found.labels["a"] == 0).all()
 
-    def test_as_was_asked(self, root):
+    def test_unlabeled_option(self, root):
         annotate(root / "a.json", HALVES[1:])
         assert (made(root, unlabeled="ignored").labels["a"][:20] == 255).all()
 
-    def test_no_class_of_a_list_is_background(self, root):
+    def test_list_without_background(self, root):
         annotate(root / "a.json", HALVES[1:])
         assert "25.0% of the pixels have no label, but background is not among the classes road, sky" in refused(
             root, classes=["road", "sky"]
@@ -175,28 +175,28 @@ class TestPixelsWithoutALabel:
 
 
 class TestNames:
-    def test_of_numbers_are_in_their_order(self, root):
+    def test_numeric_names_are_sorted_as_numbers(self, root):
         annotate(root / "a.json", [shape(str(n), [[n, 0], [n, H]], "rectangle") for n in range(W)])
         annotate(root / "b.json", [shape("0", [[0, 0], [W, H]], "rectangle")])
         assert made(root, keep_rare=True).names == list(map(str, range(W)))
 
-    def test_of_more_than_a_byte_are_refused(self, root):
+    def test_too_many_classes(self, root):
         annotate(root / "a.json", [shape(f"class {n}", [[0, 0], [W, H]], "rectangle") for n in range(254)])
         assert "the labelme files name 256 classes, but a label of one byte has 255: use fewer" in refused(root)
 
-    def test_of_classes_txt(self, root):
+    def test_classes_txt(self, root):
         (root / "classes.txt").write_text("sky\nroad\ncar\n")
         assert made(root).names == ["sky", "road", "car"]
 
-    def test_of_the_flag(self, root):
+    def test_classes_option(self, root):
         assert made(root, classes=["sky", "road"]).names == ["sky", "road"]
 
-    def test_that_nobody_listed(self, root):
+    def test_unlisted_name(self, root):
         assert "shapes[0] is called sky, which is not among the classes road, Sky" in refused(
             root, classes=["road", "Sky"]
         )
 
-    def test_of_the_export_that_predicted(self, root):
+    def test_classes_of_the_export(self, root):
         for name in "ab":
             annotate(root / f"{name}.json", HALVES, classes=["tree", "sky", "road"])
         annotate(
@@ -212,12 +212,12 @@ class TestPictures:
             annotate(root / "regions" / f"{name}.json", HALVES, f"..\\{name}.png")
         assert sorted(made(root).labels) == ["a", "b"]
 
-    def test_of_one_name_the_one_beside_counts(self, root):
+    def test_picture_beside_the_json_is_used(self, root):
         photo(root / "other" / "a.png", 7)
         annotate(root / "a.json", HALVES, "lost/a.png")
         assert "left out: 1 (other/a.png)" in made(root).notes
 
-    def test_of_one_name_elsewhere_are_refused(self, root):
+    def test_ambiguous_picture(self, root):
         for seed, folder in enumerate(("one", "two"), 7):
             photo(root / folder / "z.png", seed)
         annotate(root / "z.json", HALVES)
@@ -241,7 +241,7 @@ class TestPictures:
         assert "c.png" in (tmp_path / "my_data" / "val.txt").read_text()
         assert len((tmp_path / "my_data" / "train.txt").read_text().splitlines()) == 2
 
-    def test_other_json_is_nobodys_business(self, root):
+    def test_other_json_is_ignored(self, root):
         (root / "notes.json").write_text("{not")
         (root / "shapes.json").write_text('{"shapes": 3}')
         assert len(made(root).labels) == 2
@@ -250,7 +250,7 @@ class TestPictures:
         photo(root / "c.png", 3)
         assert "images without a label, left out: 1 (c.png)" in made(root).notes
 
-    def test_labels_as_pictures_come_first(self, root):
+    def test_label_pictures_come_first(self, root):
         for name in "ab":
             Image.fromarray(np.repeat([[0], [1]], 20, 0).repeat(W, 1).astype("uint8")).save(root / f"{name}_mask.png")
         assert "2 labelme files are not used, because there are label images" in made(root).notes

@@ -1,4 +1,4 @@
-"""Folders of the layouts and labels that people have become lists, class numbers and a configuration that builds."""
+"""Folders in all usual layouts become lists, class numbers and a configuration that builds."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def make(root, labels=STRIPES, names="abcdef", image="images/{}.jpg", label="lab
 
 
 def made(root, **choices):
-    """What is made of a folder, and a check that PaddleSeg takes it as it is."""
+    """The result of `configure`, after a check that PaddleSeg accepts it."""
     out = root.parent / "made" / "my.yml"
     summary = configure(root, out, None, Options(**choices))
     report = check_config(out)
@@ -62,7 +62,7 @@ def label_of(summary, stem):
 
 
 def refused(root, **choices):
-    """The sentence; nothing may be left behind."""
+    """The error message, after a check that no files were written."""
     out = root.parent / "made" / "my.yml"
     before = contents(root)
     with pytest.raises(InputError) as caught:
@@ -100,7 +100,7 @@ class TestLayouts:
             ("images/{}", "labels/{}"),
         ],
     )
-    def test_names_of_folders_and_endings(self, root, image, label):
+    def test_folder_names_and_suffixes(self, root, image, label):
         formats = {} if Path(image.format("a")).suffix else {"format": "PNG"}
         for seed, name in enumerate("abcdef"):
             save(root / image.format(name), picture(seed), **formats)
@@ -145,12 +145,12 @@ class TestLayouts:
             ("images/none.jpg labels/none.png\n", "train.txt, line 1: 'images/none.jpg"),
         ],
     )
-    def test_lists_that_are_wrong(self, root, text, sentence):
+    def test_invalid_lists(self, root, text, sentence):
         make(root)
         (root / "train.txt").write_text(text)
         assert sentence in refused(root)
 
-    def test_lists_with_the_label_in_front(self, root):
+    def test_lists_with_swapped_columns(self, root):
         make(root)
         for name, stems in {"train": "abcd", "val": "ef"}.items():
             (root / f"{name}.txt").write_text("".join(f"labels/{s}.png images/{s}.jpg\n" for s in stems))
@@ -163,7 +163,7 @@ class TestLayouts:
         assert "images/a.jpg is in train and in val" in refused(root)
 
     def test_voc(self, root):
-        """Its lists name images alone, most images have no label, and the palette names the classes."""
+        """Lists name only images, most images have no label, and the palette gives the class names."""
         folder = root / "VOC2012"
         for seed, name in enumerate("abcdefgh"):
             save(folder / f"JPEGImages/{name}.jpg", picture(seed))
@@ -197,7 +197,7 @@ class TestLayouts:
         shutil.rmtree(summary.config.parent)
         assert "no folder gtFine/val" in refused(root)
 
-    def test_left_out(self, root):
+    def test_unpaired_files_are_named(self, root):
         make(root)
         (root / "images" / "a.jpg").unlink()
         (root / "labels" / "b.png").unlink()
@@ -219,7 +219,7 @@ class TestLayouts:
     def test_two_are_enough(self, root):
         assert made(make(root, names="ab")).report.images == {"train": 1, "val": 1}
 
-    def test_the_folder_that_comes_first(self, root):
+    def test_first_label_folder_is_used(self, root):
         make(root)
         for name in "abc":
             save(root / "masks" / f"{name}.png", picture(0))
@@ -236,7 +236,7 @@ class TestLayouts:
         save(root / "images" / "a.png", picture(0))
         assert "images/a.jpg and images/a.png both belong to labels/a.png" in refused(root)
 
-    def test_links_in_circles(self, root):
+    def test_circular_links(self, root):
         make(root)
         (root / "images" / "up").symlink_to(root, target_is_directory=True)
         (root / "0first").symlink_to(root / "images", target_is_directory=True)
@@ -251,7 +251,7 @@ class TestLayouts:
         assert sum(summary.report.images.values()) == 6
         assert summary.config.parent.joinpath("my_data/train.txt").read_text("utf-8").count("\t") == 4
 
-    def test_names_that_no_list_can_hold(self, root):
+    def test_names_that_lists_cannot_contain(self, root):
         make(root)
         os.rename(root / "images" / "a.jpg", root / "images" / "a\tb.jpg")
         os.rename(root / "labels" / "a.png", root / "labels" / "a\tb.png")
@@ -261,7 +261,7 @@ class TestLayouts:
 
 
 class TestPairing:
-    """Each of these was paired wrongly, without a word."""
+    """Each of these was once paired wrongly, without a message."""
 
     def pairs(self, root):
         layout = layouts.find(root, walk.files_under(root))
@@ -292,7 +292,7 @@ class TestPairing:
         assert f"names in val.txt without an image or label, left out: 1 ({named})" in notes
         assert any(note.startswith("images with labels that are in no list, left out: 4") for note in notes)
 
-    def test_lists_of_names_that_could_be_several(self, root):
+    def test_ambiguous_names_in_lists(self, root):
         for city in ("cityA", "cityB"):
             self.lay(root, f"images/{city}/0.jpg", f"labels/{city}/0.png")
         (root / "train.txt").write_text("0\n")
@@ -302,7 +302,7 @@ class TestPairing:
         assert "names in train.txt that several images have, left out: 1 (0)" in notes
         assert "repeated names in val.txt, left out: 1 (cityB/0.jpg)" in notes
 
-    def test_lists_mean_their_own_split(self, root):
+    def test_lists_name_images_of_their_split(self, root):
         for split in ("train", "val"):
             self.lay(root, f"images/{split}/0.jpg", f"labels/{split}/0.png")
             (root / f"{split}.txt").write_text("0\n")
@@ -312,7 +312,7 @@ class TestPairing:
         assert pairs == {s: [(f"images/{s}/0.jpg", f"labels/{s}/0.png")] for s in ("train", "val")}
         assert "names in train.txt without an image or label, left out: 1 (1)" in notes
 
-    def test_what_is_left_of_two_cameras(self, root):
+    def test_unpaired_files_of_two_cameras(self, root):
         self.lay(root, *(f"images/cam{c}/000{i}.jpg" for c in "AB" for i in range(5)), "images/camA/0005.jpg")
         self.lay(root, *(f"labels/cam{c}/000{i}.png" for c in "AB" for i in range(5)), "labels/camB/0005.png")
         pairs, notes = self.pairs(root)
@@ -322,12 +322,12 @@ class TestPairing:
             "labels without an image, left out: 1 (labels/camB/0005.png)",
         ]
 
-    def test_what_is_left_of_two_splits(self, root):
+    def test_unpaired_files_of_two_splits(self, root):
         self.lay(root, "train/images/0.jpg", "train/labels/0.png", "train/images/1.jpg", "val/labels/1.png")
         assert self.pairs(root)[0] == {"": [("train/images/0.jpg", "train/labels/0.png")]}
 
-    def test_a_label_below_labels_is_no_image(self, root):
-        """`rgb` may be the labels' colors."""
+    def test_picture_below_labels_is_not_an_image(self, root):
+        """`rgb` may hold the labels in colors."""
         self.lay(root, "images/0.jpg", "gt/0.png", "gt/1.png", "gt/rgb/1.png")
         pairs, notes = self.pairs(root)
         assert pairs == {"": [("images/0.jpg", "gt/0.png")]}
@@ -339,7 +339,7 @@ class TestPairing:
         assert pairs == {"": [("images/0.jpg", "labels/0.png")]}
         assert notes[0] == "images without a label, left out: 1 (images/1.jpg)"
 
-    def test_names_that_look_like_labels(self, root):
+    def test_names_with_label_suffixes(self, root):
         """`0_l` is another picture, of the left camera."""
         names = [f"{i}{side}" for i in range(1, 4) for side in ("", "_l")]
         self.lay(root, "images/0.jpg", "labels/0_l.png", *(f"images/{n}.jpg" for n in names))
@@ -349,8 +349,8 @@ class TestPairing:
         assert pairs == {"": [(f"images/{name}.jpg", f"labels/{name}.png") for name in (*names, "5_l")]}
         assert notes[0] == "images without a label, left out: 1 (images/0.jpg)"
 
-    def test_names_with_and_without_endings(self, root):
-        """One of many is a picture beside its label, one of one is anybody's guess."""
+    def test_names_with_and_without_suffixes(self, root):
+        """One such picture among many is beside its label; a single one is ambiguous."""
         self.lay(root, *(f"images/{i}.jpg" for i in range(6)), *(f"labels/{i}_mask.png" for i in range(5)))
         self.lay(root, "labels/0.png", "labels/5.png")
         pairs, notes = self.pairs(root)
@@ -363,7 +363,7 @@ class TestPairing:
         assert pairs == {"": []}
         assert "images with more than one possible label, left out: 2" in "".join(notes)
 
-    def test_a_second_ending_is_no_matter_where_names_are_equal(self, root):
+    def test_second_suffix_if_names_are_equal(self, root):
         self.lay(root, "images/0.jpg", "labels/0.png", "labels/0_mask.png", "labels/0_seg.png")
         assert self.pairs(root)[0] == {"": [("images/0.jpg", "labels/0.png")]}
 
@@ -375,7 +375,7 @@ class TestPairing:
             ("images/{}2017/x.jpg", "labels/{}2017/x.png"),
         ],
     )
-    def test_folders_of_further_names(self, root, image, label):
+    def test_other_folder_names(self, root, image, label):
         for split in ("train", "val"):
             self.lay(root, image.format(split), label.format(split))
         pairs, notes = self.pairs(root)
@@ -385,7 +385,7 @@ class TestPairing:
     @pytest.mark.slow
     @pytest.mark.parametrize("label", ["labels/s{}/{}.png", "labels/s{}/seg_raw/{}.png", "labels/{}_{}.png"])
     def test_many_folders(self, root, label):
-        """What takes its time with the square of the files or folders takes minutes here, otherwise seconds."""
+        """Quadratic time in files or folders would take minutes here."""
         numbers = [(scene, i) for scene in range(1500) for i in range(20)]
         image = "images/s{0}/{0}_{1}.jpg" if label == "labels/{}_{}.png" else "images/s{}/{}.jpg"
         started = time.monotonic()
@@ -463,8 +463,8 @@ class TestCoco:
 
     @pytest.mark.parametrize("json_at", ["annotations/panoptic.json", "panoptic.json", "ann/of/them.json"])
     @pytest.mark.parametrize("images, annotated", [("photos", "annotations/panoptic"), ("zz", "panoptic")])
-    def test_panoptic_whose_annotations_are_called_like_the_images(self, root, images, annotated, json_at):
-        """The image is never the annotation, and where that is not certain, a sentence says so."""
+    def test_panoptic_annotations_with_the_names_of_images(self, root, images, annotated, json_at):
+        """An annotation is never used as the image; ambiguous cases are refused."""
         content = self.content(root)
         shutil.rmtree(root)
         content["annotations"] = [
@@ -489,7 +489,7 @@ class TestCoco:
         assert sorted(str(image.relative_to(root)) for image, _ in pairs) == [f"{images}/{n}.png" for n in "abc"]
         assert label_of(summary, "a")[0, ::16].tolist() == [255, 0, 1]
 
-    def test_panoptic_of_one_class_is_not_taken_for_binary(self, root):
+    def test_panoptic_of_one_class_is_not_binary(self, root):
         content = self.content(root)
         content["annotations"] = [
             {"image_id": i, "file_name": f"{name}.png", "segments_info": [{"id": 1, "category_id": 3}]}
@@ -500,7 +500,7 @@ class TestCoco:
         (root / "panoptic.json").write_text(json.dumps(content))
         assert label_of(made(root), "a")[0, ::16].tolist() == [255, 0, 255]
 
-    def test_pictures_of_labels_are_no_images(self, root):
+    def test_label_pictures_are_not_images(self, root):
         pytest.importorskip("pycocotools")
         content = self.content(root)
         for name in "abc":
@@ -534,7 +534,7 @@ class TestLabels:
     def colored(self, colors=((128, 0, 0), (0, 0, 0), (0, 128, 0))):
         return np.array(colors, np.uint8)[STRIPES]
 
-    def test_numbers_stay_where_they_are(self, root):
+    def test_class_numbers_are_not_converted(self, root):
         summary = made(make(root))
         assert summary.converted == 0 and summary.report.classes == ["0", "1", "2"]
         assert not (summary.folder / "labels").exists() and not (summary.folder / "colors.txt").exists()
@@ -550,7 +550,7 @@ class TestLabels:
         assert not any("void" in note for note in summary.notes)
 
     def test_a_palette_with_void_among_the_classes(self, root):
-        """As VOC's, but for the number, which the training would learn."""
+        """As VOC's, but with another number, which a training would learn."""
         make(root)
         for path in root.glob("labels/*"):
             label = Image.fromarray(STRIPES)
@@ -558,8 +558,8 @@ class TestLabels:
             label.save(path)
         assert any("The value 2 has the color (224, 224, 192), which means void" in note for note in made(root).notes)
 
-    def test_palettes_that_contradict_one_another(self, root):
-        """As of pictures that were saved with as few colors as each has: the number of a color is another one."""
+    def test_conflicting_palettes(self, root):
+        """Each file was saved with as few colors as it has, so numbers differ between files."""
         make(root)
         for i, path in enumerate(sorted(root.glob("labels/*"))):
             order = [(0, 0, 0), (128, 0, 0), (0, 128, 0)]
@@ -603,12 +603,12 @@ class TestLabels:
         assert summary.report.classes == ["house", "tree"] and label_of(summary, "a")[0, ::16].tolist() == [0, 255, 1]
 
     @pytest.mark.parametrize("text", ["", "house 128 0\n", "house 300 0 0\n", "a 1 2 3\nb 1 2 3\n", "\xff"])
-    def test_tables_that_are_none(self, root, text):
+    def test_invalid_tables(self, root, text):
         make(root, self.colored())
         (root / "class_dict.csv").write_bytes(text.encode("latin-1"))
         assert "class_dict.csv" in refused(root)
 
-    def test_a_color_that_the_table_lacks(self, root):
+    def test_color_missing_from_the_table(self, root):
         labels = self.colored()
         labels[0, 0] = 1, 2, 3
         make(root, labels)
@@ -619,7 +619,7 @@ class TestLabels:
         (root / "colors.txt").write_text("house 128 0 0\nsky 0 0 0\ntree 0 128 0\npole 1 2 3\n")
         assert made(root).report.classes[3] == "pole"
 
-    def test_binary_but_for_a_slip(self, root):
+    def test_binary_with_a_stray_value(self, root):
         self.stray(root)
         for path in root.glob("labels/*"):
             label = np.asarray(Image.open(path))
@@ -675,7 +675,7 @@ class TestLabels:
     def test_refused(self, root, labels, sentence):
         assert re.search(sentence, refused(make(root, labels)))
 
-    def test_behind_a_gap(self, root):
+    def test_values_after_a_gap(self, root):
         make(root, STRIPES * 50)
         summary = made(root, keep_rare=True)
         assert summary.report.classes == ["value_0", "value_50", "value_100"]
@@ -705,7 +705,7 @@ class TestLabels:
         assert label_of(summary, "c")[7, 7] == 3
         assert "c" in [image.stem for image, _ in summary.pairs["train"]]  # the only one with that class
 
-    def test_a_value_that_has_a_name_may_be_rare(self, root):
+    def test_named_values_may_be_rare(self, root):
         self.stray(root)
         label = np.asarray(Image.open(root / "labels" / "c.png")).copy()
         label[7, 7] = 3
@@ -742,7 +742,7 @@ class TestLabels:
 
 
 class TestImages:
-    def test_what_opencv_turns_into_three_channels(self, root):
+    def test_images_of_other_channels(self, root):
         make(root, names="abcd", image="images/{}.png")
         rgba = np.dstack([picture(0), np.full((H, W), 9, np.uint8)])
         save(root / "images/a.png", rgba)
@@ -755,7 +755,7 @@ class TestImages:
 
     @pytest.mark.parametrize("orientation", range(1, 9))
     def test_exif(self, root, orientation):
-        """A label drawn on the pixels as they lie in the file is turned with them; an upright one stays."""
+        """A label drawn on the stored pixels is turned with them; an upright label is not."""
         make(root, [STRIPES] * 5 + [STRIPES])
         marks = np.zeros((H, W, 3), np.uint8)
         marks[:10, :10] = 255  # one corner: shows every turn
@@ -776,10 +776,10 @@ class TestImages:
 
     @pytest.mark.parametrize("orientation", range(2, 9))
     def test_exif_without_a_change_of_size(self, root, orientation):
-        """Of a square, or upside down: the edges of image and label say whether the label is to be turned."""
+        """For square or upside-down images, edges show whether the label must be turned."""
         make(root)
         rows, columns = np.indices((48, 48))
-        shape = (2 * rows + columns < 44).astype(np.uint8)  # no two of its eight poses are alike
+        shape = (2 * rows + columns < 44).astype(np.uint8)  # its eight orientations all differ
         shape[30:42, 8:18] = 2
         exif = Image.Exif()
         exif[0x0112] = orientation
@@ -840,7 +840,7 @@ class TestImages:
         (root / "images/c.jpg").chmod(0)
         assert "images/c.jpg cannot be read" in refused(root)
 
-    def test_permissions_of_anybody(self, root, monkeypatch):
+    def test_permissions_as_root(self, root, monkeypatch):
         """As `test_permissions`, where tests run as root."""
         make(root)
         opened = Image.open
@@ -854,7 +854,7 @@ class TestImages:
         sentence = refused(root)
         assert "c.jpg cannot be read" in sentence and "Permission denied" in sentence
 
-    def test_small_and_large_ones(self, root):
+    def test_small_and_large_images(self, root):
         """40x30 and 8000x6000, in bounded memory."""
         root.mkdir()
         for kind in ("images", "labels"):
@@ -900,12 +900,12 @@ class TestSplit:
         assert 2 in train
 
     @pytest.mark.parametrize("count", [2, 3, 4])
-    def test_each_image_has_a_class_of_its_own(self, count):
+    def test_every_image_has_its_own_class(self, count):
         train, val = splits.every_fifth(np.eye(count, dtype=bool))
         assert train and val and sorted(train + val) == list(range(count))
 
-    def test_copies_are_of_one_side(self, root):
-        """`a` would validate: a copy of it, or its pixels in another file, would have trained."""
+    def test_copies_stay_in_one_split(self, root):
+        """`a` would be in val, and a copy of it, or of its pixels, in train."""
         make(root, names="abcdefgh", image="images/{}.png")
         shutil.copy(root / "images/a.png", root / "images/c.png")
         summary = made(root)
@@ -915,7 +915,7 @@ class TestSplit:
         Image.open(root / "images/a.png").save(root / "images/c.png", compress_level=1)
         assert [image.stem for image, _ in made(root).pairs["val"]] == ["f"]
 
-    def test_copies_on_both_sides_are_said(self, root):
+    def test_copies_in_both_splits_are_reported(self, root):
         for split in ("train", "val"):
             make(root, image=f"{split}/images/{{}}.png", label=f"{split}/labels/{{}}.png", names=split)
             for seed, name in enumerate(split):
@@ -929,7 +929,7 @@ class TestSplit:
         )
         assert [problem.kind for problem in check_config(summary.config).problems] == ["leak"]
 
-    def test_what_cannot_be_is_said(self, root):
+    def test_classes_missing_from_a_split_are_reported(self, root):
         labels = [np.where(STRIPES == 2, i % 3, STRIPES).astype(np.uint8) for i in range(6)]
         (make(root, labels) / "classes.txt").write_text("a\nb\nc\nd\n")
         for name, stems in {"train": "abde", "val": "cf"}.items():
@@ -973,8 +973,8 @@ class TestRecipe:
         assert config["loss"]["types"][0]["weight"] == weights
 
     @pytest.mark.parametrize("names", ["abcdef", ["a b", "c", "d"]])
-    def test_it_builds(self, root, names):
-        """In PaddleSeg's own words: the file is a Config, and its parts can be built and read."""
+    def test_config_builds(self, root, names):
+        """PaddleSeg loads the file, builds its parts and reads its data."""
         import paddle
         from paddleseg.cvlibs import Config, SegBuilder
 
@@ -994,7 +994,7 @@ class TestRecipe:
 
 
 class TestArguments:
-    def test_what_exists_is_not_overwritten(self, root):
+    def test_existing_files_are_not_overwritten(self, root):
         summary = made(make(root))
         for path in (summary.config, summary.config.with_name("other.yml")):
             with pytest.raises(InputError, match="exists"):
@@ -1004,8 +1004,8 @@ class TestArguments:
         with pytest.raises(InputError, match="must end in .yml"):
             configure(make(root), root.parent / "my.txt")
 
-    def test_beside_the_data(self, root, monkeypatch):
-        """In the folder itself, from which the labels come: they are not touched, nor found a second time."""
+    def test_config_inside_the_data_folder(self, root, monkeypatch):
+        """The data folder itself is the target: its labels are neither changed nor found twice."""
         make(root, np.where(STRIPES == 1, 255, 0).astype(np.uint8))
         monkeypatch.chdir(root)
         before = (root / "labels/a.png").read_bytes()
@@ -1040,7 +1040,7 @@ def test_palette_of_voc():
 
 @pytest.mark.slow
 def test_real_camvid(camvid, root):
-    """Thirty scenes with colors, as the data set's own labels have them."""
+    """Thirty scenes with the data set's own color labels."""
     from bisenetv1_plugin.datasets.prepare import CAMVID_COLORS
 
     colors = np.zeros((256, 3), np.uint8)

@@ -1,4 +1,4 @@
-"""Every public layout becomes the same folder; every fault is named, and leaves nothing behind."""
+"""Every public layout gives the same folder; every problem is reported, and nothing is left behind."""
 
 import os
 from pathlib import Path
@@ -74,7 +74,7 @@ def cambridge(root):
 
 @pytest.mark.parametrize("layout", [segnet, nested, kaggle, cambridge])
 @pytest.mark.parametrize("below", ["", "CamVid"])
-def test_camvid_layouts_become_one(tmp_path, layout, below):
+def test_camvid_layouts(tmp_path, layout, below):
     layout(tmp_path / "src" / below)
     told = []
 
@@ -97,7 +97,7 @@ def test_camvid_layouts_become_one(tmp_path, layout, below):
     assert sorted(os.listdir(tmp_path)) == ["dst", "src"]
 
 
-def test_camvid_colors_are_the_31_that_are_not_void():
+def test_camvid_colors():
     colors = sum(CAMVID_COLORS.values(), [])
     assert len(colors) == len(set(colors)) == 31 and (0, 0, 0) not in colors
     assert (camvid._color_table() != 255).sum() == 31
@@ -116,7 +116,7 @@ def test_camvid_split_by_list_files_of_names(tmp_path):
     assert (tmp_path / "dst" / "val.txt").read_text() == "images/a.png labels/a.png\n"
 
 
-def test_camvid_faults_are_told_together_and_leave_nothing(tmp_path):
+def test_camvid_problems_are_reported_together(tmp_path):
     src = segnet(tmp_path / "src")
     (src / "train" / "0001TP_006690.png").unlink()
     (src / "trainannot" / "0001TP_008520.png").unlink()
@@ -143,7 +143,7 @@ def test_camvid_faults_are_told_together_and_leave_nothing(tmp_path):
     assert os.listdir(tmp_path) == ["src"]
 
 
-def test_many_faults_make_a_message_of_bearable_length(tmp_path):
+def test_long_messages_are_cut(tmp_path):
     with pytest.raises(ValueError, match=r"^all: f0; f1; .*f19; and 480 more\.$"):
         raise_together([f"f{i}" for i in range(500)], "all")
 
@@ -165,7 +165,7 @@ def test_unknown_source_and_full_destination(tmp_path):
     assert prepare_camvid(src, tmp_path / "empty").counts["train"] == 4
 
 
-def test_an_interruption_leaves_nothing(tmp_path):
+def test_interruption_leaves_no_files(tmp_path):
     src = segnet(tmp_path / "src")
 
     def interrupt(items, **_):
@@ -209,7 +209,7 @@ def train_ids(root):
 
 
 @pytest.mark.parametrize("place", ["same", "other"])
-def test_cityscapes_serves_paddleseg(tmp_path, place):
+def test_paddleseg_reads_cityscapes(tmp_path, place):
     from paddleseg.datasets import Cityscapes, Dataset
 
     src = cityscapes(tmp_path / "src")
@@ -228,7 +228,7 @@ def test_cityscapes_serves_paddleseg(tmp_path, place):
     assert not list(tmp_path.rglob(".*"))
 
 
-def test_cityscapes_keeps_the_train_ids_that_are_there(tmp_path):
+def test_cityscapes_keeps_existing_train_ids(tmp_path):
     src = cityscapes(tmp_path / "src")
     prepare_cityscapes(src)
     for path in src.rglob("*_labelIds.png"):
@@ -240,7 +240,7 @@ def test_cityscapes_keeps_the_train_ids_that_are_there(tmp_path):
     assert train_ids(tmp_path / "dst") == train_ids(src)
 
 
-def test_cityscapes_gaps_are_found_before_anything_is_written(tmp_path):
+def test_cityscapes_missing_files_are_found_first(tmp_path):
     src = cityscapes(tmp_path / "src")
     (src / "gtFine/train/aachen/aachen_000000_000019_gtFine_labelIds.png").unlink()
     (src / "leftImg8bit/val/munster/munster_000000_000038_leftImg8bit.png").unlink()
@@ -252,7 +252,7 @@ def test_cityscapes_gaps_are_found_before_anything_is_written(tmp_path):
     assert train_ids(src) == [] and os.listdir(tmp_path) == ["src"] and not (src / "train.txt").exists()
 
 
-def test_cityscapes_bad_labels_are_told_together(tmp_path):
+def test_cityscapes_bad_labels_are_reported_together(tmp_path):
     src = cityscapes(tmp_path / "src")
     labels = sorted(src.rglob("*_labelIds.png"))
     write(labels[0], np.full_like(IDS, 42))
@@ -267,7 +267,7 @@ def test_cityscapes_bad_labels_are_told_together(tmp_path):
     assert os.listdir(tmp_path) == ["src"] and not (src / "train.txt").exists()
 
 
-def test_cityscapes_interrupted_in_place_goes_on(tmp_path, monkeypatch):
+def test_cityscapes_resumes_in_place(tmp_path, monkeypatch):
     src = cityscapes(tmp_path / "src")
     replace = os.replace
 

@@ -56,26 +56,26 @@ def test_shapes_and_types(width, height):
     assert image.flags.c_contiguous and label.flags.c_contiguous
 
 
-def test_a_seed_is_a_scene():
+def test_seed_determines_the_scene():
     assert digest(3, *SIZE) == digest(3, *SIZE)
     assert digest(3, *SIZE) != digest(4, *SIZE)
 
 
 @pytest.mark.parametrize("scene", BYTES)
-def test_a_scene_stays_what_it_is(scene):
-    """Numbers that were measured on scenes hold only as long as a seed has its bytes."""
+def test_scene_checksums(scene):
+    """Published figures hold only as long as the bytes of a seed do not change."""
     assert tuple(hashlib.sha256(part.tobytes()).hexdigest() for part in render_scene(*scene)) == BYTES[scene]
 
 
-def test_every_kind_of_thing_stays_what_it_is(sample):
-    """240 scenes have all there is to draw, which the few above have not."""
+def test_checksum_of_many_scenes(sample):
+    """240 scenes contain everything that can be drawn."""
     assert [hashlib.sha256(part.tobytes()).hexdigest() for part in sample] == [
         "9f25f59396abf208753adc2bce3d6867cffe41a13c097ef142e5a0d671141382",
         "efd41e3074f93aac818f7861c20ff80a1e3ee8e2a66b665f1cc98a699a8066a3",
     ]
 
 
-def test_seeds_leave_numpys_global_generator_alone():
+def test_global_numpy_generator_is_unchanged():
     np.random.seed(5)
     expected = np.random.random_sample()
     np.random.seed(5)
@@ -143,7 +143,7 @@ def linear_fit(features, label, count, steps=300):
     return weights
 
 
-def test_neither_color_nor_position_gives_the_class_away(sample):
+def test_color_and_position_do_not_reveal_the_class(sample):
     """A linear classifier of pixel colors and a map of the most frequent class stay far from what a network learns."""
     images, labels = sample
     count = len(DEMO_CLASSES)

@@ -27,7 +27,7 @@ def from_files(root, mode, transforms, num_classes=19):
 
 @pytest.mark.parametrize("mode", ["train", "val"])
 @pytest.mark.parametrize("transforms", [[], [T.Normalize()], [T.Resize((48, 48)), T.Normalize()]])
-def test_samples_are_those_of_paddleseg_on_the_written_files(root, mode, transforms):
+def test_samples_equal_paddleseg_on_written_files(root, mode, transforms):
     files = from_files(root, mode, list(transforms))
     drawn = SyntheticStreetScenes(mode, list(transforms), size=SIZE, num_samples=len(files))
     for expected, got in zip(files, drawn):
@@ -124,7 +124,7 @@ def test_written_choice_of_classes(tmp_path):
         assert f.read().splitlines() == [name for name, _ in DEMO_CLASSES]
 
 
-def test_a_directory_in_use_is_left_alone(tmp_path):
+def test_non_empty_directory_is_refused(tmp_path):
     (tmp_path / "mine.txt").write_text("keep")
     with pytest.raises(FileExistsError, match="not empty"):
         write_scenes(tmp_path, 1, 1, SIZE)
@@ -133,7 +133,7 @@ def test_a_directory_in_use_is_left_alone(tmp_path):
     assert os.listdir(tmp_path) == ["mine.txt"]
 
 
-def test_nothing_half_written_remains(tmp_path):
+def test_no_partial_files_remain(tmp_path):
     def progress(items, **_):
         yield items[0]
         raise KeyboardInterrupt

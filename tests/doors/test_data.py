@@ -58,7 +58,7 @@ IMAGE, LABEL, COLORED = png(np.arange(W * H * 3, dtype=np.uint8).reshape(H, W, 3
 
 @st.composite
 def mutated(draw, originals):
-    """Bytes of one of these: as they are, or with bytes flipped, cut out, doubled, or of another one."""
+    """Bytes of one original: unchanged, or with bytes flipped, cut, doubled, or mixed with another."""
     content = draw(st.sampled_from(originals))
     for _ in range(draw(st.integers(0, 3))):
         start = draw(st.integers(0, len(content)))
@@ -185,7 +185,7 @@ def test_lists(sandbox, lists):
 
 
 def test_labels_of_elsewhere_are_converted_below_the_new_folder(sandbox):
-    """Three of one name, two of them outside of the data."""
+    """Three labels with the same name, two of them outside the data."""
 
     def with_lists(root):
         fill(root)
@@ -380,7 +380,7 @@ KINDS = ["file", "file", "file", "file", "pipe", "nowhere", "device", "folder", 
 
 
 def place(path, content, kind):
-    """Puts something at a path, of bytes; leaves it where the system does not take it."""
+    """Creates a file or folder at a path of bytes, if the system allows it."""
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         if kind == "pipe":
@@ -453,7 +453,7 @@ def test_downloads(tmp_path_factory, door, found, dataset, where):
 
 
 def test_unmutated(sandbox):
-    """What is mutated above works as it is."""
+    """The originals of the mutations above work."""
     outcomes = Counter()
     for content in (LABEL, COLORED):
         sandbox(lambda root, content=content: fill(root, content), lambda outcome: outcomes.update([outcome]))

@@ -48,13 +48,13 @@ OTHER = [
 
 
 def path_of(text):
-    """Without what an empty split or camera leaves, and never from the root of the system."""
+    """A path without empty parts, never absolute."""
     return os.path.normpath(text.lstrip("/_"))
 
 
 @st.composite
 def truths(draw):
-    """What there is: `pairs` of paths, images alone, labels alone, and how it was laid out."""
+    """A data set: `pairs` of paths, single images, single labels, and the layout."""
     same = draw(st.booleans())
     image_at, label_at = draw(st.sampled_from(SAME if same else OTHER))
     splits = draw(st.sampled_from([[""], ["train", "val"], ["train", "val", "test"]]))
@@ -117,7 +117,7 @@ def found(root):
 
 
 def count(notes, *words):
-    """How many files the notes speak of; those that have one of the words in them."""
+    """The number of files in the notes that contain one of the words."""
     numbers = [re.search(r"left out: (\d+)|^(\d+) images of a test", note) for note in notes]
     return sum(int(n[1] or n[2]) for n, note in zip(numbers, notes) if n and any(word in note for word in words))
 
@@ -164,7 +164,7 @@ def test_folders(truth, root, door):
 @settings(suppress_health_check=list(HealthCheck))
 @given(truth=truths(), data=st.data())
 def test_lists_of_names(truth, root, door, data):
-    """A list names images by any end of their path; it gets that image, or says that it is not clear or not there."""
+    """Lists name images by any end of their path; each name gives its image, or is reported as unclear or missing."""
     lay(root, everything(truth))
     there = {*truth.pairs, *truth.images}
     listed = {}
