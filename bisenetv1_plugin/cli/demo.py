@@ -134,8 +134,8 @@ def _table(names: Sequence[str], done: Verification, baselines: Mapping[str, flo
         f"prediction and inference agree on {verdict.comparison.agreement:.4%} of the pixels; where they differ, "
         f"the two best classes are at most {verdict.comparison.widest_margin:.1e} apart"
     )
-    if done.otherwise:
-        lines.append(f"infer and val: {done.otherwise}")
+    if done.val_difference:
+        lines.append(f"infer and val: {done.val_difference}")
     return "\n".join(["", *lines])
 
 

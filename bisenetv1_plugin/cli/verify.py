@@ -90,12 +90,12 @@ def run(args: Namespace) -> int:
             make_model=lambda: builder.open_network(cfg, args.weights).model,
             windows=windows,
         )
-    for sentence in done.left_out:
+    for sentence in done.skipped:
         print(f"bisenetv1: {sentence}", file=sys.stderr)
     classes = named_classes(cfg, dataset.num_classes)
     print(_table(done, classes.names))
-    if done.otherwise:
-        print(f"infer and val: {done.otherwise}")
+    if done.val_difference:
+        print(f"infer and val: {done.val_difference}")
     if args.json:
         _write_json(args.json, done)
     if args.picture:
@@ -155,7 +155,7 @@ def _write_json(path: str, done: Verification) -> None:
         "paddle": paddle.__version__,
         "images": done.images,
         "predicted_classes": done.classes,
-        "otherwise": done.otherwise,
+        "otherwise": done.val_difference,
         "dygraph": done.dygraph.figures(),
         "runtimes": [verdict.figures() for verdict in done.verdicts],
     }

@@ -30,7 +30,7 @@ def read(path: str) -> dict[str, np.ndarray]:
     """The tensors of a `.pth`, `.pt` or `.safetensors` file; nothing in the file is executed.
 
     Args:
-        path (str): the file. PyTorch's formats are read with `weights_only=True`.
+        path: the file. PyTorch's formats are read with `weights_only=True`.
 
     Returns:
         dict[str, numpy.ndarray]: name -> values, floating point as float32.

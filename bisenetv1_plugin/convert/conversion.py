@@ -45,8 +45,8 @@ def to_paddle(tensors: Mapping[str, np.ndarray], family: str | None = None) -> C
     """Convert the tensors of a checkpoint.
 
     Args:
-        tensors (dict[str, numpy.ndarray]): as `checkpoint.read` gives them.
-        family (str, optional): one of `families.NAMES`. Default: the one whose names these are.
+        tensors: as `checkpoint.read` gives them.
+        family: one of `families.NAMES`. Default: the one whose names these are.
 
     Returns:
         Converted
@@ -77,8 +77,8 @@ def to_torch(state: Mapping[str, np.ndarray], family: str | None = None) -> dict
     """The way back: the family's own names for the tensors of a trained network.
 
     Args:
-        state (dict[str, numpy.ndarray]): a BiSeNetV1's state, by our names.
-        family (str, optional): one of `families.NAMES`. Default: the one whose network this is.
+        state: a BiSeNetV1's state, by our names.
+        family: one of `families.NAMES`. Default: the one whose network this is.
 
     Returns:
         dict[str, numpy.ndarray]: what that family's code loads, BatchNorm's counters as 0.

@@ -62,8 +62,8 @@ def backbone_type(shapes: Mapping[str, tuple[int, ...]], prefix: str) -> str:
     """Which backbone the tensors whose names begin with `prefix` are: its YAML `type`, or '' if none.
 
     Args:
-        shapes (dict): name -> shape, in the naming of any family or ours.
-        prefix (str): what stands before the backbone's names.
+        shapes: name -> shape, in the naming of any family or ours.
+        prefix: what stands before the backbone's names.
     """
     own = {name[len(prefix) :]: shape for name, shape in shapes.items() if name.startswith(prefix)}
     if any(name.startswith("layer1.0.residual") for name in own):

@@ -22,8 +22,8 @@ def configuration(converted: Converted, folder: Path) -> tuple[dict[str, Any], l
     replaced by PaddleSeg's `type: Dataset`, whose paths are to be filled in.
 
     Args:
-        converted (Converted): a whole network, not a backbone alone.
-        folder (Path): where the ready configurations are.
+        converted: a whole network, not a backbone alone.
+        folder: where the ready configurations are.
 
     Returns:
         tuple[dict, list[str]]: the configuration, its `_base_` files merged in; notes, each a sentence.

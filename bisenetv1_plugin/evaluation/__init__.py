@@ -1,1 +1,1 @@
-"""Masks against the truth and against each other."""
+"""Compare masks with labels, and with each other."""

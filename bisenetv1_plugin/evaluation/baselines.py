@@ -1,4 +1,4 @@
-"""What classifiers that see no shape reach, for a mIoU to be read against."""
+"""Baselines for a mIoU: the results of simple classifiers that use no shapes."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from sklearn.linear_model import LogisticRegression
 
 from bisenetv1_plugin.evaluation import parity
 
-_LARGE = 1 << 20  # pixels of an image, above which only every other row and column is classified, or fewer
-_VOTES = 1 << 27  # places times classes that are counted, at most
+_LARGE = 1 << 20  # pixels; rows and columns of larger images are skipped evenly
+_VOTES = 1 << 27  # maximum of pixel positions times classes
 
 
 def baselines(train_dataset: Any, val_dataset: Any, num_classes: int) -> dict[str, float]:
-    """mIoU of two such classifiers: the commonest class of every place, and a linear one of color.
+    """Compute the mIoU of two classifiers: the most frequent class at each position, and a linear one of color.
 
-    One image is in memory at a time.
+    Only one image is in memory at a time.
 
     Args:
-        train_dataset, val_dataset (paddleseg.datasets.Dataset): with a `file_list` of images and labels.
-        num_classes (int): number of classes.
+        train_dataset, val_dataset: PaddleSeg datasets with a `file_list` of images and labels.
+        num_classes: number of classes.
 
     Returns:
-        dict[str, float]: by name, 0..1; without the first where the images have several sizes, or are huge, and
-            without the second where the images that train have one class only.
+        mIoU, 0..1, by name. The first is omitted if the images are huge or differ in size, the second if the training
+        images have only one class.
     """
     votes = None
     shapes = set()
@@ -60,7 +60,7 @@ def baselines(train_dataset: Any, val_dataset: Any, num_classes: int) -> dict[st
 
 
 def _pixels(dataset: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Every image uint8 BGR `[H, W, 3]` and its label `[H, W]`, thinned out alike where they are large."""
+    """Yield each image, uint8 BGR `[H, W, 3]`, and its label `[H, W]`; large ones are subsampled."""
     for image, label in dataset.file_list:
         pixels, label = cv2.imread(image), np.asarray(Image.open(label))
         step = int(np.ceil(np.sqrt(label.size / _LARGE)))

@@ -1,6 +1,6 @@
-"""How fast: runtimes, precisions, sizes and batches side by side, or losses; each in a process of its own, in turns.
+"""Measure the speed of runtimes, precisions, sizes and batches, or of losses.
 
-The turns are A B A B, so that what slows the machine for a while slows everybody.
+Each case has its own process. The cases take turns (A B A B), so a temporary slowdown of the machine affects them all.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from bisenetv1_plugin.inference.runtimes import RUNTIMES
 from bisenetv1_plugin.machine import process_memory
 from bisenetv1_plugin.progress import Progress, silent
 
-# After a run, idle threads of OpenMP spin for 200 ms: the next in turn waits for them.
+# Idle OpenMP threads spin for 200 ms after a run; the next case waits for them.
 _PAUSE = 0.25
-_STREAM_LENGTH = 4  # inputs that are given at a time
+_STREAM_LENGTH = 4  # number of inputs
 
 
 class Work(Protocol):
-    """What is measured, ready to run, in its process."""
+    """A case that is ready to run, in its own process."""
 
     def run(self) -> object:
-        """Once."""
+        """Run once."""
 
     def stream(self) -> int:
-        """Several at a time; returns how many images these are, 0 for what is never run so."""
+        """Run a stream of inputs; return the number of images, or 0 if the case has no streams."""
 
     def bytes(self) -> int:
-        """The memory that it takes at the most (Linux only)."""
+        """Return the peak memory in bytes (Linux only)."""
 
 
 class Case(Protocol):
-    """What is to be measured; it travels to a process of its own."""
+    """A case to measure. It is pickled and sent to its own process."""
 
     def begin(self) -> Work:
-        """Make it ready there: it has run once then."""
+        """Prepare the case in its process and run it once."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,11 @@ class RuntimeCase:
     """An export in a runtime.
 
     Attributes:
-        name: of its row.
-        export: the `deploy.yaml`.
-        backend: of `runtimes.RUNTIMES`.
-        shape: of the input, `(N, C, H, W)`.
-        options: what the runtime is made with, such as `cpu_threads` and `precision`.
+        name: title of its table row.
+        export: path of the `deploy.yaml`.
+        backend: a key of `runtimes.RUNTIMES`.
+        shape: shape of the input, `(N, C, H, W)`.
+        options: keyword arguments of the runtime, such as `cpu_threads` and `precision`.
     """
 
     name: str
@@ -73,7 +73,7 @@ class RuntimeCase:
 
 @dataclass(frozen=True)
 class LossCase:
-    """A loss, forward and backward, beside others: see `LOSS_CASES` and `LOSSES`."""
+    """The forward and backward pass of a loss: `what` is one of `LOSS_CASES`, `loss` one of `LOSSES`."""
 
     what: str
     loss: str
@@ -84,16 +84,16 @@ class LossCase:
 
 @dataclass
 class Measurement:
-    """What one case gave.
+    """The results of one case.
 
     Attributes:
-        case: which.
-        milliseconds: of every run, the first left out.
-        stream_rates: images a second of every turn, many given at a time, as `infer` gives those of a folder.
-        start: seconds from nothing to the end of the first run.
-        memory: in bytes (Linux only): the most that the process of an export ever held; what a loss, or a step of
-            training with it, takes beside what stood before.
-        fault: why it could not run; the rest is empty then.
+        case: the measured case.
+        milliseconds: time of each run except the first.
+        stream_rates: images per second of each turn, with a stream of inputs as in `infer` on a folder.
+        start: seconds from the start of the case to the end of its first run.
+        memory: bytes (Linux only). For an export, the peak of its process; for a loss or a training step, the
+            additional memory that it needs.
+        fault: why the case could not run; all other results are empty then.
     """
 
     case: Any
@@ -105,17 +105,17 @@ class Measurement:
 
     @property
     def median(self) -> float:
-        """Milliseconds a run."""
+        """Median time of a run in milliseconds."""
         return statistics.median(self.milliseconds)
 
     @property
     def throughput(self) -> float:
-        """Images a second."""
+        """Median number of images per second."""
         return statistics.median(self.stream_rates)
 
     @property
     def spread(self) -> float:
-        """Half of what lies between the quartiles, as a share of the median."""
+        """Half of the interquartile range, as a share of the median."""
         low, _, high = statistics.quantiles(self.milliseconds, n=4)
         return (high - low) / 2 / self.median
 
@@ -130,9 +130,9 @@ def measure(
     """Run the cases in turns.
 
     Args:
-        cases (sequence[Case]): all are held in memory at a time.
-        turns (int): how often each case's turn comes.
-        runs (int): of a case in its turn.
+        cases: the cases, all of which stay in memory.
+        turns: number of turns of each case.
+        runs: number of runs per turn.
         progress, desc: see `progress.Progress`.
     """
     processes = [_Process(case) for case in cases]
@@ -145,7 +145,7 @@ def measure(
 
 
 class _Process:
-    """A case in a process of its own."""
+    """A case in its own process."""
 
     def __init__(self, case: Case) -> None:
         context = multiprocessing.get_context("spawn")
@@ -170,25 +170,25 @@ class _Process:
         if not self._measurement.fault:
             self._pipe.send(0)
             self._measurement.memory = self._answer(0)
-        self._process.join()  # Paddle does not like to be ended
+        self._process.join()  # Paddle does not handle termination well
         return self._measurement
 
     def _answer(self, otherwise: Any) -> Any:
         try:
             return self._pipe.recv()
-        except EOFError:  # killed, for its memory perhaps
+        except EOFError:  # killed, perhaps because it used too much memory
             self._measurement.fault = "its process ended"
             return otherwise
 
 
 def _serve(pipe: Any, case: Case) -> None:
-    """In the other process: make the work ready, then run as often as the pipe says; 0 ends it."""
-    sys.stdout = io.StringIO()  # results go through the pipe, and nothing else is printed
+    """Run in the other process: prepare the case, then run it as often as the pipe requests; 0 ends the loop."""
+    sys.stdout = io.StringIO()  # results are sent through the pipe
     started = time.perf_counter()
     try:
         work = case.begin()
         start = time.perf_counter() - started
-        work.stream()  # some are set up once more for many
+        work.stream()  # some runtimes need another setup for streams
     except InputError as error:
         pipe.send((0.0, str(error)))
         return
@@ -210,7 +210,7 @@ def _seconds(work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 class _ExportWork:
-    """An export on noise."""
+    """An export that runs on noise."""
 
     def __init__(self, case: RuntimeCase) -> None:
         self._image = np.random.RandomState(0).uniform(-1, 1, case.shape).astype("float32")
@@ -228,15 +228,15 @@ class _ExportWork:
         return process_memory("VmHWM")
 
 
-# What a training sees: at first nearly every pixel is hard, later few are.
+# At the start of a training nearly every pixel is hard; later only a few are.
 _SHARES = {"every pixel hard": 1.0, "2 % of the pixels hard": 0.02}
 _STEP = "step of the authors' ResNet-18, 2x3x256x512"
-LOSS_CASES = (*_SHARES, _STEP)  # the loss alone, on logits of 4x19x512x1024; and a whole step of a training
+LOSS_CASES = (*_SHARES, _STEP)  # the loss alone, on logits of 4x19x512x1024; and a whole training step
 LOSSES = ("plain cross-entropy", "BiSeNetV1Loss")
 
 
 class _LossWork:
-    """A loss on logits, or a step of a training with it."""
+    """A loss on logits, or a training step with it."""
 
     def __init__(self, case: LossCase) -> None:
         import paddle.nn.functional as F
@@ -248,9 +248,9 @@ class _LossWork:
         else:
             loss = lambda x, y: F.cross_entropy(x, y.unsqueeze(1), axis=1)  # noqa: E731
         self.run = _training_step(loss) if case.what == _STEP else _backward(loss, _SHARES[case.what])
-        ctypes.CDLL(None).malloc_trim(0)  # what is free, to the system: else a step that finds room takes nothing
+        ctypes.CDLL(None).malloc_trim(0)  # return freed memory; a step that reuses it would appear to need none
         before = process_memory("VmRSS")
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forgets the peak
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # reset the peak
         self.run()
         self._bytes = process_memory("VmHWM") - before
 
@@ -264,18 +264,18 @@ class _LossWork:
 def _backward(
     loss: Callable[[Any, Any], Any], share: float, shape: tuple[int, int, int, int] = (4, 19, 512, 1024)
 ) -> Callable[[], None]:
-    """Forward and backward of a loss on logits of which this share is hard."""
+    """Return a function that runs a loss forward and backward on logits; `share` of the pixels are hard."""
     import paddle
 
     random = np.random.RandomState(0)
     right = random.randint(0, shape[1], (shape[0], *shape[2:]))
-    # One class stands out: the right one in all pixels but the hard ones.
+    # One class has a high score: the correct one, except in hard pixels.
     clear = np.where(random.rand(*right.shape) < share, (right + 1) % shape[1], right)
     scores = random.randn(*shape).astype("float32")
     scores += 9 * (np.arange(shape[1])[:, None, None] == clear[:, None])
     logits = paddle.to_tensor(scores, stop_gradient=False)
     label = paddle.to_tensor(right)
-    (logits * 1.0).sum().backward()  # the gradient has its place, and Paddle its threads
+    (logits * 1.0).sum().backward()  # allocates the gradient and starts Paddle's threads
     logits.clear_gradient()
 
     def work() -> None:
@@ -288,7 +288,7 @@ def _backward(
 def _training_step(
     loss: Callable[[Any, Any], Any], shape: tuple[int, int, int, int] = (2, 3, 256, 512), num_classes: int = 19
 ) -> Callable[[], None]:
-    """Forward, the loss of three heads, backward, the optimizer."""
+    """Return a function that runs a training step: forward, the loss of three heads, backward, optimizer."""
     import paddle
 
     from bisenetv1_plugin.backbones.resnet import ResNet18_v1b

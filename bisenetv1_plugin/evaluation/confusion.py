@@ -1,6 +1,6 @@
-"""Which class is taken for which: pixels by the class of their label and that of the mask, over all images and of each.
+"""Confusion matrices: the number of pixels by label class and predicted class, in total and for each image.
 
-Of the pixels only those of the few images that are shown are kept, and these images are reduced.
+Pixels are kept only for the few images that are shown, at a reduced size.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import NamedTuple, Sequence
 import cv2
 import numpy as np
 
-IGNORED = 255  # in the label of a `WorstImage`
-_SIDE = 640  # pixels of the longer side of what is shown
+IGNORED = 255  # value of ignored pixels in the label of a `WorstImage`
+_SIDE = 640  # longer side of shown images, in pixels
 
 
 class Mistake(NamedTuple):
-    """Pixels of one class that were taken for another, and their share of all pixels."""
+    """The number of pixels of one class that were predicted as another, and their share of all pixels."""
 
     label: int
     prediction: int
@@ -26,12 +26,13 @@ class Mistake(NamedTuple):
 
 
 class ConfusedPair(NamedTuple):
-    """Two classes that were taken for one another.
+    """Two classes that were confused with each other.
 
     Attributes:
-        first, second: the classes; more pixels of the first were lost to the second than the other way round.
-        share: the pixels of both that were taken for the other, of all pixels.
-        first_share, second_share: those of the class alone, of its own pixels; NaN where it has none.
+        first, second: the classes. At least as many pixels of the first were predicted as the second as vice versa.
+        share: share of all pixels that belong to one class and were predicted as the other.
+        first_share, second_share: share of each class's own pixels that were predicted as the other; NaN if the class
+            has no pixels.
     """
 
     first: int
@@ -42,7 +43,7 @@ class ConfusedPair(NamedTuple):
 
 
 class ClassFigures(NamedTuple):
-    """Figures of every class, float64 `[classes]`, 0..1; NaN where there is no pixel to divide by."""
+    """IoU, precision and recall of each class, float64 `[classes]`, 0..1; NaN if the denominator is 0."""
 
     iou: np.ndarray
     precision: np.ndarray
@@ -51,15 +52,15 @@ class ClassFigures(NamedTuple):
 
 @dataclass
 class ImageFigures:
-    """Figures of one image, 0..1; NaN where no pixel counts.
+    """Figures of one image, 0..1; NaN if all of its pixels are ignored.
 
     Attributes:
-        number: its place in the data, from 0 on.
-        pixels: how many count.
-        iou: the mean over the classes that its label or its mask has.
-        acc: share of the pixels that are right.
-        class_iou: float64 `[classes]`, NaN for a class that neither has.
-        mistake: the most pixels of one class that were taken for one other; None where all are right.
+        number: index in the dataset.
+        pixels: number of pixels that are not ignored.
+        iou: mean IoU over the classes in its label or mask.
+        acc: share of correct pixels.
+        class_iou: float64 `[classes]`; NaN for classes in neither label nor mask.
+        mistake: the most frequent mistake; None if all pixels are correct.
     """
 
     number: int
@@ -71,7 +72,7 @@ class ImageFigures:
 
 
 class WorstImage(NamedTuple):
-    """One of the images to show: its figures, its label and its mask, uint8 `[h, w]`, reduced alike."""
+    """An image to show: its figures, and its label and mask, uint8 `[h, w]`, both at the same reduced size."""
 
     figures: ImageFigures
     label: np.ndarray
@@ -79,17 +80,17 @@ class WorstImage(NamedTuple):
 
 
 class Confusion:
-    """Counts masks against labels as PaddleSeg does.
+    """Counts pixels of masks and labels, as PaddleSeg does.
 
     Args:
-        num_classes (int): number of classes.
-        ignore_index (int): value of labels that counts nowhere.
-        worst (int): how many images to keep for a picture, those of the lowest IoU.
+        num_classes: number of classes.
+        ignore_index: label value of ignored pixels.
+        worst: number of images to keep for a picture; those with the lowest IoU are kept.
 
     Attributes:
-        matrix: int64 `[classes + 1, classes + 1]`: rows are the classes of the labels, columns those of the masks. The
-            last of each is for values that are no class, which PaddleSeg counts as wrong.
-        images: the figures of each image, in the order of the data.
+        matrix: int64 `[classes + 1, classes + 1]`. Rows are label classes, columns are predicted classes. The last row
+            and column count invalid values, which PaddleSeg counts as wrong.
+        images: the figures of each image, in the order of the dataset.
     """
 
     def __init__(self, num_classes: int, ignore_index: int = 255, worst: int = 0) -> None:
@@ -99,7 +100,7 @@ class Confusion:
         self.images: list[ImageFigures] = []
 
     def add(self, mask: np.ndarray, label: np.ndarray) -> None:
-        """The mask of the next image, and its label, integers `[H, W]` both, with or without axes of one before."""
+        """Add the next image: its mask and label, integers `[H, W]`; leading axes of size 1 are allowed."""
         mask, label = mask.reshape(mask.shape[-2:]), label.reshape(label.shape[-2:])
         ignored = label == self._ignore_index
         mask, label = self._numbers(mask), self._numbers(label)
@@ -119,13 +120,13 @@ class Confusion:
         self.images.append(figures)
         if self._keep and not np.isnan(figures.iou):
             label[ignored] = IGNORED
-            # The smallest is the best of those that are kept; of equals the last.
+            # The smallest entry is the best image that is kept; among equals, the last one.
             entry = (-figures.iou, -figures.number, WorstImage(figures, _shrink(label), _shrink(mask)))
             push = heapq.heappush if len(self._worst) < self._keep else heapq.heappushpop
             push(self._worst, entry)
 
     def _numbers(self, classes: np.ndarray) -> np.ndarray:
-        """int64, the number of classes for what is none."""
+        """Convert to int64, with invalid values replaced by the number of classes."""
         known = (classes >= 0) & (classes < self._num_classes)
         return np.where(known, classes, self._num_classes).astype("int64")
 
@@ -135,44 +136,43 @@ class Confusion:
         return [worst for _, _, worst in sorted(self._worst, key=lambda entry: entry[:2], reverse=True)]
 
     def disagreement(self, miou: float, acc: float, of_classes: Sequence[Sequence[float]]) -> str | None:
-        """What differs by more than 1e-9 from PaddleSeg's figures, a sentence; None if nothing does.
+        """Return a sentence if figures differ by more than 1e-9 from PaddleSeg's, else None.
 
         Args:
-            miou, acc (float): PaddleSeg's figures over all classes.
-            of_classes (sequence): its IoU, precision and recall of each class. Whatever these are for a class
-                without pixels is right.
+            miou, acc: PaddleSeg's mIoU and accuracy.
+            of_classes: PaddleSeg's IoU, precision and recall of each class. Classes without pixels are not compared.
         """
         iou, precision, recall = (np.where(np.isnan(a), b, a) for a, b in zip(class_figures(self.matrix), of_classes))
         names = ("IoU", "precision", "recall", "mIoU", "accuracy")
         ours = [iou, precision, recall, iou.mean(keepdims=True), np.array([accuracy(self.matrix)])]
         theirs = [*of_classes, [miou], [acc]]
         odd = [n for n, a, b in zip(names, ours, theirs) if not np.allclose(a, b, rtol=0, atol=1e-9, equal_nan=True)]
-        return f"the report's {', '.join(odd)} and PaddleSeg's differ: the two count other pixels." if odd else None
+        return f"the report's {', '.join(odd)} and PaddleSeg's differ: they count different pixels." if odd else None
 
 
 def class_figures(matrix: np.ndarray) -> ClassFigures:
-    """IoU, precision and recall of every class, of a `Confusion.matrix`."""
+    """Compute the IoU, precision and recall of each class from a `Confusion.matrix`."""
     hits, labels, masks = np.diag(matrix)[:-1], matrix[:-1].sum(axis=1), matrix[:, :-1].sum(axis=0)
     return ClassFigures(_ratio(hits, labels + masks - hits), _ratio(hits, masks), _ratio(hits, labels))
 
 
 def accuracy(matrix: np.ndarray) -> float:
-    """The share of pixels that are right, of those with a class in the mask."""
+    """Compute the share of correct pixels among those with a valid prediction."""
     return float(_ratio(np.diag(matrix)[:-1].sum(), matrix[:, :-1].sum()))
 
 
 def row_shares(matrix: np.ndarray) -> np.ndarray:
-    """Each row by its sum: float64, NaN in a row without pixels."""
+    """Divide each row by its sum: float64, NaN in rows without pixels."""
     return _ratio(matrix, matrix.sum(axis=1, keepdims=True))
 
 
 def mistakes(matrix: np.ndarray) -> np.ndarray:
-    """The matrix without the pixels that are right."""
+    """Return the matrix with zeros on the diagonal, which counts the correct pixels."""
     return matrix - np.diag(np.diag(matrix))
 
 
 def largest_mistake(matrix: np.ndarray) -> Mistake | None:
-    """The most pixels of one class that were taken for one other; None where there are none."""
+    """Return the most frequent mistake, or None if there are no mistakes."""
     counts = mistakes(matrix)
     label, prediction = map(int, np.unravel_index(counts.argmax(), counts.shape))
     pixels = int(counts[label, prediction])
@@ -180,7 +180,7 @@ def largest_mistake(matrix: np.ndarray) -> Mistake | None:
 
 
 def most_confused(matrix: np.ndarray, most: int) -> list[ConfusedPair]:
-    """The pairs of classes that were most often taken for one another, by pixels."""
+    """Return at most `most` pairs of classes, the most confused first."""
     counts, of_label = mistakes(matrix), row_shares(matrix)
     both = np.triu(counts + counts.T)
     pairs = []
@@ -197,7 +197,7 @@ def most_confused(matrix: np.ndarray, most: int) -> list[ConfusedPair]:
 
 
 def mean(values: np.ndarray) -> float:
-    """The mean of those that are numbers; NaN where none is."""
+    """Compute the mean of all values except NaN; NaN if there are no others."""
     numbers = values[~np.isnan(values)]
     return float(numbers.mean()) if len(numbers) else float("nan")
 

@@ -1,4 +1,4 @@
-"""What `val --report` writes: the confusion matrix, the figures of classes and of images, the worst of them, a page."""
+"""The files of `val --report`: the confusion matrix, figures of classes and images, the worst images, and a page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bisenetv1_plugin.evaluation.confusion import Confusion, ImageFigures
 from bisenetv1_plugin.progress import Progress, silent
 
 NO_CLASS = "(no class)"
-_BEGINNINGS = {  # by which an earlier report is recognized; the figures mark themselves
+_BEGINNINGS = {  # identify files of an earlier report; pictures are identified by their metadata
     "report.md": "# Report of bisenetv1 val\n",
     "classes.csv": "class,name,pixels,iou,",
     "images.csv": "image,number,pixels,iou,",
@@ -23,16 +23,16 @@ _BEGINNINGS = {  # by which an earlier report is recognized; the figures mark th
     "confusion_shares.csv": "label \\ prediction,",
 }
 _PICTURES = ("confusion.png", "worst.png")
-_BOM = "\ufeff"  # by which spreadsheets know UTF-8
+_BOM = "\ufeff"  # tells spreadsheets that the file is UTF-8
 
 
 class Names(NamedTuple):
-    """What a report calls things.
+    """Names and colors in a report.
 
     Attributes:
-        classes: a name each.
-        colors: RGB of each class, or none.
-        images: a name each, see `image_names`.
+        classes: the name of each class.
+        colors: the RGB color of each class, or empty.
+        images: the name of each image, see `image_names`.
     """
 
     classes: Sequence[str]
@@ -41,12 +41,12 @@ class Names(NamedTuple):
 
 
 def paths(folder: str) -> list[str]:
-    """The files of a report."""
+    """Return the paths of a report's files."""
     return [os.path.join(folder, name) for name in (*_PICTURES, *_BEGINNINGS)]
 
 
 def is_ours(path: str) -> bool:
-    """Whether a file of one of these names is of an earlier report."""
+    """Tell whether a file with one of these names was written by an earlier report."""
     name = os.path.basename(path)
     if name in _PICTURES:
         return files.made_by(plots.MADE_BY)(path)
@@ -56,7 +56,7 @@ def is_ours(path: str) -> bool:
 
 
 def image_names(dataset: Any) -> list[str]:
-    """A name for each image that tells it from all others: its path, below the folder that all of them are in."""
+    """Return a unique name for each image: its path relative to their common folder."""
     paths = [sheet.image_file(dataset, number) for number in range(len(dataset))]
     known = [os.path.abspath(path) for path in paths if path]
     if not known or len(known) < len(paths):
@@ -66,27 +66,27 @@ def image_names(dataset: Any) -> list[str]:
 
 
 def remarks(counted: Confusion, classes: Sequence[str]) -> list[str]:
-    """What a reader of the figures has to know, a sentence each."""
+    """Return sentences that explain the figures."""
     iou = confusion.class_figures(counted.matrix).iou
     absent = [name for name, value in zip(classes, iou) if value != value]
     others = int(counted.matrix[-1].sum())
     found = []
     if absent:
         found.append(
-            f"No label and no prediction has {', '.join(absent)}: PaddleSeg's mIoU takes "
-            f"{'it' if len(absent) == 1 else 'them'} in all the same. The mean over the other classes is "
+            f"No label and no prediction has {', '.join(absent)}. PaddleSeg's mIoU includes "
+            f"{'it' if len(absent) == 1 else 'them'} anyway. The mean over the other classes is "
             f"{confusion.mean(iou):.4f}."
         )
     if others:
-        found.append(f"{others} pixels of the labels have a number that is no class; PaddleSeg counts them as wrong.")
+        found.append(f"{others} pixels of the labels have an invalid class number. PaddleSeg counts them as wrong.")
     return found
 
 
 def summary_lines(counted: Confusion, names: Names) -> list[str]:
-    """The report for a terminal, a line each."""
+    """Return a summary of the report for the terminal, as lines."""
     pairs = confusion.most_confused(counted.matrix, 3)
-    lines = [f"Taken for one another: {describe_pair(pair, names.classes)}" for pair in pairs]
-    lines = lines or ["No pixel was taken for another class."]
+    lines = [f"Confused classes: {describe_pair(pair, names.classes)}" for pair in pairs]
+    lines = lines or ["No pixel has a wrong class."]
     for worst in counted.worst[:1]:
         figures = worst.figures
         lines.append(f"The worst image is {names.images[figures.number]}: {caption(figures, names.classes)}")
@@ -101,15 +101,15 @@ def write(
     summary: Sequence[str],
     progress: Progress = silent,
 ) -> None:
-    """Write the report's files, each whole or not at all; the page comes last.
+    """Write the report's files atomically, the page last.
 
     Args:
-        folder (str): is made where it is not there.
-        counted (Confusion): after the last image.
-        dataset (paddle.io.Dataset): what was evaluated, for the pictures of the worst images.
-        names (Names): of the classes and of the images.
-        summary (sequence[str]): paragraphs for the head of the page.
-        progress (Progress): see `bisenetv1_plugin.progress`.
+        folder: the folder, which is created if it does not exist.
+        counted: the counts of all images.
+        dataset: the evaluated PaddleSeg dataset, for the pictures of the worst images.
+        names: names of the classes and images.
+        summary: paragraphs for the top of the page.
+        progress: see `bisenetv1_plugin.progress`.
     """
     matrix, classes = _named(counted, names.classes)
     shares = confusion.row_shares(matrix)
@@ -132,16 +132,15 @@ def write(
 
 
 def describe_pair(pair: confusion.ConfusedPair, classes: Sequence[str]) -> str:
-    """How much of two classes was taken for the other."""
+    """Describe how often two classes were confused."""
     first, second = (_class(number, classes) for number in (pair.first, pair.second))
-    text = (
-        f"{first} and {second}, {pair.share:.1%} of all pixels: {pair.first_share:.1%} of {first} is taken for {second}"
-    )
-    return text if not pair.second_share >= 0.0005 else f"{text}, {pair.second_share:.1%} of {second} for {first}"
+    text = f"{first} and {second}, {pair.share:.1%} of all pixels: "
+    text += f"{pair.first_share:.1%} of {first} is predicted as {second}"
+    return text if not pair.second_share >= 0.0005 else f"{text}, {pair.second_share:.1%} of {second} as {first}"
 
 
 def caption(image: ImageFigures, classes: Sequence[str]) -> str:
-    """IoU of an image, and its largest mistake."""
+    """Describe the IoU of an image and its most frequent mistake."""
     return "; ".join(filter(None, [f"IoU {image.iou:.3f}", _describe_mistake(image, classes)]))
 
 
@@ -149,7 +148,7 @@ def _describe_mistake(image: ImageFigures, classes: Sequence[str]) -> str:
     if image.mistake is None:
         return ""
     label, prediction = _class(image.mistake.label, classes), _class(image.mistake.prediction, classes)
-    return f"{label} taken for {prediction} on {image.mistake.share:.1%} of its pixels"
+    return f"{label} predicted as {prediction} on {image.mistake.share:.1%} of its pixels"
 
 
 def _class(number: int, classes: Sequence[str]) -> str:
@@ -158,7 +157,7 @@ def _class(number: int, classes: Sequence[str]) -> str:
 
 
 def _named(counted: Confusion, classes: Sequence[str]) -> tuple[Any, Sequence[str]]:
-    """The matrix and names of its classes; with what is no class only where there is such a pixel."""
+    """Return the matrix and its class names. Invalid values are included only if a pixel has one."""
     matrix = counted.matrix
     if matrix[-1].any() or matrix[:, -1].any():
         return matrix, [*classes, NO_CLASS]
@@ -194,19 +193,19 @@ def _image_rows(counted: Confusion, names: Names, classes: Sequence[str]) -> Ite
 
 
 def sort_by_iou(images: Iterable[ImageFigures]) -> list[ImageFigures]:
-    """By IoU; at the end those without a pixel that counts."""
+    """Sort images by IoU, the worst first; images with only ignored pixels come last."""
     return sorted(images, key=lambda image: (image.iou != image.iou, image.iou, image.number))
 
 
 def _write_csv(path: str, rows: Iterable[Sequence[Any]]) -> None:
-    """UTF-8; a figure that is no number is an empty cell."""
+    """Write a CSV file in UTF-8; NaN is an empty cell."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([map(_cell, row) for row in rows])
     files.write(path, (_BOM + text.getvalue()).encode("utf-8", "backslashreplace"))
 
 
 def _cell(value: Any) -> Any:
-    """A spreadsheet takes a name for a formula, and computes it, that begins like one."""
+    """Format a cell. Names that start like a formula are quoted, because spreadsheets would evaluate them."""
     if isinstance(value, str):
         return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
     return "" if value != value else value
@@ -219,19 +218,19 @@ def _write_page(path: str, counted: Confusion, names: Names, summary: Sequence[s
     ]
     parts = [
         *map(_markdown, summary),
-        "## Classes most taken for one another",
-        "\n".join(pairs) or "No pixel was taken for another class.",
+        "## Most confused classes",
+        "\n".join(pairs) or "No pixel has a wrong class.",
         "## Confusion matrix",
-        "![Rows are the classes of the labels, columns those predicted; each row in percent](confusion.png)",
+        "![Rows are the classes of the labels, columns the predicted classes; rows are in percent](confusion.png)",
         "The figures: [shares](confusion_shares.csv), [pixels](confusion_pixels.csv).",
         "## Classes",
         _class_table(counted, classes),
-        "A class without pixels has no figure. The same in [classes.csv](classes.csv).",
+        "Classes without pixels have no figures. This table is also in [classes.csv](classes.csv).",
         "## WorstImage images",
         *(["![The picture, its label, the prediction and where they differ](worst.png)"] * bool(counted.worst)),
         _image_table(counted, names, classes),
-        "All of them, with the IoU of every class: [images.csv](images.csv). IoU is the mean over the classes that an "
-        "image's label or prediction has.",
+        "[images.csv](images.csv) has all images, with the IoU of every class. IoU is the mean over the classes in an "
+        "image's label or prediction.",
     ]
     text = "\n\n".join([_BEGINNINGS["report.md"].rstrip(), *parts]) + "\n"
     files.write(path, text.encode("utf-8", "backslashreplace"))
@@ -246,7 +245,8 @@ def _class_table(counted: Confusion, classes: Sequence[str]) -> str:
         taken = f"{_class(other, classes)} ({of_label[number, other]:.1%})" if wrong[number, other] else ""
         share = f"{matrix[number].sum() / total:.1%}" if total else ""
         rows.append([name, share, *("" if figure != figure else f"{figure:.4f}" for figure in figures), taken])
-    return text_table.markdown(["class", "of all pixels", "IoU", "precision", "recall", "most taken for"], rows)
+    titles = ["class", "of all pixels", "IoU", "precision", "recall", "most often predicted as"]
+    return text_table.markdown(titles, rows)
 
 
 def _image_table(counted: Confusion, names: Names, classes: Sequence[str]) -> str:
@@ -255,9 +255,9 @@ def _image_table(counted: Confusion, names: Names, classes: Sequence[str]) -> st
         image = worst.figures
         figures = [f"{image.iou:.4f}", f"{image.acc:.4f}"]
         rows.append([_markdown(names.images[image.number]), *figures, _describe_mistake(image, classes)])
-    return text_table.markdown(["image", "IoU", "accuracy", "largest mistake"], rows)
+    return text_table.markdown(["image", "IoU", "accuracy", "most frequent mistake"], rows)
 
 
 def _markdown(text: str) -> str:
-    """Text that has no meaning to Markdown, on one line."""
+    """Escape text for Markdown and put it on one line."""
     return "".join(f"\\{letter}" if letter in "\\`*_[]<>|#" else letter for letter in line(text))

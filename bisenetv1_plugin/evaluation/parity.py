@@ -1,6 +1,6 @@
-"""The judge of parity: does an export say what the network in dygraph says? Pixel by pixel, class by class.
+"""Decide on parity: whether an export gives the same results as the network in dygraph, by pixel and by class.
 
-`bisenetv1 verify`, `bisenetv1 demo` and TIPC all ask it, and use its words.
+`bisenetv1 verify`, `bisenetv1 demo` and TIPC use it.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from bisenetv1_plugin.inference.postprocess import logits_of, mask_from_output
 
 PARITY, NO_PARITY, NOT_SHOWN = "parity", "no parity", "parity not shown"
 
-# A pixel may differ where the two best classes are this close: the two runtimes sum in another order.
+# A pixel may differ if its two best classes are this close, because runtimes sum in different orders.
 MARGIN = 1e-3
 AGREEMENT = 0.9999
-# IoU and Acc of a class are equal to four decimals: half of the fourth. Not by rounding both, which would tell
-# 0.37051 from 0.37049, one pixel of a million.
+# IoU and Acc of a class must be equal to four decimals. The difference is checked, because rounding would separate
+# 0.37046 and 0.37044.
 CLASS_TOLERANCE = 5e-5
-# Of a reduced precision: the least agreement, and what the mIoU may change by. bf16 has 8 bits of mantissa: its logits
-# differ in the second decimal. In int8, a network of 100 iterations (mIoU 0.149) kept 88 % of the pixels.
+# For reduced precisions: the minimum agreement and the maximum change of the mIoU. bf16 has 8 bits of mantissa, so its
+# logits differ in the second decimal. In int8, a network of 100 iterations (mIoU 0.149) kept 88 % of the pixels.
 REDUCED_LIMITS = {"bf16": (0.95, 0.003), "fp16": (0.95, 0.003), "int8": (0.8, 0.01)}
 
 
 @dataclass
 class Scores:
-    """mIoU, pixel accuracy, and IoU and accuracy (precision, as PaddleSeg's log has it) of every class, 0..1."""
+    """mIoU, pixel accuracy, and IoU and accuracy of every class (precision, as in PaddleSeg's log), 0..1."""
 
     miou: float
     acc: float
@@ -38,17 +38,17 @@ class Scores:
     class_acc: np.ndarray
 
     def rounded(self) -> list[list[float]]:
-        """The per-class figures to four decimals, as they are shown."""
+        """Return IoU and accuracy of every class, rounded to four decimals."""
         return [[round(float(value), 4) for value in values] for values in (self.class_iou, self.class_acc)]
 
     def figures(self) -> dict[str, Any]:
-        """All of them, by the names that JSON files have."""
+        """Return all figures under their names in JSON files."""
         class_iou, class_acc = self.rounded()
         return {"miou": self.miou, "acc": self.acc, "class_iou": class_iou, "class_acc": class_acc}
 
 
 class Tally:
-    """PaddleSeg's metrics over all the masks that are added."""
+    """PaddleSeg's metrics over all added masks."""
 
     def __init__(self, num_classes: int, ignore_index: int = 255) -> None:
         self._num_classes, self._ignore_index = num_classes, ignore_index
@@ -56,7 +56,7 @@ class Tally:
         self._predicted = np.zeros(num_classes, bool)
 
     def add(self, mask: np.ndarray, label: np.ndarray) -> None:
-        """A mask `[H, W]` and its label `[1, H, W]` or `[H, W]`."""
+        """Add a mask `[H, W]` and its label, `[1, H, W]` or `[H, W]`."""
         self._predicted[np.unique(mask)] = True
         areas = metrics.calculate_area(
             paddle.to_tensor(mask.astype("int64")[np.newaxis]),
@@ -68,7 +68,7 @@ class Tally:
 
     @property
     def classes(self) -> int:
-        """How many classes were predicted anywhere."""
+        """Number of predicted classes."""
         return int(self._predicted.sum())
 
     def scores(self) -> Scores:
@@ -79,12 +79,12 @@ class Tally:
 
 @dataclass
 class Comparison:
-    """How a runtime's answers compare with dygraph's, over all images that are added.
+    """Differences between a runtime and dygraph, over all added images.
 
     Attributes:
         agreement: share of equal pixels, 0..1.
-        widest_margin: the largest gap between dygraph's two best logits among the pixels that differ; 0 if none does.
-        max_difference, mean_difference: of the logits, NaN where any is; None where the runtime gave masks only.
+        widest_margin: largest gap between dygraph's two best logits among the pixels that differ; 0 if none differ.
+        max_difference, mean_difference: differences of the logits; NaN if a logit is NaN, None without logits.
     """
 
     widest_margin: float = 0.0
@@ -95,7 +95,7 @@ class Comparison:
     _difference: float = field(default=0.0, repr=False)
 
     def add(self, logits: np.ndarray, mask: np.ndarray, runtime_logits: np.ndarray | None = None) -> None:
-        """Dygraph's logits `[classes, H, W]`, the runtime's mask `[H, W]` and, where it has them, its logits."""
+        """Add dygraph's logits `[classes, H, W]`, and the runtime's mask `[H, W]` and logits if it has them."""
         differs = logits.argmax(axis=0) != mask
         self._pixels += mask.size
         self._different += int(differs.sum())
@@ -117,22 +117,22 @@ class Comparison:
         return self._difference / self._logits if self._logits else None
 
     def fault(self) -> str | None:
-        """What speaks against the two being the same network in fp32, in a sentence; None if nothing does."""
+        """Return why this is not parity in fp32, a sentence, or None."""
         if self.agreement < AGREEMENT:
-            return f"prediction and inference agree on {self.agreement:.4%} of the pixels only."
+            return f"prediction and inference agree on only {self.agreement:.4%} of the pixels."
         if self.widest_margin >= MARGIN:
-            return f"they differ on a pixel whose two best classes are {self.widest_margin:.1e} apart."
+            return f"they differ on a pixel with its two best classes {self.widest_margin:.1e} apart."
         if np.isnan(self.max_difference or 0.0):
-            return "their logits are not all numbers (NaN): see the weights."
+            return "some logits are NaN: check the weights."
         if (self.max_difference or 0.0) >= MARGIN:
             return f"their logits differ by up to {self.max_difference:.1e}."
         return None
 
     def reduced_fault(self, precision: str, prediction: Scores, inference: Scores) -> str | None:
-        """The same for bf16, fp16 or int8, by the `Scores` of the two; logits are not asked."""
+        """Return why this is not parity in bf16, fp16 or int8, a sentence, or None. Logits are not compared."""
         agreement, allowed = REDUCED_LIMITS[precision]
         if self.agreement < agreement:
-            return f"prediction and inference agree on {self.agreement:.2%} of the pixels only."
+            return f"prediction and inference agree on only {self.agreement:.2%} of the pixels."
         difference = abs(prediction.miou - inference.miou)
         if difference > allowed:
             return f"mIoU differs by {difference:.4f}, more than {allowed} for {precision}."
@@ -140,7 +140,7 @@ class Comparison:
 
 
 def class_fault(prediction: Scores, inference: Scores) -> str | None:
-    """The first class whose IoU or Acc the two `Scores` do not share to four decimals, in a sentence; None if none."""
+    """Return a sentence on the first class with different IoU or Acc (to four decimals), or None."""
     for name, ours, theirs in (
         ("IoU", prediction.class_iou, inference.class_iou),
         ("Acc", prediction.class_acc, inference.class_acc),
@@ -152,23 +152,23 @@ def class_fault(prediction: Scores, inference: Scores) -> str | None:
 
 
 def too_few_classes(classes: int, num_classes: int) -> str | None:
-    """Why this many predicted classes show nothing, in a sentence; None if they are enough."""
+    """Return why this number of predicted classes is too small to show parity, a sentence, or None."""
     if classes < min(3, num_classes):
-        return f"parity is not shown: only {classes} classes were predicted, and empty answers always agree."
+        return f"parity is not shown: only {classes} classes were predicted, and uniform masks always agree."
     return None
 
 
 @dataclass
 class Verdict:
-    """One runtime in one precision against dygraph.
+    """The verdict on one runtime in one precision, compared with dygraph.
 
     Attributes:
-        name: the runtime's and the precision's, or what TIPC calls the run.
-        comparison: of its answers with dygraph's, at the size that the network sees.
-        scores: PaddleSeg's metrics of its masks, as `infer` writes them; None where masks are missing.
-        own_size: the share of the pixels of those masks that are the same as `val`'s; None where masks are missing.
+        name: runtime and precision, or the name of a TIPC run.
+        comparison: comparison with dygraph at the network's input size.
+        scores: PaddleSeg's metrics of the masks that `infer` writes; None if masks are missing.
+        own_size: share of the pixels of these masks that are equal in `val`'s; None if masks are missing.
         verdict: `PARITY`, `NO_PARITY` or `NOT_SHOWN`.
-        reason: why it is not the first, a sentence.
+        reason: why the verdict is not `PARITY`, a sentence.
     """
 
     name: str
@@ -179,7 +179,7 @@ class Verdict:
     reason: str | None
 
     def figures(self) -> dict[str, Any]:
-        """All of it, by the names that JSON files have; None, and no class, where masks are missing."""
+        """Return all figures under their names in JSON files; None or empty if masks are missing."""
         compared = {
             "max_difference": self.comparison.max_difference,
             "mean_difference": self.comparison.mean_difference,
@@ -192,11 +192,11 @@ class Verdict:
 
 
 class Answer(NamedTuple):
-    """What a runtime gives for an image.
+    """The result of a runtime for an image.
 
     Attributes:
-        output: what the export gives: logits `[classes, h, w]`, or the mask, integer `[h, w]`.
-        logits: `[classes, h, w]`; None where they cannot be had.
+        output: the output of the export: logits `[classes, h, w]`, or the mask, integer `[h, w]`.
+        logits: `[classes, h, w]`; None if they are not available.
     """
 
     output: np.ndarray
@@ -204,17 +204,17 @@ class Answer(NamedTuple):
 
 
 class Candidate:
-    """One runtime in one precision, and its answers so far; a subclass says where they come from.
+    """One runtime in one precision, which is compared with dygraph. Subclasses implement `answer`.
 
     Args:
-        name (str): of its verdict.
-        num_classes, ignore_index (int): of the labels.
-        precision (str): 'fp32' must be equal but for rounding; the others have the limits of `REDUCED_LIMITS`.
-        exact (bool): IoU and Acc of every class must be dygraph's to four decimals; asked in fp32 only.
-        needs_logits (bool): without logits to compare, parity is not shown.
+        name: name of the verdict.
+        num_classes, ignore_index: as in the labels.
+        precision: 'fp32' must be equal except for rounding; other precisions have the limits of `REDUCED_LIMITS`.
+        exact: in fp32, require the IoU and Acc of every class to equal dygraph's to four decimals.
+        needs_logits: do not show parity without logits to compare.
 
     Attributes:
-        missing (list[str]): the names of the images that it has no answer for.
+        missing: names of the images without an answer.
     """
 
     def __init__(
@@ -234,13 +234,13 @@ class Candidate:
         self._pixels = self._equal = 0
 
     def answer(self, index: int, image: np.ndarray, trans_info: list[Any]) -> Answer | None:
-        """What it gives for an image `[1, C, H, W]`; None, and the image's name in `missing`, where it has nothing."""
+        """Return the answer for an image `[1, C, H, W]`. Without one, add the name to `missing` and return None."""
         raise NotImplementedError
 
     def add(self, answer: Answer, output_op: str, logits: np.ndarray, sample: dict[str, Any], mask: np.ndarray) -> None:
-        """Hold an answer against dygraph's logits `[classes, h, w]` and `val`'s mask, of the picture's size `[H, W]`.
+        """Compare an answer with dygraph's logits `[classes, h, w]` and `val`'s mask `[H, W]`, in the image's size.
 
-        `output_op` is the export's; `sample` has the `label` and `trans_info` of the picture.
+        `output_op` is that of the export; `sample` has the `label` and `trans_info` of the image.
         """
         output = answer.output
         self._comparison.add(logits, output.argmax(axis=0) if output.ndim == 3 else output, answer.logits)
@@ -250,10 +250,10 @@ class Candidate:
         self._equal += int((written == mask).sum())
 
     def judge(self, reference: Tally, images: int) -> Verdict:
-        """Against the `Tally` of dygraph, of so many images."""
+        """Return the verdict. `reference` is the tally of dygraph, `images` the number of images."""
         if self.missing:
             names = ", ".join(self.missing[:3])
-            reason = f"no usable mask of {len(self.missing)} of {images} images: {names} ..."
+            reason = f"{len(self.missing)} of {images} images have no usable mask: {names} ..."
             return Verdict(self.name, self._comparison, None, None, NO_PARITY, reason)
         ours, theirs = self._tally.scores(), reference.scores()
         if self._precision != "fp32":
@@ -268,7 +268,7 @@ class Candidate:
 
 
 def table(names: Sequence[str], prediction: Scores, inference: Scores | None) -> str:
-    """IoU and Acc of every class, and the mIoU, of dygraph beside one runtime's; of dygraph alone without those."""
+    """Format IoU and Acc of every class, and the mIoU, of dygraph and, if given, of one runtime."""
     both = {"predict": prediction, **({"infer": inference} if inference else {})}
     columns = {
         f"{title} {whose}": scores.rounded()[part]
@@ -282,7 +282,7 @@ def table(names: Sequence[str], prediction: Scores, inference: Scores | None) ->
 def scores(
     masks: Iterable[np.ndarray], labels: Iterable[np.ndarray], num_classes: int, ignore_index: int = 255
 ) -> Scores:
-    """PaddleSeg's metrics of masks `[H, W]` against labels `[1, H, W]` or `[H, W]`, over all of them together."""
+    """Compute PaddleSeg's metrics of masks `[H, W]` and labels, `[1, H, W]` or `[H, W]`, over all images."""
     tally = Tally(num_classes, ignore_index)
     for mask, label in zip(masks, labels):
         tally.add(mask, label)

@@ -1,4 +1,4 @@
-"""A picture of masks side by side."""
+"""Pictures of masks side by side."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bisenetv1_plugin.drawing import painter, plots
 from bisenetv1_plugin.evaluation.confusion import IGNORED, WorstImage
 from bisenetv1_plugin.evaluation.verify import ExampleImage
 
-_WRONG = (220, 30, 30)  # the color of what `draw_worst` shows as wrong, RGB
+_WRONG = (220, 30, 30)  # RGB color of wrong pixels in `draw_worst`
 
 
 def draw_sheet(
@@ -23,18 +23,18 @@ def draw_sheet(
     colors: Sequence[Any],
     files: Sequence[Sequence[Any]] = (),
 ) -> str:
-    """Draw the images that `verify` shows, a row each: the image, and the masks of dygraph and of every runtime.
+    """Draw the example images of `verify`, one per row: the image, and the masks of dygraph and every runtime.
 
     Args:
-        path (str): the PNG.
-        shown (sequence[ExampleImage]): the images.
-        titles (sequence[str]): of the columns of masks.
-        names, colors (sequence): of the classes; without colors, PaddleSeg's.
-        files (sequence, optional): the data's files, the image first: then the image is its file's, and the truth
-            stands beside it. Otherwise it is as the network sees it.
+        path: path of the PNG.
+        shown: the images.
+        titles: titles of the mask columns.
+        names, colors: names and colors of the classes; without colors, PaddleSeg's are used.
+        files: the files of each sample in the dataset, the image first. If given, images are read from these files and
+            the label is shown as well. Otherwise images are the network's input.
 
     Returns:
-        str: the path.
+        The path.
     """
     palette = painter.palette(len(names), colors)
     rows = []
@@ -42,7 +42,7 @@ def draw_sheet(
         if not files:
             pixels = _displayable(image)
         else:
-            height, width = masks[0].shape  # smaller than the files' where validation resizes
+            height, width = masks[0].shape  # smaller than the files if validation resizes
             pixels = cv2.cvtColor(cv2.resize(cv2.imread(str(files[number][0])), (width, height)), cv2.COLOR_BGR2RGB)
             truth = label.reshape(label.shape[-2:]).astype("uint8")
             masks = [cv2.resize(truth, (width, height), interpolation=cv2.INTER_NEAREST), *masks]
@@ -61,25 +61,25 @@ def draw_worst(
     names: Sequence[str],
     colors: Sequence[Any],
 ) -> str:
-    """Draw images, a row each: the picture, its label, the prediction, and where they differ.
+    """Draw images, one per row: the image, its label, the prediction, and where they differ.
 
     Args:
-        path (str): the PNG.
-        worst (sequence[WorstImage]): the images.
-        captions (sequence[str]): a line above each.
-        dataset (paddle.io.Dataset): which they are of. Without a `file_list`, or where OpenCV does not read its files,
-            the picture is as the network sees it.
-        names, colors (sequence): of the classes; without colors, PaddleSeg's.
+        path: path of the PNG.
+        worst: the images.
+        captions: a line above each image.
+        dataset: the PaddleSeg dataset of the images. Without a `file_list`, or if OpenCV cannot read its files, the
+            network's input is drawn.
+        names, colors: names and colors of the classes; without colors, PaddleSeg's are used.
 
     Returns:
-        str: the path.
+        The path.
     """
     palette = painter.palette(len(colors) or len(names), colors)
     rows, present = [], set()
     for figures, label, mask in worst:
         size = label.shape[::-1]
         pixels = cv2.resize(_picture(dataset, figures.number), size, interpolation=cv2.INTER_AREA)
-        # Light, for the red to be seen, which lets the picture through.
+        # A light gray image, so that the transparent red stands out.
         where = np.repeat(0.5 * pixels.mean(axis=2, keepdims=True) + 120, 3, axis=2)
         where[label != mask] = 0.4 * where[label != mask] + 0.6 * np.array(_WRONG)
         where[label == IGNORED] = palette[IGNORED]
@@ -93,7 +93,7 @@ def draw_worst(
 
 
 def image_file(dataset: Any, number: int) -> str | None:
-    """The file of an image; None for data that have no `file_list`, as PaddleSeg's have."""
+    """Return the file of an image, or None if the dataset has no `file_list` like PaddleSeg's."""
     listed = getattr(dataset, "file_list", None)
     if not listed or len(listed) != len(dataset):
         return None
@@ -101,7 +101,7 @@ def image_file(dataset: Any, number: int) -> str | None:
 
 
 def _picture(dataset: Any, number: int) -> np.ndarray:
-    """uint8 RGB `[H, W, 3]` of an image of the data."""
+    """Return an image of the dataset, uint8 RGB `[H, W, 3]`."""
     path = image_file(dataset, number)
     pixels = image_files.decode_file(path) if path else None
     if pixels is not None:
@@ -111,6 +111,6 @@ def _picture(dataset: Any, number: int) -> np.ndarray:
 
 
 def _displayable(image: np.ndarray) -> np.ndarray:
-    """What the network sees, `[C, h, w]`, for the eye: `[h, w, 1 or 3]`, 0..1."""
+    """Convert a network input `[C, h, w]` to a displayable image `[h, w, 1 or 3]`, 0..1."""
     seen = (image[:3] if len(image) >= 3 else image[:1]).transpose(1, 2, 0)
     return (seen - seen.min()) / max(float(seen.max() - seen.min()), 1e-6)

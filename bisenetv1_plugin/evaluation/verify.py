@@ -1,4 +1,4 @@
-"""An export in every runtime at hand against the network in dygraph: logits, pixels, IoU and Acc of every class."""
+"""Compare an export in every available runtime with the network in dygraph: logits, pixels, IoU and Acc."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _EXAMPLES = 4
 
 
 class ExampleImage(NamedTuple):
-    """One of the few images that are shown.
+    """An image to show.
 
     Attributes:
-        number: its place in the data.
-        image: what the network sees, float32 `[C, h, w]`.
+        number: index in the dataset.
+        image: the network's input, float32 `[C, h, w]`.
         label: `[1, H, W]` or `[H, W]`.
-        masks: dygraph's, then those of the runtimes, uint8 `[h, w]`.
+        masks: the masks of dygraph and then of the runtimes, uint8 `[h, w]`.
     """
 
     number: int
@@ -47,29 +47,29 @@ class ExampleImage(NamedTuple):
 
 @dataclass
 class Verification:
-    """What `verify` found.
+    """The result of `verify`.
 
     Attributes:
-        images: how many were compared.
-        classes: how many classes dygraph predicted anywhere.
-        dygraph: PaddleSeg's metrics of dygraph's masks, as `val` has them.
-        otherwise: why `infer` writes other masks than `val` sees, if it does: a sentence.
-        verdicts: one for each runtime and precision that ran.
-        shown: a few images.
-        left_out: a sentence for each runtime that could not run here, and for logits that could not be had.
+        images: number of compared images.
+        classes: number of classes that dygraph predicted.
+        dygraph: PaddleSeg's metrics of dygraph's masks, as in `val`.
+        val_difference: why the masks of `infer` differ from those of `val`, a sentence; None if they do not.
+        verdicts: one for each runtime and precision.
+        shown: a few example images.
+        skipped: a sentence for each runtime that cannot run here, and for missing logits.
     """
 
     images: int
     classes: int
     dygraph: parity.Scores
-    otherwise: str | None
+    val_difference: str | None
     verdicts: list[parity.Verdict]
     shown: list[ExampleImage]
-    left_out: list[str]
+    skipped: list[str]
 
     @property
     def passed(self) -> bool:
-        """Parity is shown for every runtime that ran."""
+        """Whether every verdict is parity."""
         return all(verdict.verdict == parity.PARITY for verdict in self.verdicts)
 
 
@@ -86,51 +86,50 @@ def verify(
     make_model: Callable[[], paddle.nn.Layer] | None = None,
     windows: SlidingWindows | None = None,
 ) -> Verification:
-    """Run an export on the images of a validation dataset, in every runtime at hand, and compare.
+    """Run an export on a validation dataset in every available runtime, and compare it with dygraph.
 
-    An export with argmax or softmax has no logits: those come from another that is made for it, the masks from itself.
-    A quantized export has none.
+    An export with argmax or softmax has no logits. They come from a temporary export without these, the masks from
+    `export`. Logits of a quantized export are compared only if it returns them.
 
     Args:
-        model (paddle.nn.Layer): the trained network, in evaluation mode.
-        export (Export): what was exported from that network.
-        dataset (paddle.io.Dataset): with `num_classes` and `ignore_index`; gives `img`, `label` and `trans_info`.
-        precisions (sequence[str]): among 'fp32', 'bf16' and 'int8'.
-        cpu_threads (int): threads on the CPU.
-        enable_mkldnn (bool): fp32 in Paddle Inference with oneDNN.
+        model: the trained network, in evaluation mode.
+        export: an export of this network.
+        dataset: a PaddleSeg dataset with `num_classes` and `ignore_index`. Samples have `img`, `label`, `trans_info`.
+        precisions: 'fp32', 'bf16' or 'int8'.
+        cpu_threads: number of CPU threads.
+        enable_mkldnn: use oneDNN for fp32 in Paddle Inference.
         progress: see `progress.Progress`.
-        test_config (dict, optional): the configuration's, by which `val` slides a window or averages.
-        backends (sequence[str]): the runtimes, of `RUNTIMES`.
-        make_model (callable, optional): makes the network once more, for that other export, which leaves it converted.
-            Without, the masks alone are compared of an export that has no logits.
-        windows (SlidingWindows, optional): both sides slide a window, dygraph with PaddleSeg's `slide_inference`;
-            default: whole images.
+        test_config: the `test_config` of the configuration, which controls sliding windows and averaging in `val`.
+        backends: keys of `RUNTIMES`.
+        make_model: creates the network again, for the temporary export; exporting a network modifies it. By default,
+            only the masks are compared if `export` has no logits.
+        windows: sliding windows for both sides; dygraph uses PaddleSeg's `slide_inference`. Default: whole images.
 
     Raises:
-        InputError: no runtime can run here, or an image does not fit the export.
+        InputError: no runtime is available, or an image does not fit the export.
     """
     with tempfile.TemporaryDirectory() as folder:
-        twin: Export | None = export
+        logits_export: Export | None = export
         no_logits = None
         if export.output_op == "softmax" or (export.output_op == "argmax" and not windows):
-            twin = None
+            logits_export = None
             if make_model:
-                twin, no_logits = _logits_export(make_model(), export, folder)
-        candidates, left_out = _candidates(
-            export, twin, dataset, precisions, backends, cpu_threads, enable_mkldnn, windows
+                logits_export, no_logits = _export_logits(make_model(), export, folder)
+        candidates, skipped = _candidates(
+            export, logits_export, dataset, precisions, backends, cpu_threads, enable_mkldnn, windows
         )
-        left_out = [*filter(None, [no_logits]), *left_out]
+        skipped = [*filter(None, [no_logits]), *skipped]
         if not candidates:
-            raise InputError(" ".join([*left_out, "There is no runtime to compare with."]))
+            raise InputError(" ".join([*skipped, "There is no runtime to compare with."]))
         reference = Reference(model, dataset, export.output_op, test_config or {}, windows)
         shown = compare(reference, dataset, candidates, progress)
     verdicts = [candidate.judge(reference.as_infer, len(dataset)) for candidate in candidates]
-    otherwise = reference.otherwise()
-    if otherwise:
+    difference = reference.val_difference()
+    if difference:
         least = min(verdict.own_size or 0.0 for verdict in verdicts)
-        otherwise = f"{otherwise} {1 - least:.4%} of the pixels differ."
+        difference = f"{difference} {1 - least:.4%} of the pixels differ."
     scores = reference.as_val.scores()
-    return Verification(len(dataset), reference.as_val.classes, scores, otherwise, verdicts, shown, left_out)
+    return Verification(len(dataset), reference.as_val.classes, scores, difference, verdicts, shown, skipped)
 
 
 def compare(
@@ -139,7 +138,7 @@ def compare(
     candidates: Sequence[parity.Candidate],
     progress: Progress = silent,
 ) -> list[ExampleImage]:
-    """Hold every candidate's answers against dygraph's, image by image; returns a few images for a picture.
+    """Compare every candidate with dygraph on all images; return a few example images.
 
     Raises:
         InputError: an image does not fit the export.
@@ -155,25 +154,25 @@ def compare(
         for candidate, answer in zip(candidates, answers):
             if answer:
                 candidate.add(answer, reference.output_op, logits, sample, mask)
-        given = [answer.output for answer in answers if answer]
-        if index % step == 0 and len(shown) < _EXAMPLES and len(given) == len(candidates):
-            masks = [mask_from_output(output, []) for output in (logits, *given)]
+        outputs = [answer.output for answer in answers if answer]
+        if index % step == 0 and len(shown) < _EXAMPLES and len(outputs) == len(candidates):
+            masks = [mask_from_output(output, []) for output in (logits, *outputs)]
             shown.append(ExampleImage(index, image[0], np.asarray(sample["label"]), masks))
     return shown
 
 
 class Reference:
-    """The network in dygraph: its logits, and its masks in the pictures' own size, as `val` and as `infer` have them.
+    """The network in dygraph: its logits, and its masks in the images' own size, as in `val` and as in `infer`.
 
     Args:
-        model (paddle.nn.Layer): in evaluation mode.
-        dataset (paddle.io.Dataset): with `num_classes` and `ignore_index`.
-        output_op (str): the export's.
-        test_config (dict): the configuration's, by which `val` slides a window or averages.
-        windows (SlidingWindows, optional): by which `infer` slides a window.
+        model: the network, in evaluation mode.
+        dataset: a PaddleSeg dataset with `num_classes` and `ignore_index`.
+        output_op: the `output_op` of the export.
+        test_config: the `test_config` of the configuration, which controls sliding windows and averaging in `val`.
+        windows: the sliding windows of `infer`.
 
     Attributes:
-        as_val, as_infer (parity.Tally): of both.
+        as_val, as_infer: the tallies of both kinds of masks.
     """
 
     def __init__(
@@ -185,7 +184,7 @@ class Reference:
         windows: SlidingWindows | None = None,
     ) -> None:
         self._model, self._windows = model, windows
-        self.output_op = "none" if windows else output_op  # what is averaged where windows overlap are logits
+        self.output_op = "none" if windows else output_op  # overlapping windows are averaged, which needs logits
         self._augmented = bool(test_config.get("aug_eval"))
         self._slides = bool(test_config.get("is_slide"))
         self._options = {name: value for name, value in test_config.items() if name in _INFERENCE_KEYS}
@@ -196,7 +195,7 @@ class Reference:
         self.as_val = parity.Tally(dataset.num_classes, dataset.ignore_index)
 
     def logits(self, image: np.ndarray) -> np.ndarray:
-        """`[1, C, H, W]` -> `[classes, H, W]`, of the whole picture, or averaged over its windows."""
+        """Return the logits `[classes, H, W]` of an image `[1, C, H, W]`, whole or averaged over windows."""
         with paddle.no_grad():
             if self._windows:
                 crop_size, stride = self._windows.crop_size, self._windows.stride
@@ -204,7 +203,7 @@ class Reference:
             return self._model(paddle.to_tensor(image))[0].numpy()[0]
 
     def add(self, image: np.ndarray, logits: np.ndarray, sample: dict[str, Any]) -> np.ndarray:
-        """Count the masks of a picture; returns `val`'s, in the picture's own size."""
+        """Count the masks of an image; return that of `val`, in the image's own size."""
         label, trans_info = sample["label"], sample["trans_info"]
         mask = mask_from_output(logits.argmax(axis=0) if self.output_op == "argmax" else logits, trans_info)
         self.as_infer.add(mask, label)
@@ -217,57 +216,57 @@ class Reference:
         self.as_val.add(mask, label)
         return mask
 
-    def otherwise(self) -> str | None:
-        """Why `infer` cannot write what `val` sees, a sentence; None if it can."""
+    def val_difference(self) -> str | None:
+        """Return why the masks of `infer` differ from those of `val`, a sentence, or None."""
         if self._augmented:
-            return "val averages over scales and flips (test_config: aug_eval), and predict and infer do not."
+            return "val averages over scales and flips (test_config: aug_eval); predict and infer do not."
         if self._slides and not self._windows:
-            return "val and predict slide a window (test_config: is_slide), and infer does so with --is_slide alone."
+            return "val and predict slide a window (test_config: is_slide); infer does so only with --is_slide."
         if self._resizes and self.output_op == "argmax":
             return (
-                "val and predict enlarge the logits to the picture's size. This export ends in argmax, so infer "
-                "enlarges the mask; `bisenetv1 export --output_op none` and `infer --with_argmax` give their masks."
+                "val and predict enlarge the logits to the image's size. This export ends in argmax, so infer "
+                "enlarges the mask. For equal masks use `bisenetv1 export --output_op none` and `infer --with_argmax`."
             )
         return None
 
 
-# Keys of a `test_config`, by the function of PaddleSeg's that takes them.
+# Keys of `test_config` for PaddleSeg's `inference` and `aug_inference`.
 _INFERENCE_KEYS = ("is_slide", "crop_size", "stride")
 _AUGMENTATION_KEYS = ("scales", "flip_horizontal", "flip_vertical")
 
 
-# `[1, C, H, W]` -> what an export gives for it; InputError where it does not fit.
+# Runs an export on an image `[1, C, H, W]` and returns the output; raises InputError if the image does not fit.
 _Run = Callable[[np.ndarray], np.ndarray]
 
 
 class _RuntimeCandidate(parity.Candidate):
-    """What a runtime gives for an export, and for the one that gives logits."""
+    """A runtime with an export, and with an export that returns logits."""
 
-    def __init__(self, masks: _Run, logits: _Run | None, *judged: Any, **as_what: Any) -> None:
-        super().__init__(*judged, **as_what)
+    def __init__(self, masks: _Run, logits: _Run | None, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self._masks, self._logits = masks, logits
 
     def answer(self, index: int, image: np.ndarray, trans_info: list[Any]) -> parity.Answer:
         try:
             output = self._masks(image)
         except InputError as error:
-            raise InputError(f"image {index} of the data does not fit: {error}") from error
+            raise InputError(f"image {index} of the dataset does not fit: {error}") from error
         if self._logits is self._masks:
             return parity.Answer(output, output)
         return parity.Answer(output, self._logits(image) if self._logits else None)
 
 
-def _logits_export(model: paddle.nn.Layer, export: Export, folder: str) -> tuple[Export, str | None]:
-    """The same export again, without argmax; and a sentence where it has no ONNX model and should."""
-    # "auto" goes on without the ONNX model and says why: an export leaves its model converted, and fit for no second.
+def _export_logits(model: paddle.nn.Layer, export: Export, folder: str) -> tuple[Export, str | None]:
+    """Export the network again, without argmax. Return a sentence as well if the ONNX model is missing."""
+    # "auto" continues without ONNX and returns the reason. Exporting modifies a model, so there is no second attempt.
     to = "auto" if export.onnx else "paddle"
     reason = write_export(model, folder, export.transform_list, export.input_shape, "none", to)
-    return load_export(folder), f"no logits but Paddle's: {reason}" if reason else None
+    return load_export(folder), f"logits are compared only for Paddle: {reason}" if reason else None
 
 
 def _candidates(
     export: Export,
-    twin: Export | None,
+    logits_export: Export | None,
     dataset: Any,
     precisions: Sequence[str],
     backends: Sequence[str],
@@ -275,8 +274,8 @@ def _candidates(
     enable_mkldnn: bool,
     windows: SlidingWindows | None,
 ) -> tuple[list[_RuntimeCandidate], list[str]]:
-    """The runtimes at hand, and a sentence for each of those that are not; `twin` gives logits."""
-    candidates, left_out = [], []
+    """Return the available runtimes, and a sentence for each of the others."""
+    candidates, skipped = [], []
     for backend, precision in itertools.product(backends, precisions):
         name = f"{backend} {precision}"
         options: dict[str, Any] = {"cpu_threads": cpu_threads, "precision": precision}
@@ -286,28 +285,29 @@ def _candidates(
         try:
             masks = _run(export, make, name, windows)
         except InputError as error:
-            left_out.append(f"{name} is not compared: {error}")
+            skipped.append(f"{name} is not compared: {error}")
             continue
         logits = None
-        if twin is export:
+        if logits_export is export:
             logits = masks
-        elif twin and precision != "int8" and (twin.onnx or backend == "paddle"):  # the twin is not quantized
-            logits = _run(twin, make, name, windows)
+        # The other export is not quantized.
+        elif logits_export and precision != "int8" and (logits_export.onnx or backend == "paddle"):
+            logits = _run(logits_export, make, name, windows)
         candidates.append(
             _RuntimeCandidate(
                 *(masks, logits, name, dataset.num_classes, dataset.ignore_index, precision),
                 exact=backend == "paddle" and not enable_mkldnn,
-                needs_logits=twin is not None and precision != "int8",
+                needs_logits=logits_export is not None and precision != "int8",
             )
         )
-    return candidates, left_out
+    return candidates, skipped
 
 
 def _run(export: Export, make: Callable[[Export], Runtime], name: str, windows: SlidingWindows | None) -> _Run:
-    """What runs an export on an image, whole or by windows.
+    """Return a function that runs an export on an image, whole or by windows.
 
     Raises:
-        InputError: this runtime cannot.
+        InputError: this runtime cannot run the export.
     """
     runtime = make(export)
     if windows:
@@ -326,7 +326,7 @@ def _by_windows(export: Export, runtime: Runtime, windows: SlidingWindows) -> _R
     engine = SlidingEngine(export, runtime, windows, scores=True)
 
     def run(image: np.ndarray) -> np.ndarray:
-        """`[1, C, H, W]`, prepared already -> logits, `[classes, H, W]`."""
+        """Return the logits `[classes, H, W]` of a preprocessed image `[1, C, H, W]`."""
         prepared = NetworkInput(image[0], [])
         shape_error = export.shape_error((export.input_shape[0] or 1, *engine.shape(prepared)))
         if shape_error:

@@ -1,1 +1,1 @@
-"""Trained weights to an exported folder."""
+"""Export trained weights into a folder."""

@@ -1,4 +1,4 @@
-"""The values that a configuration leaves to a transform: who runs an export does not have to know them."""
+"""Write the default values of transforms into an export, so that other programs need not know them."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import Any
 
 from paddleseg.cvlibs import manager
 
-# What a file in YAML can say.
+# Types of values in a YAML file.
 _PLAIN = (bool, int, float, str, type(None))
 
 
 def fill_defaults(transforms: list[dict[str, Any]], channels: int = 3) -> list[dict[str, Any]]:
-    """The same transforms with every value that they take, such as `mean` and `std` of `Normalize`.
+    """Add all default values to transforms, such as `mean` and `std` of `Normalize`.
 
-    PaddleSeg makes the same of both. A default that YAML cannot say stays unsaid.
+    For PaddleSeg the result is equivalent. Defaults that YAML cannot represent are omitted.
 
     Args:
-        transforms (list[dict]): as in a configuration, with `type`.
-        channels (int): the channels of an image. One mean for all of them is written once for each.
+        transforms: as in a configuration, with `type`.
+        channels: number of image channels. A single mean is repeated for each channel.
 
     Returns:
-        list[dict]: a list of its own.
+        A new list.
     """
     return [_filled(transform, channels) for transform in transforms]
 

@@ -1,4 +1,4 @@
-"""The folder of an export: complete, or as it was before."""
+"""The folder of an export, which is replaced completely or not at all."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from bisenetv1_plugin import files
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.inference import probe
 
-# All names that an export gives.
+# The names of all files in an export.
 _NAMES = (
     *("deploy.yaml", probe.NAME, "model.json", "model.pdmodel", "model.pdiparams"),
     *("model.onnx", "picture.onnx", "model.xml", "model.bin"),
 )
-_ROOM = bytes(1 << 16)  # what must still fit on a disk that is not full
+_ROOM = bytes(1 << 16)  # written to test whether the disk is full
 
 
 def check_folder(save_dir: str, reads: Sequence[str] = ()) -> None:
-    """Refuse a folder where an export would replace what is none; to be called before any work.
+    """Raise an error if an export would replace files of something else. Call this before any work.
 
     Args:
-        save_dir (str): the folder.
-        reads (sequence[str]): the files that the export is made from.
+        save_dir: the folder.
+        reads: the input files of the export.
 
     Raises:
-        InputError: a file of one of an export's names is there, and no `deploy.yaml`; or it is one of `reads`.
-        OSError: the folder cannot be looked into.
+        InputError: the folder has a file with a name of an export, but no `deploy.yaml`; or the file is in `reads`.
+        OSError: the folder cannot be read.
     """
     files.utf8_path(save_dir)
     targets = [os.path.join(save_dir, name) for name in _NAMES]
@@ -46,7 +46,7 @@ def _is_export(folder: str) -> bool:
 
 @contextmanager
 def temporary_folder(save_dir: str) -> Iterator[str]:
-    """A folder inside `save_dir`, to write an export into and `move_files` from; errors there name `save_dir`."""
+    """Create a temporary folder in `save_dir`, for `move_files`. Errors in it name `save_dir`."""
     check_folder(save_dir)
     os.makedirs(save_dir, exist_ok=True)
     hidden = os.path.join(os.path.abspath(save_dir), ".export-")
@@ -58,24 +58,24 @@ def temporary_folder(save_dir: str) -> Iterator[str]:
         except (InputError, OSError):
             raise
         except Exception:
-            # On a full disk, libraries in C++ say "iostream error", or choke on what they could not write before.
+            # On a full disk, C++ libraries raise unrelated errors such as "iostream error". This write fails clearly.
             with open(os.path.join(folder, "room"), "wb") as file:
                 file.write(_ROOM)
             raise
 
 
 def move_files(folder: str, save_dir: str) -> None:
-    """Put a complete export in its place, or, where that fails, everything back as it was.
+    """Move a complete export to its destination. If that fails, restore the files that were there.
 
-    `deploy.yaml` names the other files, so it is removed first and written last. If the process is killed in between,
-    there is no `deploy.yaml`, rather than one that names files of two exports.
+    `deploy.yaml` names the other files. It is removed first and added last: if the process is killed, there is none,
+    rather than one that names files of two exports.
 
     Args:
-        folder (str): of the new files, on the same disk.
-        save_dir (str): where they go. Files of the same names there are replaced.
+        folder: the folder of the new files, on the same disk.
+        save_dir: the destination. Files with the same names are replaced.
 
     Raises:
-        OSError: a file is cut off because the disk is full, or the system refuses the move.
+        OSError: a file is truncated because the disk is full, or the system refuses the move.
     """
     names = sorted(os.listdir(folder), key=lambda name: (name == "deploy.yaml", name))
     for name in names:
@@ -85,7 +85,7 @@ def move_files(folder: str, save_dir: str) -> None:
     try:
         for name in reversed(names):
             target = os.path.join(save_dir, name)
-            if os.path.isdir(target):  # nobody's export: not ours to put aside
+            if os.path.isdir(target):  # not a file of an export
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), target)
             if os.path.lexists(target):
                 _rename(target, os.path.join(earlier, name), moved)
@@ -103,9 +103,9 @@ def _rename(source: str, target: str, moved: list[tuple[str, str]]) -> None:
 
 
 def check_written(path: str) -> None:
-    """Raise what libraries swallow: Paddle's writer in C++ cuts a file off where the disk is full, and says nothing.
+    """Raise an error if the disk is full: Paddle's C++ writer truncates the file then, without an error.
 
-    A disk that was full is full now, so the file cannot grow.
+    If the disk was full, it still is, and appending to the file fails.
 
     Raises:
         OSError: the disk is full.

@@ -1,4 +1,4 @@
-"""Paddle's program to ONNX; and to an ONNX model that takes pictures as they are, the normalization inside."""
+"""Convert Paddle programs to ONNX, optionally with the normalization inside the model."""
 
 from __future__ import annotations
 
@@ -12,47 +12,47 @@ from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.inference.preprocess import Preprocess
 from bisenetv1_plugin.libraries import optional_library
 
-_OPSET = 13  # has all that the network needs; every ONNX Runtime and OpenVINO of the last years reads it
+_OPSET = 13  # supports all operators of the network; ONNX Runtime and OpenVINO have read it for years
 
 
 def convert(program: str, params: str) -> bytes:
-    """The ONNX model of a static program, without the constants that nothing uses.
+    """Convert a static program to ONNX, without unused constants.
 
-    ONNX Runtime warns of each of them, in every session.
+    ONNX Runtime warns about each unused constant in every session.
 
     Args:
-        program, params (str): the paths of Paddle's files.
+        program, params: paths of Paddle's files.
 
     Raises:
         InputError: there is no converter for this Paddle, or it fails.
     """
-    # 1.3.1 reads Paddle 2.6's programs and none of Paddle 3, which 2.1.0 reads; 2.1.0 does not start with Paddle 2.6.
+    # 1.3.1 reads programs of Paddle 2.6 but not of Paddle 3. 2.1.0 reads Paddle 3's, and cannot be imported with 2.6.
     package = "paddle2onnx==1.3.1" if program.endswith(".pdmodel") else "'paddle2onnx>=2.1.0'"
     cure = f"For Paddle {paddle.__version__}: pip install {package}"
     try:
         import paddle2onnx
-    except (ImportError, ValueError) as error:  # ValueError: it was built for another Paddle
+    except (ImportError, ValueError) as error:  # ValueError: it was built for another Paddle version
         if sys.version_info >= (3, 13):
             python = "{}.{}".format(*sys.version_info)
-            cure = f"Python {python} has no wheel of it: run this with Python 3.8 to 3.12; what it writes runs here"
+            cure = f"There is no wheel for Python {python}: export with Python 3.8 to 3.12; the result runs here too"
         raise InputError(f"An ONNX model needs the converter paddle2onnx ({error}). {cure}.") from error
     try:
-        # As bytes: to write the file itself, 2.1.0 lets Polygraphy pip-install what it lacks, and NumPy 2 with it.
+        # As bytes: when it writes the file, 2.1.0 lets Polygraphy pip-install missing packages, and NumPy 2 with them.
         converted = paddle2onnx.export(program, params, opset_version=_OPSET, verbose=False)
-    except SystemExit:  # its way to say no, after logging why
+    except SystemExit:  # how it fails, after it has logged the reason
         converted = None
-    if not converted:  # nothing is what it gives for a program it cannot read
+    if not converted:  # empty for a program that it cannot read
         version = paddle2onnx.__version__
-        raise InputError(f"paddle2onnx {version} cannot convert this network, it says why above. {cure}.")
+        raise InputError(f"paddle2onnx {version} cannot convert this network; its reason is above. {cure}.")
     model = optional_library("onnx").load_from_string(converted)
     remove_unused(model.graph)
     return model.SerializeToString()
 
 
 def remove_unused(graph: Any) -> None:
-    """Remove the nodes and initializers of an ONNX graph that none of its outputs needs."""
+    """Remove the nodes and initializers of an ONNX graph that no output needs."""
     used = {output.name for output in graph.output}
-    for node in reversed(list(graph.node)):  # a node comes after those whose results it takes
+    for node in reversed(list(graph.node)):  # a node comes after the nodes of its inputs
         if used.intersection(node.output):
             used.update(node.input)
         else:
@@ -63,31 +63,31 @@ def remove_unused(graph: Any) -> None:
 
 
 def check_only_normalization(transforms: list[dict[str, Any]], channels: int) -> None:
-    """Refuse what `embed_normalization` cannot put into a model.
+    """Check that `embed_normalization` can put the transforms into a model.
 
     Raises:
-        InputError: the transforms are not `Normalize` alone, or the network takes no pictures in color.
+        InputError: there are transforms other than `Normalize`, or the network does not take color images.
     """
     others = [transform["type"] for transform in transforms if transform["type"] != "Normalize"]
     if others or channels != 3:
-        why = f"the val_dataset has {', '.join(others)} as well" if others else f"the network takes {channels} channels"
+        why = f"the val_dataset also has {', '.join(others)}" if others else f"the network takes {channels} channels"
         raise InputError(
-            f"A model that takes pictures as they are normalizes them itself, and does nothing else: {why}. "
-            "Leave --picture_onnx out, and prepare pictures as deploy.yaml says."
+            f"A model with --picture_onnx can only normalize images: {why}. "
+            "Omit --picture_onnx, and transform images as in deploy.yaml."
         )
 
 
 def embed_normalization(model: bytes, transforms: list[dict[str, Any]], color: str) -> bytes:
-    """The same ONNX model for pictures as they are: an input `picture`, uint8 `[N, H, W, 3]`.
+    """Return the same ONNX model with the normalization inside. Its input is `picture`, uint8 `[N, H, W, 3]`.
 
-    Each of a channel's 256 values becomes one number, which is looked up among what the transforms make of all 256: the
-    network gets the same numbers, to the last bit, in every runtime. (OpenVINO multiplies where a model divides by a
-    constant, and has no float64, in which PaddleSeg subtracts.)
+    The normalization is a lookup table of the 256 values of each channel. In every runtime the network gets exactly the
+    same numbers as from the transforms. Arithmetic would differ: OpenVINO replaces division by a constant with
+    multiplication, and has no float64, which PaddleSeg uses to subtract.
 
     Args:
-        model (bytes): of an input `[N, 3, H, W]` float32.
-        transforms (list[dict]): `Normalize`, or nothing, see `check_only_normalization`.
-        color (str): the order of the picture's channels, 'rgb' or 'bgr'.
+        model: a model with an input `[N, 3, H, W]` float32.
+        transforms: `Normalize` or nothing, see `check_only_normalization`.
+        color: order of the input's channels, 'rgb' or 'bgr'.
     """
     onnx = optional_library("onnx")
     from onnx import TensorProto, helper, numpy_helper
@@ -99,7 +99,7 @@ def embed_normalization(model: bytes, transforms: list[dict[str, Any]], color: s
     (prepared,) = graph.input
     batch, _, height, width = (size.dim_param or size.dim_value or None for size in prepared.type.tensor_type.shape.dim)
     constants = {
-        "picture.offsets": np.array([0, 256, 512], "int32").reshape(1, 3, 1, 1),  # of each channel's part of the table
+        "picture.offsets": np.array([0, 256, 512], "int32").reshape(1, 3, 1, 1),  # start of each channel in the table
         "picture.table": table.ravel(),
     }
     nodes = [helper.make_node("Transpose", ["picture"], ["picture.planes"], perm=[0, 3, 1, 2])]

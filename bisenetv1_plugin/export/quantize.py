@@ -1,10 +1,11 @@
-"""Trained weights to an export in 8 bits, by post-training quantization: for OpenVINO, ONNX Runtime or Paddle.
+"""Export trained weights in 8 bits by post-training quantization, for OpenVINO, ONNX Runtime or Paddle.
 
-NNCF does it for OpenVINO, ONNX Runtime's own quantizer for ONNX Runtime (and OpenVINO as well), from the ONNX model.
-Both are calibrated by the least and greatest value of every activation: NNCF's default, which cuts the extremes off,
-kept 96.9 % of the pixels of the demo's network where this keeps 98.3 %. The convolutions of the attention, on globally
-pooled `[N, C, 1, 1]` features, stay in fp32: they weight whole channels, and with them in 8 bits 62.6 % of the pixels
-were left. They cost nothing.
+NNCF quantizes the ONNX model for OpenVINO. ONNX Runtime's own quantizer does so for ONNX Runtime; OpenVINO runs its
+result too. Both are calibrated with the minimum and maximum of every activation. NNCF's default, which clips extremes,
+kept 96.9 % of the pixels of the demo's network; this keeps 98.3 %.
+
+The attention convolutions, on globally pooled `[N, C, 1, 1]` features, stay in fp32. They weight whole channels: in
+8 bits they kept only 62.6 % of the pixels. Their cost is negligible.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from bisenetv1_plugin.libraries import optional_library
 
 _EXTRA = "quantize"
 _WRONG_PADDLE = (
-    "Paddle {} writes no program of the kind that its quantizer reads. Quantize with Paddle 2.6.2 or 3.0.0; "
-    "what they make runs with this Paddle as well."
+    "Paddle's quantizer cannot read the programs that Paddle {} writes. Quantize with Paddle 2.6.2 or 3.0.0; "
+    "the result runs with this Paddle as well."
 )
 
 
@@ -42,23 +43,23 @@ def write_quantized(
 ) -> None:
     """Write the quantized model, its weights (int8) and `deploy.yaml` into `save_dir`.
 
-    For Paddle: 3.0 writes the kind of program that its quantizer reads only with FLAGS_enable_pir_api=0 in the
-    environment when Paddle is imported.
+    With Paddle 3.0 and `to='paddle'`, FLAGS_enable_pir_api=0 must be in the environment when Paddle is imported.
+    Otherwise its quantizer cannot read the program.
 
     Args:
-        model (paddle.nn.Layer): in evaluation mode; takes `[N, 3, H, W]` float32.
-        save_dir (str): the folder; files of an earlier export there are replaced, once the new ones are complete.
-        transforms (list[dict]): the validation transforms of the configuration.
-        images (paddle.io.Dataset): dicts with `img` `[3, H, W]` float32.
-        batch_nums, batch_size (int): how many of them to calibrate with, from the whole length of the list.
-        to (str): 'paddle', by Paddle's own quantizer, which only Paddle 2.6 and 3.0 have; 'openvino'; or 'onnx', which
-            ONNX Runtime and OpenVINO run.
-        classes (NamedClasses, optional): see `write_export`.
+        model: the network, in evaluation mode; takes `[N, 3, H, W]` float32.
+        save_dir: the folder. Files of an earlier export are replaced once the new ones are complete.
+        transforms: the validation transforms of the configuration.
+        images: dicts with `img` `[3, H, W]` float32.
+        batch_nums, batch_size: their product is the number of calibration images, spread over the dataset.
+        to: 'paddle' for Paddle's own quantizer, which works only in Paddle 2.6 and 3.0; 'openvino'; or 'onnx' for
+            ONNX Runtime and OpenVINO.
+        classes: see `write_export`.
 
     Raises:
-        InputError: there are fewer images than that, this Paddle writes no program that its quantizer can read, or
-            a library that does it is missing; nothing is written then.
-        OSError: the folder cannot be written, or the disk is full; an earlier export there stays whole.
+        InputError: there are too few images, Paddle's quantizer cannot read the programs of this version, or a library
+            is missing. Nothing is written then.
+        OSError: the folder cannot be written, or the disk is full. An earlier export remains complete.
     """
     needed = batch_nums * batch_size
     if not 0 < needed <= len(images):
@@ -70,7 +71,8 @@ def write_quantized(
         try:
             write_export(model, folder, transforms, to="paddle" if to == "paddle" else "onnx", classes=classes)
         except TypeError as error:
-            if to != "paddle" or "got Variable" not in str(error):  # Paddle 3.2's and 3.3's words for an older operator
+            # The error of Paddle 3.2 and 3.3 for an older operator.
+            if to != "paddle" or "got Variable" not in str(error):
                 raise
             raise InputError(_WRONG_PADDLE.format(paddle.__version__)) from error
         if to == "paddle":
@@ -84,7 +86,7 @@ def write_quantized(
 
 
 class _CalibrationImages(paddle.io.Dataset):
-    """The `img` of so many samples, from the whole length of a dataset."""
+    """The `img` of `count` samples, spread over a dataset."""
 
     def __init__(self, images: paddle.io.Dataset, count: int) -> None:
         self._images, self._count = images, count
@@ -97,7 +99,7 @@ class _CalibrationImages(paddle.io.Dataset):
 
 
 def _write_deploy_yaml(exported: str, quantized: str, files: dict[str, str]) -> None:
-    """Write the `deploy.yaml` of what was quantized, after that of the export in fp32."""
+    """Write the `deploy.yaml` of the quantized model, based on that of the fp32 export."""
     with open(os.path.join(exported, "deploy.yaml"), encoding="utf-8") as file:
         deploy = yaml.safe_load(file)["Deploy"]
     rest = {key: value for key, value in deploy.items() if key not in ("model", "params", "onnx")}
@@ -108,10 +110,10 @@ def _write_deploy_yaml(exported: str, quantized: str, files: dict[str, str]) -> 
 def _quantize_for_paddle(
     source: str, target: str, images: paddle.io.Dataset, batch_nums: int, batch_size: int
 ) -> dict[str, str]:
-    """From one folder to another; returns what `deploy.yaml` says of it.
+    """Quantize the program in `source` and write it to `target`; return its entries of `deploy.yaml`.
 
     Raises:
-        InputError: the program is of the kind that the quantizer does not read.
+        InputError: the quantizer cannot read the program.
     """
     from paddle.static.quantization import PostTrainingQuantization
 
@@ -132,7 +134,7 @@ def _quantize_for_paddle(
             batch_nums=batch_nums,
             algo="hist",
             quantizable_op_type=["conv2d"],
-            onnx_format=True,  # weights in int8, a quarter of the space
+            onnx_format=True,  # weights in int8, a quarter of the size
             **names,
         )
         quantization.quantize()
@@ -143,12 +145,12 @@ def _quantize_for_paddle(
 
 
 def _quantize_for_openvino(onnx_model: str, images: list[np.ndarray], folder: str) -> str:
-    """Write `model.xml` and `model.bin` into a folder; returns the name of the first.
+    """Write `model.xml` and `model.bin` into a folder; return the name of the first.
 
     Args:
-        onnx_model (str): the path of the fp32 model.
-        images (list[numpy.ndarray]): `[1, C, H, W]` float32, transformed, to calibrate with.
-        folder (str): where to write.
+        onnx_model: path of the fp32 model.
+        images: transformed calibration images, `[1, C, H, W]` float32.
+        folder: the output folder.
 
     Raises:
         InputError: NNCF or OpenVINO is not installed.
@@ -157,7 +159,7 @@ def _quantize_for_openvino(onnx_model: str, images: list[np.ndarray], folder: st
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
-    logging.getLogger("nncf").setLevel(logging.ERROR)  # it tells every node that it leaves alone
+    logging.getLogger("nncf").setLevel(logging.ERROR)  # it logs every ignored node
     quantized = nncf.quantize(
         openvino.Core().read_model(onnx_model),
         nncf.Dataset(images),
@@ -173,12 +175,12 @@ def _quantize_for_openvino(onnx_model: str, images: list[np.ndarray], folder: st
 
 
 def _quantize_for_onnxruntime(onnx_model: str, images: list[np.ndarray], folder: str) -> str:
-    """Write `model.onnx`, with pairs of QuantizeLinear and DequantizeLinear; returns its name. Arguments as above.
+    """Write `model.onnx` with pairs of QuantizeLinear and DequantizeLinear; return its name. Same arguments as above.
 
     Raises:
         InputError: ONNX Runtime's quantizer or OpenVINO is not installed.
     """
-    optional_library("ml_dtypes", _EXTRA)  # which the quantizer imports and does not declare
+    optional_library("ml_dtypes", _EXTRA)  # an undeclared dependency of the quantizer
     quantization = optional_library("onnxruntime.quantization", _EXTRA)
     fused = os.path.join(folder, "fused.onnx")
     quantization.quant_pre_process(onnx_model, fused, skip_symbolic_shape=True)
@@ -201,7 +203,7 @@ def _quantize_for_onnxruntime(onnx_model: str, images: list[np.ndarray], folder:
 
 
 def _attention_convolutions(onnx_model: str) -> list[str]:
-    """The names of the convolutions whose result is one pixel; OpenVINO calls them as ONNX does."""
+    """Return the names of the convolutions with an output of one pixel; OpenVINO keeps the names of ONNX."""
     model: Any = optional_library("openvino", _EXTRA).Core().read_model(onnx_model)
     return [
         operation.get_friendly_name()

@@ -1,4 +1,4 @@
-"""Trained weights to files for Paddle Inference, as PaddleSeg's tools/export.py does, and on request to ONNX."""
+"""Export trained weights for Paddle Inference, as PaddleSeg's tools/export.py does, and to ONNX."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bisenetv1_plugin.export.folder import check_written, move_files, temporary_
 from bisenetv1_plugin.inference import probe
 
 _PROBE_SIZE = (64, 96)
-_MARGIN = 1e-3  # as in `parity`: a pixel may differ where the two best classes are this close
+_MARGIN = 1e-3  # as in `parity`: a pixel may differ if its two best classes are this close
 
 
 def write_export(
@@ -34,26 +34,24 @@ def write_export(
     """Write the model's static program, its weights and `deploy.yaml` into `save_dir`.
 
     Args:
-        model (paddle.nn.Layer): in evaluation mode; takes `[N, C, H, W]` float32.
-        save_dir (str): the folder; files of an earlier export there are replaced, once the new ones are complete.
-        transforms (list[dict]): the validation transforms of the configuration.
-        input_shape (sequence[int], optional): `[N, C, H, W]`, None for any. Default: any batch, the network's channels,
-            any size.
-        output_op (str): 'argmax' (int32 `[N, H, W]`), 'softmax' (`[N, classes, H, W]`) or 'none' (logits).
-        to (str): 'onnx' for an ONNX model beside Paddle's files, which `deploy.yaml` then names as well; 'paddle' for
-            Paddle's files alone; 'auto' for ONNX where the converter is here and reads this network.
-        classes (NamedClasses, optional): the names and colors of the classes, which `deploy.yaml` keeps under keys
-            that PaddleSeg's own tools do not read.
-        picture_onnx (str, optional): 'rgb' or 'bgr' for one more ONNX model, `picture.onnx`, that takes pictures as
-            they are, uint8 `[N, H, W, 3]` in this order. It asks for `to='onnx'` as well.
+        model: the network, in evaluation mode; takes `[N, C, H, W]` float32.
+        save_dir: the folder. Files of an earlier export are replaced once the new ones are complete.
+        transforms: the validation transforms of the configuration.
+        input_shape: `[N, C, H, W]`, None for any. Default: any batch, the network's channels, any size.
+        output_op: 'argmax' (int32 `[N, H, W]`), 'softmax' (`[N, classes, H, W]`) or 'none' (logits).
+        to: 'onnx' to add an ONNX model, 'paddle' for Paddle's files only, or 'auto' to add an ONNX model if the
+            converter is installed and supports this network.
+        classes: the names and colors of the classes. `deploy.yaml` has them under keys that PaddleSeg ignores.
+        picture_onnx: 'rgb' or 'bgr' to add `picture.onnx`, an ONNX model that takes uint8 images `[N, H, W, 3]` with
+            this channel order. It implies `to='onnx'`.
 
     Returns:
-        str, optional: why there is no ONNX model, where `to` is 'auto' and there is none.
+        The reason if `to` is 'auto' and there is no ONNX model, else None.
 
     Raises:
-        InputError: there is no converter to ONNX for this Paddle, or it fails, or `picture_onnx` is asked for and the
-            transforms do more than normalize; nothing is written then.
-        OSError: the folder cannot be written, or the disk is full; an earlier export there stays whole.
+        InputError: there is no ONNX converter for this Paddle, or it fails, or `picture_onnx` is set and the
+            transforms do more than normalize. Nothing is written then.
+        OSError: the folder cannot be written, or the disk is full. An earlier export remains complete.
     """
     shape: list[int | None] = list(input_shape or [None, getattr(model, "in_channels", 3), None, None])
     channels = shape[1] or 3
@@ -61,7 +59,7 @@ def write_export(
         onnx_model.check_only_normalization(transforms, channels)
         to = "onnx"
     model.eval()
-    answer = _probe_answer(model, shape)  # an export leaves its model converted
+    answer = _probe_answer(model, shape)  # first, because exporting modifies the model
     with temporary_folder(save_dir) as folder:
         program = _write_paddle(model, shape, output_op, folder)
         deploy: dict[str, Any] = {
@@ -93,20 +91,20 @@ def write_export(
 
 
 def _write_paddle(model: paddle.nn.Layer, shape: list[int | None], output_op: str, folder: str) -> str:
-    """Write Paddle's program and weights; returns the program's name."""
+    """Write Paddle's program and weights; return the name of the program file."""
     wrapped = model if output_op == "none" else WrappedModel(model, output_op)
     wrapped.eval()
     static = paddle.jit.to_static(wrapped, input_spec=[paddle.static.InputSpec(shape=list(shape), dtype="float32")])
     paddle.jit.save(static, os.path.join(folder, "model"))
     check_written(os.path.join(folder, "model.pdiparams"))
-    # Paddle 3 writes the program as JSON; a deploy.yaml that names .pdmodel would not be found.
+    # Paddle 3 writes the program as JSON.
     return "model.json" if os.path.exists(os.path.join(folder, "model.json")) else "model.pdmodel"
 
 
 def _write_onnx(
     folder: str, program: str, transforms: list[dict[str, Any]], picture_onnx: str | None
 ) -> dict[str, Any]:
-    """Write the ONNX models of an export; returns what `deploy.yaml` says of them."""
+    """Write the ONNX models of an export; return their entries of `deploy.yaml`."""
     converted = onnx_model.convert(os.path.join(folder, program), os.path.join(folder, "model.pdiparams"))
     with open(os.path.join(folder, "model.onnx"), "wb") as file:
         file.write(converted)
@@ -119,20 +117,20 @@ def _write_onnx(
 
 
 def _probe_answer(model: paddle.nn.Layer, shape: Sequence[int | None]) -> dict[str, np.ndarray]:
-    """Run the network in dygraph on a made-up picture, for the export's probe.
+    """Run the network in dygraph on a synthetic image, for the export's probe.
 
     Args:
-        model (paddle.nn.Layer): in evaluation mode; takes `[N, C, H, W]` float32 and gives logits.
-        shape (sequence[int]): the export's `[N, C, H, W]`, None (or less than 1) for any.
+        model: the network, in evaluation mode; takes `[N, C, H, W]` float32 and returns logits.
+        shape: the export's `[N, C, H, W]`, None (or less than 1) for any.
 
     Returns:
-        dict[str, numpy.ndarray]: the `shape` of the picture, the `mask` (uint8 `[N, H, W]`) and whether a pixel is
-        `clear`: its best class is ahead of the next.
+        The `shape` of the image, the `mask` (uint8 `[N, H, W]`) and `clear` (bool `[N, H, W]`): pixels with a clear
+        margin between the two best classes.
     """
     batch, channels, height, width = (size if size and size > 0 else None for size in shape)
     image = probe.picture((batch or 1, channels or 3, height or _PROBE_SIZE[0], width or _PROBE_SIZE[1]))
     with paddle.no_grad():
         logits = model(paddle.to_tensor(image))[0].numpy()
-    best = np.sort(logits, axis=1)[:, -2:]  # one, where there is one class only
+    best = np.sort(logits, axis=1)[:, -2:]  # one value if there is only one class
     clear = (best[:, -1] - best[:, 0] >= _MARGIN) | (logits.shape[1] == 1)
     return {"shape": np.array(image.shape), "mask": logits.argmax(axis=1).astype("uint8"), "clear": clear}

@@ -58,12 +58,12 @@ class Chain:
     """Runs what a `Params` describes.
 
     Args:
-        params (Params): the file and mode.
-        case (str): of a benchmark, which has a folder for each.
+        params: the file and mode.
+        case: of a benchmark, which has a folder for each.
 
     Attributes:
-        steps (Steps): runs and logs the commands, in test_tipc/output/MODEL/MODE/CASE under the working directory.
-        deployments (list[Deployment]): what was exported and inferred, for the verdict.
+        steps: runs and logs the commands, in test_tipc/output/MODEL/MODE/CASE under the working directory.
+        deployments: what was exported and inferred, for the verdict.
     """
 
     def __init__(self, params: Params, case: str = "") -> None:

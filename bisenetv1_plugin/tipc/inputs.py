@@ -39,10 +39,10 @@ def prepare(params: Params, data: str | None = None, weights: str | None = None)
     """Write the lists `train.txt`, `val.txt` and `infer.txt`, and `data.yml`, the configurations' `_base_`.
 
     Args:
-        params (Params): the TIPC file and mode.
-        data (str, optional): folder with `train.txt` and `val.txt`, lists of `image label`. Default: the standard's
+        params: the TIPC file and mode.
+        data: folder with `train.txt` and `val.txt`, lists of `image label`. Default: the standard's
             download, or generated street scenes where it cannot be had.
-        weights (str, optional): for `whole_infer`, a .pdparams file. Default: a short training makes some.
+        weights: for `whole_infer`, a .pdparams file. Default: a short training makes some.
 
     Raises:
         TipcError: the data or the weights cannot be used, or something would be lost.
@@ -157,8 +157,8 @@ def read_list(path: Path, within: Path | None = None) -> list[tuple[Path, Path]]
     """Absolute paths of the images and labels of a list of `image label` lines, which are relative to its folder.
 
     Args:
-        path (Path): the list.
-        within (Path, optional): the folder that the files must be in, of a list that somebody else made.
+        path: the list.
+        within: the folder that the files must be in, of a list that somebody else made.
 
     Raises:
         TipcError: there is no such list, it is no text, or names no image, or one that is not there.

@@ -16,8 +16,8 @@ def check(path: str | Path, where: str) -> None:
     """Refuse a path that is not below test_tipc/, links followed.
 
     Args:
-        path (str | Path): of a file or folder that would be written or removed.
-        where (str): who names it, for the sentence.
+        path: of a file or folder that would be written or removed.
+        where: who names it, for the sentence.
     """
     root = os.path.join(os.path.realpath(os.curdir), _ROOT)
     if not os.path.realpath(path).startswith(root + os.sep):
@@ -31,8 +31,8 @@ def clear(folder: Path, reads: Iterable[str | Path]) -> None:
     """Remove what an earlier run left in its folder.
 
     Args:
-        folder (Path): the folder.
-        reads (iterable[str | Path]): what the chain will read, which must not be in it.
+        folder: the folder.
+        reads: what the chain will read, which must not be in it.
 
     Raises:
         TipcError: it is another place, or no earlier run has made it.
@@ -55,9 +55,9 @@ def check_export(path: Path, folder: Path, where: str) -> None:
     """Refuse a folder to export into that is another place, or a file of the export that is not there.
 
     Args:
-        path (Path): the file by which the chain knows that the export is done.
-        folder (Path): the folder that it exports into.
-        where (str): who names them, for the sentence.
+        path: the file by which the chain knows that the export is done.
+        folder: the folder that it exports into.
+        where: who names them, for the sentence.
     """
     check(folder, where)
     if os.path.realpath(path) != os.path.join(os.path.realpath(folder), path.name):

@@ -82,8 +82,8 @@ class Params:
     """One parameter file.
 
     Args:
-        path (str | Path): the file.
-        mode (str): one of `MODES`, or `BENCHMARK`; values may depend on it.
+        path: the file.
+        mode: one of `MODES`, or `BENCHMARK`; values may depend on it.
 
     Raises:
         TipcError: there is no such file or mode, or the file has too few lines or a value that cannot be.
@@ -158,9 +158,9 @@ class ShortParams:
     """A parameter file of a shorter form, as those of paddle2onnx, PTQ and C++ are, with the same values in every mode.
 
     Args:
-        path (str | Path): the file.
-        header (str): what its first line must say, such as `PTQ`.
-        names (sequence[str]): what its lines are for, from the second on.
+        path: the file.
+        header: what its first line must say, such as `PTQ`.
+        names: what its lines are for, from the second on.
 
     Raises:
         TipcError: there is no such file, it is of another form, or has too few lines, or a value that cannot be.

@@ -23,8 +23,8 @@ def run(path: str | Path, case: str | None = None) -> bool:
     devices. Each has its folder in test_tipc/output/MODEL/benchmark_train, which gets a log and `speed.json`.
 
     Args:
-        path (str | Path): the TIPC file.
-        case (str, optional): the only case to run.
+        path: the TIPC file.
+        case: the only case to run.
 
     Returns:
         bool: every training ended well and logged its speed.

@@ -28,14 +28,14 @@ class Steps:
     """Runs commands and remembers those that failed.
 
     Args:
-        model_name (str): what the log lines call the model.
-        python (str): the interpreter, as the parameter file names it.
-        folder (Path): for the logs. What an earlier run left there is removed: it must not stand in for a result.
-        status_log (str): the file there that gets a line for every step; by it a later run knows the folder again.
-        reads (iterable[str | Path]): what the steps will read.
+        model_name: what the log lines call the model.
+        python: the interpreter, as the parameter file names it.
+        folder: for the logs. What an earlier run left there is removed: it must not stand in for a result.
+        status_log: the file there that gets a line for every step; by it a later run knows the folder again.
+        reads: what the steps will read.
 
     Attributes:
-        failed (list[str]): the commands that failed.
+        failed: the commands that failed.
 
     Raises:
         TipcError: there is no such interpreter, or the folder is not one of TIPC's.
@@ -68,12 +68,12 @@ class Steps:
         """Run a script with its arguments and these options.
 
         Args:
-            command (str): `script arguments`; a PaddleSeg script that is not here is stood in for by `bisenetv1`.
-            options (list[str]): more arguments; empty ones are left out.
-            log (Path): gets what the command prints.
-            start (sequence[str]): arguments of Python before the script, such as `-m paddle.distributed.launch`.
-            environment (dict, optional): variables to set.
-            done (callable): whether the step has left what it should; the exit code alone proves nothing.
+            command: `script arguments`; a PaddleSeg script that is not here is stood in for by `bisenetv1`.
+            options: more arguments; empty ones are left out.
+            log: gets what the command prints.
+            start: arguments of Python before the script, such as `-m paddle.distributed.launch`.
+            environment: variables to set.
+            done: whether the step has left what it should; the exit code alone proves nothing.
 
         Returns:
             bool: exit code 0, and done.

@@ -54,8 +54,8 @@ def judge(deployment: Deployment, picture: Path) -> list[Result]:
     """Compare every inference run of an export with dygraph.
 
     Args:
-        deployment (Deployment): what was exported, and where its results are.
-        picture (Path): where to draw the masks of both side by side.
+        deployment: what was exported, and where its results are.
+        picture: where to draw the masks of both side by side.
 
     Returns:
         list[Result]: one for each run.
@@ -84,9 +84,9 @@ def report(results: Sequence[Result], failed: Sequence[str], path: Path) -> bool
     """Print the table and write the same as JSON; whether everything passed.
 
     Args:
-        results (sequence[Result]): of all exports.
-        failed (sequence[str]): the commands of the chain that failed.
-        path (Path): the JSON file.
+        results: of all exports.
+        failed: the commands of the chain that failed.
+        path: the JSON file.
     """
     passed = bool(results) and not failed and all(result.verdict.verdict == parity.PARITY for result in results)
     for verdict, classes, _, dygraph in results:

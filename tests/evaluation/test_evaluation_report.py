@@ -136,7 +136,7 @@ class TestCounts:
         assert first == (1, 0, 0.2, 18 / 28, 2 / 62) and second == (2, 1, 0.18, 1.0, 8 / 28)
         words = evaluation_report.describe_pair(first, ["sky", "7", "car"])
         assert words == (
-            "class 7 and sky, 20.0% of all pixels: 64.3% of class 7 is taken for sky, 3.2% of sky for class 7"
+            "class 7 and sky, 20.0% of all pixels: 64.3% of class 7 is predicted as sky, 3.2% of sky as class 7"
         )
 
     def test_what_paddleseg_counts_otherwise_is_said(self):
@@ -188,7 +188,7 @@ class TestFiles:
 
     def test_page(self, folder):
         page = (folder / "report.md").read_text(encoding="utf-8")
-        assert "No label and no prediction has nobody: PaddleSeg's mIoU takes it in all the same." in page
+        assert "No label and no prediction has nobody. PaddleSeg's mIoU includes it anyway." in page
         assert "| a\\|b, " in page and re.search(r"^1\. .* of all pixels: ", page, re.MULTILINE)
         for name in re.findall(r"\]\(([^)]+)\)", page):
             assert (folder / name).is_file(), name
@@ -230,7 +230,7 @@ class TestFiles:
         found.add(np.array([[0, 0, 0, 7, 1]]), np.array([[0, 0, 9, 0, 9]]))
         names = evaluation_report.Names(["a", "b"], [], ["x.png"])
         remarks = evaluation_report.remarks(found, names.classes)
-        assert remarks == ["2 pixels of the labels have a number that is no class; PaddleSeg counts them as wrong."]
+        assert remarks == ["2 pixels of the labels have an invalid class number. PaddleSeg counts them as wrong."]
         evaluation_report.write(str(tmp_path), found, Data(), names, remarks)
         assert rows_of(tmp_path / "confusion_pixels.csv") == [
             ["label \\ prediction", "a", "b", "(no class)"],
@@ -277,7 +277,7 @@ class TestCommand:
         out = tmp_path / "new" / "report"
         assert val("--report", out, "--worst", 2, "--json", out / "val.json") == 0
         said = capsys.readouterr().out
-        assert "Taken for one another: " in said and said.endswith(f"The report is in {out / 'report.md'}\n")
+        assert "Confused classes: " in said and said.endswith(f"The report is in {out / 'report.md'}\n")
         found = json.loads((out / "val.json").read_text())
         rows = rows_of(out / "classes.csv")[1:]
         assert [row[1] for row in rows] == found["classes"]

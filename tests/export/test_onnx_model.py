@@ -140,7 +140,7 @@ def test_a_picture_as_it_is_gives_the_same(small, request, kind, runtime):
 @pytest.mark.parametrize(
     ("transforms", "flags", "sentence"),
     [
-        ([{"type": "Resize"}, {"type": "Normalize"}], [], "the val_dataset has Resize as well"),
+        ([{"type": "Resize"}, {"type": "Normalize"}], [], "the val_dataset also has Resize"),
         ([{"type": "Normalize"}], ["--to", "paddle"], "--to paddle writes none"),
     ],
 )
