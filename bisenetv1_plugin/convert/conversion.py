@@ -1,4 +1,4 @@
-"""Tensors of another family -> a BiSeNetV1 or a backbone, and back, with an account of every one of them."""
+"""Convert tensors of other implementations to a BiSeNetV1 or a backbone, and back; every tensor is accounted for."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from bisenetv1_plugin.convert.families import FAMILIES, NAMES
 from bisenetv1_plugin.convert.family import Family, backbone_type
 from bisenetv1_plugin.models.bisenetv1 import BiSeNetV1
 
-# PyTorch's BatchNorm counts its steps, and uses the count only where the momentum is None, which no family has.
+# PyTorch's BatchNorm counts its steps, but uses the count only if the momentum is None, which no family does.
 _COUNTER = ".num_batches_tracked"
-_CLASSIFIER = ("fc.weight", "fc.bias")  # of an ImageNet network: a backbone ends before it
+_CLASSIFIER = ("fc.weight", "fc.bias")  # in ImageNet networks; not part of a backbone
 
 _MAX_SHOWN = 6
 _MAX_CLASSES = 65536
@@ -26,11 +26,11 @@ class Converted:
     """A converted checkpoint.
 
     Attributes:
-        family: the name of the family it came from.
+        family: name of the checkpoint's family.
         backbone: the backbone's YAML `type`.
-        variant, num_classes: the network's, None for the weights of a backbone alone.
+        variant, num_classes: variant and number of classes of the network; None for the weights of a backbone.
         state: our name -> values.
-        dropped: names in the checkpoint that the network has no use for.
+        dropped: names in the checkpoint that the network does not use.
     """
 
     family: str
@@ -45,23 +45,20 @@ def to_paddle(tensors: Mapping[str, np.ndarray], family: str | None = None) -> C
     """Convert the tensors of a checkpoint.
 
     Args:
-        tensors: as `checkpoint.read` gives them.
-        family: one of `families.NAMES`. Default: the one whose names these are.
-
-    Returns:
-        Converted
+        tensors: the tensors, as `checkpoint.read` returns them.
+        family: one of `families.NAMES`. By default it is recognized from the names of the tensors.
 
     Raises:
-        ValueError: the family is not recognized, or a tensor is missing, left over or of another shape.
+        ValueError: the family is not recognized, or a tensor is missing, unexpected, or has another shape.
     """
-    plugin.register()  # for interpreters that run no start-up files; where they ran, it does nothing
+    plugin.register()  # for interpreters that do not run start-up files; otherwise this has no effect
     found = _recognize(tensors, family)
     shapes = {name: values.shape for name, values in tensors.items()}
     backbone = backbone_type(shapes, found.backbone)
     if backbone not in manager.BACKBONES.components_dict:
         raise ValueError(
-            f"As a checkpoint of {found.name}, its backbone is none that this plugin has: "
-            f"{backbone or 'no ResNet or Xception39 by its layers'}. Wrong family, or an incomplete file?"
+            f"As a checkpoint of {found.name}, its backbone is not supported: "
+            f"{backbone or 'its layers are not those of a ResNet or Xception39'}. Wrong family, or an incomplete file?"
         )
     variant = num_classes = None
     if found.variants:
@@ -74,18 +71,17 @@ def to_paddle(tensors: Mapping[str, np.ndarray], family: str | None = None) -> C
 
 
 def to_torch(state: Mapping[str, np.ndarray], family: str | None = None) -> dict[str, np.ndarray]:
-    """The way back: the family's own names for the tensors of a trained network.
+    """Convert a trained network to the names of a family.
 
     Args:
-        state: a BiSeNetV1's state, by our names.
-        family: one of `families.NAMES`. Default: the one whose network this is.
+        state: the state of a BiSeNetV1, with our names.
+        family: one of `families.NAMES`. By default it is recognized from the network.
 
     Returns:
-        dict[str, numpy.ndarray]: what that family's code loads, BatchNorm's counters as 0.
+        A state dict that the family's code can load. BatchNorm's counters are 0.
 
     Raises:
-        ValueError: it is the network of no such family, or of several; or a tensor is missing, left over or of
-            another shape.
+        ValueError: the network fits no family, or several; or a tensor is missing, unexpected, or has another shape.
     """
     plugin.register()
     shapes = {name: values.shape for name, values in state.items()}
@@ -109,7 +105,7 @@ def _recognize(names: Collection[str], wanted: str | None) -> Family:
         if family.name == (wanted or family.name) and any(name.startswith(family.prefix) for name in names):
             return family
     if wanted:
-        raise ValueError(f"This is no checkpoint of {wanted}: no tensor has {wanted}'s names. It holds {_join(names)}.")
+        raise ValueError(f"This is not a checkpoint of {wanted}, whose names differ. It has {_join(names)}.")
     raise ValueError(
         f"No family has these tensors: {_join(names)}. Known are {', '.join(NAMES)}; "
         "PaddleSeg's own checkpoints load as they are, with `variant: paddleseg`."
@@ -117,7 +113,7 @@ def _recognize(names: Collection[str], wanted: str | None) -> Family:
 
 
 def _family_of_ours(names: Collection[str], wanted: str | None) -> Family:
-    """By what the feature fusion module is made of, which no two families but coincheung and mmseg share."""
+    """Recognize the family from the feature fusion module, which only coincheung and mmseg share."""
     if "ffm.channel_attention.3.weight" in names:
         fits = ["torchseg" if any(name.startswith("spatial_path.") for name in names) else "zllrunning"]
     elif "ffm.channel_attention.2._conv.weight" in names:
@@ -125,11 +121,11 @@ def _family_of_ours(names: Collection[str], wanted: str | None) -> Family:
     elif "ffm.channel_attention.1._conv.weight" in names:
         fits = ["coincheung", "mmseg"]
     else:
-        raise ValueError(f"This is no trained BiSeNetV1 of this plugin: it holds {_join(names)}.")
+        raise ValueError(f"This is not a trained BiSeNetV1 of this plugin: it has {_join(names)}.")
     if wanted not in (None, *fits):
         raise ValueError(f"This is a network of {' or '.join(fits)}, not of {wanted}.")
     if wanted is None and len(fits) > 1:
-        raise ValueError(f"The tensors fit {' and '.join(fits)} alike: say with --from which one was trained.")
+        raise ValueError(f"The tensors fit both {' and '.join(fits)}: name the trained one with --from.")
     return next(family for family in FAMILIES if family.name == (wanted or fits[0]))
 
 
@@ -148,15 +144,15 @@ def _num_classes(family: Family, shapes: Mapping[str, tuple[int, ...]]) -> int:
     if classifier not in shapes:
         raise ValueError(f"The principal head is missing: there is no {classifier}.")
     shape = shapes[classifier]
-    if len(shape) != 4 or not 1 <= shape[0] <= _MAX_CLASSES:  # a network of so many is built below
-        raise ValueError(f"The principal head {classifier} is {_shape(shape)}, which is no classifier's.")
+    if len(shape) != 4 or not 1 <= shape[0] <= _MAX_CLASSES:  # a network of this size is built below
+        raise ValueError(f"The principal head {classifier} is {_shape(shape)}, which is not the shape of a classifier.")
     return shape[0]
 
 
 def _names(
     family: Family, backbone: str, variant: str | None, num_classes: int | None
 ) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Our name -> the family's name and the shape, for every tensor of the network (or of the backbone alone)."""
+    """Map our name to the family's name and the shape, for every tensor of the network or of the backbone."""
     layer = manager.BACKBONES.components_dict[backbone]()
     prefix = "backbone."
     if variant and num_classes:
@@ -170,7 +166,7 @@ def _names(
 def _check_complete(
     tensors: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]], dropped: Collection[str], what: str
 ) -> None:
-    """Refuse if `tensors` and the `expected` shapes differ in anything but the dropped names."""
+    """Raise ValueError if names or shapes of `tensors`, except the dropped ones, are not as `expected`."""
     missing = [name for name in expected if name not in tensors]
     extra = [name for name in tensors if name not in expected and name not in dropped]
     misshapen = [
@@ -178,10 +174,10 @@ def _check_complete(
         for name, shape in expected.items()
         if name in tensors and tuple(tensors[name].shape) != shape
     ]
-    faults = [("missing", missing), ("left over", extra), ("of another shape", misshapen)]
+    faults = [("missing", missing), ("unexpected", extra), ("of another shape", misshapen)]
     if any(names for _, names in faults):
-        told = "; ".join(f"{len(names)} {fault}: {_join(names)}" for fault, names in faults if names)
-        raise ValueError(f"The tensors are not those of {what}: {told}.")
+        details = "; ".join(f"{len(names)} {fault}: {_join(names)}" for fault, names in faults if names)
+        raise ValueError(f"The tensors are not those of {what}: {details}.")
 
 
 def _shape(shape: Iterable[int]) -> str:

@@ -2,7 +2,7 @@
 
 from bisenetv1_plugin.convert import coincheung, imagenet, mmseg, torchseg, zllrunning
 
-# In the order in which they are tried: a prefix must not fit a family further down.
+# In the order of recognition: a prefix must not fit a later family.
 FAMILIES = (
     *(torchseg.FAMILY, coincheung.FAMILY, zllrunning.FAMILY, mmseg.FAMILY),
     *(imagenet.OPENMMLAB_FAMILY, imagenet.FAMILY),

@@ -1,11 +1,11 @@
-"""What a family of PyTorch checkpoints is: how it names the tensors of our network, and which networks it has."""
+"""A family of PyTorch checkpoints: its names for our tensors, and its networks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-# In every family: the layers of a ConvBNReLU, and BatchNorm's statistics
+# In every family: the layers of a ConvBNReLU and the statistics of BatchNorm.
 _COMMON = {"_conv": "conv", "_batch_norm": "bn", "_mean": "running_mean", "_variance": "running_var"}
 
 # The three convolutions of a deep stem are one sequence in PyTorch: convolution, BatchNorm, ReLU, convolution, ...
@@ -19,14 +19,13 @@ class Family:
     """One family of checkpoints.
 
     Attributes:
-        name: what `--from` calls it.
-        prefix: a tensor whose name begins so is this family's, once the families before it in the list are ruled out.
-        modules: our module -> theirs, wherever it stands in a name. Names are read from the left, and the longest
-            module that comes next is replaced: `arms.0.conv_3x3` goes before `arms.0` followed by `conv_3x3`. What is
-            not listed keeps its name.
-        deep_stem: the same within `backbone`, where that has a deep stem (v1c, v1s).
-        variants: the variant of each backbone and hidden channels of the auxiliary heads, as published; none if the
-            family is a backbone alone.
+        name: the name for `--from`.
+        prefix: beginning of a tensor's name that identifies the family. Earlier families in the list are tried first.
+        modules: our module -> theirs, anywhere in a name. Names are read from the left, and the longest matching module
+            is replaced: `arms.0.conv_3x3` has priority over `arms.0` followed by `conv_3x3`. Other parts are kept.
+        deep_stem: the same within `backbone`, if it has a deep stem (v1c, v1s).
+        variants: the published variant for each backbone and number of hidden channels of the auxiliary heads; empty
+            if the family consists of backbones.
     """
 
     name: str
@@ -37,11 +36,11 @@ class Family:
 
     @property
     def backbone(self) -> str:
-        """What stands before the backbone's names."""
+        """Prefix of the backbone's names."""
         return f"{self.modules['backbone']}.".lstrip(".")
 
     def their_name(self, name: str, backbone: str = "") -> str:
-        """The family's name of our tensor `name`, in a network with this backbone (`ResNet18_v1b`, ...)."""
+        """Return the family's name for our tensor `name`, in a network with this backbone (`ResNet18_v1b`, ...)."""
         modules = {**_COMMON, **self.modules}
         if backbone.endswith(("v1c", "v1s")):
             modules.update({f"backbone.{ours}": self.backbone + theirs for ours, theirs in self.deep_stem.items()})
@@ -59,11 +58,11 @@ def _renamed(name: str, modules: Mapping[str, str]) -> str:
 
 
 def backbone_type(shapes: Mapping[str, tuple[int, ...]], prefix: str) -> str:
-    """Which backbone the tensors whose names begin with `prefix` are: its YAML `type`, or '' if none.
+    """Return the YAML `type` of the backbone in the tensors with this prefix, or '' if it is not recognized.
 
     Args:
-        shapes: name -> shape, in the naming of any family or ours.
-        prefix: what stands before the backbone's names.
+        shapes: name -> shape, with our names or those of any family.
+        prefix: prefix of the backbone's names.
     """
     own = {name[len(prefix) :]: shape for name, shape in shapes.items() if name.startswith(prefix)}
     if any(name.startswith("layer1.0.residual") for name in own):

@@ -1,4 +1,4 @@
-"""ImageNet weights of a backbone: torchvision's ResNets, the authors' deep-stem files, and OpenMMLab's v1c."""
+"""ImageNet weights of backbones: torchvision's ResNets, the authors' deep-stem files, and OpenMMLab's v1c."""
 
 from bisenetv1_plugin.convert.family import OPENMMLAB_STEM, Family
 

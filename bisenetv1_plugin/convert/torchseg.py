@@ -7,14 +7,14 @@ FAMILY = Family(
     prefix="context_path.",
     modules={
         "backbone": "context_path",
-        # Xception39, whose first convolution has its BatchNorm in the same place in both
+        # Xception39; the BatchNorm of its first convolution has the same name in both.
         "conv1.bn": "conv1.bn",
         "residual": "residual_branch",
         "shortcut": "proj",
         "depthwise": "conv1",
         "pointwise": "point_wise_cbr.conv",
         "bn": "point_wise_cbr.bn",
-        # The feature fusion module's plain convolutions are wrapped there.
+        # The plain convolutions of the feature fusion module are wrapped in their code.
         "ffm.channel_attention.1": "ffm.channel_attention.1.conv",
         "ffm.channel_attention.3": "ffm.channel_attention.2.conv",
     },

@@ -16,17 +16,17 @@ _PARTS = (
 
 
 def configuration(converted: Converted, folder: Path) -> tuple[dict[str, Any], list[str]]:
-    """A ready configuration of the same family for a converted network, and what its user should know.
+    """Return a ready configuration of the same family for a converted network, and notes for the user.
 
-    The network with the same classes serves as it is. With other classes, the family's first one does, its data
-    replaced by PaddleSeg's `type: Dataset`, whose paths are to be filled in.
+    A configuration with the same number of classes is used unchanged. Otherwise the datasets of the family's first
+    configuration are replaced by PaddleSeg's `type: Dataset`, and the user fills in its paths.
 
     Args:
-        converted: a whole network, not a backbone alone.
-        folder: where the ready configurations are.
+        converted: a whole network, not only a backbone.
+        folder: the folder of the ready configurations.
 
     Returns:
-        tuple[dict, list[str]]: the configuration, its `_base_` files merged in; notes, each a sentence.
+        The configuration, with its `_base_` files merged in, and the notes as sentences.
     """
     name, dic = _closest(converted, folder)
     notes = [f"The configuration follows {name}."]
@@ -34,15 +34,15 @@ def configuration(converted: Converted, folder: Path) -> tuple[dict[str, Any], l
         for mode in ("train", "val"):
             transforms = dic[f"{mode}_dataset"]["transforms"]
             dic[f"{mode}_dataset"] = _dataset(mode, converted.num_classes, transforms)
-        notes.append(f"That has other classes: its mean and std may not be those these {converted.num_classes} had.")
+        notes.append("It has other classes: mean and std may not be those of the checkpoint's training.")
     if converted.variant == "torchseg_x39":
-        notes.append("X39 and X39.speed have the same tensors; for the latter's training, variant: torchseg_speed.")
+        notes.append("X39 and X39.speed have the same tensors. To train X39.speed, set variant: torchseg_speed.")
     dic["model"].update(num_classes=converted.num_classes, backbone={"type": converted.backbone})
     return {part: dic[part] for part in _PARTS if part in dic}, notes
 
 
 def _closest(converted: Converted, folder: Path) -> tuple[str, dict[str, Any]]:
-    """Of the configurations of the same variant: with its backbone, its classes, and the images' published size."""
+    """Find the best configuration of the variant: same backbone, then same classes, then published image size."""
     candidates = []
     for path in sorted(folder.glob("*.yml")):
         dic = Config(str(path)).dic

@@ -7,7 +7,7 @@ FAMILY = Family(
     name="zllrunning",
     prefix="cp.",
     modules={
-        **coincheung.FAMILY.modules,  # both grew out of the same code; this one has no spatial path
+        **coincheung.FAMILY.modules,  # both are based on the same code; this one has no spatial path
         "ffm.channel_attention.1": "ffm.conv1",
         "ffm.channel_attention.3": "ffm.conv2",
     },

@@ -27,12 +27,12 @@ from bisenetv1_plugin.tipc.steps import Steps
 
 
 def main() -> int:
-    """Exit code 0: everything ran and parity is shown; 1: not so; 2: the file, the mode or the data cannot be used."""
+    """Return 0 if everything ran and shows parity, 1 if not, and 2 if the file, mode or data cannot be used."""
     parser = argparse.ArgumentParser(prog="python -m bisenetv1_plugin.tipc", description=__doc__.split(":")[0])
     parser.add_argument("action", choices=list(_ACTIONS))
     parser.add_argument("config", help="a parameter file, test_tipc/configs/bisenetv1/*.txt")
     parser.add_argument("mode", nargs="?", help=", ".join(MODES))
-    parser.add_argument("case", nargs="?", help="benchmark: one case only, such as dynamic_bs4_fp32_DP_N1C1")
+    parser.add_argument("case", nargs="?", help="benchmark: run only this case, such as dynamic_bs4_fp32_DP_N1C1")
     parser.add_argument("--data", default=os.environ.get("TIPC_DATA"), help="prepare: folder of your own data")
     parser.add_argument("--weights", default=os.environ.get("TIPC_WEIGHTS"), help="prepare: weights for whole_infer")
     args = parser.parse_args()
@@ -40,7 +40,7 @@ def main() -> int:
         return _ACTIONS[args.action](args)
     except InputError as error:
         sentence = str(error)
-    except OSError as error:  # the disk is full, the folder is another user's, ...
+    except OSError as error:  # the disk is full, the folder belongs to another user, ...
         refusal = files.refusal(error)
         if refusal is None:
             raise
@@ -56,7 +56,7 @@ def _prepare(args: argparse.Namespace) -> int:
     from bisenetv1_plugin.tipc.inputs import prepare
 
     path = Path(args.config)
-    if header_of(path) in (PTQ, PADDLE2ONNX, CPP, SERVING):  # from whole_infer's weights
+    if header_of(path) in (PTQ, PADDLE2ONNX, CPP, SERVING):  # these use the weights of whole_infer
         _check_mode(args, "whole_infer", "paddle2onnx_infer")
         params = Params(path.with_name("train_infer_python.txt"), "whole_infer")
     else:
@@ -93,11 +93,11 @@ def _run_benchmark(args: argparse.Namespace) -> int:
 
 def _check_mode(args: argparse.Namespace, *modes: str | None) -> None:
     if args.mode not in modes:
-        raise TipcError(f"the mode is {args.mode}; {args.config} is for {' or '.join(filter(None, modes))} here.")
+        raise TipcError(f"the mode is {args.mode}; with {args.config} it must be {' or '.join(filter(None, modes))}.")
 
 
 def _judge(steps: Steps, deployments: Sequence[Deployment], folder: Path) -> int:
-    use_all_cores()  # not before: a chain may start processes that share them
+    use_all_cores()  # not earlier: a chain may start processes that share them
     from bisenetv1_plugin.tipc import verdict
 
     results = []

@@ -1,4 +1,4 @@
-"""A client of `bisenetv1 serve`: starts it, has it segment a list of images, several at a time, and ends it."""
+"""Start `bisenetv1 serve`, let it segment a list of images, several at a time, and stop it."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _SECONDS_TO_START, _SECONDS_TO_END = 120, 60
 
 
 def main() -> int:
-    """Exit code 0: every image was answered with a mask, and the server ended well."""
+    """Return 0 if every response was a mask and the server exited with 0, else 1."""
     parser = argparse.ArgumentParser(prog="python -m bisenetv1_plugin.tipc.ask_server", description=__doc__)
-    parser.add_argument("--server", required=True, help="its command, but for --port")
+    parser.add_argument("--server", required=True, help="command of the server, without --port")
     parser.add_argument("--image_path", required=True, help="a list of `image label` lines")
-    parser.add_argument("--save_dir", required=True, help="for the masks, NAME.png")
+    parser.add_argument("--save_dir", required=True, help="folder for the masks, NAME.png")
     args = parser.parse_args()
     images = [image for image, _ in read_list(Path(args.image_path))]
     folder = Path(args.save_dir)
@@ -35,7 +35,7 @@ def main() -> int:
         port = free.getsockname()[1]
     command = split_command(args.server, "--server")
     module = [sys.executable, "-m", "bisenetv1_plugin", *command[1:]] if command[0] == "bisenetv1" else command
-    # A token of the user's own server is not for this one, which is asked without.
+    # Without the token of the user's own server: this client sends none.
     environment = {name: value for name, value in os.environ.items() if name != "BISENETV1_PLUGIN_TOKEN"}
     server = subprocess.Popen([*module, f"--port={port}"], env=environment)
     try:
@@ -50,10 +50,10 @@ def main() -> int:
 
 
 def _wait(server: subprocess.Popen[bytes], port: int) -> None:
-    """Until it answers.
+    """Wait until the server responds.
 
     Raises:
-        RuntimeError: it has ended, or takes too long.
+        RuntimeError: the server has exited, or takes too long.
     """
     end = time.monotonic() + _SECONDS_TO_START
     while server.poll() is None and time.monotonic() < end:
@@ -68,7 +68,7 @@ def _wait(server: subprocess.Popen[bytes], port: int) -> None:
 
 
 def _segment(port: int, image: Path, folder: Path) -> int:
-    """The status of the answer; a mask is written."""
+    """Send an image, write the mask, and return the HTTP status."""
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=300)) as connection:
         connection.request("POST", "/segment", image.read_bytes(), {"Accept": "image/png"})
         answer = connection.getresponse()

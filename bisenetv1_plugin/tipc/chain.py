@@ -1,8 +1,8 @@
-"""A TIPC chain: train, evaluate, export and infer with every option of the file, and a verdict at the end.
+"""A TIPC chain: train, evaluate, export and infer with every option of the file.
 
-The commands are the standard's (PaddleSeg's test_tipc/test_train_inference_python.sh). In a PaddleSeg checkout they run
-its tools; anywhere else this package's tools of the same flags. A step is judged by what it left as well as by its
-exit code.
+The commands are those of the standard (PaddleSeg's test_tipc/test_train_inference_python.sh). In a PaddleSeg checkout
+they run its tools, elsewhere this package's tools with the same flags. A step succeeds only if its exit code is 0 and
+it has written its output.
 """
 
 from __future__ import annotations
@@ -16,24 +16,25 @@ from typing import Any, Iterator
 from bisenetv1_plugin.tipc.params import BENCHMARK, Params, TipcError, check_save_dir, split_command
 from bisenetv1_plugin.tipc.steps import Steps
 
-# The losses of training under to_static against those of dygraph, relative: the two sum in another order.
+# Relative tolerance between losses under to_static and in dygraph, which sum in different orders.
 LOSS_TOLERANCE = 1e-3
 
-# The trainer that the standard calls so: the file's norm_train under to_static.
+# The standard's name of this trainer: norm_train under to_static.
 STATIC = "to_static_train"
 
-# Lines that name what is read.
+# Lines that name inputs.
 _READ = ("train_images", "infer_weights", "infer_images")
 
 
 @dataclass
 class Run:
-    """One inference run: the folder of its masks, and what it ran with.
+    """One inference run.
 
     Attributes:
-        backend: of `inference.runtimes`.
-        options: what that takes to compute the same logits; None where nothing here does, as for TensorRT.
-        precision: 'fp32', 'fp16' or 'int8'; all but the first may change the answer a little.
+        results: folder of its masks.
+        backend: key of `inference.runtimes.RUNTIMES`.
+        options: keyword arguments for a runtime with the same logits; None if there is none, as for TensorRT.
+        precision: 'fp32', 'fp16' or 'int8'. Reduced precisions may change the results slightly.
     """
 
     results: Path
@@ -44,7 +45,7 @@ class Run:
 
 @dataclass
 class Deployment:
-    """An exported model with the weights and the configuration it came from, and its inference runs."""
+    """An exported model, its weights and configuration, and its inference runs."""
 
     name: str
     config: str
@@ -55,22 +56,22 @@ class Deployment:
 
 
 class Chain:
-    """Runs what a `Params` describes.
+    """A chain of train, export and inference commands.
 
     Args:
         params: the file and mode.
-        case: of a benchmark, which has a folder for each.
+        case: case of a benchmark; each case has a folder.
 
     Attributes:
         steps: runs and logs the commands, in test_tipc/output/MODEL/MODE/CASE under the working directory.
-        deployments: what was exported and inferred, for the verdict.
+        deployments: the exports and their inference runs, for the verdict.
     """
 
     def __init__(self, params: Params, case: str = "") -> None:
         self.params = params
         self.folder = Path("test_tipc/output") / params.value("model_name") / params.mode / case
         if params.mode != "whole_infer" and not params.values("train_device"):
-            raise TipcError(f"{params.where('train_device')}: it names no device, and `null` is how to leave it out.")
+            raise TipcError(f"{params.where('train_device')}: it names no device. Use `null` to omit it.")
         for name in ("save_dir", "export_dir", "result_dir"):
             check_save_dir(params.key(name), params.where(name))
         if not case:
@@ -80,7 +81,7 @@ class Chain:
         self.deployments: list[Deployment] = []
 
     def _check(self) -> None:
-        """Refuse what cannot be run, before anything is removed."""
+        """Raise TipcError if the file cannot be run, before anything is removed."""
         params = self.params
         if params.mode == BENCHMARK:
             raise TipcError(f"{BENCHMARK} is run by test_tipc/benchmark_train.sh.")
@@ -89,9 +90,7 @@ class Chain:
         else:
             exports = params.values("infer_export")
             if len({len(params.values(name)) for name in ("infer_weights", "infer_export", "infer_quantized")}) > 1:
-                raise TipcError(
-                    f"{params.path}: infer_model, infer_export and infer_quant must name as many alternatives."
-                )
+                raise TipcError(f"{params.path}: infer_model, infer_export and infer_quant need equally many values.")
             if "null" in exports:
                 raise TipcError(f"{params.path}: infer_export is null, so there are no weights to compare with.")
         for command in exports:
@@ -106,7 +105,7 @@ class Chain:
             self._train_all()
 
     def _export_weights(self) -> None:
-        """Modes without training: the weights that prepare.sh has laid."""
+        """Export and infer the weights that prepare.sh has written, in modes without training."""
         params, images = self.params, Path(self.params.value("infer_images"))
         lines = [params.values(name) for name in ("infer_weights", "infer_export", "infer_quantized")]
         for number, (weights, export, quantized) in enumerate(zip(*lines)):
@@ -143,11 +142,11 @@ class Chain:
         for (trainer, *rest), log in logs.items():
             dygraph = logs.get((params.key("norm_train"), *rest))
             if trainer == STATIC:
-                fault = losses_differ(log, dygraph) if dygraph else "no training in dygraph to compare with."
+                fault = losses_differ(log, dygraph) if dygraph else "there is no training in dygraph to compare with."
                 self.steps.check(f"losses of {log} and {dygraph}", fault)
 
     def _trainer(self, name: str) -> tuple[str, str]:
-        """The commands that train and export for one entry of the trainer list."""
+        """Return the train and export commands for one entry of the trainer list."""
         params = self.params
         if name == STATIC:
             arguments = dict(params.block("to_static_train_benchmark_params")).get(STATIC)
@@ -167,10 +166,12 @@ class Chain:
         ):
             if name == params.key(train):
                 return params.value(train), params.value(export)
-        return params.value("norm_train"), params.value("norm_export")  # as the standard has it: `norm` and the like
+        return params.value("norm_train"), params.value(
+            "norm_export"
+        )  # as in the standard, for `norm` and similar names
 
     def log_of(self, folder: Path) -> Path:
-        """Where the output of the training in that folder goes."""
+        """Return the log file of the training in this folder."""
         return self.folder / f"{folder.name}.log"
 
     def train(
@@ -184,7 +185,7 @@ class Chain:
         batch_size: str,
         pretrained: Path | None = None,
     ) -> Path | None:
-        """Returns the trained weights; None if there are none. Whether it ended well is among the steps."""
+        """Train, and return the weights if there are any; `steps` has whether the command succeeded."""
         params = self.params
         start = []
         if "," in gpus:
@@ -202,7 +203,7 @@ class Chain:
             params.option("precision", precision),
             params.option("train_batch_size", batch_size),
             params.option("train_option"),
-            params.option("save_dir", str(folder)),  # the last one counts, whatever the others are
+            params.option("save_dir", str(folder)),  # last, because the last --save_dir is used
         ]
         environment = {} if device == "cpu" or "," in gpus else {"CUDA_VISIBLE_DEVICES": gpus}
         candidates = [folder / params.value("weights_name"), folder / f"iter_{iters}" / "model.pdparams"]
@@ -248,7 +249,7 @@ class Chain:
             self.steps.run(self.params.value("inference"), options, log, done=functools.partial(has_masks, results))
 
     def _inference_options(self, quantized: bool) -> Iterator[tuple[str, str, dict[str, Any] | None, list[str]]]:
-        """Of every combination that the standard runs: name, precision, options of our own predictor, arguments."""
+        """Yield name, precision, options of our runtime and arguments for each combination of the standard."""
         params = self.params
         for device in params.values("infer_device"):
             on_cpu = device in ("cpu", "False")
@@ -280,27 +281,27 @@ class Chain:
 
 
 def _is_standard(on_cpu: bool, accelerated: bool, precision: str, quantized: bool) -> bool:
-    """Whether the standard runs this combination: oneDNN on the CPU and TensorRT on the GPU are what accelerates."""
+    """Tell whether the standard runs this combination. `accelerated`: oneDNN on CPUs, TensorRT on GPUs."""
     if (precision == "int8") != quantized:
         return False
     return precision == "fp32" or (accelerated and not (on_cpu and precision == "fp16"))
 
 
 def config_of(command: str) -> str:
-    """The configuration that a command names with --config."""
+    """Return the --config of a command."""
     arguments = split_command(command.replace("=", " "), "the parameter file")
     if "--config" not in arguments[:-1]:
-        raise TipcError(f"`{command}` names no --config, without which nothing can be compared.")
+        raise TipcError(f"`{command}` has no --config, which the comparison needs.")
     return arguments[arguments.index("--config") + 1]
 
 
 def losses(log: Path) -> list[float]:
-    """The losses in the log of a training, in their order; NaN where it says so."""
+    """Return the losses in the log of a training, including NaN."""
     return [float(loss) for loss in re.findall(r"\[TRAIN\].*?\bloss: ([^\s,]+)", log.read_text(encoding="utf-8"))]
 
 
 def losses_differ(log: Path, other: Path) -> str | None:
-    """Why the losses of two trainings are not the same, in a sentence; None if they are."""
+    """Return a sentence if the losses of two trainings differ, else None."""
     ours, theirs = losses(log), losses(other)
     if not ours or len(ours) != len(theirs):
         return f"{log} has {len(ours)} losses and {other} {len(theirs)}."
@@ -311,5 +312,5 @@ def losses_differ(log: Path, other: Path) -> str | None:
 
 
 def has_masks(folder: Path) -> bool:
-    """Whether an inference run has left anything."""
+    """Tell whether the folder has any masks."""
     return any(folder.glob("*.png"))

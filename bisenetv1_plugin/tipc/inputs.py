@@ -1,4 +1,4 @@
-"""What a TIPC chain needs before it runs: data, and weights for the mode without training."""
+"""Prepare the inputs of a TIPC chain: data, and weights for the mode without training."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from bisenetv1_plugin.tipc.params import BENCHMARK, Params, TipcError
 FOLDER = Path("test_tipc/data/bisenetv1")
 CONFIGS = Path("test_tipc/configs/bisenetv1")
 
-# The standard's own data, as PaddleSeg's prepare.sh fetches them; the second for whole_train_whole_infer.
+# The standard's data, as in PaddleSeg's prepare.sh; the second URL is for whole_train_whole_infer.
 _URL = "https://paddleseg.bj.bcebos.com/tipc/data/cityscapes_20imgs.tar"
 _WHOLE_URL = "https://paddleseg.bj.bcebos.com/dataset/cityscapes.tar"
 
-_SIGN = "# Written by test_tipc/prepare.sh."  # the first line of data.yml: what is beside it is ours
-_DOWNLOADED = "downloaded_from.txt"  # in a folder that was unpacked here
+_SIGN = "# Written by test_tipc/prepare.sh."  # first line of data.yml; identifies our files in its folder
+_DOWNLOADED = "downloaded_from.txt"  # in the folder of an unpacked download
 _LIST_BYTES = 1 << 28
 _CLASSES = 256  # labels have 8 bits
 
@@ -40,12 +40,12 @@ def prepare(params: Params, data: str | None = None, weights: str | None = None)
 
     Args:
         params: the TIPC file and mode.
-        data: folder with `train.txt` and `val.txt`, lists of `image label`. Default: the standard's
-            download, or generated street scenes where it cannot be had.
-        weights: for `whole_infer`, a .pdparams file. Default: a short training makes some.
+        data: folder with `train.txt` and `val.txt`, lists of `image label`. Default: the standard's download, or
+            generated street scenes if the download fails.
+        weights: a .pdparams file for `whole_infer`. Default: weights of a short training.
 
     Raises:
-        TipcError: the data or the weights cannot be used, or something would be lost.
+        TipcError: the data or the weights cannot be used, or other files would be replaced.
     """
     if data:
         source, what, within = Path(data), f"the data you named, {data}", None
@@ -65,7 +65,7 @@ def prepare(params: Params, data: str | None = None, weights: str | None = None)
     written["data.yml"] = _base_config(classes)
     reads = [str(source / name) for name in ("train.txt", "val.txt")]
     files.check_outputs([str(FOLDER / name) for name in written], reads, is_ours=lambda path: _is_signed())
-    for name in ("data.yml", *lists):  # the signed one first, so that all are known again if this one is killed
+    for name in ("data.yml", *lists):  # data.yml first: if this process is killed, the next one recognizes the files
         files.write(FOLDER / name, written[name].encode())
     print(f"Data: {what}; {classes} classes, " + ", ".join(f"{len(lists[name])} in {name}" for name in lists))
     _copy_configs(params.path.parent)
@@ -74,7 +74,7 @@ def prepare(params: Params, data: str | None = None, weights: str | None = None)
 
 
 def _check_places(params: Params, weights: str | None) -> None:
-    """Refuse to write anywhere else, or over what is not ours, before anything is written."""
+    """Raise an error if files would be written elsewhere or replaced, before anything is written."""
     where = f"{params.path}, line infer_model"
     for place in (FOLDER, CONFIGS):
         own_folders.check(place, "prepare")
@@ -86,7 +86,7 @@ def _check_places(params: Params, weights: str | None) -> None:
     own_folders.check(target, where)
     own_folders.check(Path(target).parent / "prepared", where)
     if weights is not None and not os.path.isfile(weights):
-        raise TipcError(f"there are no weights {weights}.")
+        raise TipcError(f"there is no weights file {weights}.")
     if not (weights and os.path.exists(target) and _digest(weights) == _digest(target)):
         files.check_outputs([target], is_ours=_is_ours)
 
@@ -100,13 +100,11 @@ def _is_signed() -> bool:
 
 
 def _default_data(mode: str) -> tuple[Path, str, Path | None]:
-    """The folder of the lists, what it is, and the folder that its lists may name files of."""
+    """Return the folder of the lists, its description, and the only folder that the lists may refer to."""
     url = _WHOLE_URL if mode == "whole_train_whole_infer" else _URL
     folder = FOLDER.parent / Path(url).stem
     if os.path.lexists(folder) and not (folder / _DOWNLOADED).is_file():
-        raise TipcError(
-            f"{folder} exists, and no earlier prepare has downloaded it: move it away, or name your data (--data)."
-        )
+        raise TipcError(f"{folder} exists, but is not an earlier download: move it away, or name your data (--data).")
     own_folders.check(folder, "prepare")
     FOLDER.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(dir=FOLDER.parent, prefix="part-"))
@@ -117,15 +115,15 @@ def _default_data(mode: str) -> tuple[Path, str, Path | None]:
         lists = sorted(folder.rglob("train.txt"))
         return lists[0].parent, f"the standard's download, {url}", folder
     except (OSError, tarfile.TarError) as error:
-        print(f"{url} cannot be had ({error}).", file=sys.stderr)
+        print(f"{url} cannot be downloaded ({error}).", file=sys.stderr)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return _generate_scenes(), "generated street scenes", None
 
 
 def _download(url: str, folder: Path) -> None:
-    if not hasattr(tarfile, "data_filter"):  # which lets nothing be written outside the folder
-        raise OSError("this Python's tarfile has no filter: take the latest of its patch releases")
+    if not hasattr(tarfile, "data_filter"):  # prevents writing outside the folder
+        raise OSError("this Python's tarfile has no filter: install the latest patch release")
     with urllib.request.urlopen(url, timeout=20) as answer, tarfile.open(fileobj=answer, mode="r|*") as archive:
         archive.extractall(folder, filter="data")
     if not any(folder.rglob("train.txt")):
@@ -138,14 +136,14 @@ def _generate_scenes() -> Path:
     from bisenetv1_plugin.datasets.synthetic import write_scenes
 
     scenes = FOLDER.parent / "scenes"
-    if (scenes / "train.txt").is_file():  # they are the same every time
+    if (scenes / "train.txt").is_file():  # they are always the same
         return scenes
     own_folders.check(scenes, "prepare")
     if os.path.lexists(scenes):
-        raise TipcError(f"{scenes} exists, and it has no train.txt: move it away, or name your data (--data).")
+        raise TipcError(f"{scenes} exists, but has no train.txt: move it away, or name your data (--data).")
     part = Path(tempfile.mkdtemp(dir=FOLDER.parent, prefix="part-"))
     try:
-        # Five classes: of 19, a short training finds some in so few pixels that one more shows in the fourth decimal.
+        # With 19 classes, some are predicted in so few pixels that a single one changes the fourth decimal of the IoU.
         write_scenes(part / scenes.name, train=120, val=20, size=(480, 360), classes=DEMO_CLASSES)
         (part / scenes.name).rename(scenes)
     finally:
@@ -154,31 +152,29 @@ def _generate_scenes() -> Path:
 
 
 def read_list(path: Path, within: Path | None = None) -> list[tuple[Path, Path]]:
-    """Absolute paths of the images and labels of a list of `image label` lines, which are relative to its folder.
+    """Read a list of `image label` lines, which are relative to its folder; return absolute paths.
 
     Args:
         path: the list.
-        within: the folder that the files must be in, of a list that somebody else made.
+        within: a folder that must contain the files, for lists from other sources.
 
     Raises:
-        TipcError: there is no such list, it is no text, or names no image, or one that is not there.
+        TipcError: the list does not exist, is not text, is empty, or names a missing file.
     """
     if not path.is_file():
-        raise TipcError(
-            f"there is no list {path}: it has `image label` lines, and test_tipc/prepare.sh writes the chain's."
-        )
+        raise TipcError(f"there is no list {path} of `image label` lines. For a chain, test_tipc/prepare.sh writes it.")
     if path.stat().st_size > _LIST_BYTES:
-        raise TipcError(f"{path} is larger than {_LIST_BYTES} bytes, which no list is.")
+        raise TipcError(f"{path} is larger than {_LIST_BYTES} bytes, too large for a list.")
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
-        raise TipcError(f"{path} is not UTF-8, from byte {error.start} on.") from error
+        raise TipcError(f"{path} is not UTF-8 from byte {error.start} on.") from error
     pairs = []
     for number, line in enumerate(lines, start=1):
         names = line.split()
         where = f"{path}, line {number}"
         if len(names) != 2:
-            raise TipcError(f"{where}: {line[:80]!r} is not `image label`, so that nothing can be scored.")
+            raise TipcError(f"{where}: {line[:80]!r} is not `image label`; scores need both.")
         image, label = (_find_file(path.parent, name, where, within) for name in names)
         pairs.append((image, label))
     if not pairs:
@@ -189,13 +185,13 @@ def read_list(path: Path, within: Path | None = None) -> list[tuple[Path, Path]]
 def _find_file(folder: Path, name: str, where: str, within: Path | None) -> Path:
     found = folder / name
     if not os.path.isfile(found):
-        raise TipcError(f"{where} names {name[:200]}, and there is no such file.")
+        raise TipcError(f"{where} names {name[:200]}, but there is no such file.")
     if within is not None and within.resolve() not in found.resolve().parents:
         raise TipcError(f"{where} names {name}, which is not below {within}.")
-    found = Path(os.path.abspath(found))  # a link's own name is that of its mask
+    found = Path(os.path.abspath(found))  # not resolved: the mask is named after the link
     if not _is_utf8(found) or any(letter.isspace() for letter in str(found)):
         raise TipcError(
-            f"the path of {str(found)!a} has a space, which ends a name in PaddleSeg's lists, or is not UTF-8: move "
+            f"the path {str(found)!a} has a space, which separates names in PaddleSeg's lists, or is not UTF-8: move "
             "the data."
         )
     return found
@@ -217,19 +213,21 @@ def _count_classes(labels: Iterable[Path]) -> int:
         try:
             pixels = np.asarray(Image.open(label))
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise TipcError(f"the label {label} is no image ({error}).") from error
+            raise TipcError(f"the label {label} is not an image ({error}).") from error
         if pixels.ndim != 2:
-            raise TipcError(f"the label {label} has colors; a label has one channel, the number of the class.")
+            raise TipcError(f"the label {label} has colors. A label must have one channel with class numbers.")
         values.update(np.unique(pixels).tolist())
     if not values - {255}:
-        raise TipcError("the labels hold no class, only 255.")
+        raise TipcError("the labels have no class, only 255.")
     if not 0 <= min(values) <= max(values) < _CLASSES:
-        raise TipcError(f"the labels hold {min(values)} to {max(values)}: a class is a number from 0 to 255.")
+        raise TipcError(
+            f"the labels have values from {min(values)} to {max(values)}: classes are numbers from 0 to 255."
+        )
     return int(max(values - {255}) + 1)
 
 
 def _sample(pairs: Sequence[tuple[Path, Path]], count: int) -> Sequence[tuple[Path, Path]]:
-    """At most `count` of them, from the whole length of the list."""
+    """Return at most `count` pairs, spread over the list."""
     return pairs[:: max(1, len(pairs) // count)][:count]
 
 
@@ -246,7 +244,7 @@ def _base_config(classes: int) -> str:
 
 
 def _copies(source: Path) -> dict[Path, Path]:
-    """Of a folder's configurations: where each is needed, and where it is; none where that is the same."""
+    """Map each target to its source, for the YAML files of a folder; empty if they are in place already."""
     if source.resolve() == CONFIGS.resolve():
         return {}
     return {CONFIGS / path.name: path for path in sorted(source.glob("*.yml")) if path.is_file()}
@@ -257,7 +255,7 @@ def _same(target: str, copies: dict[Path, Path]) -> bool:
 
 
 def _copy_configs(source: Path) -> None:
-    """In a PaddleSeg checkout, whose scripts want everything under its own test_tipc: the YAML beside the TIPC file."""
+    """Copy the YAML files next to the TIPC file, because PaddleSeg's scripts need them in its own test_tipc."""
     copies = _copies(source)
     for target, path in copies.items():
         files.write(target, path.read_bytes())
@@ -266,7 +264,7 @@ def _copy_configs(source: Path) -> None:
 
 
 def _write_weights(params: Params, weights: str | None) -> None:
-    """The weights that the mode without training exports."""
+    """Write the weights for the mode without training."""
     from bisenetv1_plugin.tipc.chain import config_of
 
     target = Path(params.value("infer_weights"))
@@ -277,7 +275,7 @@ def _write_weights(params: Params, weights: str | None) -> None:
         command = ["train", "--config", config, "--device", "cpu", "--do_eval", "--save_dir", str(folder)]
         iters = ["--iters", "40", "--save_interval", "40", "--batch_size", "4", "--seed", "1"]
         if subprocess.run([sys.executable, "-m", "bisenetv1_plugin", *command, *iters]).returncode != 0:
-            raise TipcError("the short training that makes weights failed: see above, or name weights of your own.")
+            raise TipcError("the short training for weights failed: see above, or name your own weights (--weights).")
         weights, what = str(folder / "best_model" / "model.pdparams"), "of a short training"
     else:
         what = f"the ones you named, {weights}"
@@ -289,7 +287,7 @@ def _write_weights(params: Params, weights: str | None) -> None:
 
 
 def _digest_file(target: str | Path) -> str:
-    """Beside the weights, as sha256sum writes it: by it a later run knows them again."""
+    """Return the path of the weights' checksum file, by which later runs recognize them."""
     return f"{os.fspath(target)}.sha256"
 
 

@@ -1,4 +1,4 @@
-"""Where a TIPC chain may write and remove: below test_tipc/ of the working directory, and there what TIPC has made."""
+"""Ensure that a TIPC chain writes and removes only its own files, below test_tipc/ of the working directory."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ _ROOT = "test_tipc"
 
 
 def check(path: str | Path, where: str) -> None:
-    """Refuse a path that is not below test_tipc/, links followed.
+    """Raise TipcError if a path, with links resolved, is not below test_tipc/.
 
     Args:
-        path: of a file or folder that would be written or removed.
-        where: who names it, for the sentence.
+        path: a file or folder that would be written or removed.
+        where: the source of the path, for the message.
     """
     root = os.path.join(os.path.realpath(os.curdir), _ROOT)
     if not os.path.realpath(path).startswith(root + os.sep):
         raise TipcError(
-            f"{where}: {path} is not below {root}, links followed. TIPC writes and removes files nowhere else: name a "
-            "place there."
+            f"{where}: {path} is not below {root} (with links resolved). TIPC writes and removes files only there: "
+            "name a path there."
         )
 
 
 def clear(folder: Path, reads: Iterable[str | Path]) -> None:
-    """Remove what an earlier run left in its folder.
+    """Remove the folder of an earlier run.
 
     Args:
         folder: the folder.
-        reads: what the chain will read, which must not be in it.
+        reads: inputs of the chain, which must not be in the folder.
 
     Raises:
-        TipcError: it is another place, or no earlier run has made it.
+        TipcError: the folder is not below test_tipc/, is not from an earlier run, or has inputs.
     """
     check(folder, "the folder of the results")
     if not os.path.lexists(folder):
@@ -43,29 +43,29 @@ def clear(folder: Path, reads: Iterable[str | Path]) -> None:
     real = os.path.realpath(folder)
     for read in reads:
         if os.path.realpath(read).startswith(real + os.sep):
-            raise TipcError(f"{read} is in {folder}, which every run removes first: move it to another folder.")
+            raise TipcError(f"{read} is in {folder}, which every run removes: move it to another folder.")
     if folder.is_symlink() or not folder.is_dir():
-        raise TipcError(f"{folder} is no folder, and the results go there: move it away.")
+        raise TipcError(f"{folder} is not a folder, but results are written there: move it away.")
     if any(folder.iterdir()) and not any(path.is_file() for path in folder.glob("results_*.log")):
-        raise TipcError(f"{folder} has no results_*.log, so no earlier run has made it: move it away.")
+        raise TipcError(f"{folder} has no results_*.log, so it is not from an earlier run: move it away.")
     shutil.rmtree(folder)
 
 
 def check_export(path: Path, folder: Path, where: str) -> None:
-    """Refuse a folder to export into that is another place, or a file of the export that is not there.
+    """Raise TipcError if an export folder is not below test_tipc/, or the expected file is not in it.
 
     Args:
-        path: the file by which the chain knows that the export is done.
-        folder: the folder that it exports into.
-        where: who names them, for the sentence.
+        path: the file that the export must write.
+        folder: the folder of the export.
+        where: the source of both, for the message.
     """
     check(folder, where)
     if os.path.realpath(path) != os.path.join(os.path.realpath(folder), path.name):
-        raise TipcError(f"{where}: {path} is not in {folder}, where the export goes.")
+        raise TipcError(f"{where}: {path} is not in {folder}, the folder of the export.")
 
 
 def is_new(path: Path) -> Callable[[], bool]:
-    """A function that tells whether a step has written the file since: an earlier run's must not stand in."""
+    """Return a function that tells whether the file has been written since this call."""
     before = _stamp(path)
     return lambda: path.is_file() and _stamp(path) != before
 

@@ -1,4 +1,4 @@
-"""TIPC's parameter file, `train_infer_python.txt`, read as the standard's shell functions read it."""
+"""Read TIPC's parameter files, such as `train_infer_python.txt`, like the standard's shell functions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BENCHMARK = "benchmark_train"
 PTQ, PADDLE2ONNX, CPP = "ptq_params", "paddle2onnx_params", "cpp_infer_params"
 SERVING = "serving_params"
 
-# What each line is for, by its number among the lines that are not blank; the first is 0.
+# Line numbers, counted from 0 without blank lines.
 LINES = {
     "model_name": 1,
     "python": 2,
@@ -65,17 +65,17 @@ LINES = {
 }
 
 
-# Lines whose alternatives become parts of the names of files and folders.
+# The alternatives of these lines become parts of file and folder names.
 _IN_NAMES = (
     *("gpu_list", "train_device", "precision", "trainers", "infer_device", "mkldnn", "threads", "infer_batch_size"),
     *("tensorrt", "infer_precision"),
 )
 _COUNTS = ("threads", "infer_batch_size")
-_BYTES, _CHARACTERS = 1 << 20, 10_000  # of a file and of a line; the standard's have 3,000 and 300
+_BYTES, _CHARACTERS = 1 << 20, 10_000  # maximum of a file and of a line; the standard's have 3,000 and 300
 
 
 class TipcError(InputError):
-    """What is wrong with a TIPC file, its data or a mode, in a sentence that names it."""
+    """An error in a TIPC file, its data or a mode."""
 
 
 class Params:
@@ -86,18 +86,18 @@ class Params:
         mode: one of `MODES`, or `BENCHMARK`; values may depend on it.
 
     Raises:
-        TipcError: there is no such file or mode, or the file has too few lines or a value that cannot be.
+        TipcError: there is no such file or mode, or the file has too few lines or an invalid value.
     """
 
     def __init__(self, path: str | Path, mode: str) -> None:
         if mode not in (*MODES, BENCHMARK):
-            raise TipcError(f"{mode!r} is no TIPC mode: choose one of {', '.join(MODES)}, {BENCHMARK}.")
+            raise TipcError(f"{mode!r} is not a TIPC mode: choose one of {', '.join(MODES)}, {BENCHMARK}.")
         self.path, self.mode = Path(path), mode
         self._lines = _lines(self.path)
-        least = LINES["result_dir"] + 1  # the one after it is spare, and some files end before it
+        least = LINES["result_dir"] + 1  # the last line is optional
         if len(self._lines) < least:
             raise TipcError(
-                f"{path} has {len(self._lines)} lines that are not blank; the standard's format has at least {least}. "
+                f"{path} has {len(self._lines)} non-blank lines; the standard's format has at least {least}. "
                 "Compare it with test_tipc/configs/bisenetv1/train_infer_python.txt."
             )
         self._lines.append(_Line("", 0))
@@ -112,23 +112,23 @@ class Params:
             check_count(self.mode_value(name) or "null", self.where(name), or_null=True)
 
     def where(self, name: str) -> str:
-        """The file and the number of a line, for a sentence."""
+        """Return the file and line number, for messages."""
         return f"{self.path}, line {self._lines[LINES[name]].number}"
 
     def key(self, name: str) -> str:
-        """What stands before the first colon of a line."""
+        """Return the text before the first colon of a line."""
         return self._lines[LINES[name]].split(":")[0]
 
     def value(self, name: str) -> str:
-        """What stands between the first and the second colon of a line; '' where there is none."""
+        """Return the text between the first and second colon of a line, or ''."""
         return (self._lines[LINES[name]].split(":") + [""])[1]
 
     def values(self, name: str) -> list[str]:
-        """The alternatives of a line, which `|` separates."""
+        """Return the alternatives of a line, which are separated by `|`."""
         return [value for value in self.value(name).split("|") if value]
 
     def mode_value(self, name: str) -> str:
-        """The value of a `mode=value|mode=value` line for this mode; '' if it has none."""
+        """Return the value of a `mode=value|mode=value` line for this mode, or ''."""
         for alternative in self.values(name):
             mode, _, value = alternative.partition("=")
             if mode == self.mode:
@@ -136,13 +136,13 @@ class Params:
         return ""
 
     def option(self, name: str, value: str | None = None) -> str:
-        """The command-line argument `key=value`, with the line's own value by default; '' where either is null."""
+        """Return the argument `key=value`, by default with the line's value; '' if either is null."""
         value = self.value(name) if value is None else value
         key = self.key(name)
         return "" if "null" in (key, value) or value.strip() == "" else f"{key}={value}"
 
     def block(self, title: str) -> list[tuple[str, str]]:
-        """Pairs of key and value of the lines under the header `===title===`; none where the file has no such block."""
+        """Return the keys and values of the lines under `===title===`; empty if there is no such block."""
         pairs: list[tuple[str, str]] = []
         inside = False
         for line in self._lines:
@@ -155,25 +155,25 @@ class Params:
 
 
 class ShortParams:
-    """A parameter file of a shorter form, as those of paddle2onnx, PTQ and C++ are, with the same values in every mode.
+    """A parameter file of the shorter form of paddle2onnx, PTQ, C++ and serving. Values do not depend on the mode.
 
     Args:
         path: the file.
-        header: what its first line must say, such as `PTQ`.
-        names: what its lines are for, from the second on.
+        header: the expected header in its first line, such as `PTQ`.
+        names: names of the lines after the first.
 
     Raises:
-        TipcError: there is no such file, it is of another form, or has too few lines, or a value that cannot be.
+        TipcError: there is no such file, it has another header, too few lines or an invalid value.
     """
 
     def __init__(self, path: str | Path, header: str, names: Sequence[str]) -> None:
         self.path = Path(path)
         if header_of(path) != header:
-            raise TipcError(f"{path} is no {header} file: its first line is not `==={header}===`.")
+            raise TipcError(f"{path} is not a {header} file: its first line is not `==={header}===`.")
         lines = _lines(Path(path))[1:]
         if len(lines) < len(names):
             raise TipcError(
-                f"{path} has {len(lines) + 1} lines that are not blank; the standard's format has {len(names) + 1}: "
+                f"{path} has {len(lines) + 1} non-blank lines; the standard's format has {len(names) + 1}: "
                 f"{', '.join(names)} after the first."
             )
         self._pairs = {name: (line.split(":") + [""])[:2] for name, line in zip(names, lines)}
@@ -183,21 +183,21 @@ class ShortParams:
             check_save_dir(self._pairs["save_dir"][0], self.where("save_dir"))
 
     def where(self, name: str) -> str:
-        """The file and the number of a line, for a sentence."""
+        """Return the file and line number, for messages."""
         return self._where[name]
 
     def __getitem__(self, name: str) -> str:
-        """What stands between the first and the second colon of a line."""
+        """Return the text between the first and second colon of a line."""
         return self._pairs[name][1]
 
     def option(self, name: str, value: str | None = None) -> str:
-        """The command-line argument `key=value`, with the line's own value by default; '' where that is null."""
+        """Return the argument `key=value`, by default with the line's value; '' if that is null."""
         value = self[name] if value is None else value
         return "" if value in ("null", "") else f"{self._pairs[name][0]}={value}"
 
 
 def header_of(path: str | Path) -> str:
-    """What stands between the equals signs of a file's first line."""
+    """Return the header in a file's first line, without equals signs."""
     return "".join(_lines(Path(path))[:1]).strip("= ")
 
 
@@ -206,32 +206,32 @@ def split_command(command: str, where: str) -> list[str]:
     try:
         return shlex.split(command)
     except ValueError as error:
-        raise TipcError(f"{where}: `{command}` is no command: {error}.") from error
+        raise TipcError(f"{where}: `{command}` is not a command: {error}.") from error
 
 
 def check_name(value: str, where: str) -> None:
-    """Refuse what cannot be the name of a file or folder, or a part of one, or would lead elsewhere."""
+    """Raise TipcError if a value cannot be part of a file or folder name."""
     if value.strip() in ("", ".", "..") or any(letter in "/\\" or ord(letter) < 32 for letter in value):
-        raise TipcError(f"{where}: {value!r} is the name of a folder or a part of one: it must be a plain word.")
+        raise TipcError(f"{where}: {value!r} must be a plain word, because it becomes part of a folder name.")
     if len(value.encode()) > 100:
-        raise TipcError(f"{where}: {value[:40]!r} ... is the name of a folder or a part of one, and is too long.")
+        raise TipcError(f"{where}: {value[:40]!r} ... is too long, because it becomes part of a folder name.")
 
 
 def check_save_dir(key: str, where: str) -> None:
-    """Refuse a line for the folder of results that has another key: the command would write where it likes."""
+    """Raise TipcError if the line of the results folder has another key: results would go elsewhere."""
     if key != "--save_dir":
-        raise TipcError(f"{where} must begin with `--save_dir:`, not with {key[:40]!r}: is a line missing above it?")
+        raise TipcError(f"{where} must start with `--save_dir:`, not with {key[:40]!r}: is a line missing above it?")
 
 
 def check_count(value: str, where: str, or_null: bool = False) -> None:
-    """Refuse what is no whole number from 1 on."""
+    """Raise TipcError if a value is not a positive whole number."""
     number = value.isascii() and value.isdecimal() and len(value) < 10 and int(value) > 0
     if not (number or (or_null and value == "null")):
-        raise TipcError(f"{where}: {value[:40]!r} must be a whole number from 1 on.")
+        raise TipcError(f"{where}: {value[:40]!r} must be a whole number, 1 or more.")
 
 
 class _Line(str):
-    """A line of a file, which knows its number there."""
+    """A line of a file, with its line number."""
 
     number: int
 
@@ -242,16 +242,16 @@ class _Line(str):
 
 
 def _lines(path: Path) -> list[_Line]:
-    """The lines that are not blank."""
+    """Read the non-blank lines of a file."""
     if not path.is_file():
         raise TipcError(f"there is no TIPC file {path}.")
     with open(path, "rb") as file:
         content = file.read(_BYTES + 1)
     if len(content) > _BYTES:
-        raise TipcError(f"{path} is larger than {_BYTES} bytes, which no TIPC file is.")
+        raise TipcError(f"{path} is larger than {_BYTES} bytes, too large for a TIPC file.")
     for wrong in (b"\0", b"\x1b"):
         if wrong in content:
-            raise TipcError(f"{path}, line {_line_of(content, content.index(wrong))}: it is no text.")
+            raise TipcError(f"{path}, line {_line_of(content, content.index(wrong))}: it is not text.")
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -259,7 +259,7 @@ def _lines(path: Path) -> list[_Line]:
     lines = [_Line(line, number) for number, line in enumerate(text.splitlines(), start=1) if line]
     for line in lines:
         if len(line) > _CHARACTERS:
-            raise TipcError(f"{path}, line {line.number}: it has more than {_CHARACTERS} letters.")
+            raise TipcError(f"{path}, line {line.number}: it has more than {_CHARACTERS} characters.")
     return lines
 
 

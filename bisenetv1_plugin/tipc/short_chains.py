@@ -1,4 +1,4 @@
-"""The chains of the shorter files, which start from trained weights: paddle2onnx, PTQ (8 bits), C++ and serving."""
+"""The chains of the shorter files, which use trained weights: paddle2onnx, PTQ (8 bits), C++ and serving."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def run_onnx(path: str | Path) -> tuple[Steps, list[Deployment], Path]:
     """Run the chain of a `..._paddle2onnx_python_linux_cpu.txt`: an ONNX model, and ONNX Runtime on the images.
 
     Returns:
-        tuple[Steps, list[Deployment], Path]: the steps, what they exported, and the folder of the logs.
+        The steps, their exports, and the folder of the logs.
 
     Raises:
         TipcError: the file cannot be used.
@@ -59,7 +59,7 @@ def run_ptq(path: str | Path) -> tuple[Steps, list[Deployment], Path]:
     """Run the chain of a `train_ptq_infer_python.txt`: an export in 8 bits, and Paddle Inference on the images.
 
     Returns:
-        tuple[Steps, list[Deployment], Path]: as `run_onnx`.
+        See `run_onnx`.
 
     Raises:
         TipcError: the file cannot be used.
@@ -87,10 +87,10 @@ def run_ptq(path: str | Path) -> tuple[Steps, list[Deployment], Path]:
 
 
 def run_cpp(path: str | Path) -> tuple[Steps, list[Deployment], Path]:
-    """Run the chain of a `..._infer_cpp_linux_cpu.txt`: an ONNX model that takes pictures, and a program that is built.
+    """Run the chain of a `..._infer_cpp_linux_cpu.txt`: an ONNX model with uint8 input, and a C++ program.
 
     Returns:
-        tuple[Steps, list[Deployment], Path]: as `run_onnx`.
+        See `run_onnx`.
 
     Raises:
         TipcError: the file cannot be used, or there is no CMake.
@@ -119,7 +119,7 @@ def run_cpp(path: str | Path) -> tuple[Steps, list[Deployment], Path]:
 
 
 def _build(steps: Steps, source: Path, folder: Path) -> bool:
-    """Build the program in C++ with the OpenVINO that Python has; whether it is there."""
+    """Build the C++ program with the OpenVINO of the Python package; return whether it succeeded."""
     build, openvino = folder / "build", optional_library("openvino.utils").get_cmake_path()
     command = ["cmake", "-S", str(source), "-B", str(build), f"-DOpenVINO_DIR={openvino}"]
     return steps.run_program(command, folder / "configure.log") and steps.run_program(
@@ -128,10 +128,10 @@ def _build(steps: Steps, source: Path, folder: Path) -> bool:
 
 
 def run_serving(path: str | Path) -> tuple[Steps, list[Deployment], Path]:
-    """Run the chain of a `..._serving_python_linux_cpu.txt`: an export, and `bisenetv1 serve` asked for the images.
+    """Run the chain of a `..._serving_python_linux_cpu.txt`: an export, and `bisenetv1 serve` on the images.
 
     Returns:
-        tuple[Steps, list[Deployment], Path]: as `run_onnx`.
+        See `run_onnx`.
 
     Raises:
         TipcError: the file cannot be used.
@@ -143,7 +143,7 @@ def run_serving(path: str | Path) -> tuple[Steps, list[Deployment], Path]:
     for backend in backends:
         check_name(backend, params.where("backend"))
     own_folders.check_export(deploy, deploy.parent, params.where("save_dir"))
-    read_list(Path(params["images"]))  # refused here rather than after the export
+    read_list(Path(params["images"]))  # fail before the export
     steps, deployment = _prepare(params, "serving", config_of(params["export"]), deploy.parent, folder, "serving")
     options = [params.option(name) for name in ("weights", "save_dir")]
     if steps.run(params["export"], options, folder / "export.log", done=own_folders.is_new(deploy)):
@@ -159,7 +159,7 @@ def run_serving(path: str | Path) -> tuple[Steps, list[Deployment], Path]:
 def _prepare(
     params: ShortParams, name: str, config: str, exported: Path, folder: Path, kind: str
 ) -> tuple[Steps, Deployment]:
-    """The steps, in an empty folder for their logs, and what they will deploy."""
+    """Return the steps, with an empty log folder, and the deployment."""
     deployment = Deployment(name, config, Path(params["weights"]), exported, Path(params["images"]))
     reads: list[str | Path] = [params.path, deployment.config, deployment.weights, deployment.images]
     return Steps(params["model_name"], params["python"], folder, f"results_{kind}.log", reads), deployment
@@ -174,7 +174,7 @@ def _infer(
     name: str,
     command: str = "inference",
 ) -> None:
-    """Infer the images into the run's folder, which the last option names, by the command of that line."""
+    """Infer the images into the run's folder with the command of a line."""
     deployment.runs.append(run)
     options = [*options, f"--save_dir={run.results}"]
     log = run.results.with_name(f"{name}.log")

@@ -13,21 +13,21 @@ import numpy as np
 from bisenetv1_plugin.tipc.chain import Chain, losses
 from bisenetv1_plugin.tipc.params import BENCHMARK, Params, TipcError, check_count, check_name
 
-_WARM_UP = 2  # log lines that do not count
+_WARM_UP = 2  # log lines to skip
 
 
 def run(path: str | Path, case: str | None = None) -> bool:
-    """Train every case of a file's `train_benchmark_params` block, and write what the logs say of its speed.
+    """Train every case of a file's `train_benchmark_params` block, and write the speeds from the logs.
 
-    A case is called as the standard calls it, `dynamic_bs4_fp32_DP_N1C1`: batch size per device, precision, number of
-    devices. Each has its folder in test_tipc/output/MODEL/benchmark_train, which gets a log and `speed.json`.
+    Cases have the standard's names, such as `dynamic_bs4_fp32_DP_N1C1`: batch size per device, precision, number of
+    devices. Each has a folder with a log and `speed.json` in test_tipc/output/MODEL/benchmark_train.
 
     Args:
         path: the TIPC file.
         case: the only case to run.
 
     Returns:
-        bool: every training ended well and logged its speed.
+        Whether every training succeeded and logged its speed.
 
     Raises:
         TipcError: the file cannot be used, or has no such case.
@@ -63,20 +63,20 @@ def run(path: str | Path, case: str | None = None) -> bool:
 
 
 def _train(chain: Chain, name: str, iters: str, gpus: str, precision: str, batch_size: str) -> bool:
-    """Whether the training ended well and was long enough to say how fast it is."""
+    """Train a case; return whether it succeeded and was long enough to measure its speed."""
     params, folder = chain.params, chain.folder / "train"
     device = "cpu" if gpus == "-1" else params.values("train_device")[0]
     command = params.value("norm_train")
     if precision == "fp16":
-        command += " --amp_level O2"  # as the standard has it for benchmarks
+        command += " --amp_level O2"  # as in the standard's benchmarks
     chain.train(command, gpus, device, precision, folder, iters, batch_size)
     if chain.steps.failed:
         return False
     log = chain.log_of(folder)
     found = re.findall(r"\[TRAIN\].*?\bips: ([\d.]+)", log.read_text(encoding="utf-8"))[_WARM_UP:]
-    fault = None if found else f"{log} has no `ips:` after {_WARM_UP} lines: more iterations, or log more often."
+    fault = None if found else f"{log} has no `ips:` after {_WARM_UP} lines: run more iterations, or log more often."
     if not np.isfinite(losses(log)).all():
-        fault = f"{log} has losses that are no numbers."
+        fault = f"{log} has losses that are not finite."
     chain.steps.check(f"speed of {name}", fault)
     if fault:
         return False
@@ -89,7 +89,7 @@ def _train(chain: Chain, name: str, iters: str, gpus: str, precision: str, batch
 def _write(
     path: Path, model_name: str, case: str, precision: str, batch_size: str, speed: float, found_losses: Sequence[float]
 ) -> None:
-    """In the standard's words."""
+    """Write the results with the standard's keys."""
     import paddle
 
     content = {

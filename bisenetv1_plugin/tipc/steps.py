@@ -1,4 +1,4 @@
-"""One command of a TIPC chain: run, judged and logged as the standard logs it."""
+"""Run the commands of a TIPC chain, check their results, and log them like the standard."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Callable, Iterable, Mapping, Sequence
 from bisenetv1_plugin.tipc import own_folders
 from bisenetv1_plugin.tipc.params import TipcError, split_command
 
-# PaddleSeg's scripts, and the command of this package that stands in where there is no checkout.
+# PaddleSeg's scripts, and the commands of this package that replace them outside a checkout.
 _REPLACEMENTS = {
     "tools/train.py": "train",
     "tools/val.py": "val",
@@ -20,7 +20,7 @@ _REPLACEMENTS = {
     "tools/export.py": "export",
     "deploy/python/infer.py": "infer",
 }
-# Flags of deploy/python/infer.py that are about its own logs; the stand-in has no use for them.
+# Flags for the logs of deploy/python/infer.py, which the replacement does not have.
 _LOG_FLAGS = ("--benchmark", "--model_name", "--save_log_path")
 
 
@@ -28,27 +28,27 @@ class Steps:
     """Runs commands and remembers those that failed.
 
     Args:
-        model_name: what the log lines call the model.
-        python: the interpreter, as the parameter file names it.
-        folder: for the logs. What an earlier run left there is removed: it must not stand in for a result.
-        status_log: the file there that gets a line for every step; by it a later run knows the folder again.
-        reads: what the steps will read.
+        model_name: name of the model in log lines.
+        python: the interpreter in the parameter file.
+        folder: folder of the logs. Files of an earlier run are removed, so that they do not count as results.
+        status_log: name of a file in the folder with a line for every step; later runs recognize the folder by it.
+        reads: inputs of the steps.
 
     Attributes:
         failed: the commands that failed.
 
     Raises:
-        TipcError: there is no such interpreter, or the folder is not one of TIPC's.
+        TipcError: there is no such interpreter, or the folder does not belong to TIPC.
     """
 
     def __init__(
         self, model_name: str, python: str, folder: Path, status_log: str, reads: Iterable[str | Path] = ()
     ) -> None:
-        # This interpreter's folder first: a virtual environment need not be activated.
+        # This interpreter's folder first, so that a virtual environment need not be activated.
         self._path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
         found = shutil.which(python, path=self._path)
         if found is None:
-            raise TipcError(f"the parameter file wants {python!r}, which is not on the PATH: edit its third line.")
+            raise TipcError(f"the parameter file names {python!r}, which is not on the PATH: edit its third line.")
         self._python = found
         own_folders.clear(folder, reads)
         folder.mkdir(parents=True, exist_ok=True)
@@ -68,30 +68,30 @@ class Steps:
         """Run a script with its arguments and these options.
 
         Args:
-            command: `script arguments`; a PaddleSeg script that is not here is stood in for by `bisenetv1`.
-            options: more arguments; empty ones are left out.
-            log: gets what the command prints.
+            command: `script arguments`. A missing PaddleSeg script is replaced by a command of `bisenetv1`.
+            options: more arguments; empty ones are omitted.
+            log: file for the output of the command.
             start: arguments of Python before the script, such as `-m paddle.distributed.launch`.
-            environment: variables to set.
-            done: whether the step has left what it should; the exit code alone proves nothing.
+            environment: additional environment variables.
+            done: tells whether the step has written its output; an exit code of 0 is not enough.
 
         Returns:
-            bool: exit code 0, and done.
+            Whether the exit code is 0 and `done` returns True.
         """
         if not command.strip():
-            raise TipcError("the parameter file has a step without a command; `null` is how to leave one out.")
+            raise TipcError("the parameter file has a step without a command. Use `null` to omit a step.")
         script, *arguments = split_command(command, "the parameter file")
         arguments += [option for option in options if option]
         if script in _REPLACEMENTS and not os.path.isfile(script):
             kept = [argument for argument in arguments if argument.split("=")[0] not in _LOG_FLAGS]
-            arguments = [_REPLACEMENTS[script], "--verbose", *kept]  # PaddleSeg's own lines, which the verdict reads
+            arguments = [_REPLACEMENTS[script], "--verbose", *kept]  # PaddleSeg's log lines, which the chain reads
             script = "bisenetv1"
         if script == "bisenetv1":
             script = shutil.which(script, path=self._path) or ""
             if not script:
                 raise TipcError("the command bisenetv1 is not on the PATH: pip install this package.")
         elif script != "-m" and not os.path.isfile(script):
-            raise TipcError(f"there is no {script} here, and no command of this package stands in for it.")
+            raise TipcError(f"there is no {script} here, and this package has no command that replaces it.")
         return self.run_program([self._python, *start, script, *arguments], log, environment, done)
 
     def run_program(
@@ -101,7 +101,7 @@ class Steps:
         environment: Mapping[str, str] | None = None,
         done: Callable[[], bool] = lambda: True,
     ) -> bool:
-        """Run a program that need not be Python's; `run` says the rest.
+        """Run any program; see `run` for the arguments.
 
         Raises:
             TipcError: there is no such program.
@@ -122,7 +122,7 @@ class Steps:
         return succeeded
 
     def check(self, what: str, fault: str | None) -> None:
-        """Note a comparison as a step: `what` it compares, and the `fault` it found, a sentence or None."""
+        """Record a comparison as a step: `what` was compared, and the `fault`, a sentence or None."""
         self._note(what, not fault, fault or "as it should be")
 
     def _note(self, command: str, succeeded: bool, log: str | Path) -> None:
@@ -132,7 +132,7 @@ class Steps:
             self.failed.append(command)
 
     def say(self, line: str) -> None:
-        """Print a line, and add it to the status log."""
+        """Print a line and append it to the status log."""
         print(line, flush=True)
         with open(self._status, "a", encoding="utf-8") as file:
             file.write(f"{line}\n")

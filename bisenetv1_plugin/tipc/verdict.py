@@ -1,4 +1,4 @@
-"""The verdict on a TIPC chain: does what was deployed say what the trained network says, class by class?"""
+"""The verdict on a TIPC chain: whether deployed models give the same results as the trained network."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from bisenetv1_plugin.training import builder
 
 
 class Result(NamedTuple):
-    """One inference run of the chain against dygraph, over the images of the list.
+    """One inference run of the chain, compared with dygraph on the images of the list.
 
     Attributes:
-        verdict: the judge's; its name is the run's, as in the log folder.
-        classes: the names of the classes.
-        images: how many there are.
-        dygraph: the scores of its masks.
+        verdict: the verdict; it has the name of the run in the log folder.
+        classes: names of the classes.
+        images: number of images.
+        dygraph: scores of dygraph's masks.
     """
 
     verdict: parity.Verdict
@@ -43,7 +43,7 @@ class Result(NamedTuple):
     dygraph: parity.Scores
 
     def figures(self) -> dict[str, Any]:
-        """What stands in verdict.json."""
+        """Return the entry in verdict.json."""
         expected = {f"predict_{key}": value for key, value in self.dygraph.figures().items()}
         logits, reason = self.verdict.comparison.max_difference, self.verdict.reason or ""
         found = {**self.verdict.figures(), "logits": logits, "reason": reason}
@@ -54,11 +54,11 @@ def judge(deployment: Deployment, picture: Path) -> list[Result]:
     """Compare every inference run of an export with dygraph.
 
     Args:
-        deployment: what was exported, and where its results are.
-        picture: where to draw the masks of both side by side.
+        deployment: the export and its inference runs.
+        picture: path for a picture of the masks side by side.
 
     Returns:
-        list[Result]: one for each run.
+        One result for each run.
 
     Raises:
         TipcError: the list of images cannot be read or has no labels.
@@ -81,11 +81,11 @@ def judge(deployment: Deployment, picture: Path) -> list[Result]:
 
 
 def report(results: Sequence[Result], failed: Sequence[str], path: Path) -> bool:
-    """Print the table and write the same as JSON; whether everything passed.
+    """Print the results and write them as JSON; return whether everything passed.
 
     Args:
-        results: of all exports.
-        failed: the commands of the chain that failed.
+        results: results of all exports.
+        failed: commands of the chain that failed.
         path: the JSON file.
     """
     passed = bool(results) and not failed and all(result.verdict.verdict == parity.PARITY for result in results)
@@ -112,7 +112,7 @@ def _found(verdict: parity.Verdict) -> Iterator[str]:
 
 
 class _Logits:
-    """The logits of a runtime; of an image that several runs ask for, computed once."""
+    """The logits of a runtime. Those of the last image are cached, because several runs need them."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -125,7 +125,7 @@ class _Logits:
 
 
 class _RunCandidate(parity.Candidate):
-    """The masks that an inference run left, and the logits of its runtime."""
+    """The masks of an inference run, and the logits of its runtime."""
 
     def __init__(self, run: Run, deployment: Deployment, dataset: Any, logits: _Logits | None) -> None:
         super().__init__(
@@ -137,7 +137,7 @@ class _RunCandidate(parity.Candidate):
 
     def answer(self, index: int, image: np.ndarray, trans_info: list[Any]) -> parity.Answer | None:
         if trans_info:
-            raise TipcError(f"{self._config} resizes or pads images for validation: masks of both must be comparable.")
+            raise TipcError(f"{self._config} resizes or pads images for validation, so masks cannot be compared.")
         name = Path(self._files[index][0])
         path = self._folder / f"{name.stem}.png"
         mask = np.asarray(Image.open(path)) if path.is_file() else None
@@ -148,12 +148,12 @@ class _RunCandidate(parity.Candidate):
 
 
 def _runtime(run: Run) -> tuple[Any, ...] | None:
-    """Equal for two runs that compute the same logits; None if a run's cannot be held against dygraph's."""
+    """Return a key that runs with the same logits share; None if logits cannot be compared with dygraph's."""
     return None if run.options is None or run.precision != "fp32" else (run.backend, *sorted(run.options.items()))
 
 
 def _logits(cfg: Any, deployment: Deployment, folder: str) -> dict[tuple[Any, ...] | None, _Logits]:
-    """The logits of each runtime that ran: those exports end in argmax, and here is one without."""
+    """Return the logits of each runtime, from an export without argmax."""
     runs = {_runtime(run): run for run in deployment.runs if _runtime(run)}
     if not runs:
         return {}
@@ -165,6 +165,6 @@ def _logits(cfg: Any, deployment: Deployment, folder: str) -> dict[tuple[Any, ..
     for key, run in runs.items():
         try:
             found[key] = _Logits(RUNTIMES[run.backend](export, cpu_threads=cores(), **(run.options or {})))
-        except InputError as error:  # the run itself will have failed as well
+        except InputError as error:  # the run itself has probably failed too
             print(f"{run.results.name}: no logits: {error}", file=sys.stderr)
     return found

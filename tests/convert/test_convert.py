@@ -104,7 +104,7 @@ class TestTables:
 
     def test_a_shape_shared_by_two_families_is_asked_for(self):
         state = state_of("mmseg", "ResNet18_v1b")
-        with pytest.raises(ValueError, match="fit coincheung and mmseg alike: say with --from"):
+        with pytest.raises(ValueError, match="fit both coincheung and mmseg: name the trained one with --from"):
             conversion.to_torch(state)
         with pytest.raises(ValueError, match="network of coincheung or mmseg, not of torchseg"):
             conversion.to_torch(state, "torchseg")
@@ -231,9 +231,9 @@ class TestRefusals:
 
     def test_wrong_family(self, coincheung, tmp_path):
         done = convert(tmp_path, coincheung, "net.pdparams", "--from", "torchseg")
-        self.refused(done, "no checkpoint of torchseg")
+        self.refused(done, "not a checkpoint of torchseg")
         done = convert(tmp_path, coincheung, "net.pdparams", "--from", "zllrunning")
-        self.refused(done, "left over: ", "sp.conv1.conv.weight")
+        self.refused(done, "unexpected: ", "sp.conv1.conv.weight")
         assert only(tmp_path)
 
     def test_unknown_family(self, tmp_path):
@@ -258,7 +258,7 @@ class TestRefusals:
         self.refused(
             convert(tmp_path, "odd.pth", "net.pdparams"),
             "1 missing: cp.conv_avg.bn.bias",
-            "1 left over: ffm.extra.weight",
+            "1 unexpected: ffm.extra.weight",
             "1 of another shape: sp.conv1.conv.weight (64x1x7x7, not 64x3x7x7)",
         )
         assert only(tmp_path, "odd.pth")

@@ -294,7 +294,7 @@ def test_a_results_folder_is_one_of_ours(work, door):
     folder = work / "test_tipc/output/bisenetv1/whole_infer"
     folder.mkdir()
     (folder / "notes.txt").write_text("mine")
-    with pytest.raises(TipcError, match="has no results_.*log, so no earlier run has made it: move it away"):
+    with pytest.raises(TipcError, match="has no results_.*log, so it is not from an earlier run: move it away"):
         Chain(Params(path, "whole_infer"))
     assert (folder / "notes.txt").read_text() == "mine"
     (folder / "results_python.log").touch()
@@ -302,7 +302,7 @@ def test_a_results_folder_is_one_of_ours(work, door):
     assert os.listdir(folder) == ["results_python.log"]
     path = laid(work, infer_model="test_tipc/output/bisenetv1/whole_infer/model.pdparams")
     (folder / "model.pdparams").write_text("mine")
-    with pytest.raises(TipcError, match="every run removes first: move it to another folder"):
+    with pytest.raises(TipcError, match="every run removes: move it to another folder"):
         Chain(Params(path, "whole_infer"))
     assert (folder / "model.pdparams").read_text() == "mine"
 
@@ -421,7 +421,7 @@ class TestPrepare:
         shutil.copytree("../outside/scenes", data)
         label = data / (data / "val.txt").read_text().split()[1]
         Image.fromarray(np.full((32, 48), 700, "uint16")).save(label)
-        with pytest.raises(TipcError, match="700: a class is a number from 0 to 255"):
+        with pytest.raises(TipcError, match="700: classes are numbers from 0 to 255"):
             inputs.prepare(params, str(data))
 
 
@@ -429,10 +429,10 @@ class TestPrepare:
     "content, sentence",
     [
         (b"===train_params===\nmodel_name:\xff\n", "line 2: it is not UTF-8"),
-        (b"===train_params===\n\nmodel\0_name:a\n", "line 3: it is no text"),
+        (b"===train_params===\n\nmodel\0_name:a\n", "line 3: it is not text"),
         (b"\n" * 2_000_000, "is larger than 1048576 bytes"),
         (b"", "has 0 lines"),
-        (b"===train_params===\n" + b"a" * 10_001, "line 2: it has more than 10000 letters"),
+        (b"===train_params===\n" + b"a" * 10_001, "line 2: it has more than 10000 characters"),
     ],
 )
 def test_not_a_tipc_text(tmp_path, door, content, sentence):
@@ -450,11 +450,11 @@ def test_not_a_tipc_text(tmp_path, door, content, sentence):
 @pytest.mark.parametrize(
     "values, sentence",
     [
-        ({"iters": "whole_infer=0"}, "line 7: '0' must be a whole number from 1 on"),
+        ({"iters": "whole_infer=0"}, "line 7: '0' must be a whole number, 1 or more"),
         ({"iters": "whole_infer=abc"}, "line 7: 'abc' must be"),
         ({"cpu_threads": "2|x"}, "'x' must be a whole number"),
-        ({"trainer": "../../x"}, "line 15: '../../x' is the name of a folder or a part of one"),
-        ({"infer_export": "tools/export.py --config 'x"}, "is no command: No closing quotation"),
+        ({"trainer": "../../x"}, "line 15: '../../x' must be a plain word"),
+        ({"infer_export": "tools/export.py --config 'x"}, "is not a command: No closing quotation"),
     ],
 )
 def test_wrong_values(work, values, sentence):
@@ -471,7 +471,7 @@ def test_results_folder_is_named_in_the_error(work, name):
     lines = path.read_text().splitlines()
     at = max(number for number, line in enumerate(lines) if line.startswith("--save_dir:"))
     path.write_text("\n".join([*lines[:at], f"--x{lines[at][10:]}", *lines[at + 1 :]]))
-    with pytest.raises(TipcError, match=f"line {at + 1} must begin with `--save_dir:`, not with '--x'"):
+    with pytest.raises(TipcError, match=f"line {at + 1} must start with `--save_dir:`, not with '--x'"):
         runs(path, "whole_infer", "../outside/scenes") if name != CPU else Chain(Params(path, "whole_infer"))
 
 

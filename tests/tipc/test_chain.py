@@ -184,7 +184,7 @@ def test_missing_image(copied):
     first = images.read_text().split()[0]
     images.write_text(images.read_text().replace(first, first + ".gone"))
     done = whole_infer(copied)
-    assert done.returncode == 2 and ".gone, and there is no such file" in done.stderr
+    assert done.returncode == 2 and ".gone, but there is no such file" in done.stderr
 
 
 @pytest.mark.very_slow
@@ -219,17 +219,17 @@ def test_generated_scenes_where_nothing_can_be_downloaded(tmp_path, monkeypatch,
 def test_refusals(copied, tmp_path):
     config = copied / "test_tipc/configs/bisenetv1" / CPU
     done = tipc(copied, "run", config)
-    assert done.returncode == 2 and "None is no TIPC mode" in done.stderr
+    assert done.returncode == 2 and "None is not a TIPC mode" in done.stderr
     done = tipc(copied, "benchmark", config, "dynamic_bs2_fp32_DP_N1C1")
     assert done.returncode == 2 and "the mode is dynamic_bs2_fp32_DP_N1C1" in done.stderr
     before = sorted((copied / "test_tipc/output").rglob("*"))
     for action, kind in (("ptq", "ptq_params"), ("onnx", "paddle2onnx_params")):
         done = tipc(copied, action, config)
-        assert done.returncode == 2 and f"is no {kind} file" in done.stderr
+        assert done.returncode == 2 and f"is not a {kind} file" in done.stderr
     assert sorted((copied / "test_tipc/output").rglob("*")) == before
     text = config.read_text()
     for old, new, sentence in (
-        ("infer_quant:False", "infer_quant:False|True", "must name as many alternatives"),
+        ("infer_quant:False", "infer_quant:False|True", "need equally many values"),
         ("--precision:fp32\n", "--precision:int8\n", "nothing was inferred"),
     ):
         config.write_text(text.replace(old, new))
@@ -237,7 +237,7 @@ def test_refusals(copied, tmp_path):
         assert done.returncode and sentence in done.stdout + done.stderr
     config.write_text(text)
     done = tipc(copied, "run", config, "half_infer")
-    assert done.returncode == 2 and "'half_infer' is no TIPC mode" in done.stderr
+    assert done.returncode == 2 and "'half_infer' is not a TIPC mode" in done.stderr
     config.write_text("\n".join(config.read_text().splitlines()[:20]))
     done = tipc(copied, "run", config, "whole_infer")
     assert done.returncode == 2 and "20 lines" in done.stderr

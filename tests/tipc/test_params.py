@@ -54,11 +54,11 @@ def test_refusals(tmp_path):
     short.write_text("\n".join(CPU.read_text().splitlines()[:30]))
     with pytest.raises(TipcError, match="short.txt has 30 lines .* at least 51"):
         Params(short, "whole_infer")
-    with pytest.raises(TipcError, match="'lite_train' is no TIPC mode: choose one of lite_train_lite_infer"):
+    with pytest.raises(TipcError, match="'lite_train' is not a TIPC mode: choose one of lite_train_lite_infer"):
         Params(CPU, "lite_train")
     with pytest.raises(TipcError, match="short.txt has 30 lines .* the standard's format has 40: weights, "):
         ShortParams(short, "train_params", ["weights"] * 39)
-    with pytest.raises(TipcError, match="short.txt is no ptq_params file"):
+    with pytest.raises(TipcError, match="short.txt is not a ptq_params file"):
         ShortParams(short, "ptq_params", ["weights"])
     with pytest.raises(TipcError, match="no TIPC file"):
         Params(tmp_path / "none.txt", "whole_infer")
