@@ -1,9 +1,9 @@
-"""Compare the verdict of a TIPC chain with a stored one: an exit code of 1 where they differ.
+"""Compare the verdict of a TIPC chain with a stored one; the exit code is 1 if they differ.
 
     python test_tipc/compare_results.py --gt_file test_tipc/results/NAME.json \\
         --log_file test_tipc/output/bisenetv1/lite_train_lite_infer/verdict.json
 
-Compared are, run by run: number of images, mIoU, IoU and Acc of every class; and the chain must have passed.
+The chain must have passed. The number of images, mIoU, IoU and Acc of every class are compared for each run.
 """
 
 import argparse
@@ -25,7 +25,7 @@ def main():
     args = parser.parse_args()
     stored, log = read(args.gt_file), read(args.log_file)
     if not stored["results"]:
-        sys.exit(f"{args.gt_file} holds no result.")
+        sys.exit(f"{args.gt_file} has no result.")
     faults = [] if log["passed"] else ["the chain did not pass."]
     faults += differences(stored["results"], log["results"], args.atol, args.rtol)
     for fault in faults:
@@ -38,12 +38,12 @@ def main():
 def read(path):
     try:
         if os.path.exists(path) and not os.path.isfile(path):
-            raise ValueError("no file")
+            raise ValueError("not a file")
         with open(path, encoding="utf-8") as file:
             verdict = json.load(file)
         for run in verdict["results"]:
             if not isinstance(run["name"], str) or not all(map(is_figure, (run[figure] for figure in FIGURES))):
-                raise ValueError("figures that are no numbers")
+                raise ValueError("figures that are not numbers")
         return {"passed": verdict["passed"] is True, "results": verdict["results"]}
     except OSError as error:
         reason = error.strerror
@@ -53,14 +53,14 @@ def read(path):
 
 
 def is_figure(value):
-    """A number, a list of them, or none."""
+    """Tell whether a value is a number, None, or a list of these."""
     if isinstance(value, list):
         return all(map(is_figure, value))
     return value is None or isinstance(value, (int, float))
 
 
 def differences(stored, log, atol, rtol):
-    """A sentence for every figure that differs, or for a run that is missing."""
+    """Return a sentence for every different figure and every missing run."""
     expected, found = ({run["name"]: run for run in runs} for runs in (stored, log))
     faults = [f"the stored run {name} is missing." for name in expected if name not in found]
     for name, figure in itertools.product(expected.keys() & found.keys(), FIGURES):
@@ -71,7 +71,7 @@ def differences(stored, log, atol, rtol):
 
 
 def close(a, b, atol, rtol):
-    """Two figures, or two lists of them; a missing one is close to nothing."""
+    """Compare two figures, or two lists of them; None is never close."""
     if isinstance(a, list) and isinstance(b, list):
         return len(a) == len(b) and all(close(*pair, atol, rtol) for pair in zip(a, b))
     return None not in (a, b) and math.isclose(a, b, abs_tol=atol, rel_tol=rtol)

@@ -1,4 +1,4 @@
 #!/usr/bin/env bash
-# Data (and weights) for a TIPC chain: bash test_tipc/prepare.sh CONFIG MODE
+# Prepare data and weights for a TIPC chain: bash test_tipc/prepare.sh CONFIG MODE
 # TIPC_DATA=DIR: your own data, a folder with train.txt and val.txt; TIPC_WEIGHTS=FILE: your own weights for whole_infer.
 exec "${PYTHON:-python}" -m bisenetv1_plugin.tipc prepare "$@"

@@ -104,7 +104,7 @@ def _default_data(mode: str) -> tuple[Path, str, Path | None]:
     url = _WHOLE_URL if mode == "whole_train_whole_infer" else _URL
     folder = FOLDER.parent / Path(url).stem
     if os.path.lexists(folder) and not (folder / _DOWNLOADED).is_file():
-        raise TipcError(f"{folder} exists, but is not an earlier download: move it away, or name your data (--data).")
+        raise TipcError(f"{folder} exists, and is not an earlier download: move it away, or name your data (--data).")
     own_folders.check(folder, "prepare")
     FOLDER.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(dir=FOLDER.parent, prefix="part-"))
@@ -140,7 +140,7 @@ def _generate_scenes() -> Path:
         return scenes
     own_folders.check(scenes, "prepare")
     if os.path.lexists(scenes):
-        raise TipcError(f"{scenes} exists, but has no train.txt: move it away, or name your data (--data).")
+        raise TipcError(f"{scenes} exists, and has no train.txt: move it away, or name your data (--data).")
     part = Path(tempfile.mkdtemp(dir=FOLDER.parent, prefix="part-"))
     try:
         # With 19 classes, some are predicted in so few pixels that a single one changes the fourth decimal of the IoU.

@@ -1,8 +1,7 @@
-"""What reading and writing cost beside the network: python tests/benchmarks/folder.py DEPLOY_YAML IMAGES [TURNS]
+"""Measure the cost of reading and writing files: python tests/benchmarks/folder.py DEPLOY_YAML IMAGES [TURNS]
 
-For every runtime at hand, in a process of its own, in turns: the bare runtime on what the transforms made of all images
-of a folder, held in memory, and `infer` on the folder, masks written. Prints the images a second of both and their
-ratio, medians.
+Each available runtime runs in its own process. Two cases take turns: the bare runtime on preprocessed images in memory,
+and `infer` on the folder, which writes masks. Prints the median images per second of both and their ratio.
 """
 
 import multiprocessing
@@ -26,7 +25,7 @@ from bisenetv1_plugin.inference.mask_files import MaskFiles  # noqa: E402
 from bisenetv1_plugin.inference.runtimes import RUNTIMES  # noqa: E402
 from bisenetv1_plugin.inference.sources import Source  # noqa: E402
 
-RUNTIMES_AS_INFER_HAS_THEM = {"openvino": {}, "onnxruntime": {}, "paddle": {"enable_mkldnn": True}}
+RUNTIME_OPTIONS = {"openvino": {}, "onnxruntime": {}, "paddle": {"enable_mkldnn": True}}
 
 
 def seconds(work):
@@ -37,7 +36,7 @@ def seconds(work):
 
 
 def measure(export, folder, name, turns):
-    runtime = RUNTIMES[name](export, cpu_threads=cores(), **RUNTIMES_AS_INFER_HAS_THEM[name])
+    runtime = RUNTIMES[name](export, cpu_threads=cores(), **RUNTIME_OPTIONS[name])
     inputs = [export.preprocess(picture.pixels).image[None] for picture in Source(folder)]
     deque(runtime.stream(inputs[:4]), maxlen=0)
 
@@ -51,7 +50,7 @@ def measure(export, folder, name, turns):
         for turn in range(turns):
             for kind in reversed(kinds) if turn % 2 else kinds:
                 rates[kind].append(len(inputs) / seconds(kinds[kind]))
-        assert len(os.listdir(masks)) == len(inputs) + 1  # and the folder of the colors
+        assert len(os.listdir(masks)) == len(inputs) + 1  # and the folder of colored masks
     ratios = [whole / bare for bare, whole in zip(rates["bare"], rates["whole"])]
     bare, whole = (statistics.median(values) for values in rates.values())
     print(
@@ -61,7 +60,7 @@ def measure(export, folder, name, turns):
     )
 
 
-def say(deploy, images, name, turns):
+def measure_export(deploy, images, name, turns):
     try:
         measure(Export(deploy), images, name, turns)
     except InputError as error:
@@ -70,8 +69,8 @@ def say(deploy, images, name, turns):
 
 if __name__ == "__main__":
     deploy, images, *turns = sys.argv[1:]
-    for name in RUNTIMES_AS_INFER_HAS_THEM:  # a process each, without what the others keep
+    for name in RUNTIME_OPTIONS:  # separate processes, so that memory of the others is freed
         arguments = (deploy, images, name, int(turns[0]) if turns else 3)
-        process = multiprocessing.get_context("spawn").Process(target=say, args=arguments)
+        process = multiprocessing.get_context("spawn").Process(target=measure_export, args=arguments)
         process.start()
         process.join()

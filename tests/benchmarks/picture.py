@@ -1,9 +1,9 @@
-"""`picture.onnx`, which takes pictures as they are, beside `model.onnx` with the preparation in NumPy and OpenCV.
+"""Compare `picture.onnx`, which normalizes images itself, with `model.onnx` and normalization in NumPy and OpenCV.
 
     python tests/benchmarks/picture.py EXPORTED LIST [TURNS]
 
-EXPORTED was made with `bisenetv1 export --picture_onnx`; LIST has a path in the first column of each line, relative to
-its folder. On one thread: how many pixels of the masks differ on all pictures, and the times of every tenth in turns.
+EXPORTED is from `bisenetv1 export --picture_onnx`. The first column of LIST has image paths, relative to its folder.
+Prints the number of different mask pixels on all images, and the ratio of times on every tenth image, on one thread.
 """
 
 import statistics
@@ -17,7 +17,7 @@ import onnxruntime
 import openvino
 import yaml
 
-SHARE = 10  # of the pictures, one in so many is timed
+STEP = 10  # every tenth picture is timed
 
 
 def in_onnxruntime(path):
@@ -58,7 +58,7 @@ def main(exported, images, turns=9):
             seconds = []
             for way in ways:
                 begun = time.perf_counter()
-                for picture in pictures[::SHARE]:
+                for picture in pictures[::STEP]:
                     way(picture)
                 seconds.append(time.perf_counter() - begun)
             ratios.append(seconds[0] / seconds[1])

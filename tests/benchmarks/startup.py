@@ -1,7 +1,6 @@
-"""What the start-up hook costs every interpreter: python tests/benchmarks/startup.py
+"""Measure the cost of the start-up hook: python tests/benchmarks/startup.py
 
-Prints the median over 50 starts of the time that Python itself accounts to the plugin's modules (-X importtime, self),
-and its share of a whole start.
+Prints the median time over 50 starts for the plugin's modules (-X importtime, self), and its share of a whole start.
 """
 
 import re
@@ -14,7 +13,7 @@ STARTS = 50
 
 
 def self_cost():
-    """Milliseconds that one start spends in the plugin's own modules."""
+    """Return the milliseconds that a start spends in the plugin's modules."""
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-c", "pass"], stderr=subprocess.PIPE, text=True, check=True
     )

@@ -1,6 +1,6 @@
-"""BiSeNetV1 with ResNet-18 in PyTorch, of our own: our names, and the same knobs, read from `Variant`.
+"""Our own BiSeNetV1 with ResNet-18 in PyTorch, with our names and the options of `Variant`.
 
-For the comparison of trainings where the authors' code is not at hand: the gradients are PyTorch's.
+It is used to compare trainings if the authors' code is not available. The gradients are PyTorch's.
 """
 
 import torch
@@ -72,7 +72,7 @@ class SpatialPath(nn.Module):
 
 
 class Attention(nn.Module):
-    """A convolution, and the channels' weights by their averages: an ARM, or (with `residual`) the FFM."""
+    """A convolution with channel attention: an ARM, or with `residual` the FFM."""
 
     def __init__(self, convolution, name, attention, residual=False):
         super().__init__()
@@ -97,13 +97,13 @@ class Head(nn.Module):
 
 
 class BiSeNetV1(nn.Module):
-    """Returns in training and evaluation the logits auxiliary 1/16, auxiliary 1/8, principal, of the image's size."""
+    """Return the logits auxiliary 1/16, auxiliary 1/8 and principal, in the image's size, also in evaluation."""
 
-    def __init__(self, classes, knobs):
+    def __init__(self, classes, variant):
         super().__init__()
-        self.knobs = knobs
+        self.variant = variant
         self.backbone = ResNet18()
-        if knobs.spatial_path:
+        if variant.spatial_path:
             self.spatial_path = SpatialPath()
         self.global_context = nn.Sequential(nn.AdaptiveAvgPool2d(1), ConvBN(512, 128, 1))
         self.arms = nn.ModuleList(
@@ -111,27 +111,27 @@ class BiSeNetV1(nn.Module):
             for channels in (512, 256)
         )
         self.refines = nn.ModuleList(ConvBN(128, 128, 3) for _ in range(2))
-        if knobs.ffm_attention == "conv_bn":
+        if variant.ffm_attention == "conv_bn":
             attention = [ConvBN(256, 256, 1, relu=False)]
         else:
-            hidden = 256 // knobs.ffm_reduction
+            hidden = 256 // variant.ffm_reduction
             attention = [nn.Conv2d(256, hidden, 1, bias=False), nn.ReLU(), nn.Conv2d(hidden, 256, 1, bias=False)]
         self.ffm = Attention(ConvBN(256, 256, 1), "conv_1x1", attention, residual=True)
-        widths = [(128, knobs.auxiliary_channels), (128, knobs.auxiliary_channels), (256, knobs.head_channels)]
-        self.heads = nn.ModuleList(Head(*width, classes, knobs.head_bias) for width in widths)
+        widths = [(128, variant.auxiliary_channels), (128, variant.auxiliary_channels), (256, variant.head_channels)]
+        self.heads = nn.ModuleList(Head(*width, classes, variant.head_bias) for width in widths)
 
     def forward(self, image):
         feature8, feature16, feature32 = self.backbone(image)
-        spatial = self.spatial_path(image) if self.knobs.spatial_path else feature8
+        spatial = self.spatial_path(image) if self.variant.spatial_path else feature8
         context = self.arms[0](feature32) + self.global_context(feature32)
         context16 = self.refines[0](self._resize(context, feature16))
         context8 = self.refines[1](self._resize(self.arms[1](feature16) + context16, spatial))
         fused = self.ffm(torch.cat([spatial, context8], dim=1))
         logits = [head(x) for head, x in zip(self.heads, (context16, context8, fused))]
-        size = image.shape[2:] if self.knobs.full_size_training else fused.shape[2:]
-        corners = self.knobs.logits_align_corners
+        size = image.shape[2:] if self.variant.full_size_training else fused.shape[2:]
+        corners = self.variant.logits_align_corners
         return [F.interpolate(logit, size, mode="bilinear", align_corners=corners) for logit in logits]
 
     def _resize(self, x, like):
-        mode = self.knobs.context_resize
+        mode = self.variant.context_resize
         return F.interpolate(x, like.shape[2:], mode=mode, align_corners=True if mode == "bilinear" else None)

@@ -1,8 +1,8 @@
-"""The PyTorch networks themselves, each with random weights and BatchNorm statistics that are not 0 and 1.
+"""The original PyTorch networks, with random weights and with BatchNorm statistics other than 0 and 1.
 
-MMSegmentation's and the face-parsing network come from PyPI (mmsegmentation, mmengine, mmcv-lite, hairtone). The
-authors' and CoinCheung's code is on no index: TORCHSEG_DIR and COINCHEUNG_DIR name checkouts of ycszen/TorchSeg and
-CoinCheung/BiSeNet.
+MMSegmentation's network and the face-parsing network come from PyPI (mmsegmentation, mmengine, mmcv-lite, hairtone).
+The code of the authors and of CoinCheung is not on PyPI: TORCHSEG_DIR and COINCHEUNG_DIR name checkouts of
+ycszen/TorchSeg and CoinCheung/BiSeNet.
 """
 
 import importlib.util
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-# What it is -> (the function that builds it, the variant, the backbone)
+# Name -> (function that builds the network, variant, backbone)
 NETWORKS = {
     "mmseg-r18": (lambda: _mmseg("ResNet", 18), "mmseg", "ResNet18_v1b"),
     "mmseg-r18-v1c": (lambda: _mmseg("ResNetV1c", 18), "mmseg", "ResNet18_v1c"),
@@ -33,28 +33,28 @@ CLASSES = 19
 
 
 def build(name):
-    """A torch.nn.Module whose forward returns our order of outputs: in training auxiliary 1/16, 1/8, principal."""
+    """Build a torch.nn.Module with our order of outputs: in training auxiliary 1/16, 1/8, principal."""
     torch = pytest.importorskip("torch")
     torch.manual_seed(0)
     module = NETWORKS[name][0]()
-    look_trained(torch, module)
+    simulate_training(torch, module)
     return module
 
 
 def images(batch, size, seed=0):
-    """`[batch, 3, *size]` float32: noise over blots of color; no two images have the same average."""
+    """Return images `[batch, 3, *size]` float32: noise over blots of color. Their averages differ."""
     random = np.random.RandomState(seed)
     blots = random.normal(size=(batch, 3, 4, 4)) + random.normal(size=(batch, 3, 1, 1))
     blots = np.kron(blots, np.ones((size[0] // 4, size[1] // 4)))
     return (blots + random.normal(0, 0.5, size=blots.shape)).astype("float32")
 
 
-def look_trained(torch, module):
-    """Weights that keep the signal's size, and BatchNorms as after a training: statistics near those of the signal."""
+def simulate_training(torch, module):
+    """Set weights that preserve the scale of activations, and BatchNorm statistics near those of the activations."""
     norms = [layer for layer in module.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
     residual = [layer for name, layer in module.named_modules() if name.endswith("bn3")]
     for layer in norms:
-        # A residual that is as large as what it is added to, thirty times, would make float32's rounding the signal.
+        # Thirty residuals as large as their shortcuts would amplify the rounding errors of float32.
         low, high = (0.1, 0.4) if layer in residual else (0.5, 1.5)
         torch.nn.init.uniform_(layer.weight, low, high)
         torch.nn.init.normal_(layer.bias, 0, 0.3)
@@ -70,13 +70,13 @@ def look_trained(torch, module):
 
 
 def wrap(module, forward):
-    """The module with another forward: `forward(module, image)`."""
+    """Replace a module's forward with `forward(module, image)`; return the module."""
     module.forward = types.MethodType(forward, module)
     return module
 
 
 def _mmseg(backbone, depth):
-    """MMSegmentation's own configuration, with its dropout off: it draws other random numbers than ours."""
+    """MMSegmentation's own configuration, without dropout, because its random numbers differ from ours."""
     for package in ("mmcv", "mmengine", "mmseg", "ftfy", "regex"):
         pytest.importorskip(package)
     import torch
@@ -125,7 +125,7 @@ def _plain_batchnorm(config):
 
 
 def _zllrunning():
-    """hairtone's copy, without the rest of that package and what it would import."""
+    """hairtone's copy of the network, without the rest of the package and its imports."""
     spec = importlib.util.find_spec("hairtone")
     if spec is None:
         pytest.skip("could not import 'hairtone'")
@@ -133,7 +133,7 @@ def _zllrunning():
     with modules(hairtone=package(), **{"hairtone._vendor": package(folder)}):
         from hairtone._vendor.bisenet import BiSeNet
 
-    return wrap(BiSeNet(CLASSES), principal_first(BiSeNet.forward))
+    return wrap(BiSeNet(CLASSES), reverse_outputs(BiSeNet.forward))
 
 
 def _coincheung():
@@ -141,12 +141,12 @@ def _coincheung():
     with modules(folder, "lib", torchvision=types.ModuleType("torchvision")), no_download():
         from lib.models.bisenetv1 import BiSeNetV1
 
-        return wrap(BiSeNetV1(CLASSES), principal_first(BiSeNetV1.forward))
+        return wrap(BiSeNetV1(CLASSES), reverse_outputs(BiSeNetV1.forward))
 
 
 @contextmanager
 def no_download():
-    """PyTorch's model zoo gives no weights."""
+    """Replace downloads of PyTorch's model zoo with empty weights."""
     from torch.utils import model_zoo
 
     load_url, model_zoo.load_url = model_zoo.load_url, lambda url: {}
@@ -156,7 +156,7 @@ def no_download():
         model_zoo.load_url = load_url
 
 
-def principal_first(original):
+def reverse_outputs(original):
     def forward(self, image):
         principal, auxiliary8, auxiliary16 = original(self, image)
         return [auxiliary16, auxiliary8, principal] if self.training else [principal]
@@ -189,11 +189,11 @@ def _torchseg(kind):
         head.register_forward_hook(lambda head, inputs, logits: outputs.append(logits))
 
     def forward(self, image):
-        """Its own returns a loss in training and log-probabilities in evaluation: the heads' outputs are taken."""
+        """Return the outputs of the heads. The original returns a loss, or log-probabilities in evaluation."""
         self.is_training = self.training
         outputs.clear()
         network.BiSeNet.forward(self, image)
-        if not self.training and kind.endswith("speed"):  # ours brings them to the image's size, as PaddleSeg needs
+        if not self.training and kind.endswith("speed"):  # ours resizes them to the image, as PaddleSeg requires
             return [torch.nn.functional.interpolate(outputs[0], image.shape[2:], mode="bilinear", align_corners=True)]
         return list(outputs)
 
@@ -214,7 +214,7 @@ def package(folder=None):
 
 @contextmanager
 def modules(folder=None, *names, **stand_ins):
-    """Imports see `folder` and the modules that stand in; afterwards all of them are forgotten."""
+    """Add `folder` to the import path and the stand-ins to sys.modules; remove all of them afterwards."""
     before = dict(sys.modules)
     path = list(sys.path)
     sys.modules.update(stand_ins)

@@ -1,4 +1,4 @@
-"""Every family against its own PyTorch code: the converted network gives the same numbers."""
+"""Compare converted networks with the PyTorch code of every family."""
 
 import copy
 import importlib.util
@@ -39,17 +39,17 @@ def pair(request):
     tensors = {name: value.numpy() for name, value in theirs.state_dict().items()}
     converted = conversion.to_paddle(tensors)
     assert converted.backbone == backbone
-    if request.param != "torchseg-x39-speed":  # the same tensors as X39's: --from cannot tell them apart
+    if request.param != "torchseg-x39-speed":  # same tensors as X39, so the variant is ambiguous
         assert converted.variant == variant
     ours = BiSeNetV1(converted.num_classes, manager.BACKBONES[backbone](), variant=variant)
     ours.set_state_dict(converted.state)
     for head in ours.heads:
-        head.dropout.p = 0  # it would draw other numbers
+        head.dropout.p = 0  # its random numbers would differ
     return request.param, theirs, ours
 
 
 def compare(expected, actual):
-    """Within 1e-4 of the spread; the same class wherever the two best are further apart than the differences."""
+    """Logits differ by less than 1e-4 of their spread; classes are equal unless the two best are closer than that."""
     expected, actual = expected.detach().numpy(), actual.numpy()
     assert expected.shape == actual.shape
     spread = expected.std()
@@ -76,7 +76,7 @@ def test_logits(pair, size):
 
 @pytest.mark.parametrize("pair, size", CASES, indirect=["pair"])
 def test_training_outputs(pair, size):
-    """All three, in float32, BatchNorms as in evaluation (see the next test)."""
+    """All three outputs in float32, with BatchNorm in evaluation mode (see the next test)."""
     name, theirs, ours = pair
     theirs.train(), ours.train()
     for layer in (*theirs.modules(), *ours.sublayers()):
@@ -105,10 +105,11 @@ def in_float64(name, state):
 
 @pytest.mark.parametrize("pair", [n for n in references.NETWORKS if n not in HEAVY], indirect=True)
 def test_batch_statistics(pair):
-    """BatchNorm with the batch's own statistics, and the running averages after it, in float64.
+    """BatchNorm with batch statistics, and the running averages afterwards, in float64.
 
-    In float32 Paddle takes a batch's variance less exactly than PyTorch. Largest differences from PyTorch's float64, as
-    shares of the logits' range, batch of two: Xception39 3.2e-4 (PyTorch's own float32 3.4e-5), all others 2e-5.
+    In float32 Paddle computes a batch's variance less exactly than PyTorch. The largest differences from PyTorch's
+    float64, as shares of the logits' range with a batch of two, are 3.2e-4 for Xception39 (3.4e-5 in PyTorch's own
+    float32) and 2e-5 for all others.
     """
     name, theirs, ours = pair
     theirs, ours = copy.deepcopy(theirs).double(), in_float64(name, ours.state_dict())
@@ -120,5 +121,5 @@ def test_batch_statistics(pair):
     print(f"{name} training outputs in float64: {', '.join(f'{e:.1e}' for e in errors)} of the spread")
     after = conversion.to_paddle({key: value.numpy() for key, value in theirs.state_dict().items()})
     for key, value in ours.state_dict().items():
-        if key.endswith("_mean"):  # PyTorch's running variance is that of a sample, n / (n - 1) times Paddle's
+        if key.endswith("_mean"):  # PyTorch's running variance is n / (n - 1) times Paddle's
             np.testing.assert_allclose(value.numpy(), after.state[key], rtol=1e-4, atol=1e-4, err_msg=key)

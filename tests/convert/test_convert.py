@@ -1,4 +1,4 @@
-"""`bisenetv1 convert`: what it writes, the way back, and what it refuses. The file's tensors are made here."""
+"""`bisenetv1 convert` on generated tensors: results, round trips and errors."""
 
 import contextlib
 import io
@@ -43,7 +43,7 @@ CASES = [
 
 
 def bisenetv1(folder, *arguments):
-    """The command in this process: the same exit code and messages, without another start of Paddle."""
+    """Run a command in this process, because starting Paddle again is slow."""
     out, err, before = io.StringIO(), io.StringIO(), os.getcwd()
     os.chdir(folder)
     try:
@@ -81,7 +81,7 @@ def coincheung(tmp_path_factory):
 
 
 class TestTables:
-    """Against the real code: test_against_pytorch.py. Here: every tensor is there and comes back, bit by bit."""
+    """Round trips keep every tensor exactly. For comparisons with the real code see test_against_pytorch.py."""
 
     @pytest.mark.parametrize("variant, backbone", CASES)
     @pytest.mark.slow
@@ -102,7 +102,7 @@ class TestTables:
         for name, values in tensors.items():
             np.testing.assert_array_equal(again[name], values)
 
-    def test_a_shape_shared_by_two_families_is_asked_for(self):
+    def test_ambiguous_family(self):
         state = state_of("mmseg", "ResNet18_v1b")
         with pytest.raises(ValueError, match="fit both coincheung and mmseg: name the trained one with --from"):
             conversion.to_torch(state)
@@ -112,7 +112,7 @@ class TestTables:
 
 class TestFiles:
     def test_weights_and_configuration(self, coincheung, tmp_path):
-        """What it writes evaluates with the tools, and holds that family's normalization."""
+        """The tools can use the results, which have the normalization of the family."""
         done = convert(tmp_path, coincheung, "net.pdparams")
         assert done.returncode == 0, done.stderr
         assert "coincheung, ResNet18_v1b" in done.stdout and "171 classes" in done.stdout
@@ -139,7 +139,7 @@ class TestFiles:
         done = bisenetv1(tmp_path, *command, "--device", "cpu")
         assert done.returncode == 0, done.stderr
 
-    def test_there_and_back(self, coincheung, tmp_path):
+    def test_round_trip_through_files(self, coincheung, tmp_path):
         assert convert(tmp_path, coincheung, "net.pdparams").returncode == 0
         done = convert(tmp_path, "net.pdparams", "back.pth", "--to", "torch", "--from", "coincheung")
         assert done.returncode == 0, done.stderr
@@ -173,7 +173,7 @@ class TestFiles:
     )
     @pytest.mark.slow
     def test_imagenet_weights(self, tmp_path, backbone, stem):
-        """torchvision's, OpenMMLab's and the authors' names; the classifier is left out."""
+        """Names of torchvision, OpenMMLab and the authors; the classifier is dropped."""
         layer = manager.BACKBONES[backbone]()
         deep = {"conv1": 0, "bn1": 1, "conv2": 3, "bn2": 4, "conv3": 6}
         tensors = {"fc.weight": np.zeros((1000, 512), "float32"), "fc.bias": np.zeros(1000, "float32")}
@@ -190,7 +190,7 @@ class TestFiles:
             np.testing.assert_array_equal(converted.state[name], value.numpy())
         assert converted.dropped == ["fc.weight", "fc.bias"]
 
-    def test_imagenet_weights_serve_as_pretrained(self, tmp_path):
+    def test_imagenet_weights_as_pretrained(self, tmp_path):
         first = ResNet18_v1b()
         names = {"_mean": "running_mean", "_variance": "running_var"}
         tensors = {}
@@ -221,7 +221,7 @@ def only(tmp_path, *names):
 
 
 class TestRefusals:
-    """A sentence, exit code 2, nothing written, nothing run."""
+    """Errors are one sentence with exit code 2. Nothing is written or executed."""
 
     def refused(self, done, *sentences):
         assert done.returncode == 2, done.stdout + done.stderr
@@ -263,8 +263,8 @@ class TestRefusals:
         )
         assert only(tmp_path, "odd.pth")
 
-    def test_resnet50_where_there_was_only_resnet18(self, coincheung, tmp_path):
-        """And into a ResNet-18 configuration: the converted weights do not load."""
+    def test_resnet50_for_a_resnet18_family(self, coincheung, tmp_path):
+        """Its weights do not load into a ResNet-18 configuration either."""
         state = torch.load(coincheung, weights_only=True)
         state = {name: value for name, value in state.items() if not name.startswith("cp.resnet.")}
         for name, value in ResNet50_v1b().state_dict().items():
@@ -291,7 +291,7 @@ class TestRefusals:
         done = convert(tmp_path, "evil.pth", "net.pdparams")
         self.refused(done, "evil.pth", "nothing in it was executed")
         assert only(tmp_path, "evil.pth")
-        torch.load(tmp_path / "evil.pth", weights_only=False)  # the file does what it says
+        torch.load(tmp_path / "evil.pth", weights_only=False)  # the file works as intended
         assert only(tmp_path, "created", "evil.pth")
 
     def test_old_torch(self, monkeypatch, coincheung):
@@ -314,7 +314,7 @@ class TestRefusals:
         self.refused(convert(tmp_path, *arguments), sentence)
         assert only(tmp_path, "there.pdparams")
 
-    def test_nothing_half_written(self, coincheung, tmp_path, monkeypatch):
+    def test_no_partial_file(self, coincheung, tmp_path, monkeypatch):
         def full(*_):
             raise OSError("No space left on device")
 
@@ -326,7 +326,7 @@ class TestRefusals:
 
 @pytest.mark.slow
 def test_fine_tuning_on_camvid(camvid, tmp_path, capfd):
-    """A converted network of 19 classes becomes one of 11: its classifiers start anew, as the log says; it learns."""
+    """Fine-tune a converted network of 19 classes with 11: the log names the new classifiers, and the loss falls."""
     old = BiSeNetV1(19, ResNet18_v1b(), variant="coincheung").state_dict()
     tensors = conversion.to_torch({name: value.numpy() for name, value in old.items()}, "coincheung")
     torch.save(as_torch(tensors), tmp_path / "old.pth")
@@ -338,7 +338,7 @@ def test_fine_tuning_on_camvid(camvid, tmp_path, capfd):
     (tmp_path / "two.txt").write_text("".join(first_two))
     for part in ("train", "val"):
         dic[f"{part}_dataset"].update({"dataset_root": str(camvid), f"{part}_path": str(tmp_path / "two.txt")})
-    # Every iteration sees the same two images, so that nothing but learning moves the loss.
+    # Every iteration has the same two images, so only learning changes the loss.
     dic["train_dataset"]["transforms"] = [{"type": "Resize", "target_size": [128, 96]}, {"type": "Normalize"}]
     dic.update(iters=24, batch_size=2)
     (tmp_path / "config.yml").write_text(yaml.safe_dump(dic))

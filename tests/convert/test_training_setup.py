@@ -1,4 +1,4 @@
-"""Where a training starts, and what its optimizer does with each parameter in each iteration, against PyTorch."""
+"""Compare initial weights, and the optimizer's rates and decays of each parameter, with PyTorch."""
 
 import importlib.util
 from pathlib import Path
@@ -20,14 +20,14 @@ _spec.loader.exec_module(steps)
 references, trainings = steps.references, steps.trainings
 
 CLASSES = references.CLASSES
-FROM_THE_WARMUP_ON = (0, 1, 999, 20000, 39000, 78999)  # of 80000, shares of what is left in longer ones
+AFTER_WARMUP = (0, 1, 999, 20000, 39000, 78999)  # iterations for a training of 80000, scaled for longer ones
 
 
 # The optimizer
 
 
 def optimizer_of_ours(name):
-    """Of each parameter: (rate as a multiple of the schedule's, decay); the schedule, and the optimizer."""
+    """Return for each parameter (factor of the schedule's rate, decay), and the schedule and optimizer."""
     ours = steps.Ours(name)
     decay_of = {}
     for group in ours.optimizer._param_groups:
@@ -55,14 +55,14 @@ def test_rates_and_decays_of_the_original(name):
 
 
 def check_rates_and_decays(config, make):
-    """Every parameter, from the end of the warm-up to the last iteration."""
+    """Compare every parameter, from the end of the warm-up to the last iteration."""
     training = make()
     found, schedule, optimizer = optimizer_of_ours(config)
     dic = steps.Config(str(steps.zoo.path_of(config))).dic
     warmup = dic["lr_scheduler"].get("warmup_iters", 0)
     theirs, set_rates = steps.groups_of(training)
     assert set(theirs) == set(found)
-    for after in FROM_THE_WARMUP_ON:
+    for after in AFTER_WARMUP:
         iteration = min(warmup + after * dic["iters"] // 80000, dic["iters"] - 1)
         set_rates(iteration)
         schedule.step(iteration)
@@ -76,7 +76,7 @@ def check_rates_and_decays(config, make):
 
 # The start
 
-# Biases that the original leaves to PyTorch
+# Biases that the original does not initialize; they have PyTorch's default.
 BIASES = [f"heads.{head}.conv_1x1.bias" for head in range(3)]
 UNTOUCHED = {"torchseg": BIASES, "torchseg_speed": BIASES, "torchseg_x39": BIASES, "mmseg": BIASES[:2]}
 
@@ -98,7 +98,7 @@ def restated_start(variant):
 
 
 def fresh(name):
-    """A network that nobody has trained or read weights for, started as its code starts it."""
+    """Return an untrained network, initialized by its own code."""
     module = references.NETWORKS[name][0]()
     if name.startswith("torchseg"):
         kind = {"torchseg-r18": "R18", "torchseg-x39": "X39", "torchseg-r18-speed": "R18.speed"}[name]
@@ -124,15 +124,15 @@ STARTS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("case", STARTS)
 def test_start(case):
-    """Mean, deviation and kind of distribution of every convolution, and every BatchNorm.
+    """Compare mean, deviation and kind of distribution of every convolution, and every BatchNorm.
 
-    But for ResNets, whose weights are read from a file in the published trainings, and the biases of the authors'
-    heads and of MMSegmentation's auxiliary ones: there PyTorch's default, below 1 / sqrt(fan_in), where ours are 0.
+    ResNets are skipped: published trainings read their weights from a file. Biases of the authors' heads and of
+    MMSegmentation's auxiliary heads have PyTorch's default there, below 1 / sqrt(fan_in), and are 0 here.
     """
     make, variant = STARTS[case]
     torch.manual_seed(1)
     paddle.seed(1)
-    theirs = steps.to_ours(steps.numbers(make()))
+    theirs = steps.our_tensors(steps.numbers(make()))
     backbone = manager.BACKBONES["Xception39" if variant == "torchseg_x39" else "ResNet18_v1b"]()
     ours = {k: v.numpy() for k, v in BiSeNetV1(CLASSES, backbone, variant=variant).state_dict().items()}
     assert set(ours) == set(theirs)

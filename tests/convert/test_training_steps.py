@@ -1,8 +1,8 @@
-"""Training, step by step, against PyTorch: the shipped configurations, as PaddleSeg builds them, in float64.
+"""Compare training steps of the ready configurations, as PaddleSeg builds them, with PyTorch in float64.
 
-What is compared is the loss of each head in every step and, after the last, how far every tensor has moved: weights by
-group of the optimizer, and BatchNorm's statistics. How near is near is measured as well: the same PyTorch training, its
-weights disturbed by a billionth, goes as far from itself.
+The loss of each head is compared in every step, and so is the change of every tensor: weights by optimizer group, and
+BatchNorm statistics. The tolerance is measured: it is the deviation of the same PyTorch training after its weights are
+disturbed by a billionth.
 """
 
 import importlib.util
@@ -23,15 +23,15 @@ from bisenetv1_plugin.losses import ohem  # noqa: E402
 from bisenetv1_plugin.models.variants import VARIANTS  # noqa: E402
 
 
-def _beside(name):
+def _load_module(name):
     spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-trainings = _beside("trainings")
-network = _beside("pytorch_network")
+trainings = _load_module("trainings")
+network = _load_module("pytorch_network")
 references = trainings.references
 
 CLASSES = references.CLASSES
@@ -43,7 +43,7 @@ EXACT = 1e-10  # of the first step's losses
 STATISTICS = {"_mean": "running mean", "_variance": "running variance"}
 
 
-def beyond_the_backbone(name):
+def outside_backbone(name):
     return not name.startswith("backbone.")
 
 
@@ -60,7 +60,7 @@ def _mmseg(depth=18):
 def _our_network(variant):
     torch.manual_seed(0)
     module = network.BiSeNetV1(CLASSES, VARIANTS[variant])
-    references.look_trained(torch, module)
+    references.simulate_training(torch, module)
     return module.double()
 
 
@@ -72,7 +72,7 @@ def _torchseg(kind):
 def _zllrunning():
     torch.manual_seed(0)
     training = trainings.zllrunning(CROP, BATCH)
-    references.look_trained(torch, training.module)
+    references.simulate_training(torch, training.module)
     training.module.double()
     return training
 
@@ -81,11 +81,11 @@ def valid_sixteenth(label):
     return int((label != trainings.IGNORED).sum()) // 16
 
 
-# What it is -> (the configuration, PyTorch's training, iteration to begin with: after the warm-up)
+# Name -> (configuration, training in PyTorch, first iteration, after the warm-up)
 RESTATED = {
     "torchseg R18.speed": (
         "bisenetv1_r18_speed_cityscapes_1536x768_80k",
-        lambda: trainings.restated(_our_network("torchseg_speed"), beyond_the_backbone, 0.01, 5e-4, 80000, coarse=8),
+        lambda: trainings.restated(_our_network("torchseg_speed"), outside_backbone, 0.01, 5e-4, 80000, coarse=8),
         0,
     ),
     "coincheung": (
@@ -105,7 +105,7 @@ RESTATED = {
     "mmseg R18": ("bisenetv1_mmseg_r18_cityscapes_1024x1024_160k", _mmseg, 2000),
     "torchseg R18": (
         "bisenetv1_cityscapes_1024x1024_80k",
-        lambda: trainings.restated(_our_network("torchseg"), beyond_the_backbone, 0.01, 5e-4, 80000),
+        lambda: trainings.restated(_our_network("torchseg"), outside_backbone, 0.01, 5e-4, 80000),
         0,
     ),
 }
@@ -127,12 +127,12 @@ ORIGINAL = {
 
 
 def marked(cases):
-    """The names; a minute each, so that only the authors' own is in the default suite."""
+    """Return the names; all but the authors' own are very slow, because each takes a minute."""
     return [pytest.param(name, marks=[pytest.mark.very_slow] * (name != "torchseg R18")) for name in cases]
 
 
-def to_ours(tensors):
-    """PyTorch's tensors by our names: our own network has them but for BatchNorm's statistics."""
+def our_tensors(tensors):
+    """Return PyTorch's tensors with our names. Our own network differs only in BatchNorm's statistics."""
     if "ffm.conv_1x1._conv.weight" not in tensors:
         return conversion.to_paddle(tensors).state
     renamed = {
@@ -143,9 +143,9 @@ def to_ours(tensors):
 
 
 def example(training):
-    """Images, and labels of class 0, which the network is made sure of; a few of any class, a few and a frame ignored.
+    """Return images and labels. The network is biased until it is confident of class 0, the label of most pixels.
 
-    So the pixels that the loss keeps at least, a sixteenth, are more than the hard ones.
+    Then fewer pixels are hard than the loss keeps at least, a sixteenth. Some pixels and a frame are ignored.
     """
     module = training.module.train()
     image = torch.from_numpy(references.images(BATCH, CROP, seed=2).astype("float64"))
@@ -153,7 +153,7 @@ def example(training):
     chance = random.rand(BATCH, *CROP)
     label = np.where(chance < 0.02, random.randint(0, CLASSES, chance.shape), 0)
     label[chance > 0.93] = trainings.IGNORED
-    # Where corners are not aligned, the outermost eight pixels at 1/16 are equal: of ties, CoinCheung keeps some.
+    # If corners are not aligned, the outer eight pixels at 1/16 are equal. CoinCheung keeps only some of such ties.
     inside = np.zeros(CROP, bool)
     inside[8:-8, 8:-8] = True
     label[:, ~inside] = trainings.IGNORED
@@ -178,17 +178,17 @@ def example(training):
 
 
 def share_of_hard(logit, label):
-    """The share of the valid pixels whose class has a probability of at most 0.7."""
+    """Return the share of valid pixels with a probability of at most 0.7 for their class."""
     label = label[:, :: label.shape[1] // logit.shape[2], :: label.shape[2] // logit.shape[3]]
     loss = torch.nn.functional.cross_entropy(logit, label, ignore_index=trainings.IGNORED, reduction="none")
     return float((loss[label != trainings.IGNORED] >= -np.log(0.7)).double().mean())
 
 
-def as_in_paddle(module, optimizer=None):
-    """What Paddle does otherwise, and this comparison is not about.
+def imitate_paddle(module, optimizer=None):
+    """Imitate known differences of Paddle that this comparison does not test.
 
-    BatchNorm's epsilon and momentum, and SGD's momentum and decay, are single-precision attributes of its operators.
-    Its running variance averages the batch's variance, not the n / (n - 1) times larger estimate.
+    Paddle's operators store BatchNorm's epsilon and momentum, and SGD's momentum and decay, in single precision. Its
+    running variance averages the batch's variance, not the n / (n - 1) times larger estimate.
     """
     for layer in module.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):
@@ -199,8 +199,8 @@ def as_in_paddle(module, optimizer=None):
 
 
 def interpolate(x, size=None, scale_factor=None, mode="nearest", align_corners=None, **unused):
-    """`torch.nn.functional.interpolate` with Paddle's bilinear weights, which it computes in single precision."""
-    if not align_corners:  # the other ratios here are powers of two, which single precision holds
+    """Like `torch.nn.functional.interpolate`, with bilinear weights in single precision, as in Paddle."""
+    if not align_corners:  # all other ratios here are powers of two, which are exact
         return _interpolate(x, size=size, scale_factor=scale_factor, mode=mode, align_corners=align_corners)
     size = size or [side * scale_factor for side in x.shape[2:]]
     for axis, length in zip((2, 3), size):
@@ -234,7 +234,7 @@ def single(value):
 
 
 class Steps:
-    """What some steps did: `losses[step][head]`, and `moved[step][our name]`, how far a tensor is from its start."""
+    """The results of training steps: `losses[step][head]`, and `moved[step][our name]`, the change since the start."""
 
     def __init__(self, start):
         self.start = start
@@ -246,7 +246,7 @@ class Steps:
 
 
 def train_pytorch(training, batch, first, start, disturbance=0.0):
-    """Three steps from the weights `start`."""
+    """Train three steps from the weights `start`."""
     training.module.load_state_dict(start)
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
@@ -256,7 +256,7 @@ def train_pytorch(training, batch, first, start, disturbance=0.0):
     optimizer, set_rates = training.optimize()
     for group in optimizer.param_groups:
         group.update(momentum=single(group["momentum"]), weight_decay=single(group["weight_decay"]))
-    steps = Steps(to_ours(numbers(training.module)))
+    steps = Steps(our_tensors(numbers(training.module)))
     training.module.train()
     for iteration in range(first, first + STEPS):
         training.module.zero_grad()
@@ -264,7 +264,7 @@ def train_pytorch(training, batch, first, start, disturbance=0.0):
         losses = training.losses(*batch)
         sum(losses).backward()
         optimizer.step()
-        steps.add(losses, to_ours(numbers(training.module)))
+        steps.add(losses, our_tensors(numbers(training.module)))
     return steps
 
 
@@ -273,7 +273,7 @@ def numbers(module):
 
 
 class Ours:
-    """A shipped configuration's network, optimizer, schedule and loss, in float64."""
+    """The network, optimizer, schedule and loss of a ready configuration, in float64."""
 
     def __init__(self, name, start=None):
         cfg = Config(str(zoo.path_of(name)))
@@ -312,24 +312,24 @@ class Ours:
 
 
 def groups_of(training):
-    """Our name -> the group of PyTorch's optimizer that a parameter is in; and what sets their rates."""
+    """Map our name to the parameter's group in PyTorch's optimizer; return the function that sets rates as well."""
     optimizer, set_rates = training.optimize()
     group_of = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
     names = [name for name, _ in training.module.named_parameters()]
-    # The names are told apart by what is in the tensors.
+    # Each tensor is filled with its number, which identifies it after the renaming.
     marked = {name: np.full(value.shape, -1) for name, value in training.module.state_dict().items()}
     for number, (name, parameter) in enumerate(training.module.named_parameters()):
         marked[name] = np.full(parameter.shape, number)
-    ours = {name: int(values.flat[0]) for name, values in to_ours(marked).items()}
+    ours = {name: int(values.flat[0]) for name, values in our_tensors(marked).items()}
     parameters = dict(training.module.named_parameters())
     groups = {name: group_of[id(parameters[names[number]])] for name, number in ours.items() if number >= 0}
     return groups, set_rates
 
 
 def distances(steps, reference, groups):
-    """A dict for each step: what is compared -> the largest relative distance of it.
+    """Return a dict for each step: compared quantity -> its largest relative distance.
 
-    'loss', and for the tensors of a group the difference as a share of how far the reference has moved.
+    The quantities are 'loss' and groups of tensors. Distances of tensors are relative to the reference's change.
     """
     found = []
     for step, moved in enumerate(steps.moved):
@@ -349,14 +349,14 @@ def label_of(group, base):
 
 
 class Pair:
-    """A configuration of ours and the training that it repeats, from the same weights, on the same batch."""
+    """One of our configurations and the training that it reproduces, with the same weights and batch."""
 
     def __init__(self, config, training, first):
         self.config, self.first = config, first
         self.batch = example(training)
-        as_in_paddle(training.module)
+        imitate_paddle(training.module)
         start = {name: value.clone() for name, value in training.module.state_dict().items()}
-        self.start = to_ours(numbers(training.module))
+        self.start = our_tensors(numbers(training.module))
         groups, set_rates = groups_of(training)
         set_rates(first)
         base = min(group["lr"] for group in groups.values())
@@ -372,7 +372,7 @@ class Pair:
         return distances(ours.train(self.batch, self.first, steps), self.reference, self.groups)
 
     def faults(self, found):
-        """What is further away than PyTorch is from itself, after weights that differ by a billionth."""
+        """Return the distances above those of the disturbed PyTorch training."""
         faults = []
         for step, (worst, allowed) in enumerate(zip(found, self.sensitivity), 1):
             faults += [f"step {step}: {what} {d:.1e}" for what, d in worst.items() if not d <= allowed[what]]
@@ -383,7 +383,7 @@ class Pair:
 
 @pytest.fixture(autouse=True)
 def as_in_float64(monkeypatch):
-    """Two losses that differ by less than a millionth are a tie to ours, because float32 cannot tell them apart."""
+    """Reduce the tolerance for ties in our loss, which is meant for float32."""
     monkeypatch.setattr(ohem, "_TIE", 1e-13)
     monkeypatch.setattr(torch.nn.functional, "interpolate", interpolate)
 
@@ -394,7 +394,7 @@ _PAIRS = {}
 def pair_of(cases, name):
     key = (cases is RESTATED, name)
     if key not in _PAIRS:
-        _PAIRS.clear()  # one at a time: it holds the network a dozen times
+        _PAIRS.clear()  # keep only one: it has a dozen copies of the network
         config, make, first = cases[name]
         _PAIRS[key] = Pair(config, make(), first)
     return _PAIRS[key]
@@ -413,7 +413,7 @@ def test_three_steps(name):
     check(name, pair_of(RESTATED, name))
 
 
-# What is done to a training -> how many steps it takes to show
+# Mutations of a training -> number of steps until they are detected
 def rate_of_one_group(ours):
     ours.optimizer._param_groups[-2]["params"][0].optimize_attr["learning_rate"] *= 10
 
@@ -456,7 +456,7 @@ MUTATIONS.update({nesterov: 1, later: 1})
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.__name__)
-def test_a_wrong_training_is_noticed(mutation):
+def test_wrong_training_is_detected(mutation):
     pair = pair_of(RESTATED, "torchseg R18")
     ours = pair.ours()
     mutation(ours)

@@ -1,7 +1,7 @@
-"""PyTorch's side of a training: what the authors' code does in words of our own, and the authors' own files.
+"""Trainings in PyTorch: reimplementations of the authors' code, and the authors' own files.
 
 `TORCHSEG_DIR`, `COINCHEUNG_DIR` and `ZLLRUNNING_DIR` name checkouts of ycszen/TorchSeg, CoinCheung/BiSeNet and
-zllrunning/face-parsing.PyTorch; a test without them is skipped. MMSegmentation's files come from PyPI.
+zllrunning/face-parsing.PyTorch. Tests are skipped without them. MMSegmentation's files come from PyPI.
 """
 
 import ast
@@ -28,10 +28,10 @@ class Training:
     """A training in PyTorch.
 
     Attributes:
-        module: the network. In training it returns the logits auxiliary 1/16, auxiliary 1/8, principal.
+        module: the network. In training mode it returns the logits auxiliary 1/16, auxiliary 1/8, principal.
         losses: `(image, label)` -> the losses of these three, in this order.
-        optimize: `()` -> a new optimizer, and the function that gives it the rates of iteration n (counted from 0).
-            It is called where no gradient is left.
+        optimize: `()` -> a new optimizer, and a function that sets its rates for iteration n, counted from 0. Call
+            this function only without gradients.
     """
 
     module: nn.Module
@@ -39,11 +39,11 @@ class Training:
     optimize: Callable
 
 
-# In words of our own: by kind of layer, where our configurations go by name.
+# Reimplementations. They select parameters by type of layer; our configurations do so by name.
 
 
 def groups(module, decay, is_tenfold):
-    """SGD's groups: ten times the rate where `is_tenfold(name)`, and no decay on BatchNorms and biases."""
+    """Return SGD's groups: ten times the rate if `is_tenfold(name)`, and no decay on BatchNorms and biases."""
     found = {}
     for path, layer in module.named_modules():
         for name, parameter in layer.named_parameters(prefix=path, recurse=False):
@@ -56,18 +56,18 @@ def groups(module, decay, is_tenfold):
 
 
 def hard_cross_entropy(logit, label, least):
-    """The mean over the pixels whose probability is at most 0.7, but over the `least` least probable at least."""
+    """Average over pixels with a probability of at most 0.7, but at least over the `least` least probable pixels."""
     loss = nn.functional.cross_entropy(logit, label, ignore_index=IGNORED, reduction="none")[label != IGNORED]
     hard = int((loss >= -np.log(0.7)).sum())
     return loss.sort(descending=True).values[: max(hard, least)].mean()
 
 
 def restated(module, is_tenfold, rate, decay, iterations, warmup=0, least=None, coarse=1):
-    """A training of the authors', CoinCheung's or zllrunning's kind.
+    """Reimplement a training of the authors, CoinCheung or zllrunning.
 
     Args:
-        least: label -> how many pixels the loss keeps at least. Default: a sixteenth of all.
-        coarse: the label is taken at one pixel of so many, in both directions.
+        least: label -> minimum number of pixels in the loss. Default: a sixteenth of all.
+        coarse: subsampling of the label in both directions.
     """
     least = least or (lambda label: label.numel() // 16)
 
@@ -92,7 +92,7 @@ def restated(module, is_tenfold, rate, decay, iterations, warmup=0, least=None, 
 
 
 def mmsegmentation(module, folder, name):
-    """By the configuration `name` of that package, and its library's optimizer and schedulers."""
+    """Use the configuration `name` of the package, and its library's optimizer and schedulers."""
     from mmengine.config import Config
     from mmengine.optim import build_optim_wrapper
     from mmengine.registry import PARAM_SCHEDULERS
@@ -126,12 +126,12 @@ def mmsegmentation(module, folder, name):
 
 
 def torchseg(module, kind, crop, batch):
-    """By the statements of train.py that make the loss, the groups and the optimizer and set its rates."""
+    """Run the statements of train.py for the loss, the groups, the optimizer and its rates."""
     folder = references.checkout("TORCHSEG_DIR")
     place = folder / f"model/bisenet/cityscapes.bisenet.{kind}"
     logger = types.ModuleType("engine.logger")
     logger.get_logger = lambda: types.SimpleNamespace(info=lambda text: None)
-    # A mask was a number in the PyTorch of its day, and is a truth value today.
+    # Masks were integers in PyTorch then; today they are booleans.
     source = (folder / "furnace/seg_opr/loss_opr.py").read_text(encoding="utf-8")
     assert source.count("1 - valid_mask") == 2
     loss = {}
@@ -183,7 +183,7 @@ def torchseg(module, kind, crop, batch):
 
 
 def coincheung(module, dataset):
-    """By tools/train_amp.py's `set_optimizer`, in single precision's place double, and lib/."""
+    """Use `set_optimizer` of tools/train_amp.py, and lib/, in double precision."""
     folder = references.checkout("COINCHEUNG_DIR")
     config = {}
     exec((folder / f"configs/bisenetv1_{dataset}.py").read_text(encoding="utf-8"), config)
@@ -217,7 +217,7 @@ def coincheung(module, dataset):
 
 
 def zllrunning(crop, batch):
-    """By optimizer.py, loss.py and model.py, with the numbers of train.py."""
+    """Use optimizer.py, loss.py and model.py, with the constants of train.py."""
     folder = references.checkout("ZLLRUNNING_DIR")
     numbers = {}
     script = ast.parse((folder / "train.py").read_text(encoding="utf-8"))
@@ -234,7 +234,7 @@ def zllrunning(crop, batch):
         from model import BiSeNet
         from optimizer import Optimizer
 
-        module = references.wrap(BiSeNet(references.CLASSES), references.principal_first(BiSeNet.forward))
+        module = references.wrap(BiSeNet(references.CLASSES), references.reverse_outputs(BiSeNet.forward))
         criterion = OhemCELoss(thresh=numbers["score_thres"], n_min=numbers["n_min"], ignore_lb=numbers["ignore_idx"])
 
     def losses(image, label):
@@ -251,7 +251,7 @@ def zllrunning(crop, batch):
 
         def set_rates(iteration):
             theirs.it = iteration
-            theirs.step()  # with no gradient it sets the rates, and nothing else
+            theirs.step()  # without gradients, it only sets the rates
 
         return theirs.optim, set_rates
 
@@ -259,14 +259,14 @@ def zllrunning(crop, batch):
 
 
 def _constants(path, name):
-    """The attributes of `name` that a script sets to a constant."""
+    """Return the attributes of `name` that a script sets to constants."""
     found = {}
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         target = node.targets[0] if isinstance(node, ast.Assign) else None
         if isinstance(target, ast.Attribute) and getattr(target.value, "id", None) == name:
             try:
                 found[target.attr] = ast.literal_eval(node.value)
-            except ValueError:  # a path or an array, which no statement here asks for
+            except ValueError:  # a path or an array, which is not needed here
                 continue
     return found
 
@@ -280,7 +280,7 @@ def _target(node):
 
 
 def _loops_over(script, attribute):
-    """The innermost loops that set something in an object's `attribute`."""
+    """Return the innermost loops with an assignment to `attribute`."""
     loops = [node for node in ast.walk(script) if isinstance(node, ast.For)]
     return [loop for loop in loops if any(_sets(part, attribute) for part in loop.body)]
 
@@ -300,7 +300,7 @@ def _run(nodes, names):
 
 @contextmanager
 def _no_gpu():
-    """`.cuda()` leaves a tensor where it is."""
+    """Make `.cuda()` return the tensor itself."""
     cuda, torch.Tensor.cuda = torch.Tensor.cuda, lambda tensor: tensor
     try:
         yield

@@ -1,4 +1,4 @@
-"""`val --report`: what it counts, against scikit-learn; what it writes; what it refuses."""
+"""`val --report`: counts compared with scikit-learn, files, and errors."""
 
 import csv
 import json
@@ -17,17 +17,17 @@ from bisenetv1_plugin.drawing import plots
 from bisenetv1_plugin.evaluation import confusion, evaluation_report, sheet
 from bisenetv1_plugin.evaluation.confusion import Confusion
 
-CLASSES, NOBODY, NEVER, IGNORED = 6, 4, 5, 255
+CLASSES, ABSENT, NEVER_PREDICTED, IGNORED = 6, 4, 5, 255
 
 
 def pairs(images=5, seed=0):
-    """Masks and labels of several sizes; class 4 is nobody's, 5 never predicted, and the first rows are ignored."""
+    """Yield masks and labels of several sizes. Class 4 is absent, 5 never predicted, the first two rows are ignored."""
     random = np.random.RandomState(seed)
-    known = [number for number in range(CLASSES) if number != NOBODY]
+    known = [number for number in range(CLASSES) if number != ABSENT]
     for number in range(images):
         label = random.choice(known, size=(1, 1, 10 + number, 12))
         mask = np.where(random.rand(*label.shape) < 0.6, label, random.choice(known[:4], size=label.shape))
-        mask[mask == NEVER] = 0
+        mask[mask == NEVER_PREDICTED] = 0
         label[..., :2, :] = IGNORED
         yield mask.astype("int32"), label
 
@@ -40,7 +40,7 @@ def counted(data, **options):
 
 
 def flat(data):
-    """Labels and masks of all pixels that count."""
+    """Return the labels and masks of all pixels that are not ignored."""
     data = [(label[label != IGNORED], mask[label != IGNORED]) for mask, label in data]
     return [np.concatenate(part) for part in zip(*data)]
 
@@ -51,7 +51,7 @@ def rows_of(path):
 
 
 class Data:
-    """A dataset of files that are there, or not."""
+    """A dataset with a `file_list`; the files need not exist."""
 
     def __init__(self, *file_list):
         self.file_list = [list(files) for files in file_list]
@@ -64,7 +64,7 @@ class Data:
 
 
 class TestCounts:
-    def test_are_those_of_scikit_learn(self):
+    def test_equal_to_scikit_learn(self):
         data = list(pairs())
         labels, masks = flat(data)
         matrix = counted(data).matrix
@@ -73,12 +73,15 @@ class TestCounts:
         options = {"labels": range(CLASSES), "average": None, "zero_division": 0}
         figures = confusion.class_figures(matrix)
         for figure, of_sklearn in zip(figures, (jaccard_score, precision_score, recall_score)):
-            assert np.isnan(figure[NOBODY])
+            assert np.isnan(figure[ABSENT])
             known = ~np.isnan(figure)
             assert np.allclose(figure[known], of_sklearn(labels, masks, **options)[known], rtol=0, atol=1e-9)
-        assert np.isnan(figures.precision[NEVER]) and figures.recall[NEVER] == 0 == figures.iou[NEVER]
+        assert (
+            np.isnan(figures.precision[NEVER_PREDICTED])
+            and figures.recall[NEVER_PREDICTED] == 0 == figures.iou[NEVER_PREDICTED]
+        )
 
-    def test_of_each_image(self):
+    def test_figures_of_each_image(self):
         data = list(pairs())
         for image, pair in zip(counted(data).images, data):
             labels, masks = flat([pair])
@@ -90,8 +93,8 @@ class TestCounts:
             assert image.acc == pytest.approx((labels == masks).mean(), abs=1e-9) and image.pixels == len(labels)
 
     @pytest.mark.parametrize("odd", [(77, 1), (1, 77)])
-    def test_of_values_that_are_no_class_are_paddlesegs(self, odd):
-        """In labels they are wrong predictions, in masks pixels that nobody found."""
+    def test_invalid_values_count_as_in_paddleseg(self, odd):
+        """In labels they count as wrong predictions, in masks as missed pixels."""
         data = list(pairs())
         data[0][1][0, 0, 3, 3], data[0][0][0, 0, 3, 3] = odd
         areas = np.zeros((3, CLASSES), "int64")
@@ -105,8 +108,8 @@ class TestCounts:
         assert found.disagreement(miou, acc, [class_iou, precision, recall]) is None
         assert found.matrix[-1].sum() + found.matrix[:, -1].sum() == 1
 
-    def test_the_worst_are_known(self):
-        """Of ten columns so many are wrong; two images are equally bad; the first is ignored as a whole."""
+    def test_worst_images(self):
+        """Images have a number of wrong columns out of ten. Two are equally bad; the first is ignored completely."""
         found = Confusion(2, IGNORED, worst=3)
         label = np.zeros((4, 10), "int64")
         found.add(label, np.full_like(label, IGNORED))
@@ -120,16 +123,16 @@ class TestCounts:
         order = [image.number for image in evaluation_report.sort_by_iou(found.images)]
         assert order == [4, 2, 5, 1, 6, 3, 0] and np.isnan(found.images[0].iou)
 
-    def test_nothing_large_is_kept(self):
+    def test_large_images_are_reduced(self):
         found = Confusion(2, IGNORED, worst=1)
         found.add(np.zeros((1500, 2000), "int64"), np.ones((1500, 2000), "int64"))
         assert found.worst[0].mask.shape == found.worst[0].label.shape == (480, 640)
 
-    def test_ignored_pixels_are_known_in_what_is_shown(self):
+    def test_ignored_pixels_of_worst_images(self):
         ((_, label, mask),) = counted(pairs(1), worst=1).worst
         assert (label[:2] == IGNORED).all() and label[2:].max() < CLASSES > mask.max()
 
-    def test_pairs_that_are_taken_for_one_another(self):
+    def test_most_confused_pairs(self):
         matrix = np.zeros((4, 4), "int64")
         matrix[:3, :3] = [[60, 2, 0], [18, 2, 8], [0, 10, 0]]
         first, second = confusion.most_confused(matrix, 9)
@@ -139,7 +142,7 @@ class TestCounts:
             "class 7 and sky, 20.0% of all pixels: 64.3% of class 7 is predicted as sky, 3.2% of sky as class 7"
         )
 
-    def test_what_paddleseg_counts_otherwise_is_said(self):
+    def test_disagreement_with_paddleseg(self):
         data = list(pairs())
         found = counted(data)
         figures = [
@@ -157,7 +160,7 @@ class TestFiles:
 
     @pytest.fixture
     def folder(self, tmp_path):
-        """A report on five images, of which two have the same file name and one is not there."""
+        """A report on five images. Two have the same file name, and one does not exist."""
         files = [tmp_path / "data" / name for name in ("a/街.png", "b/街.png", "b/1.png", "b/2.png", "c.png")]
         for path in files[:-1]:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -174,11 +177,11 @@ class TestFiles:
         pixels, shares = rows_of(folder / "confusion_pixels.csv"), rows_of(folder / "confusion_shares.csv")
         assert pixels[0][1:] == self.NAMES == [row[0] for row in shares[1:]]
         assert (np.array([row[1:] for row in pixels[1:]], int) == self.found.matrix[:-1, :-1]).all()
-        assert set(shares[1 + NOBODY][1:]) == {""} and sum(map(float, shares[1][1:])) == pytest.approx(1, abs=1e-9)
+        assert set(shares[1 + ABSENT][1:]) == {""} and sum(map(float, shares[1][1:])) == pytest.approx(1, abs=1e-9)
         assert all(path.read_bytes().startswith(b"\xef\xbb\xbf") for path in folder.glob("*.csv")), "for spreadsheets"
         classes = rows_of(folder / "classes.csv")
         iou = confusion.class_figures(self.found.matrix).iou
-        assert classes[1 + NOBODY] == [str(NOBODY), "nobody", "0", "", "", ""]
+        assert classes[1 + ABSENT] == [str(ABSENT), "nobody", "0", "", "", ""]
         assert [float(row[3]) for row in classes[1:] if row[3]] == iou[~np.isnan(iou)].tolist()
         images = rows_of(folder / "images.csv")
         assert sorted(row[0] for row in images[1:]) == ["a/街.png", "b/1.png", "b/2.png", "b/街.png", "c.png"]
@@ -197,7 +200,7 @@ class TestFiles:
         assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows[: 1 + CLASSES]}) == 1
 
     def test_pictures(self, folder):
-        """The sheet has two rows; wrong pixels are red in its last column, and nothing else there is."""
+        """The sheet has two rows. In its last column, only wrong pixels are red."""
         sheet = np.asarray(Image.open(folder / "worst.png").convert("RGB")).astype(int)
         red = (sheet[..., 0] - sheet[..., 1:].max(axis=2) > 60) & (abs(sheet[..., 1] - sheet[..., 2]) < 20)
         last = red[:, sheet.shape[1] * 3 // 4 :]
@@ -205,7 +208,7 @@ class TestFiles:
         assert wrong / 3 < last.mean() < wrong
         assert min(Image.open(folder / "confusion.png").size) > 300
 
-    def test_columns_of_the_worst(self, monkeypatch):
+    def test_columns_of_worst_images(self, monkeypatch):
         drawn = []
         monkeypatch.setattr(plots, "draw_sheet", lambda path, rows, titles, *others: drawn.append((rows[0], titles)))
         ((_, label, mask),) = worst = counted(pairs(1), worst=1).worst
@@ -216,7 +219,7 @@ class TestFiles:
         assert (truth[..., 0] == 10 * label)[label != IGNORED].all() and (predicted[..., 0] == 10 * mask).all()
         assert picture.shape == where.shape == (*label.shape, 3)
 
-    def test_are_known_again(self, folder, tmp_path):
+    def test_files_are_recognized(self, folder, tmp_path):
         for path in evaluation_report.paths(str(folder)):
             assert evaluation_report.is_ours(path), path
         (folder / "classes.csv").write_text("class,name\nmine,1\n")
@@ -224,8 +227,8 @@ class TestFiles:
         ours = [evaluation_report.is_ours(path) for path in evaluation_report.paths(str(folder))]
         assert ours.count(False) == 2
 
-    def test_of_values_that_are_no_class(self, tmp_path):
-        """And the page's words on a mistake, where most pixels of a class are right."""
+    def test_invalid_values(self, tmp_path):
+        """The page names the most frequent mistake even if most pixels of a class are correct."""
         found = Confusion(2, IGNORED)
         found.add(np.array([[0, 0, 0, 7, 1]]), np.array([[0, 0, 9, 0, 9]]))
         names = evaluation_report.Names(["a", "b"], [], ["x.png"])
@@ -239,7 +242,7 @@ class TestFiles:
         assert rows_of(tmp_path / "images.csv")[1][5:7] == ["a", "(no class)"]
         assert "| a | 60.0% | 0.5000 | 0.6667 | 0.6667 | (no class) (33.3%) |" in (tmp_path / "report.md").read_text()
 
-    def test_of_nothing_that_counts(self, tmp_path):
+    def test_all_pixels_ignored(self, tmp_path):
         found = Confusion(2, IGNORED, worst=2)
         found.add(np.zeros((3, 4), int), np.full((3, 4), IGNORED))
         names = evaluation_report.Names(["a", "b"], [], ["sample 1"])
@@ -249,8 +252,8 @@ class TestFiles:
 
 
 @pytest.mark.parametrize("name", ["=1+2", "+1", "-rf", "@sum", "\t=1"])
-def test_a_name_is_no_formula_in_a_spreadsheet(tmp_path, name):
-    """Nor is a figure a text there."""
+def test_names_are_not_formulas_in_spreadsheets(tmp_path, name):
+    """Only names are quoted, not figures."""
     found = counted(pairs(), worst=1)
     classes = [name] * CLASSES
     evaluation_report.write(str(tmp_path), found, Data(), evaluation_report.Names(classes, [], [name] * 5), [])
@@ -273,11 +276,11 @@ class TestCommand:
 
         return command
 
-    def test_figures_are_those_of_val(self, val, tmp_path, capsys):
+    def test_figures_equal_val(self, val, tmp_path, capsys):
         out = tmp_path / "new" / "report"
         assert val("--report", out, "--worst", 2, "--json", out / "val.json") == 0
-        said = capsys.readouterr().out
-        assert "Confused classes: " in said and said.endswith(f"The report is in {out / 'report.md'}\n")
+        output = capsys.readouterr().out
+        assert "Confused classes: " in output and output.endswith(f"The report is in {out / 'report.md'}\n")
         found = json.loads((out / "val.json").read_text())
         rows = rows_of(out / "classes.csv")[1:]
         assert [row[1] for row in rows] == found["classes"]
@@ -300,7 +303,7 @@ class TestCommand:
         (out / "images.csv").unlink()
         assert val("--report", out, "--json", up) == 0 and len(rows_of(out / "images.csv")) == 4
 
-    def test_refused_before_the_work(self, val, small, tmp_path, capsys):
+    def test_errors_before_evaluation(self, val, small, tmp_path, capsys):
         (tmp_path / "file").write_text("mine")
         (tmp_path / "list").write_text("images/val/00000.png\n")
         unlabeled = ["val_dataset.mode=test", f"val_dataset.test_path={tmp_path / 'list'}"]
@@ -317,17 +320,17 @@ class TestCommand:
                 code = val(*flags)
             except SystemExit as end:
                 code = end.code
-            said = capsys.readouterr().err
-            assert code == 2 and words in said, (flags, said)
+            output = capsys.readouterr().err
+            assert code == 2 and words in output, (flags, output)
         assert (tmp_path / "file").read_text() == "mine" and not (tmp_path / "r").exists()
 
-    def test_refused_in_several_processes(self, val, tmp_path, capsys, monkeypatch):
+    def test_error_in_several_processes(self, val, tmp_path, capsys, monkeypatch):
         monkeypatch.setattr(paddle.distributed, "get_world_size", lambda: 2)
         assert val("--report", tmp_path / "r") == 2
         assert "--report needs all images in one process" in capsys.readouterr().err
 
-    def test_a_picture_of_the_data_is_never_replaced(self, val, small, tmp_path, capsys):
-        """Though it has the mark of a figure: a dataset may be made of such."""
+    def test_dataset_images_are_not_replaced(self, val, small, tmp_path, capsys):
+        """Even with the metadata of a report's picture: a dataset may consist of these."""
         out = tmp_path / "out"
         assert val("--report", out, "--worst", 1) == 0
         sheet = cv2.imread(str(out / "worst.png"))

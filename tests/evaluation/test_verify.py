@@ -1,4 +1,4 @@
-"""`bisenetv1 verify` says parity where there is parity, and neither where there is none nor where none is shown."""
+"""`bisenetv1 verify` reports parity only if it holds and is shown."""
 
 import json
 import os
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 
 def verify(small, exported, *arguments, weights=None, config=None, **environment):
-    """In a process of its own: three runtimes beside the converter and PyTorch are too much company for one."""
+    """Run in a separate process: three runtimes, the converter and PyTorch conflict in one."""
     paths = (config or small.config, weights or small.weights, exported)
     command = ("verify", *paths, *arguments, "--device", "cpu", "--cpu_threads", 1)
     return subprocess.run(
@@ -32,7 +32,7 @@ def verify(small, exported, *arguments, weights=None, config=None, **environment
 
 
 def changed(small, tmp_path, **tensors):
-    """Weights in which some tensors of the principal head are others."""
+    """Save weights with changed tensors in the principal head."""
     state = paddle.load(str(small.weights))
     for name, change in tensors.items():
         key = f"heads.2.conv_1x1.{name}"
@@ -87,7 +87,7 @@ def test_an_export_of_other_weights(small, dynamic, tmp_path):
 
 
 @pytest.mark.very_slow
-def test_one_class_everywhere_shows_nothing(small, export, tmp_path):
+def test_one_class_does_not_show_parity(small, export, tmp_path):
     weights = changed(small, tmp_path, bias=lambda bias: bias + 1000 * np.eye(len(bias), dtype="float32")[0])
     exported = export("one_class", weights=weights)
     done = verify(small, exported, weights=weights)
@@ -95,7 +95,7 @@ def test_one_class_everywhere_shows_nothing(small, export, tmp_path):
 
 
 @pytest.mark.very_slow
-def test_without_logits_nothing_is_shown(small, dynamic, tmp_path):
+def test_parity_needs_logits(small, dynamic, tmp_path):
     (tmp_path / "paddle2onnx.py").write_text("raise ImportError('no converter')")
     done = verify(small, dynamic, PYTHONPATH=str(tmp_path))
     assert done.returncode == 1, done.stderr
@@ -118,7 +118,7 @@ def test_refusals(small, dynamic, tmp_path):
 
 
 @pytest.mark.very_slow
-def test_a_fixed_shape_that_does_not_fit(small, export):
+def test_fixed_shape_that_does_not_fit(small, export):
     done = verify(small, export("fixed", "--input_shape", 1, 3, 32, 32))
     assert done.returncode == 2 and "does not fit: the export takes 32 pixels of height, not 64" in done.stderr
 
@@ -126,8 +126,8 @@ def test_a_fixed_shape_that_does_not_fit(small, export):
 @pytest.mark.parametrize(
     "shift, sentence", [(0.5, "differ on a pixel with its two best classes 4.0e-01 apart"), (0.0, None)]
 )
-def test_a_clear_pixel_must_not_differ(shift, sentence):
-    """One pixel in 40000, which the share of equal pixels alone would let pass."""
+def test_clear_pixel_must_not_differ(shift, sentence):
+    """One pixel in 40000, which the agreement alone would allow."""
     logits = np.zeros((3, 200, 200), "float32")
     logits[1] = 0.4
     runtime = logits.copy()
@@ -138,7 +138,7 @@ def test_a_clear_pixel_must_not_differ(shift, sentence):
     assert comparison.fault() is None if sentence is None else sentence in comparison.fault()
 
 
-def test_logits_that_differ_are_a_fault_where_the_masks_are_equal():
+def test_different_logits_are_a_fault_even_with_equal_masks():
     logits = np.random.RandomState(0).rand(3, 8, 8)
     comparison = parity.Comparison()
     comparison.add(logits, logits.argmax(axis=0), logits + 0.25)
@@ -147,7 +147,7 @@ def test_logits_that_differ_are_a_fault_where_the_masks_are_equal():
 
 
 @pytest.mark.parametrize("both", [True, False])
-def test_nan_is_a_fault_where_the_masks_are_equal(both):
+def test_nan_is_a_fault_even_with_equal_masks(both):
     logits = np.random.RandomState(0).rand(3, 8, 8)
     runtime = logits.copy()
     runtime[logits[:, 2, 3].argmax(), 2, 3] = np.nan
@@ -161,11 +161,11 @@ def test_nan_is_a_fault_where_the_masks_are_equal(both):
     "wrong, miou, sentence",
     [
         (0, 0.5, None),
-        (5, 0.5, "agree on only 75.00% of the pixels"),  # a mIoU near the other's proves nothing on its own
+        (5, 0.5, "agree on only 75.00% of the pixels"),  # equal mIoU alone proves nothing
         (0, 0.48, "mIoU differs by 0.0200, more than 0.01 for int8"),
     ],
 )
-def test_a_reduced_precision_has_its_limits(wrong, miou, sentence):
+def test_limits_of_reduced_precision(wrong, miou, sentence):
     logits = np.zeros((3, 4, 5), "float32")
     logits[1] = 1
     mask = np.ones(20, int)
@@ -185,7 +185,7 @@ def test_a_reduced_precision_has_its_limits(wrong, miou, sentence):
         (float("nan"), "Acc of class 2"),
     ],
 )
-def test_figures_of_a_class(acc, sentence):
+def test_class_tolerance(acc, sentence):
     def scores(value):
         return parity.Scores(0.5, 0.5, np.full(3, 0.5), np.array([0.1, 0.2, value]))
 
@@ -193,11 +193,11 @@ def test_figures_of_a_class(acc, sentence):
     assert fault is None if sentence is None else sentence in fault
 
 
-class Given(parity.Candidate):
-    """Answers that are handed over."""
+class FixedAnswers(parity.Candidate):
+    """A candidate with predefined answers."""
 
-    def __init__(self, answers, **as_what):
-        super().__init__("a run", 3, **as_what)
+    def __init__(self, answers, **options):
+        super().__init__("a run", 3, **options)
         self._answers = answers
 
     def answer(self, index, image, trans_info):
@@ -211,7 +211,7 @@ RIGHT = LOGITS.argmax(axis=0)
 
 
 @pytest.mark.parametrize(
-    "answer, as_what, verdict, reason",
+    "answer, options, verdict, reason",
     [
         (parity.Answer(LOGITS, LOGITS), {}, parity.PARITY, None),
         (parity.Answer(RIGHT, LOGITS), {}, parity.PARITY, None),
@@ -223,8 +223,8 @@ RIGHT = LOGITS.argmax(axis=0)
         (None, {}, parity.NO_PARITY, "1 of 2 images have no usable mask: 0.png ..."),
     ],
 )
-def test_the_judge_has_three_words(answer, as_what, verdict, reason):
-    run = Given([answer, answer or parity.Answer(RIGHT, LOGITS)], **as_what)
+def test_verdicts(answer, options, verdict, reason):
+    run = FixedAnswers([answer, answer or parity.Answer(RIGHT, LOGITS)], **options)
     dygraph = parity.Tally(3)
     sample = {"label": RIGHT[np.newaxis], "trans_info": []}
     for index in range(2):
@@ -243,18 +243,18 @@ def test_the_judge_has_three_words(answer, as_what, verdict, reason):
 
 
 @pytest.mark.parametrize("names", [["road", "sky"], ["道路", "天空的颜色和云的颜色和云的颜色"]])
-def test_columns_are_straight_where_letters_are_wide(names):
+def test_columns_are_aligned_with_wide_characters(names):
     rows = text_table.class_table(names, {"IoU": [0.5, 1]}).splitlines()
     widths = {sum(2 if ord(letter) > 0x2E80 else 1 for letter in row) for row in rows}
     assert len(rows) == 3 and len(widths) == 1 and rows[1].endswith("0.5000")
 
 
 class TestOwnSize:
-    """Against PaddleSeg's own `evaluate` and `inference`, in the pictures' own size."""
+    """Compare with PaddleSeg's `evaluate` and `inference`, in the images' own size."""
 
     @pytest.fixture(scope="class")
     def resized(self, small, tmp_path_factory):
-        """The configuration with a network that sees half of every side, and its exports by `output_op`."""
+        """A configuration that halves both sides of images, and its exports by `output_op`."""
         folder = tmp_path_factory.mktemp("resized")
         values = yaml.safe_load(small.config.read_text())
         values["val_dataset"]["transforms"].insert(0, {"type": "Resize", "target_size": [48, 32]})
@@ -289,7 +289,7 @@ class TestOwnSize:
             assert all(abs(entry["miou"] - miou) < 1e-4 for entry in found["runtimes"])
 
     @pytest.mark.parametrize("op", ["none", "softmax"])
-    def test_infer_writes_what_predict_sees(self, op, small, resized, tmp_path):
+    def test_infer_equals_predict(self, op, small, resized, tmp_path):
         argv = ["infer", "--config", resized / op / "deploy.yaml", "--image_path", small.images, "--with_argmax"]
         assert main([*map(str, argv), "--save_dir", str(tmp_path / "a"), "--device", "cpu"]) == 0
         argv = ["predict", "--config", resized / "config.yml", "--model_path", small.weights]
@@ -305,7 +305,7 @@ class TestOwnSize:
 
     @pytest.mark.parametrize("op", ["argmax", "softmax"])
     def test_windows(self, op, small, resized, tmp_path):
-        """Against PaddleSeg's own evaluation with the same windows, which the configuration does not ask for."""
+        """Compare with PaddleSeg's evaluation; the windows are set by flags, not by the configuration."""
         window = {"crop_size": [24, 20], "stride": [16, 12]}
         words = ("--is_slide", "--crop_size", 24, 20, "--stride", 16, 12, "--json", tmp_path / "v.json")
         done = verify(small, resized / op, *words, config=resized / "config.yml")

@@ -1,4 +1,4 @@
-"""What `deploy.yaml` spells out is what PaddleSeg would have taken."""
+"""The values in `deploy.yaml` are those that PaddleSeg would use."""
 
 import numpy as np
 import pytest
@@ -8,8 +8,8 @@ from paddleseg.deploy.infer import DeployConfig
 
 from bisenetv1_plugin.export.defaults import fill_defaults
 
-# What a val_dataset may say, and every value that it has then: the signatures and docstrings of PaddleSeg 2.8.0, 2.9.1
-# and develop, and this package's transform.
+# A transform in a val_dataset, and all of its values: from the signatures and docstrings of PaddleSeg 2.8.0, 2.9.1 and
+# develop, and this package's transform.
 IM, LABEL = {"im_padding_value": 127.5}, {"label_padding_value": 255}
 CASES = [
     ({"type": "Normalize"}, {"mean": [0.5] * 3, "std": [0.5] * 3}),
@@ -33,25 +33,26 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("said", "values"), CASES, ids=lambda case: case.get("type", ""))
-def test_every_value_is_there_and_changes_nothing(said, values, tmp_path):
-    if said["type"] not in manager.TRANSFORMS.components_dict:
+@pytest.mark.parametrize(("transform", "values"), CASES, ids=lambda case: case.get("type", ""))
+def test_all_values_are_written_and_equivalent(transform, values, tmp_path):
+    if transform["type"] not in manager.TRANSFORMS.components_dict:
         pytest.skip("this PaddleSeg has no such transform")
-    (filled,) = fill_defaults([said])
-    assert filled == {"type": said["type"], **values}
+    (filled,) = fill_defaults([transform])
+    assert filled == {"type": transform["type"], **values}
     found = []
-    for number, transform in enumerate((said, filled)):
+    for number, each in enumerate((transform, filled)):
         path = tmp_path / f"{number}.yaml"
-        path.write_text(yaml.safe_dump({"Deploy": {"transforms": [transform]}}))
+        path.write_text(yaml.safe_dump({"Deploy": {"transforms": [each]}}))
         picture = np.random.RandomState(0).randint(0, 256, (61, 93, 3)).astype("float32")
         found.append(DeployConfig(str(path)).transforms({"img": picture})["img"])
     assert (found[0] == found[1]).all() and found[0].std() > 0
 
 
-def test_the_list_that_was_handed_over_stays():
-    said = [{"type": "Normalize"}, {"type": "Padding", "target_size": 8}]
-    assert fill_defaults(said) == fill_defaults(fill_defaults(said)) and said[0] == {"type": "Normalize"}
+def test_arguments_are_not_modified():
+    transforms = [{"type": "Normalize"}, {"type": "Padding", "target_size": 8}]
+    assert fill_defaults(transforms) == fill_defaults(fill_defaults(transforms))
+    assert transforms[0] == {"type": "Normalize"}
 
 
-def test_one_channel_has_one_mean():
+def test_one_channel():
     assert fill_defaults([{"type": "Normalize"}], channels=1) == [{"type": "Normalize", "mean": [0.5], "std": [0.5]}]

@@ -8,7 +8,7 @@ from bisenetv1_plugin.export.folder import move_files
 
 
 class TestMove:
-    """Of a finished export: all of it, or none."""
+    """An export is moved completely or not at all."""
 
     def folders(self, tmp_path):
         for folder, content in (("new", "2"), ("ex", "1")):
@@ -20,13 +20,13 @@ class TestMove:
     def contents(self, folder):
         return {path.name: path.read_text() for path in folder.iterdir() if path.is_file()}
 
-    def test_all(self, tmp_path):
+    def test_success(self, tmp_path):
         new, ex = self.folders(tmp_path)
         move_files(str(new), str(ex))
         assert set(self.contents(ex).values()) == {"2"} and len(self.contents(ex)) == 3
 
     @pytest.mark.parametrize("fails_at", range(6))
-    def test_none(self, tmp_path, monkeypatch, fails_at):
+    def test_failure_restores_files(self, tmp_path, monkeypatch, fails_at):
         new, ex = self.folders(tmp_path)
         rename, calls = os.rename, []
 
@@ -41,7 +41,7 @@ class TestMove:
             move_files(str(new), str(ex))
         assert set(self.contents(ex).values()) == {"1"} and len(self.contents(ex)) == 3
 
-    def test_a_folder_in_the_way_stays(self, tmp_path):
+    def test_existing_folder_is_kept(self, tmp_path):
         new, ex = self.folders(tmp_path)
         (ex / "model.json").unlink()
         (ex / "model.json").mkdir()

@@ -18,7 +18,7 @@ from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.export import onnx_model
 
 
-def test_the_onnx_model_lies_beside_deploy_yaml(dynamic):
+def test_onnx_model_is_in_the_export(dynamic):
     import onnxruntime
 
     deploy = yaml.safe_load((dynamic / "deploy.yaml").read_text())["Deploy"]
@@ -36,7 +36,7 @@ def refuse(*_, **__):
 
 @pytest.mark.parametrize("fault", [refuse, lambda *_, **__: b""])
 @pytest.mark.slow
-def test_nothing_is_written_where_the_converter_fails(small, tmp_path, capsys, monkeypatch, fault):
+def test_nothing_is_written_if_the_converter_fails(small, tmp_path, capsys, monkeypatch, fault):
     import paddle2onnx
 
     monkeypatch.setattr(paddle2onnx, "export", fault)
@@ -47,7 +47,7 @@ def test_nothing_is_written_where_the_converter_fails(small, tmp_path, capsys, m
 
 
 @pytest.mark.slow
-def test_a_missing_converter_is_named(small, tmp_path, capsys, monkeypatch):
+def test_missing_converter(small, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "paddle2onnx", None)
     flags = ["--config", small.config, "--model_path", small.weights, "--save_dir", tmp_path, "--device", "cpu"]
     assert main([str(argument) for argument in ("export", *flags, "--to", "onnx")]) == 2
@@ -62,12 +62,12 @@ onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "picture.onnx"])
-def test_onnx_runtime_does_not_warn(pictures_too, python, name):
-    done = python("-c", _SESSION, pictures_too / name)
+def test_onnx_runtime_does_not_warn(with_picture, python, name):
+    done = python("-c", _SESSION, with_picture / name)
     assert done.returncode == 0 and done.stderr == "" and done.stdout == ""
 
 
-def test_what_no_output_needs_is_removed():
+def test_remove_unused():
     pytest.importorskip("onnx")
     from onnx import TensorProto, helper
 
@@ -86,18 +86,18 @@ def test_what_no_output_needs_is_removed():
     assert [constant.name for constant in graph.initializer] == ["used"]
 
 
-# Values of ImageNet's, where float32 and float64 do not give the same, and others for each channel.
+# ImageNet's values. They differ by channel, and give other results in float32 than in float64.
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
 @pytest.fixture(scope="module")
-def pictures_too(export):
-    return export("pictures_too", "--picture_onnx")
+def with_picture(export):
+    return export("with_picture", "--picture_onnx")
 
 
 @pytest.fixture(scope="module")
 def imagenet(small, export):
-    """An export of other values, for BGR, of one size, with the logits as its output."""
+    """An export with ImageNet's values, BGR, a fixed size, and logits as output."""
     config = small.folder / "imagenet.yml"
     values = yaml.safe_load(small.config.read_text())
     values["val_dataset"]["transforms"] = [{"type": "Normalize", "mean": MEAN, "std": STD}]
@@ -121,9 +121,9 @@ def openvino_of(path):
 
 
 @pytest.mark.parametrize("runtime", [onnxruntime_of, openvino_of])
-@pytest.mark.parametrize("kind", ["pictures_too", "imagenet"])
-def test_a_picture_as_it_is_gives_the_same(small, request, kind, runtime):
-    """As the model does of what PaddleSeg's transforms make of it, bit for bit."""
+@pytest.mark.parametrize("kind", ["with_picture", "imagenet"])
+def test_picture_onnx_equals_model_onnx(small, request, kind, runtime):
+    """Results are identical to `model.onnx` after PaddleSeg's transforms."""
     folder = request.getfixturevalue(kind)
     deploy = yaml.safe_load((folder / "deploy.yaml").read_text())["Deploy"]
     color = "BGR" if kind == "imagenet" else "RGB"
@@ -132,8 +132,8 @@ def test_a_picture_as_it_is_gives_the_same(small, request, kind, runtime):
     pictures[0, :8, :96] = np.arange(256).repeat(9).reshape(8, 96, 3)  # every value
     prepare = DeployConfig(str(folder / "deploy.yaml")).transforms
     prepared = np.stack([prepare({"img": picture.astype("float32")})["img"] for picture in pictures])
-    given = pictures if color == "BGR" else np.ascontiguousarray(pictures[..., ::-1])
-    found, expected = runtime(folder / "picture.onnx")(given), runtime(folder / "model.onnx")(prepared)
+    inputs = pictures if color == "BGR" else np.ascontiguousarray(pictures[..., ::-1])
+    found, expected = runtime(folder / "picture.onnx")(inputs), runtime(folder / "model.onnx")(prepared)
     assert len(np.unique(expected)) > 2 and found.dtype == expected.dtype and np.array_equal(found, expected)
 
 
@@ -144,7 +144,7 @@ def test_a_picture_as_it_is_gives_the_same(small, request, kind, runtime):
         ([{"type": "Normalize"}], ["--to", "paddle"], "--to paddle writes none"),
     ],
 )
-def test_pictures_that_need_more_than_normalization_are_refused(small, tmp_path, capsys, transforms, flags, sentence):
+def test_other_transforms_than_normalize_are_refused(small, tmp_path, capsys, transforms, flags, sentence):
     values = yaml.safe_load(small.config.read_text())
     values["val_dataset"]["transforms"] = transforms
     (tmp_path / "config.yml").write_text(yaml.safe_dump(values))
@@ -153,16 +153,16 @@ def test_pictures_that_need_more_than_normalization_are_refused(small, tmp_path,
     assert sentence in capsys.readouterr().err and not (tmp_path / "ex" / "deploy.yaml").exists()
 
 
-def test_another_number_of_channels_is_refused():
+def test_other_number_of_channels_is_refused():
     with pytest.raises(InputError, match="the network takes 4 channels"):
         onnx_model.check_only_normalization([{"type": "Normalize"}], 4)
 
 
-def test_the_program_in_the_documentation(small, pictures_too, tmp_path, monkeypatch):
-    """Word for word, on an export called `exported` and a picture called `street.png`."""
+def test_program_in_documentation(small, with_picture, tmp_path, monkeypatch):
+    """Run it unchanged, on an export `exported` and an image `street.png`."""
     text = (Path(__file__).parents[2] / "docs/deployment.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    (tmp_path / "exported").symlink_to(pictures_too)
+    (tmp_path / "exported").symlink_to(with_picture)
     path = sorted(small.images.iterdir())[0]
     shutil.copy(path, tmp_path / "street.png")
     monkeypatch.chdir(tmp_path)

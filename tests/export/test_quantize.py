@@ -1,4 +1,4 @@
-"""Exports in 8 bits: near the network in fp32, a quarter of its size, and refused where they cannot be had."""
+"""Exports in 8 bits: close to fp32, a quarter of its size, and errors."""
 
 import json
 import re
@@ -20,13 +20,13 @@ def bisenetv1(*arguments):
 
 
 def quantize(small, save_dir, *arguments):
-    """In a process of its own: Paddle reads at its import which kind of program to write."""
+    """Run in a separate process: Paddle decides at import which kind of program it writes."""
     flags = ["--config", small.config, "--model_path", small.weights, "--save_dir", save_dir]
     return bisenetv1("quantize", *flags, "--to", "paddle", "--batch_nums", 1, *arguments)
 
 
 @pytest.mark.very_slow
-def test_int8_is_near_and_a_quarter_of_the_size(small, dynamic, tmp_path):
+def test_paddle_int8(small, dynamic, tmp_path):
     done = quantize(small, tmp_path / "int8")
     if paddle.__version__ >= "3.2":  # writes no program that its quantizer reads
         assert done.returncode == 2 and "Quantize with Paddle 2.6.2" in done.stderr
@@ -40,13 +40,13 @@ def test_int8_is_near_and_a_quarter_of_the_size(small, dynamic, tmp_path):
     flags = ["--config", tmp_path / "int8/deploy.yaml", "--image_path", small.images, "--save_dir", tmp_path / "masks"]
     done = bisenetv1("infer", *flags, "--device", "cpu", "--precision", "int8", "--verbose")
     assert done.returncode == 0, done.stderr[-2000:]
-    # Such a sum is wrong: of a trained network's pixels 46 % were right with it, 87 % without. This one shows little.
+    # This fusion is wrong: it kept 46 % of a trained network's pixels, 87 % without it. This network hardly shows it.
     summed = re.findall(r"quantized (\d+) fused_conv2d ops with residual connection", done.stderr)
     assert summed == ["0"], "Paddle's log counts the convolutions that add their block's residual"
     assert infer(dynamic, small, tmp_path / "exact", "--device", "cpu") == 0
     found, exact = masks(tmp_path / "masks"), masks(tmp_path / "exact")
     agreement = np.mean([found[name] == exact[name] for name in exact])
-    assert len(exact) == 3 and 0.9 < agreement < 1, "8 bits, so near and not equal"
+    assert len(exact) == 3 and 0.9 < agreement < 1, "8 bits: similar, not equal"
     flags = ["--precision", "int8", "--device", "cpu", "--json", tmp_path / "verify.json"]
     main([str(word) for word in ("verify", small.config, small.weights, tmp_path / "int8", *flags)])
     (verified,) = json.loads((tmp_path / "verify.json").read_text())["runtimes"]
@@ -55,7 +55,7 @@ def test_int8_is_near_and_a_quarter_of_the_size(small, dynamic, tmp_path):
 
 
 @pytest.mark.slow
-def test_calibration_wants_images(small, tmp_path):
+def test_too_few_calibration_images(small, tmp_path):
     done = quantize(small, tmp_path / "int8", "--batch_size", 2)
     assert done.returncode == 2 and "ask for 2 images; the train_dataset has 1" in done.stderr
 
@@ -86,7 +86,7 @@ def test_int8(small, dynamic, tmp_path, to, backends):
         out = tmp_path / backend
         assert infer(tmp_path / "int8", small, out, "--device", "cpu", "--backend", backend) == 0
         agreement = np.mean([masks(out)[name] == exact[name] for name in exact])
-        assert 0.9 < agreement < 1, "8 bits, so near and not equal"
+        assert 0.9 < agreement < 1, "8 bits: similar, not equal"
     run(
         *("verify", small.config, small.weights, tmp_path / "int8", "--precision", "int8", "--device", "cpu"),
         *("--json", tmp_path / "verify.json"),
@@ -97,7 +97,7 @@ def test_int8(small, dynamic, tmp_path, to, backends):
 
 
 @pytest.mark.slow
-def test_an_export_in_int8_says_what_runs_it(small, dynamic, tmp_path, capsys):
+def test_int8_in_other_runtimes_is_refused(small, dynamic, tmp_path, capsys):
     pytest.importorskip("nncf")
     flags = ["--config", small.config, "--model_path", small.weights, "--save_dir", tmp_path / "int8"]
     assert run("quantize", *flags, "--to", "openvino") == 0

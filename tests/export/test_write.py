@@ -1,4 +1,4 @@
-"""What an exported folder says, and who reads it."""
+"""The `deploy.yaml` of an export, and its readers."""
 
 import shutil
 
@@ -9,11 +9,11 @@ from PIL import Image
 
 from bisenetv1_plugin.cli import main
 
-# What upstream's tools/export.py writes as well, by which its deploy/python/infer.py and others read it.
+# Keys that upstream's tools/export.py writes too, and that its deploy/python/infer.py reads.
 UPSTREAM = {"input_shape": [None, 3, None, None], "output_op": "argmax", "output_dtype": "int32"}
 
 
-def test_deploy_yaml_says_what_a_runtime_needs(dynamic):
+def test_deploy_yaml_is_complete(dynamic):
     deploy = yaml.safe_load((dynamic / "deploy.yaml").read_text())["Deploy"]
     assert deploy["transforms"] == [{"type": "Normalize", "mean": [0.5] * 3, "std": [0.5] * 3}]
     assert deploy["input"] == {"color": "RGB", "layout": "NCHW", "dtype": "float32"}
@@ -27,7 +27,7 @@ def infer(folder, small, out):
     return [np.asarray(Image.open(path)) for path in sorted(out.glob("*.png"))]
 
 
-def test_an_older_export_gives_the_same_masks(small, dynamic, tmp_path):
+def test_older_export_gives_the_same_masks(small, dynamic, tmp_path):
     older = tmp_path / "older"
     shutil.copytree(dynamic, older)
     content = yaml.safe_load((older / "deploy.yaml").read_text())
@@ -38,11 +38,11 @@ def test_an_older_export_gives_the_same_masks(small, dynamic, tmp_path):
     assert len(found) == 3 and all((a == b).all() for a, b in zip(found, expected))
 
 
-@pytest.mark.parametrize("said", [{"color": "BGR"}, {"layout": "NHWC"}, {"dtype": "uint8"}, "RGB", {"range": 1}])
-def test_an_input_that_no_runtime_here_gives_is_refused(small, dynamic, tmp_path, capsys, said):
+@pytest.mark.parametrize("input_spec", [{"color": "BGR"}, {"layout": "NHWC"}, {"dtype": "uint8"}, "RGB", {"range": 1}])
+def test_unsupported_input_is_refused(small, dynamic, tmp_path, capsys, input_spec):
     shutil.copytree(dynamic, tmp_path / "ex")
     content = yaml.safe_load((tmp_path / "ex" / "deploy.yaml").read_text())
-    content["Deploy"]["input"] = said
+    content["Deploy"]["input"] = input_spec
     (tmp_path / "ex" / "deploy.yaml").write_text(yaml.safe_dump(content))
     argv = ["infer", "--config", tmp_path / "ex" / "deploy.yaml", "--image_path", small.images, "--device", "cpu"]
     assert main([*map(str, argv), "--save_dir", str(tmp_path / "out")]) == 2

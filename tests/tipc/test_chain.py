@@ -1,4 +1,4 @@
-"""TIPC chains on a few generated scenes: a whole one passes, and a sabotaged one cannot."""
+"""TIPC chains on a few generated scenes: an intact chain passes, and a sabotaged one fails."""
 
 import importlib.util
 import json
@@ -16,14 +16,14 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = REPOSITORY / "test_tipc/configs/bisenetv1"
 CPU = "train_linux_cpu_normal_normal_infer_python_linux_cpu.txt"
 
-# Later ones write no program that Paddle's quantizer reads.
-PADDLE_QUANTISES = paddle.__version__ < "3.2"
+# Paddle's quantizer cannot read the programs of later versions.
+PADDLE_QUANTIZES = paddle.__version__ < "3.2"
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CONFIGS.is_dir(), reason="not in a checkout")]
 
 
 def tipc(folder, *arguments, script="bisenetv1_plugin.tipc", **environment):
-    """Runs `python -m bisenetv1_plugin.tipc` there, `python` being this one."""
+    """Run `python -m bisenetv1_plugin.tipc` in a folder with this Python."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     env = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", **environment}
     command = [sys.executable, "-m", script, *map(str, arguments)]
@@ -31,7 +31,7 @@ def tipc(folder, *arguments, script="bisenetv1_plugin.tipc", **environment):
 
 
 def shortened(text):
-    """The shipped file with one inference run."""
+    """Reduce the shipped file to one inference run."""
     return text.replace("--enable_mkldnn:True|False", "--enable_mkldnn:True")
 
 
@@ -46,7 +46,7 @@ def scenes(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def passed(tmp_path_factory, scenes):
-    """A folder where a lite chain has run; its output."""
+    """The folder of a lite chain, and its completed process."""
     folder = tmp_path_factory.mktemp("chain")
     shutil.copytree(CONFIGS, folder / "test_tipc/configs/bisenetv1")
     config = folder / "test_tipc/configs/bisenetv1" / CPU
@@ -80,7 +80,7 @@ def test_lite_chain_passes(passed):
 
 @pytest.fixture
 def copied(passed, tmp_path):
-    """A copy of that folder to spoil, its trained weights laid for `whole_infer`, which only exports and infers."""
+    """A copy of the folder to modify, with its trained weights as those of `whole_infer`."""
     folder, _ = passed
     shutil.copytree(folder, tmp_path / "chain")
     weights = next((tmp_path / "chain").rglob("best_model/model.pdparams"))
@@ -93,7 +93,7 @@ def whole_infer(folder):
 
 
 def script(folder, name, code):
-    """A script at the place of PaddleSeg's own: the chain then runs it, as in a checkout."""
+    """Write a script under the name of one of PaddleSeg's. The chain runs it, as in a checkout."""
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(code)
 
@@ -106,7 +106,7 @@ def test_whole_infer_passes(copied):
 
 @pytest.mark.very_slow
 def test_wrong_weights_at_export(copied):
-    """Right in form, every tensor of another network."""
+    """The weights have the right shapes, but are from another network."""
     script(
         copied,
         "tools/export.py",
@@ -152,7 +152,7 @@ sys.exit(code)
 
 @pytest.mark.very_slow
 def test_predictor_that_exits_with_0(copied):
-    """What deploy/python/infer.py does where it cannot create its predictor."""
+    """deploy/python/infer.py does this if it cannot create its predictor."""
     script(copied, "deploy/python/infer.py", "print('no predictor'); exit()")
     done = whole_infer(copied)
     assert done.returncode == 1
@@ -189,7 +189,7 @@ def test_missing_image(copied):
 
 @pytest.mark.very_slow
 def test_too_few_classes(copied):
-    """Weights that answer the same everywhere agree with themselves, and show nothing."""
+    """Weights that predict one class everywhere always agree, which does not show parity."""
     path = copied / "test_tipc/output/bisenetv1/model.pdparams"
     state = paddle.load(str(path))
     name = next(name for name in state if name.startswith("heads.2") and name.endswith("conv_1x1.bias"))
@@ -199,7 +199,7 @@ def test_too_few_classes(copied):
     assert done.returncode == 1 and "parity is not shown: only 1 classes" in done.stdout
 
 
-def test_generated_scenes_where_nothing_can_be_downloaded(tmp_path, monkeypatch, capsys):
+def test_generated_scenes_without_network(tmp_path, monkeypatch, capsys):
     from bisenetv1_plugin.tipc.inputs import FOLDER, prepare
     from bisenetv1_plugin.tipc.params import Params
 
@@ -246,7 +246,7 @@ def test_refusals(copied, tmp_path):
 
 
 def test_compare_results(passed, tmp_path):
-    """Equal to itself; not so once a class is off by more than the tolerance, a run is missing or the chain failed."""
+    """A verdict equals itself. It differs if a class differs, a run is missing or the chain failed."""
     folder, _ = passed
 
     def compare(stored, log):
@@ -267,7 +267,7 @@ def test_compare_results(passed, tmp_path):
     changed["results"][0]["name"] = "another"
     assert "the stored run another is missing" in compare(changed, verdict).stdout
     done = compare({**verdict, "results": []}, verdict)
-    assert done.returncode == 1 and "holds no result" in done.stderr
+    assert done.returncode == 1 and "has no result" in done.stderr
     done = subprocess.run(
         [sys.executable, REPOSITORY / "test_tipc/compare_results.py", "--gt_file", "none", "--log_file", "none"],
         capture_output=True,
@@ -284,13 +284,13 @@ def test_ptq(copied, scenes):
     assert done.returncode == 0 and f"Weights: the ones you named, {weights}" in done.stdout, done.stderr
     done = tipc(copied, "ptq", config)
     folder = copied / "test_tipc/output/bisenetv1_ptq/whole_infer"
-    if not (PADDLE_QUANTISES or importlib.util.find_spec("nncf")):
+    if not (PADDLE_QUANTIZES or importlib.util.find_spec("nncf")):
         assert done.returncode == 1 and "Quantize with Paddle 2.6.2" in done.stderr
         return
     (result,) = json.loads((folder / "verdict.json").read_text())["results"]
     assert done.stdout.count("Run successfully") == 2, done.stdout[-3000:] + done.stderr[-3000:]
     assert result["agreement"] < 1 and result["logits"] is None, "8 bits, so not equal"
-    # Hardly trained, the network may lose more than the verdict allows; how near it is: tests/inference/test_select.py.
+    # The network is hardly trained and may lose more than the verdict allows; see tests/inference/test_select.py.
     assert (done.returncode, result["verdict"]) in ((0, "parity"), (1, "no parity"))
     assert (result["verdict"] == "parity") <= (result["agreement"] >= 0.8)
     (copied / config).write_text((copied / config).read_text().replace("--precision int8", "--precision fp16"))
@@ -328,8 +328,8 @@ sys.exit(3)
     assert done.returncode == 2 and "run by test_tipc/benchmark_train.sh" in done.stderr
 
 
-def test_losses_of_to_static_are_held_against_dygraph(tmp_path):
-    """`norm_train|to_static_train` in a file's trainers; the logs are PaddleSeg's."""
+def test_losses_of_to_static_are_compared_with_dygraph(tmp_path):
+    """For `norm_train|to_static_train` in a file's trainers, with PaddleSeg's log lines."""
     from bisenetv1_plugin.tipc.chain import losses_differ
 
     def log(name, *losses):
@@ -353,13 +353,13 @@ def test_paddle2onnx(copied):
     (result,) = json.loads((folder / "verdict.json").read_text())["results"]
     assert result["agreement"] >= 0.9999 and (folder / "onnx.png").stat().st_size > 1000
     (copied / config).write_text((copied / config).read_text().replace("--to onnx", "--to paddle"))
-    assert tipc(copied, "onnx", config).returncode == 1, "the model of the run before stood in"
+    assert tipc(copied, "onnx", config).returncode == 1, "the model of the previous run was used"
 
 
 @pytest.mark.very_slow
 @pytest.mark.skipif(not shutil.which("cmake"), reason="no cmake")
 def test_cpp(copied):
-    """The program in C++ passes; with another mean in the model that it is given, it cannot."""
+    """The C++ program passes, and fails with another mean in its model."""
     pytest.importorskip("paddle2onnx")
     config = copied / "test_tipc/configs/bisenetv1/bisenetv1_model_linux_cpu_normal_normal_infer_cpp_linux_cpu.txt"
     done = tipc(copied, "cpp", config)
@@ -396,7 +396,7 @@ sys.exit(code)
 
 @pytest.mark.very_slow
 def test_serving(copied):
-    """What comes over HTTP passes; of a server that gives other masks, it cannot."""
+    """The masks over HTTP pass, and fail if the server returns other masks."""
     for name in ("paddle2onnx", "fastapi_offline", "prometheus_client"):
         pytest.importorskip(name, reason="pip install '.[serve]'")
     config = copied / "test_tipc/configs/bisenetv1/bisenetv1_model_linux_cpu_normal_normal_serving_python_linux_cpu.txt"
@@ -428,8 +428,8 @@ sys.exit(main(sys.argv[1:]))
     assert done.returncode == 1 and "TIPC verdict: FAIL" in done.stdout
 
 
-def test_a_link_in_a_list_keeps_its_own_name(tmp_path):
-    """Its mask is called after it, not after the file that it leads to."""
+def test_links_in_lists_are_not_resolved(tmp_path):
+    """The mask is named after the link, not after its target."""
     from bisenetv1_plugin.tipc import inputs
 
     for name in ("real.png", "label.png"):

@@ -1,4 +1,4 @@
-"""The TIPC parser, against the standard's shell functions where a PaddleSeg checkout is at hand."""
+"""The TIPC parser; it is compared with the standard's shell functions if there is a PaddleSeg checkout."""
 
 import os
 import subprocess
@@ -10,10 +10,10 @@ from bisenetv1_plugin.tipc.params import BENCHMARK, LINES, MODES, Params, ShortP
 
 CONFIGS = Path(__file__).resolve().parents[2] / "test_tipc/configs/bisenetv1"
 CPU = CONFIGS / "train_linux_cpu_normal_normal_infer_python_linux_cpu.txt"
-PTQ = CONFIGS / "train_ptq_infer_python.txt"  # of a shorter form
+PTQ = CONFIGS / "train_ptq_infer_python.txt"  # has the shorter form
 
 
-def test_reads():
+def test_params():
     params = Params(CPU, "lite_train_lite_infer")
     assert params.value("model_name") == "bisenetv1"
     assert params.values("mkldnn") == ["True", "False"]
@@ -23,15 +23,15 @@ def test_reads():
     assert Params(CPU, "whole_infer").mode_value("iters") == ""
 
 
-def test_reads_the_shorter_form():
+def test_short_params():
     params = ShortParams(PTQ, "ptq_params", ["model_name", "python", "device", "weights"])
     assert params["model_name"] == "bisenetv1_ptq" and params.option("device") == ""
     assert params.option("weights") == "--model_path=./test_tipc/output/bisenetv1/model.pdparams"
     assert params.option("weights", "other") == "--model_path=other"
 
 
-def test_reads_blocks():
-    """A header's name is whole: train_benchmark_params is also the end of another's."""
+def test_blocks():
+    """Headers must match completely: train_benchmark_params is also the end of another header."""
     assert Params(CPU, BENCHMARK).block("train_benchmark_params")[:3] == [
         ("batch_size", "2|4"),
         ("fp_items", "fp32"),
@@ -43,7 +43,7 @@ def test_reads_blocks():
 
 
 @pytest.mark.parametrize("path", sorted(set(CONFIGS.glob("train_*.txt")) - {PTQ}), ids=lambda path: path.name)
-def test_ours_are_whole(path):
+def test_shipped_files(path):
     params = Params(path, "lite_train_lite_infer")
     assert params.key("norm_train") == "norm_train" and params.key("export_dir") == "--save_dir"
     assert params.key("infer_weights") == "infer_model" and params.key("result_dir") == "--save_dir"
@@ -77,8 +77,8 @@ done
 """
 
 
-def test_as_the_shell_functions_read(tmp_path):
-    """Every train_infer_python.txt of a checkout: keys, values and values by mode."""
+def test_equal_to_shell_functions(tmp_path):
+    """Compare keys, values and values by mode of every train_infer_python.txt in a checkout."""
     if not os.environ.get("PADDLESEG_DIR"):
         pytest.skip("PADDLESEG_DIR names no PaddleSeg checkout")
     folder = Path(os.environ["PADDLESEG_DIR"]) / "test_tipc"
