@@ -105,7 +105,7 @@ def _recognize(names: Collection[str], wanted: str | None) -> Family:
         if family.name == (wanted or family.name) and any(name.startswith(family.prefix) for name in names):
             return family
     if wanted:
-        raise ValueError(f"This is not a checkpoint of {wanted}, whose names differ. It has {_join(names)}.")
+        raise ValueError(f"This is not a checkpoint of {wanted}: it has the tensors {_join(names)}.")
     raise ValueError(
         f"No family has these tensors: {_join(names)}. Known are {', '.join(NAMES)}; "
         "PaddleSeg's own checkpoints load as they are, with `variant: paddleseg`."
@@ -121,7 +121,7 @@ def _family_of_ours(names: Collection[str], wanted: str | None) -> Family:
     elif "ffm.channel_attention.1._conv.weight" in names:
         fits = ["coincheung", "mmseg"]
     else:
-        raise ValueError(f"This is not a trained BiSeNetV1 of this plugin: it has {_join(names)}.")
+        raise ValueError(f"This is not a trained BiSeNetV1 of this plugin: it has the tensors {_join(names)}.")
     if wanted not in (None, *fits):
         raise ValueError(f"This is a network of {' or '.join(fits)}, not of {wanted}.")
     if wanted is None and len(fits) > 1:

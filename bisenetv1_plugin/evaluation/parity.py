@@ -271,11 +271,11 @@ def table(names: Sequence[str], prediction: Scores, inference: Scores | None) ->
     """Format IoU and Acc of every class, and the mIoU, of dygraph and, if given, of one runtime."""
     both = {"predict": prediction, **({"infer": inference} if inference else {})}
     columns = {
-        f"{title} {whose}": scores.rounded()[part]
+        f"{title} {source}": scores.rounded()[part]
         for part, title in enumerate(("IoU", "Acc"))
-        for whose, scores in both.items()
+        for source, scores in both.items()
     }
-    miou = ", ".join(f"{whose} {scores.miou:.4f}" for whose, scores in both.items())
+    miou = ", ".join(f"{source} {scores.miou:.4f}" for source, scores in both.items())
     return f"{text_table.class_table(names, columns)}\nmIoU {miou}"
 
 

@@ -280,8 +280,8 @@ def _write_weights(params: Params, weights: str | None) -> None:
     else:
         what = f"the ones you named, {weights}"
     if not (target.is_file() and os.path.samefile(weights, target)):
-        with files.whole_file(target) as beside:
-            shutil.copyfile(weights, beside)
+        with files.whole_file(target) as temporary:
+            shutil.copyfile(weights, temporary)
         files.write(_digest_file(target), f"{_digest(target)}  {target.name}\n".encode())
     print(f"Weights: {what}, in {target}")
 

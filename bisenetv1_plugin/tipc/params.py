@@ -97,7 +97,7 @@ class Params:
         least = LINES["result_dir"] + 1  # the last line is optional
         if len(self._lines) < least:
             raise TipcError(
-                f"{path} has {len(self._lines)} non-blank lines; the standard's format has at least {least}. "
+                f"{path} has {len(self._lines)} lines without blank ones; the standard's format has at least {least}. "
                 "Compare it with test_tipc/configs/bisenetv1/train_infer_python.txt."
             )
         self._lines.append(_Line("", 0))
@@ -173,7 +173,7 @@ class ShortParams:
         lines = _lines(Path(path))[1:]
         if len(lines) < len(names):
             raise TipcError(
-                f"{path} has {len(lines) + 1} non-blank lines; the standard's format has {len(names) + 1}: "
+                f"{path} has {len(lines) + 1} lines without blank ones; the standard's format has {len(names) + 1}: "
                 f"{', '.join(names)} after the first."
             )
         self._pairs = {name: (line.split(":") + [""])[:2] for name, line in zip(names, lines)}
