@@ -1,4 +1,4 @@
-"""What every test may use. The package must be installed: its entry points and start-up files are part of it."""
+"""Fixtures for all tests. The package must be installed, because its entry points and start-up files are tested."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ try:
 except PackageNotFoundError:
     pytest.exit("Install the package first: pip install -e '.[cpu,test]'", returncode=3)
 
-# Two processes run the tests, with one thread each, lest they wait for each other. Libraries read it when imported.
+# Two processes run the tests. One thread for each keeps them from slowing each other down. Libraries read it at import.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # nohup, and a shell's background, let a process ignore these, and every process that it starts.
@@ -26,7 +26,7 @@ for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHU
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """What is very slow is slow: `-m "not slow"` leaves it out as well.
+    """Mark very slow tests as slow, too, so that `-m "not slow"` deselects them.
 
     Files with much that is slow come first, so that both processes end together.
     """
@@ -67,7 +67,7 @@ def python(tmp_path):
 
 @pytest.fixture
 def python_without_paddle(python, tmp_path_factory):
-    """As `python`, where Paddle and PaddleSeg are not to be found, for the processes that it starts as well."""
+    """Like `python`, but without Paddle and PaddleSeg, also in child processes."""
     folder = tmp_path_factory.mktemp("absent")
     for name in ("paddle", "paddleseg"):
         (folder / f"{name}.py").write_text(f"raise ModuleNotFoundError(\"No module named '{name}'\", name='{name}')\n")

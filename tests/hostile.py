@@ -1,4 +1,4 @@
-"""Pictures as files, and what could have become of them."""
+"""Encoded pictures, and damaged files for the tests."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""The rule for writing: nothing is written over that would be lost, by whatever name it is called."""
+"""Files that matter are never overwritten, whatever name leads to them."""
 
 import errno
 import json
@@ -57,7 +57,7 @@ class TestOneFileOfTwoNames:
         with pytest.raises(InputError, match="would be one file"):
             files.check_outputs(names, is_ours=lambda path: True)
 
-    def test_nor_are_two_that_are_not_there_yet(self, here, kind):
+    def test_two_missing_results_are_not_one_file(self, here, kind):
         if kind == "hard link":
             pytest.skip("there is none to a file that is not there")
         with pytest.raises(InputError, match="would be one file"):
@@ -81,7 +81,7 @@ def test_names_that_differ_in_case_are_one_file_where_the_system_says_so(here, m
         files.check_outputs(["a.png", "A.png"])
 
 
-def test_what_may_be_written(here):
+def test_targets_that_may_be_written(here):
     files.write("mask.png", cv2.imencode(".png", PICTURE)[1].tobytes(), "infer")
     open("empty.png", "w").close()
     files.check_outputs(
@@ -170,7 +170,7 @@ def test_a_name_that_leads_out_of_its_folder(here, name):
         files.path_inside("folder", name)
 
 
-def test_a_name_that_does_not(here):
+def test_name_inside_its_folder(here):
     assert files.path_inside("folder", "a/../b/..c") == os.path.join("folder", "b", "..c")
 
 

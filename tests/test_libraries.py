@@ -24,7 +24,7 @@ def test_openvino_reports_nothing_and_starts_no_process(python):
     assert (done.returncode, done.stdout) == (0, "[] False\n"), done.stderr
 
 
-def test_what_is_loaded_already_stays(python):
+def test_loaded_module_is_not_hidden(python):
     code = (
         "import sys, types\n"
         "sys.modules['openvino_telemetry'] = module = types.ModuleType('openvino_telemetry')\n"
@@ -37,7 +37,7 @@ def test_what_is_loaded_already_stays(python):
 
 
 @pytest.mark.parametrize("error", ["OSError", "AttributeError", "RuntimeError"])
-def test_one_that_breaks_when_it_is_imported_is_named(tmp_path, monkeypatch, error):
+def test_library_whose_import_fails_is_named(tmp_path, monkeypatch, error):
     (tmp_path / "broken_runtime.py").write_text(f"raise {error}('libfoo.so: cannot open')")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(

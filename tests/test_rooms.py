@@ -1,4 +1,4 @@
-"""The house: who may know whom, no circles, no file that outgrows a reader, and a library that does not talk."""
+"""The structure of the package: allowed imports, no circular imports, short files, and no printing in the library."""
 
 import ast
 import re
@@ -75,13 +75,13 @@ def imports(module):
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_arrows_go_one_way(module):
+def test_imports_between_rooms(module):
     others = {room(other) for other in imports(module)} - {room(module)} - EVERYWHERE
     allowed = ARROWS.get(room(module), set())
     assert others <= allowed, f"{module} imports from {sorted(others - allowed)}: see the rooms in docs/design.md"
 
 
-def test_no_circles():
+def test_no_circular_imports():
     """But for the start-up hook, whose later half asks for the earlier one when it is called."""
     graph = {module: imports(module) - {"__init__"} for module in MODULES}
     while graph:
@@ -92,7 +92,7 @@ def test_no_circles():
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_a_file_is_no_longer_than_a_reader_likes(module):
+def test_file_length(module):
     assert len(MODULES[module].read_text(encoding="utf-8").splitlines()) <= 350
 
 
@@ -105,7 +105,7 @@ def functions(module):
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_a_function_fits_a_screen(module):
+def test_function_length(module):
     """Without its docstring, in which shapes and errors may take their room."""
     for function in functions(module):
         first = function.body[0]
@@ -114,7 +114,7 @@ def test_a_function_fits_a_screen(module):
         assert lines <= 60, f"{module}.{function.name} has {lines} lines"
 
 
-def test_two_files_share_a_name_only_where_a_command_calls_the_other():
+def test_shared_file_names():
     """`cli/val.py` may call `evaluation/val.py`: of other pairs a reader has to ask which one is meant."""
     named = {}
     for module in MODULES:
@@ -127,7 +127,7 @@ def test_two_files_share_a_name_only_where_a_command_calls_the_other():
 
 
 @pytest.mark.parametrize("page", ["docs/design.md", "docs/zh/design.md"])
-def test_the_page_of_the_rooms_names_what_is_there(page):
+def test_design_page_names_every_room(page):
     text = (PACKAGE.parent / page).read_text(encoding="utf-8")
     there = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*")}
     tables = "\n".join(line for line in text.splitlines() if line.startswith("| "))
@@ -138,7 +138,7 @@ def test_the_page_of_the_rooms_names_what_is_there(page):
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if room(module) not in ("cli", "tipc", "__main__")])
-def test_only_the_commands_talk_to_the_terminal(module):
+def test_only_commands_print(module):
     tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     modules = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}

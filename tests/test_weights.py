@@ -1,4 +1,4 @@
-"""`.pdparams` files: what `paddle.save` writes is read as `paddle.load` reads it; what wants to run code is refused."""
+"""`.pdparams` files are read as `paddle.load` reads them, and files that want to run code are refused."""
 
 import base64
 import codecs
@@ -138,7 +138,7 @@ def test_a_network_s_parameters(tmp_path):
 
 @pytest.mark.parametrize("value", [np.nan, -np.inf])
 def test_what_a_diverged_training_left(tmp_path, value):
-    """Masks of it would be of one class, without a word."""
+    """Without this check, all masks would be of one class."""
     layer = paddle.nn.Linear(2, 3)
     before = layer.weight.numpy()
     paddle.save({"weight": paddle.zeros([2, 3]), "bias": paddle.to_tensor([1, value, 1])}, str(tmp_path / "w.pdparams"))
@@ -339,7 +339,7 @@ def test_a_pipe_is_no_file(tmp_path):
 
 
 @pytest.mark.slow
-def test_who_trusts_a_file_may_load_it(hostile, monkeypatch):
+def test_trusted_file_is_loaded(hostile, monkeypatch):
     monkeypatch.chdir(hostile)
     assert main(["export", *COMMANDS["export"][1:], "--trust_weights"]) == 0
     assert (hostile / "created").is_dir()  # the file does what it says

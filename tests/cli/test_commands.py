@@ -78,7 +78,7 @@ TENSORBOARD = importlib.util.find_spec("tensorboard") is not None
 
 @pytest.fixture(scope="module")
 def shown(folder):
-    """What a training with evaluation, curves and an averaged network shows, into a pipe."""
+    """The output into a pipe of a training with evaluation, curves and an averaged network."""
     flags = ["--do_eval", "--use_vdl", "--use_ema", "--save_interval", 2, "--seed", 1, *["--tensorboard"] * TENSORBOARD]
     done = train(folder, "out", *flags)
     succeeded(done)
@@ -130,7 +130,7 @@ class TestTrain:
             shutil.copy(record, odd)
         assert plots.read_curve(odd, "Train/loss") == plots.read_curve(trained[0], "Train/loss")
 
-    def test_what_it_shows(self, folder, shown, trained):
+    def test_screen_output(self, folder, shown, trained):
         """What runs, every validation, the result, and where the files are; the log has all of PaddleSeg's lines."""
         lines = shown.splitlines()
         assert lines[0] == "Training BiSeNetV1 with ResNet18_v1b, batch 4: 4 iterations, on cpu"
@@ -189,7 +189,7 @@ class TestTrain:
 
     @pytest.mark.very_slow
     def test_static_training(self, folder, in_a_terminal):
-        """On a terminal, where a line and the bar must not get into each other's way."""
+        """On a terminal, where lines and the bar must not overwrite each other."""
         flags = ["--log_iters", 1, "--iters", 2, "--save_interval", 1, "--do_eval", "--to_static_training"]
         done = in_a_terminal(
             folder, "train", "--config", "config.yml", "--device", "cpu", "--save_dir", "static", *flags
@@ -362,7 +362,7 @@ class TestPredictAndInfer:
         assert not [path for path in exported.iterdir() if path.name.startswith(".")]
 
     @pytest.mark.slow
-    def test_a_bad_image_is_named_and_the_others_run(self, folder, exported, tmp_path):
+    def test_bad_image_is_skipped_and_named(self, folder, exported, tmp_path):
         shutil.copytree(folder / "data" / "images" / "val", tmp_path / "images")
         (tmp_path / "images" / "bad.png").write_bytes(b"no picture")
         done = bisenetv1(
@@ -451,7 +451,7 @@ def test_refusals_are_sentences(tmp_path, arguments, sentence):
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.slow
-def test_output_that_nobody_takes(tmp_path, unbuffered):
+def test_output_that_cannot_be_written(tmp_path, unbuffered):
     """`| head -1`, and a file on a full disk."""
     command = [sys.executable, "-m", "bisenetv1_plugin", "configs"]
     env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}

@@ -69,14 +69,14 @@ def test_paddleseg_that_cannot_be_imported(python, tmp_path):
 @pytest.mark.skipif(os.name != "posix", reason="the locale C")
 @pytest.mark.parametrize("command, module", [("configs", "argparse"), ("doctor", "paddleseg")])
 def test_nothing_is_imported_from_the_current_folder(python, tmp_path, command, module):
-    """Nor where another process goes on, for UTF-8."""
+    """Also after a restart for UTF-8 file names."""
     (tmp_path / f"{module}.py").write_text("open('imported', 'w').close()\nraise ImportError('mine')")
     code = "import sys; sys.path.remove(''); from bisenetv1_plugin.__main__ import main; sys.exit(main())"
     done = python("-c", code, command, LC_ALL="C", PYTHONUTF8=0, PYTHONCOERCECLOCALE=0)
     assert done.returncode == 0 and not (tmp_path / "imported").exists(), done.stderr
 
 
-def test_paddle_that_went_away(python_without_paddle):
+def test_paddle_removed_by_half(python_without_paddle):
     """Its metadata is here, and a Paddle that was half removed is to be mended."""
     done = python_without_paddle("-m", "bisenetv1_plugin", "doctor", "--json")
     report = json.loads(done.stdout)

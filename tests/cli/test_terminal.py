@@ -1,5 +1,4 @@
-"""What a command shows, what its log has, and that nothing that matters is lost: not where the disk is full, not where
-Python fails, not where C++ ends the process."""
+"""The output and the log of a command. Nothing important is lost on a full disk, or when Python or C++ crashes."""
 
 import errno
 import json
@@ -49,7 +48,7 @@ class TestLog:
         assert [line for line in text(tmp_path / "train.log").splitlines() if line[:3] != "==="] == ["first", "second"]
 
     @pytest.mark.parametrize("keep", [True, False])
-    def test_of_a_short_command_is_written_at_its_end_unless_it_was_refused(self, tmp_path, keep):
+    def test_short_command_writes_at_its_end_unless_refused(self, tmp_path, keep):
         log = Log(tmp_path / "export.log")
         log.write("a line\n")
         assert not log.path.exists()
@@ -156,7 +155,7 @@ class TestSession:
         assert not list(tmp_path.iterdir())
 
     @pytest.mark.parametrize("rank, shown", [("0", True), ("1", False)])
-    def test_the_first_process_talks(self, tmp_path, monkeypatch, capfd, rank, shown):
+    def test_only_the_first_process_prints(self, tmp_path, monkeypatch, capfd, rank, shown):
         monkeypatch.setenv("PADDLE_TRAINER_ID", rank)
         assert command(monkeypatch, lambda _: terminal.say("result"), "--save_dir", str(tmp_path)) == 0
         assert ("result" in capfd.readouterr().out) == shown == (tmp_path / "export.log").exists()
@@ -173,7 +172,7 @@ class TestSession:
 
     @pytest.mark.parametrize("save_dir", [".", "absent"])
     def test_an_error_s_traceback_and_what_came_before(self, tmp_path, monkeypatch, capfd, save_dir):
-        """Into the log; without a folder for one, to the user, whom Python shows the traceback."""
+        """They go into the log; for a command without a folder, to the screen with Python's traceback."""
 
         def run(args):
             with terminal.quiet():
@@ -191,7 +190,7 @@ class TestSession:
         "error, shown", [(RuntimeError("a defect"), True), (OSError(errno.ENOSPC, "full", "file"), False)]
     )
     def test_an_error_in_a_thread(self, tmp_path, monkeypatch, capfd, error, shown):
-        """But for what whoever waits for the thread says in a sentence, as TensorBoard's writer does of a full disk."""
+        """It is shown, unless the waiting code reports it, as TensorBoard's writer does for a full disk."""
 
         def fail():
             raise error
@@ -264,7 +263,7 @@ main(["export", "--config", "c", "--model_path", "w", "--save_dir", "."])
 
 
 @pytest.mark.slow
-def test_an_abort_in_cpp_is_heard(python):
+def test_message_of_an_abort_in_cpp_is_shown(python):
     done = python("-c", DRIVER)
     said = done.stdout + done.stderr
     assert done.returncode < 0 and "Process abort signal` is detected" in said and "hidden" not in said
@@ -283,7 +282,7 @@ class TestProgress:
         done = in_a_terminal(tmp_path, "data", "scenes", "out", "--train", 3, "--val", 1, "--size", 64, 32)
         assert done.returncode == 0 and "\rscenes: 100%" in done.said and done.said.count("\n") == 2, done.said
 
-    def test_nothing_elsewhere_for_what_takes_less_than_a_minute(self, tmp_path, capfd):
+    def test_short_work_prints_no_line(self, tmp_path, capfd):
         assert main(["data", "scenes", str(tmp_path / "out"), "--train", "3", "--val", "1", "--size", "64", "32"]) == 0
         out, err = capfd.readouterr()
         assert err == "" and out.count("\n") == 1
@@ -301,7 +300,7 @@ class TestProgress:
         assert len(lines) == 8 and lines[0].startswith("infer: 12/100 images, ") and lines[0].endswith("loss=0.5")
         assert "07:20 left" in lines[0]
 
-    def test_a_line_that_is_said_brings_no_other(self, capfd):
+    def test_printed_line_adds_no_progress_line(self, capfd):
         bar = progress.bar(total=4, desc="train", unit="iteration")
         bar.update()
         terminal.say("Validation at 1")
@@ -309,11 +308,11 @@ class TestProgress:
         bar.close()
         assert capfd.readouterr() == ("Validation at 1\n", "bisenetv1: mind this\n")
 
-    def test_goes_through_what_it_is_given(self, capfd):
+    def test_iterates_over_the_items(self, capfd):
         assert list(progress.bar(iter("abc"), desc="x", unit="y")) == ["a", "b", "c"]
         assert capfd.readouterr().err == ""
 
-    def test_past_what_is_quiet(self, tmp_path, monkeypatch, capfd):
+    def test_bar_in_a_quiet_block(self, tmp_path, monkeypatch, capfd):
         monkeypatch.setattr(progress, "MINUTE", 0)
 
         def run(args):
@@ -338,7 +337,7 @@ class TestProgress:
         (["infer", "--config", "a", "--image_path", "b", "--backend", "c"], "bisenetv1 infer: argument --backend: inv"),
     ],
 )
-def test_a_word_that_nobody_knows(capsys, words, sentence):
+def test_unknown_word(capsys, words, sentence):
     with pytest.raises(SystemExit) as stopped:
         main(words)
     lines = capsys.readouterr().err.splitlines()
@@ -377,7 +376,7 @@ def test_json_that_cannot_be_written_is_refused_before_the_work(tmp_path, path):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_tensorboard_on_a_full_disk(tmp_path):
-    """A sentence, and nobody waits for ever."""
+    """One sentence, and the process ends."""
     pytest.importorskip("tensorboard")
     from bisenetv1_plugin import files
     from bisenetv1_plugin.training import watch
@@ -435,7 +434,7 @@ def test_ctrl_c_is_one_sentence(tmp_path, monkeypatch, capfd, name):
         ["data", "scenes", "absent", "--size", "64", "-1"],
     ],
 )
-def test_a_number_that_is_none(capsys, words):
+def test_invalid_number(capsys, words):
     with pytest.raises(SystemExit) as ended:
         main(words)
     assert ended.value.code == 2 and "whole number from 1 " in capsys.readouterr().err
