@@ -16,7 +16,7 @@ Painted = Tuple[np.ndarray, Sequence[Color], int]  # of a texture: the index of 
 Texture = Callable[[np.ndarray, np.ndarray], Painted]  # takes (s, y), see `Canvas.plane`
 
 NEAR = 1.6  # nothing nearer than this is painted, so that every projection is finite
-# A circle rounded to 1/1000, so that the last bit of a cosine matters to nobody
+# A circle rounded to 1/1000, so that the last bit of a cosine does not matter
 _CIRCLE = [(round(float(np.cos(a)), 3), round(float(np.sin(a)), 3)) for a in np.arange(14) * (2 * np.pi / 14)]
 
 
@@ -114,13 +114,13 @@ def as_words(pixels: Sequence[tuple[int, ...]]) -> np.ndarray:
 
 
 def phase(x: np.ndarray, period: float) -> np.ndarray:
-    """Where in its period x is, 0 to 1; float32, and much quicker than `%`."""
+    """The position of x in its period, 0 to 1; float32, and much faster than `%`."""
     turns = x * np.float32(1.0 / period)
     return turns - np.floor(turns)
 
 
 class Face:
-    """Convex shapes on an upright plane, in the order of painting; where the plane stands is said when it is painted.
+    """Convex shapes on an upright plane, in the order of painting; the plane is placed when it is painted.
 
     Shapes are in meters: `s` along the plane, `y` above ground. They get the label that the face has when they are
     added. `turn` foreshortens them; below 0 it mirrors them.

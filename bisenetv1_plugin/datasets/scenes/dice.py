@@ -1,4 +1,4 @@
-"""What is random about a scene, and its colors: BGR, from palettes that several classes draw from."""
+"""Random choices for scenes, and colors: BGR, from palettes that several classes share."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DARK = (34, 32, 31)
 
 
 class Dice(np.random.RandomState):
-    """numpy's frozen generator with the throws that scenes are made of. Another order of throws is another scene."""
+    """numpy's frozen generator with the throws that scenes are made of. Another order of throws gives another scene."""
 
     def between(self, low: float, high: float) -> float:
         return low + (high - low) * self.random_sample()

@@ -32,7 +32,7 @@ for _train_id, _values in {
 
 
 def paint_own_car(canvas: Canvas, dice: Dice) -> None:
-    """What belongs to the camera's own car, and the border of a rectified picture: 255."""
+    """Paint the camera's own car and the border of a rectified picture, both 255."""
     bonnet, high, middle = dice.color(*ANY), dice.between(0.04, 0.12), dice.between(0.3, 0.7)
     width, height = canvas.width, canvas.height
     has_bonnet, has_border = dice.chance(0.3), dice.chance(0.3)

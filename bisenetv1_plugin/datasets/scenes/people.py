@@ -59,7 +59,7 @@ def two_wheeler(dice: Dice, haze: Color) -> Face:
 def _bicycle(face: Face, frame: Color, haze: Color) -> None:
     for s in (-0.52, 0.52):
         face.disc(s, 0.35, 0.37, DARK)
-        face.disc(s, 0.35, 0.3, shade(haze, 0.72))  # one looks through the spokes
+        face.disc(s, 0.35, 0.3, shade(haze, 0.72))  # the background shows through the spokes
     axle, crank, saddle, fork, front = (-0.52, 0.35), (-0.05, 0.35), (-0.15, 0.85), (0.4, 0.85), (0.52, 0.35)
     tubes = (axle, saddle), (saddle, fork), (fork, front), (crank, fork), (saddle, crank), (axle, crank)
     for start, end in tubes:

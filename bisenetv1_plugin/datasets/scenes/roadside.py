@@ -28,7 +28,7 @@ def house(dice: Dice) -> Texture:
     """Storeys of windows."""
     wall, window = dice.color(EARTH, *ANY), dice.color(*GLASS)
     frame = shade(wall, dice.between(0.6, 0.8) if dice.chance(0.5) else dice.between(1.2, 1.4))
-    if abs(sum(window) - sum(wall)) < 120:  # a window must be seen
+    if abs(sum(window) - sum(wall)) < 120:  # windows must be visible
         window = shade(window, 0.4 if sum(wall) > 330 else 1.9)
     bay, storey = dice.between(1.8, 4.0), dice.between(2.8, 3.8)
     wide, high = dice.between(0.4, 0.75), dice.between(0.45, 0.7)
