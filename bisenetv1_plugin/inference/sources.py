@@ -266,7 +266,7 @@ def _find_damage(file: str | bytes) -> str:
     """Why a file cannot be read, with the cure; an empty string if it is intact."""
     try:
         if isinstance(file, str) and is_stream(file):
-            return "it is no regular file: give a copy of what it holds"
+            return "it is no regular file: save its content as a file"
         if not (len(file) if isinstance(file, bytes) else os.path.getsize(file)):
             return f"it is empty: {_CUT_OFF}"
         with io.BytesIO(file) if isinstance(file, bytes) else open(file, "rb") as content, open_image(content) as image:

@@ -41,7 +41,7 @@ inline bool is_cut_off_jpeg(const Bytes& file) {
 
 inline cv::Mat read_picture(const fs::path& path) {
     if (!fs::exists(path)) throw Fault("there is no such file");
-    if (!fs::is_regular_file(path)) throw Fault("it is no regular file: give a copy of what it holds");
+    if (!fs::is_regular_file(path)) throw Fault("it is no regular file: save its content as a file");
     if (fs::file_size(path) == 0) throw Fault("it is empty: copy or download it again");
     if (fs::file_size(path) >= MOST_BYTES) throw Fault("it has too many bytes: cut it into tiles");
     std::ifstream file(path, std::ios::binary);
