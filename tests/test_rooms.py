@@ -36,7 +36,7 @@ ARROWS = {
     "serve": {"__init__", "drawing", "inference"},
     "export": {"datasets", "inference"},
     "training": {"compat", "configuration", "datasets", "inference", "plugin", "weights"},
-    "evaluation": {"backbones", "drawing", "export", "inference", "losses", "models"},
+    "evaluation": {"backbones", "compat", "drawing", "export", "inference", "losses", "models"},
     "zoo": set(),
     "environment": {"__init__", "compat", "plugin"},
     "tipc": {"datasets", "evaluation", "export", "inference", "training"},

@@ -160,7 +160,8 @@ def _check(args: Namespace) -> int:
     from bisenetv1_plugin.cli import progress
     from bisenetv1_plugin.datasets.check import check_config
 
-    report = check_config(args.config, progress=progress.bar)
+    with terminal.quiet():
+        report = check_config(args.config, progress=progress.bar)
     print(lines(report.to_text()))
     return 0 if report.ok else 1
 

@@ -138,9 +138,7 @@ def write_scenes(
     size = _check_size(size)
     groups = class_groups(CLASS_NAMES if classes is None else classes)
     if os.path.exists(directory) and not (os.path.isdir(directory) and not os.listdir(directory)):
-        raise FileExistsError(
-            f"directory: '{directory}' exists and is not empty. Choose another directory, or remove this one first."
-        )
+        raise FileExistsError(f"{directory} exists and is not empty: choose another directory, or remove it.")
     real = os.path.realpath(directory)  # a link to a folder is kept
     parent = os.path.dirname(real)
     os.makedirs(parent, exist_ok=True)

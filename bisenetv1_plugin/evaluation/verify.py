@@ -12,6 +12,7 @@ import numpy as np
 import paddle
 from paddleseg.core import infer
 
+from bisenetv1_plugin.compat.reader_failure import explanation
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.evaluation import parity
 from bisenetv1_plugin.export.write import write_export
@@ -106,7 +107,7 @@ def verify(
         windows: sliding windows for both sides; dygraph uses PaddleSeg's `slide_inference`. Default: whole images.
 
     Raises:
-        InputError: no runtime is available, or an image does not fit the export.
+        InputError: no runtime is available, or an image cannot be read or does not fit the export.
     """
     with tempfile.TemporaryDirectory() as folder:
         logits_export: Export | None = export
@@ -141,12 +142,15 @@ def compare(
     """Compare every candidate with dygraph on all images; return a few example images.
 
     Raises:
-        InputError: an image does not fit the export.
+        InputError: an image cannot be read, or does not fit the export.
     """
     shown: list[ExampleImage] = []
     step = max(1, len(dataset) // _EXAMPLES)
     for index in progress(range(len(dataset)), desc="verify", unit="image"):
-        sample = dataset[index]
+        try:
+            sample = dataset[index]
+        except Exception as error:  # a dataset is the user's code
+            raise InputError(explanation(dataset, [index], error)) from error
         image = np.asarray(sample["img"], dtype="float32")[np.newaxis]
         answers = [candidate.answer(index, image, sample["trans_info"]) for candidate in candidates]
         logits = reference.logits(image)

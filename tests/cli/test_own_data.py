@@ -14,6 +14,7 @@ from PIL import Image
 
 from bisenetv1_plugin import cli, zoo
 from bisenetv1_plugin.cli import demo, terminal
+from bisenetv1_plugin.datasets import check
 
 STRIPES = np.repeat(np.arange(64) * 3 // 64, 48).reshape(64, 48).T.astype(np.uint8)  # 48 x 64: thirds of 0, 1, 2
 COLORS = np.array([(128, 64, 128), (0, 0, 142), (70, 130, 180)], np.uint8)
@@ -305,6 +306,16 @@ def test_the_library_where_the_locale_is_c(folder):
     )
     said = done.stderr.decode("utf-8", "replace")
     assert done.returncode == 1 and "InputError" in said and "cannot be used while names are ascii" in said, said
+
+
+def test_check_hides_what_libraries_print(folder, monkeypatch, capsys):
+    def check_config(config, progress):
+        print("PLEASE USE OMP_NUM_THREADS WISELY.", file=sys.stderr)
+        return check.Report(config)
+
+    monkeypatch.setattr(check, "check_config", check_config)
+    assert cli.main(["data", "check", "my.yml"]) == 0
+    assert "OMP" not in "".join(capsys.readouterr())
 
 
 def test_control_characters_in_class_names_are_escaped(folder, capsys):

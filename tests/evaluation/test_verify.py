@@ -107,10 +107,16 @@ def test_refusals(small, dynamic, tmp_path):
     values = yaml.safe_load(small.config.read_text())
     values["val_dataset"]["transforms"].insert(0, {"type": "Resize", "target_size": [48, 32]})
     (tmp_path / "resized.yml").write_text(yaml.safe_dump(values))
+    (tmp_path / "list.txt").write_text("absent.png label.png\n")
     cases = [
         ((dynamic,), {"config": tmp_path / "resized.yml"}, "has other transforms than the val_dataset"),
         ((tmp_path,), {}, "deploy.yaml: name the deploy.yaml of an export"),
         ((dynamic, tmp_path / "absent.txt"), {}, "is not a file: name a list"),
+        (
+            (dynamic, tmp_path / "list.txt"),
+            {},
+            f"{tmp_path / 'absent.png'} with label {tmp_path / 'label.png'} cannot be read",
+        ),
     ]
     for arguments, keywords, sentence in cases:
         done = verify(small, *arguments, **keywords)
