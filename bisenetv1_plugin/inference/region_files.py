@@ -116,7 +116,7 @@ def labelme(regions: Iterable[Region], picture: str, height: int, width: int) ->
     found: list[tuple[int, dict[str, Any]]] = []
     for group, region in enumerate(regions):
         pieces = list(parts(region.mask))
-        for piece in pieces:
+        for corner, piece in pieces:
             contour = cv2.findContours(piece.view("uint8"), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0][0][:, 0]
             whole = _draw_polygon(contour, piece.shape)
             area = np.count_nonzero(piece)
@@ -127,7 +127,7 @@ def labelme(regions: Iterable[Region], picture: str, height: int, width: int) ->
                     break
             shape = {
                 "label": region.name,
-                "points": (_at_least_three(contour) + np.array(region.box[:2]) + 0.5).tolist(),
+                "points": (_at_least_three(contour) + corner + np.array(region.box[:2]) + 0.5).tolist(),
                 "group_id": group if len(pieces) > 1 else None,
                 "shape_type": "polygon",
                 "flags": {},

@@ -55,7 +55,7 @@ class Region:
         There are several polygons if parts touch only at a corner. Every ring is int32 `[points, 2]`, x and y of pixel
         corners in the picture. By the shoelace formula, outlines have a positive area and holes a negative one.
         """
-        polygons = [_rings(part) for part in parts(self.mask)]
+        polygons = [[ring + corner for ring in _rings(part)] for corner, part in parts(self.mask)]
         for tolerance in tolerances(self.tolerance, self.area):
             simple = _simplify(polygons, tolerance)
             if simple and iou(self.mask, _fill(simple, *self.mask.shape)) >= LEAST_IOU and not _crosses(simple):
@@ -133,12 +133,15 @@ def tolerances(tolerance: float, area: int) -> Iterator[float]:
         tolerance *= _TOLERANCE_STEP
 
 
-def parts(piece: np.ndarray) -> Iterator[np.ndarray]:
-    """The parts of a bool mask that are connected by edges, as bool masks of the same shape."""
-    # The default algorithm of `connectedComponents` crashes in OpenCV 4.5.5 with connectivity 4.
-    count, labels = cv2.connectedComponentsWithAlgorithm(piece.view("uint8"), 4, cv2.CV_32S, cv2.CCL_WU)
+def parts(piece: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Split a bool mask into parts that are connected by edges: x and y of each box, int32, and its bool mask."""
+    # The default algorithm crashes in OpenCV 4.5.5 with connectivity 4.
+    count, labels, stats, _ = cv2.connectedComponentsWithStatsWithAlgorithm(
+        piece.view("uint8"), 4, cv2.CV_32S, cv2.CCL_WU
+    )
     for label in range(1, count):
-        yield labels == label
+        x, y, width, height, _ = stats[label]
+        yield stats[label, :2], labels[y : y + height, x : x + width] == label
 
 
 def iou(one: np.ndarray, other: np.ndarray) -> float:
