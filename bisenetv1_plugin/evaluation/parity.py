@@ -13,13 +13,11 @@ import paddle
 from paddleseg.utils import metrics
 
 from bisenetv1_plugin.evaluation import text_table
-from bisenetv1_plugin.inference.postprocess import logits_of, mask_from_output
+from bisenetv1_plugin.inference.postprocess import logit_tolerance, logits_of, mask_from_output
 
 PARITY, NO_PARITY, NOT_SHOWN = "parity", "no parity", "parity not shown"
 
-# A pixel may differ if its two best classes are this close, because runtimes sum in different orders.
-MARGIN = 1e-3
-AGREEMENT = 0.9999
+AGREEMENT = 0.9999  # share of the pixels; the others must have close best classes, see `Comparison.tolerance`
 # IoU and Acc of a class must be equal to four decimals. The difference is checked, because rounding would separate
 # 0.37046 and 0.37044.
 CLASS_TOLERANCE = 5e-5
@@ -85,10 +83,12 @@ class Comparison:
         agreement: share of equal pixels, 0..1.
         widest_margin: largest gap between dygraph's two best logits among the pixels that differ; 0 if none differ.
         max_difference, mean_difference: differences of the logits; NaN if a logit is NaN, None without logits.
+        tolerance: limit of `widest_margin` and `max_difference`, see `logit_tolerance`.
     """
 
     widest_margin: float = 0.0
     max_difference: float | None = None
+    tolerance: float = 0.0
     _pixels: int = field(default=0, repr=False)
     _different: int = field(default=0, repr=False)
     _logits: int = field(default=0, repr=False)
@@ -96,6 +96,7 @@ class Comparison:
 
     def add(self, logits: np.ndarray, mask: np.ndarray, runtime_logits: np.ndarray | None = None) -> None:
         """Add dygraph's logits `[classes, H, W]`, and the runtime's mask `[H, W]` and logits if it has them."""
+        self.tolerance = max(self.tolerance, logit_tolerance(logits))
         differs = logits.argmax(axis=0) != mask
         self._pixels += mask.size
         self._different += int(differs.sum())
@@ -120,12 +121,12 @@ class Comparison:
         """Return why this is not parity in fp32, a sentence, or None."""
         if self.agreement < AGREEMENT:
             return f"prediction and inference agree on only {self.agreement:.4%} of the pixels."
-        if self.widest_margin >= MARGIN:
+        if self.widest_margin >= self.tolerance:
             return f"they differ on a pixel with its two best classes {self.widest_margin:.1e} apart."
         if np.isnan(self.max_difference or 0.0):
             return "some logits are NaN: check the weights."
-        if (self.max_difference or 0.0) >= MARGIN:
-            return f"their logits differ by up to {self.max_difference:.1e}."
+        if (self.max_difference or 0.0) >= self.tolerance:
+            return f"their logits differ by up to {self.max_difference:.1e} (limit {self.tolerance:.1g})."
         return None
 
     def reduced_fault(self, precision: str, prediction: Scores, inference: Scores) -> str | None:

@@ -16,9 +16,9 @@ from bisenetv1_plugin.export import onnx_model
 from bisenetv1_plugin.export.defaults import fill_defaults
 from bisenetv1_plugin.export.folder import check_written, move_files, temporary_folder
 from bisenetv1_plugin.inference import probe
+from bisenetv1_plugin.inference.postprocess import logit_tolerance
 
 _PROBE_SIZE = (64, 96)
-_MARGIN = 1e-3  # as in `parity`: a pixel may differ if its two best classes are this close
 
 
 def write_export(
@@ -132,5 +132,5 @@ def _probe_answer(model: paddle.nn.Layer, shape: Sequence[int | None]) -> dict[s
     with paddle.no_grad():
         logits = model(paddle.to_tensor(image))[0].numpy()
     best = np.sort(logits, axis=1)[:, -2:]  # one value if there is only one class
-    clear = (best[:, -1] - best[:, 0] >= _MARGIN) | (logits.shape[1] == 1)
+    clear = (best[:, -1] - best[:, 0] >= logit_tolerance(logits)) | (logits.shape[1] == 1)
     return {"shape": np.array(image.shape), "mask": logits.argmax(axis=1).astype("uint8"), "clear": clear}

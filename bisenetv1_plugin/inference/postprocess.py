@@ -28,6 +28,14 @@ def logits_of(output: np.ndarray, output_op: str) -> np.ndarray:
     return np.log(np.maximum(output, np.finfo("float32").tiny)) if output_op == "softmax" else output
 
 
+def logit_tolerance(logits: np.ndarray) -> float:
+    """How far apart the float32 logits of two runtimes may be: 1e-3, or 1e-5 of the largest one if that is more.
+
+    Runtimes add in another order, so rounding grows with the logits. A network of a few iterations may have thousands.
+    """
+    return max(1e-3, 1e-5 * float(np.abs(logits[np.isfinite(logits)]).max(initial=0)))
+
+
 def check_classes(count: int) -> None:
     """Check that a mask of 8 bits can number all classes.
 

@@ -152,6 +152,14 @@ def test_different_logits_are_a_fault_even_with_equal_masks():
     assert "logits differ by up to 2.5e-01" in comparison.fault()
 
 
+@pytest.mark.parametrize("difference, is_fault", [(0.02, False), (0.06, True)])
+def test_rounding_of_large_logits_is_no_fault(difference, is_fault):
+    logits = np.random.RandomState(0).uniform(-5000, 5000, (3, 8, 8))
+    comparison = parity.Comparison()
+    comparison.add(logits, logits.argmax(axis=0), logits + difference)
+    assert bool(comparison.fault()) is is_fault
+
+
 @pytest.mark.parametrize("both", [True, False])
 def test_nan_is_a_fault_even_with_equal_masks(both):
     logits = np.random.RandomState(0).rand(3, 8, 8)
@@ -223,7 +231,12 @@ RIGHT = LOGITS.argmax(axis=0)
         (parity.Answer(RIGHT, LOGITS), {}, parity.PARITY, None),
         (parity.Answer(RIGHT, None), {"needs_logits": False}, parity.PARITY, None),
         (parity.Answer(RIGHT, None), {}, parity.NOT_SHOWN, "there are no logits to compare."),
-        (parity.Answer(RIGHT, LOGITS + 0.5), {}, parity.NO_PARITY, "their logits differ by up to 5.0e-01."),
+        (
+            parity.Answer(RIGHT, LOGITS + 0.5),
+            {},
+            parity.NO_PARITY,
+            "their logits differ by up to 5.0e-01 (limit 0.001).",
+        ),
         (parity.Answer(RIGHT, LOGITS + 0.5), {"precision": "bf16"}, parity.PARITY, None),
         (parity.Answer(RIGHT[::-1], None), {}, parity.NO_PARITY, "agree on only 33.3333% of the pixels"),
         (None, {}, parity.NO_PARITY, "1 of 2 images have no usable mask: 0.png ..."),

@@ -9,7 +9,6 @@ from paddleseg.transforms import Normalize
 
 from bisenetv1_plugin.backbones.resnet import ResNet18_v1b
 from bisenetv1_plugin.datasets.synthetic import SyntheticStreetScenes
-from bisenetv1_plugin.evaluation import parity
 from bisenetv1_plugin.evaluation.verify import verify
 from bisenetv1_plugin.export import quantize
 from bisenetv1_plugin.export.write import write_export
@@ -70,7 +69,7 @@ def test_inference_and_prediction_agree(variant, onednn, tmp_path):
     result = done.verdicts[0]
     # Random weights have more ties than trained ones.
     assert result.comparison.agreement >= 0.9998, f"{result.comparison.agreement:.4%} of the pixels"
-    assert result.comparison.widest_margin < parity.MARGIN
+    assert result.comparison.widest_margin < 1e-3
     # Fewer than four decimals: with random weights, one tied pixel changes the score of a class of a hundred pixels.
     np.testing.assert_allclose(result.scores.class_iou, done.dygraph.class_iou, rtol=0, atol=5e-4)
     assert done.classes >= 3
