@@ -15,7 +15,7 @@ from typing import Any
 
 from bisenetv1_plugin import __version__, compat, gpu
 from bisenetv1_plugin.errors import InputError
-from bisenetv1_plugin.libraries import GET_PADDLE, optional_library
+from bisenetv1_plugin.libraries import GET_PADDLE, install_command, optional_library
 
 _OPENCV = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 _PACKAGES = (
@@ -81,7 +81,7 @@ def _without_paddle(missing: str, versions: dict[str, str], runtimes: dict[str, 
             f"train, evaluate or export: {GET_PADDLE}"
         )
     if not runtimes:
-        faults.append("No runtime for exported networks is installed: pip install 'bisenetv1-plugin[deploy]'.")
+        faults.append(f"No runtime for exported networks is installed: {install_command('deploy')}.")
     return {
         "paddleseg": None,
         "device": None,

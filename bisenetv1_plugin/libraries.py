@@ -14,8 +14,14 @@ from bisenetv1_plugin.errors import InputError, brief
 # By default, ONNX Runtime's telemetry leaves a temporary file.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
+
+def install_command(extra: str) -> str:
+    """The command that installs one of this package's extras. The package is not on PyPI."""
+    return f"pip install '.[{extra}]' in the folder of the bisenetv1-plugin repository"
+
+
 # `--no-deps` is for Python 3.13, where paddleseg's own requirements have no wheels; see setup.py.
-GET_PADDLE = "pip install 'bisenetv1-plugin[cpu]' (or [gpu]), then pip install --no-deps paddleseg==2.8.0."
+GET_PADDLE = f"{install_command('cpu')} (with a GPU, '.[gpu]'), then pip install --no-deps paddleseg==2.8.0."
 if sys.version_info >= (3, 14):
     GET_PADDLE = f"Paddle has no wheel for this Python; with Python 3.8 to 3.13, {GET_PADDLE}"
 
@@ -30,9 +36,7 @@ def optional_library(name: str, extra: str = "deploy") -> ModuleType:
         with _hidden("openvino_telemetry"):
             return importlib.import_module(name)
     except ImportError as error:
-        raise InputError(
-            f"This needs the package {name}: pip install 'bisenetv1-plugin[{extra}]' ({error})."
-        ) from error
+        raise InputError(f"This needs the package {name}: {install_command(extra)} ({error}).") from error
     except Exception as error:  # a library may not fit the others, or this machine, and raise an OSError, for example
         raise InputError(
             f"The package {name} is installed, but its import fails ({brief(error)}): install a version that fits the "

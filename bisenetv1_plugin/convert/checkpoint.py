@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from bisenetv1_plugin import files
+from bisenetv1_plugin.libraries import install_command
 
 # Before 2.6, a crafted file could run code even with weights_only=True (CVE-2025-32434).
 _SAFE_TORCH = (2, 6)
@@ -75,7 +76,7 @@ def _read_safetensors(path: str) -> dict[str, np.ndarray]:
     try:
         from safetensors.numpy import load_file
     except ImportError as error:
-        raise ImportError("Reading .safetensors needs safetensors: pip install 'bisenetv1-plugin[convert]'.") from error
+        raise ImportError(f"Reading .safetensors needs safetensors: {install_command('convert')}.") from error
     try:
         tensors = load_file(path)
     except Exception as error:
@@ -134,7 +135,7 @@ def _torch() -> ModuleType:
     try:
         import torch
     except ImportError as error:
-        raise ImportError("PyTorch's checkpoints need PyTorch: pip install 'bisenetv1-plugin[convert]'.") from error
+        raise ImportError(f"PyTorch's checkpoints need PyTorch: {install_command('convert')}.") from error
     if tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2]) < _SAFE_TORCH:
         raise ImportError(
             f"PyTorch {torch.__version__} can be made to run code by a crafted checkpoint (CVE-2025-32434): "

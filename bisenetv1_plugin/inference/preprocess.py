@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from bisenetv1_plugin.errors import InputError, brief
-from bisenetv1_plugin.libraries import optional_library
+from bisenetv1_plugin.libraries import install_command, optional_library
 
 # The sizes (H, W) of a picture before each resize and padding, to undo them in the mask.
 Sizes = List[Tuple[str, Tuple[int, ...]]]
@@ -265,7 +265,7 @@ def _upstream(kind: str) -> Callable[..., _Transform]:
         manager = optional_library("paddleseg.cvlibs", "cpu").manager
     except InputError as error:
         raise InputError(
-            f"the transform {kind} is PaddleSeg's, which is not installed: pip install 'bisenetv1-plugin[cpu]'. "
+            f"the transform {kind} is PaddleSeg's, which is not installed: {install_command('cpu')}. "
             f"The transforms that run without it are {', '.join(_TRANSFORMS)}."
         ) from error
     known = manager.TRANSFORMS.components_dict

@@ -1,6 +1,6 @@
 """Segment pictures over HTTP with Ray Serve, on one machine or on many.
 
-    pip install 'bisenetv1-plugin[deploy,ray]'
+    pip install '.[deploy,ray]'      # in the folder of the bisenetv1-plugin repository
     serve run serve:app exported=/path/to/exported
     curl --data-binary @street.jpg http://127.0.0.1:8000/ > mask.png
 

@@ -395,7 +395,7 @@ class TestRefusals:
     def test_without_gradio(self, python):
         code = "import sys; sys.modules['gradio'] = None; from bisenetv1_plugin.cli import main; "
         done = python("-c", code + "sys.exit(main(['app', 'none']))")
-        assert done.returncode == 2 and "bisenetv1-plugin[app]" in done.stderr
+        assert done.returncode == 2 and "pip install '.[app]'" in done.stderr
 
     def test_the_help_needs_no_gradio(self, python):
         code = "import sys; from bisenetv1_plugin.cli import parser; parser(); assert 'gradio' not in sys.modules"

@@ -81,7 +81,7 @@ def test_paddle_removed_by_half(python_without_paddle):
     done = python_without_paddle("-m", "bisenetv1_plugin", "doctor", "--json")
     report = json.loads(done.stdout)
     assert done.returncode == 1 and (report["paddleseg"], report["device"], report["components"]) == (None, None, {})
-    assert "pip install 'bisenetv1-plugin[cpu]'" in report["faults"][0]
+    assert "pip install '.[cpu]'" in report["faults"][0]
     text = python_without_paddle("-m", "bisenetv1_plugin", "doctor")
     assert text.returncode == 1 and report["faults"][0] in text.stdout
 
@@ -90,7 +90,7 @@ def test_paddle_removed_by_half(python_without_paddle):
     "versions, runtimes, note, fault",
     [
         ({}, {"openvino": ["CPU"]}, "runs exported networks", None),
-        ({}, {}, None, "pip install 'bisenetv1-plugin[deploy]'"),
+        ({}, {}, None, "pip install '.[deploy]'"),
         ({"paddlepaddle": "3.3.1"}, {"openvino": ["CPU"]}, None, "paddleseg is not installed"),
     ],
 )

@@ -439,7 +439,7 @@ class TestCoco:
         monkeypatch.setitem(sys.modules, "pycocotools", None)
         root.mkdir()
         (root / "instances.json").write_text(json.dumps(self.content(root)))
-        assert "bisenetv1-plugin[coco]" in refused(root)
+        assert "pip install '.[coco]'" in refused(root)
 
     def test_panoptic(self, root, monkeypatch):
         monkeypatch.setitem(sys.modules, "pycocotools", None)  # it is not needed

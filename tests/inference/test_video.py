@@ -167,7 +167,7 @@ def test_damaged_frames_are_skipped(small, tmp_path):
 def test_without_pyav(tmp_path, small, monkeypatch):
     path = opencv_video(tmp_path / "drive.avi", crops(small, 1))
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(InputError, match=r"pip install 'bisenetv1-plugin\[deploy\]'"):
+    with pytest.raises(InputError, match=r"pip install '\.\[deploy\]'"):
         Source(str(path))
 
 

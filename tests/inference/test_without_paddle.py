@@ -14,7 +14,7 @@ from bisenetv1_plugin.cli import main
 TESTS = Path(__file__).resolve().parents[1]
 PACKAGE = TESTS.parent / "bisenetv1_plugin"
 CHECK = Path(__file__).with_name("compare_masks.py")
-# Pythons of other environments, without Paddle, that have `bisenetv1-plugin[deploy]`; .ci/run makes them.
+# Pythons of other environments, without Paddle, that have the extra `deploy`; .ci/run makes them.
 OTHERS = [name for name in os.environ.get("PYTHONS_WITHOUT_PADDLE", "").split(os.pathsep) if name]
 
 ROOMS = ("inference", "drawing", "app")
@@ -132,7 +132,7 @@ def test_commands_say_what_is_missing(python_without_paddle, small, dynamic, tmp
     done = python_without_paddle("-m", "bisenetv1_plugin", *(places.get(word, word) for word in command))
     assert done.returncode == 2, done.stdout + done.stderr
     (sentence,) = [line for line in done.stderr.splitlines() if line]
-    assert "needs Paddle and PaddleSeg" in sentence and "pip install 'bisenetv1-plugin[cpu]'" in sentence
+    assert "needs Paddle and PaddleSeg" in sentence and "pip install '.[cpu]'" in sentence
     assert not [path for path in tmp_path.iterdir() if path.name != "out" or list(path.iterdir())]
 
 
@@ -143,7 +143,7 @@ def test_from_weights_says_what_is_missing(python_without_paddle, small):
         "except errors.InputError as error:\n    print(error)"
     )
     done = python_without_paddle("-c", code)
-    assert "pip install 'bisenetv1-plugin[cpu]'" in done.stdout, done.stderr
+    assert "pip install '.[cpu]'" in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize("words", [("--help",), ("configs",), ("infer", "--help"), ("--version",)], ids=" ".join)

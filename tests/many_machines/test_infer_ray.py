@@ -44,7 +44,7 @@ def test_invalid_flags(dynamic, small, tmp_path, capsys, flags, sentence):
 def test_ray_is_not_installed(dynamic, small, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     assert infer(dynamic, small, tmp_path / "out", "--ray") == 2
-    assert "This needs the package ray: pip install 'bisenetv1-plugin[ray]'" in capsys.readouterr().err
+    assert "This needs the package ray: pip install '.[ray]'" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

@@ -280,7 +280,7 @@ def test_refusals(python, arguments, environment, why):
 def test_without_its_libraries(python):
     code = "import sys; sys.modules['prometheus_client'] = None; from bisenetv1_plugin.cli import main; "
     done = python("-c", code + "sys.exit(main(['serve', 'none', '--port', '8437']))")
-    assert done.returncode == 2 and "bisenetv1-plugin[serve]" in done.stderr
+    assert done.returncode == 2 and "pip install '.[serve]'" in done.stderr
 
 
 def test_neither_paddle_nor_gradio_is_imported(python, dynamic):

@@ -19,6 +19,7 @@ from bisenetv1_plugin.datasets.own.path_words import PathInfo, path_info
 from bisenetv1_plugin.datasets.prepare.dataset_files import write_png
 from bisenetv1_plugin.datasets.text import shorten
 from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.libraries import install_command
 from bisenetv1_plugin.progress import Progress, silent
 
 _MANY = 20  # with more JSON files than this, only those with names like COCO's are opened
@@ -249,9 +250,7 @@ def _pycocotools_mask() -> ModuleType:
     try:
         from pycocotools import mask
     except ImportError as error:
-        raise InputError(
-            f"COCO's polygons and RLE need pycocotools ({error}): pip install 'bisenetv1-plugin[coco]'."
-        ) from error
+        raise InputError(f"COCO's polygons and RLE need pycocotools ({error}): {install_command('coco')}.") from error
     return mask
 
 
