@@ -139,11 +139,15 @@ def run(args: Namespace) -> int | None:
 def _config(args: Namespace) -> None:
     import shlex
 
-    configure(Path(args.dir), Path(args.out), None, choices(args))
-    config = shlex.quote(args.out)
+    summary = configure(Path(args.dir), Path(args.out), None, choices(args))
+    config, image = shlex.quote(args.out), shlex.quote(line(str(summary.pairs["val"][0][0])))
+    interval = min(1000, max(100, summary.recipe.iters // 100 * 10))  # a validation and a checkpoint every tenth
+    weights = "output/best_model/model.pdparams"
     print(f"\nThe configuration is {args.out}. Next:\n")
-    print(f"  bisenetv1 train --config {config} --do_eval --save_dir output")
-    print(f"  bisenetv1 export --config {config} --model_path output/best_model/model.pdparams")
+    print(f"  bisenetv1 train --config {config} --do_eval --save_dir output --save_interval {interval}")
+    print(f"  bisenetv1 val --config {config} --model_path {weights}")
+    print(f"  bisenetv1 export --config {config} --model_path {weights}")
+    print(f"  bisenetv1 infer --config output/inference_model/deploy.yaml --image_path {image} --save_dir masks")
 
 
 def _prepare(args: Namespace) -> None:

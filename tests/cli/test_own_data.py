@@ -76,7 +76,7 @@ def dangle(path):
 # What is done to the folder, and what the sentence must have in it.
 WRONG = {
     "size": (lambda f: save(f / "labels/4.png", STRIPES[:-1]), ["labels/4.png is 64x47", "images/4.jpg 64x48"]),
-    "stray pixel": (stray, ["labels/4.png has 1 pixel of 200", "--keep_rare", "--ignore_rare"]),
+    "stray pixel": (stray, ["labels/4.png contains the value 200 (1 pixel)", "--keep_rare", "--ignore_rare"]),
     "truncated image": (lambda f: cut(f / "images/4.jpg"), ["images/4.jpg", "--skip_broken"]),
     "truncated label": (lambda f: cut(f / "labels/4.png", 30), ["labels/4.png", "--skip_broken"]),
     "JPEG labels": (jpeg_labels, ["labels/0.jpg is not a PNG. JPEG is lossy", "export the labels again"]),
@@ -159,7 +159,11 @@ def sizes(folder):
 
 # What is done to the folder, the number of classes, and what is said of it.
 RIGHT = {
-    "as it is": (lambda f: None, 3, ["The data have no split"]),
+    "as it is": (
+        lambda f: None,
+        3,
+        ["No validation list: every fifth image is for validation (2), 5 are for training."],
+    ),
     "colors": (recolor, 3, ["rgb_128_64_128", "3 colors have no name", "7 labels were converted"]),
     "binary": (binary, 2, ["255 became class 1", "7 labels were converted"]),
     "names": (rename, 3, []),
@@ -180,7 +184,12 @@ def test_right(folder, what, capfd):
     assert cli.main(["data", "config", "mine", "--out", "out/my.yml"]) == 0
     shown = capfd.readouterr().out
     assert all(word in shown for word in words), shown
-    assert "bisenetv1 train --config out/my.yml" in shown and "bisenetv1 export --config out/my.yml" in shown
+    train, *later = [shlex.split(line)[1:] for line in shown.splitlines() if line.startswith("  bisenetv1 ")]
+    assert train == ["train", "--config", "out/my.yml", "--do_eval", "--save_dir", "output", "--save_interval", "100"]
+    assert [words[0] for words in later] == ["val", "export", "infer"]
+    for words in (train, *later):  # each can be copied and run
+        cli.parser([words[0]]).parse_args(words)
+    assert Path(later[-1][later[-1].index("--image_path") + 1]).is_file()
     assert Image.open("out/my_data/preview.png").width > 600
     assert yaml.safe_load(Path("out/my.yml").read_text("utf-8"))["model"]["num_classes"] == classes
     assert cli.main(["data", "check", "out/my.yml"]) == 0

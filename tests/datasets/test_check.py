@@ -79,7 +79,7 @@ def test_report_text(root):
     assert "no problems" in text and "never in train: 3 pole\n" in text
     rows = {line.rsplit(None, 2)[0]: line.split()[-2:] for line in text.splitlines() if line}
     assert rows["0 road"] == ["42.86%", "42.86%"] and rows["3 pole"] == ["never", "never"]
-    assert rows["ignored, of all"] == ["12.50%", "12.50%"] and rows["images"] == ["3", "2"]
+    assert rows["ignored (of all pixels)"] == ["12.50%", "12.50%"] and rows["images"] == ["3", "2"]
 
     for stem in "abc":
         (root / f"{stem}.png").unlink()

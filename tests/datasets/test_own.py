@@ -664,11 +664,14 @@ class TestLabels:
     @pytest.mark.parametrize(
         "labels, sentence",
         [
-            (STRIPES.astype(np.uint16) * 200, r"\.png has 640 pixels of 400, but classes are 0\.\.254"),
+            (STRIPES.astype(np.uint16) * 200, r"\.png contains the value 400 \(640 pixels\), but classes are 0\.\.254"),
             (np.zeros_like(STRIPES), "the labels have 1 class beside"),
             (np.full_like(STRIPES, 255), "the labels have 0 classes beside"),
-            (STRIPES * 50, r"\.png has 640 pixels of 50, but no label has 1, 2, 3, 4, 5, 6, \.\.\."),
-            (STRIPES + 1, r"\.png has 640 pixels of 1, but no label has 0"),
+            (
+                STRIPES * 50,
+                r"\.png contains the value 50 \(640 pixels\), but no label contains 1, 2, 3, 4, 5, 6, \.\.\.",
+            ),
+            (STRIPES + 1, r"\.png contains the value 1 \(640 pixels\), but no label contains 0"),
             (STRIPES[:-1], r"labels/a\.png is 48x39, its image .*images/a\.jpg 48x40"),
         ],
     )
@@ -695,7 +698,7 @@ class TestLabels:
 
     def test_a_stray_pixel(self, root):
         sentence = refused(self.stray(root))
-        assert "labels/c.png has 1 pixel of 200, less than 0.01 % of all" in sentence
+        assert "labels/c.png contains the value 200 (1 pixel), less than 0.01 % of all pixels" in sentence
         assert "--keep_rare" in sentence and "--ignore_rare" in sentence
         summary = made(root, ignore_rare=True)
         assert len(summary.report.classes) == 3 and summary.converted == 1 and label_of(summary, "c")[7, 7] == 255
@@ -710,14 +713,14 @@ class TestLabels:
         label = np.asarray(Image.open(root / "labels" / "c.png")).copy()
         label[7, 7] = 3
         save(root / "labels" / "c.png", label)
-        assert "c.png has 1 pixel of 3, less" in refused(root)
+        assert "c.png contains the value 3 (1 pixel), less" in refused(root)
         (root / "classes.txt").write_text("sky\nroad\ntree\npole\n")
         assert made(root).report.classes == ["sky", "road", "tree", "pole"]
 
     def test_a_value_beyond_the_names(self, root):
         make(root)
         (root / "classes.txt").write_text("sky\nroad\n")
-        assert "pixels of 2, but only 2 classes have names (0..1)" in refused(root)
+        assert "pixels), but only 2 classes have names (0..1)" in refused(root)
 
     def test_smoothed_edges(self, root):
         """Of a mask that was resized: values between 0 and 255."""

@@ -7,6 +7,8 @@ from typing import Iterable, NamedTuple, Sequence
 
 import numpy as np
 
+_IGNORED = "ignored (of all pixels)"
+
 
 class Problem(NamedTuple):
     """Something that will stop or spoil a training: its kind (`missing`, `leak`, ...), the file and a message."""
@@ -68,9 +70,7 @@ class Report:
 
     def table(self) -> list[str]:
         """Shares of the labeled pixels by class, and of all pixels that are ignored."""
-        width = max(
-            [len("ignored, of all")] + [len(self._name(i)) for c in self.counts.values() for i in range(len(c))]
-        )
+        width = max([len(_IGNORED)] + [len(self._name(i)) for c in self.counts.values() for i in range(len(c))])
 
         def row(name: str, cells: Iterable[object]) -> str:
             return f"{name:<{width}}" + "".join(f"{cell:>10}" for cell in cells)
@@ -79,9 +79,7 @@ class Report:
         for index in range(max(len(counts) for counts in self.counts.values())):
             cells = (_share(c[index], c.sum()) if index < len(c) else "-" for c in self.counts.values())
             rows.append(row(self._name(index), cells))
-        rows.append(
-            row("ignored, of all", (_share(self.ignored[s], c.sum() + self.ignored[s]) for s, c in self.counts.items()))
-        )
+        rows.append(row(_IGNORED, (_share(self.ignored[s], c.sum() + self.ignored[s]) for s, c in self.counts.items())))
         rows.append(row("images", (self.images[split] for split in self.counts)))
         return rows
 

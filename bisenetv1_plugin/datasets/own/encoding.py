@@ -178,8 +178,8 @@ def _check_range(infos: Sequence[PairInfo], used: Sequence[int]) -> None:
         beyond = used[-1] if used[-1] > 255 else used[0]
         path, count = _label_with_most(infos, beyond)
         raise InputError(
-            f"label {path} has {_pixels(count)} of {beyond}, but classes are 0..254: these may be object ids. "
-            "Export labels of class numbers."
+            f"label {path} contains the value {beyond} ({_pixels(count)}), but classes are 0..254: these may be object "
+            "ids. Export labels of class numbers."
         )
 
 
@@ -211,15 +211,15 @@ def _refuse_number(
     if named:
         why = f"but only {named} classes have names (0..{named - 1})"
     elif value in rare:
-        why = "less than 0.01 % of all"
+        why = "less than 0.01 % of all pixels"
     else:
-        why = f"but no label has {first_few([number for number in range(value) if number not in used], _SHOWN)}"
+        why = f"but no label contains {first_few([number for number in range(value) if number not in used], _SHOWN)}"
     path, count = _label_with_most(infos, value)
     more = f" ({len(doubtful)} such values: {first_few(doubtful, _SHOWN)})" if len(doubtful) > 1 else ""
     more += "; edges smoothed by an editor or a resize cause this" if len(doubtful) > 8 else ""
     raise InputError(
-        f"label {path} has {_pixels(count)} of {value}, {why}{more}. Is it a class? --keep_rare makes it one, "
-        f"--ignore_rare changes {'it' if value in rare else 'rare values'} to 255 in converted labels, and "
+        f"label {path} contains the value {value} ({_pixels(count)}), {why}{more}. Is it a class? --keep_rare makes "
+        f"it one, --ignore_rare changes {'it' if value in rare else 'rare values'} to 255 in converted labels, and "
         "--classes NAME ... names every class."
     )
 

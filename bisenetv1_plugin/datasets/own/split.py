@@ -32,7 +32,9 @@ def choose(infos: Sequence[PairInfo], present: np.ndarray) -> tuple[dict[str, li
     if copied and len(copied) < len(val):
         train, val = sorted([*train, *copied]), [index for index in val if index not in copied]
         notes.append(f"Copies of training images were moved to the training images: {len(copied)}.")
-    notes.append(f"The data have no split: every fifth image validates, and {len(train)} train.")
+    notes.append(
+        f"No validation list: every fifth image is for validation ({len(val)}), {len(train)} are for training."
+    )
     if looks_like_video([info.pair.image.stem for info in infos]):
         notes.append(
             "The names are numbered like frames of a video. Neighboring frames look alike, so the score will be too "
