@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
+import threading
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Iterator
@@ -74,3 +76,11 @@ def needs_paddle() -> Iterator[None]:
         if error.name not in ("paddle", "paddleseg", "visualdl"):
             raise
         raise InputError(f"This needs Paddle and PaddleSeg, and {error.name} is not installed: {GET_PADDLE}") from error
+
+
+def restore_signal_handlers() -> None:
+    """Set Python's signal handlers again: importing Paddle replaces that of SIGTERM, and Python does not notice."""
+    if threading.current_thread() is not threading.main_thread():  # Python sets handlers only there
+        return
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.getsignal(number))

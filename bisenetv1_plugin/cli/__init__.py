@@ -46,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
     0: success. 1: finished, with faults reported. 2: refused. 130: interrupted. 141: the reader of its output is gone.
+    143: SIGTERM ended a training.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a file name that the encoding lacks must not end the command
@@ -75,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _discard(sys.stdout)  # an error without a file name is about printed output, or about a library's file
             if error.errno == errno.EPIPE:  # as with `| head -1`
                 try:
-                    print("bisenetv1: stopped, because nobody reads its output.", file=sys.stderr, flush=True)
+                    sys.stderr.flush()
                 except OSError:  # as with `2>&1 | head -1`
                     _discard(sys.stderr)
                 return 141
@@ -84,12 +85,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if refusal is None or args.command == "run":
             raise
         sentence = refusal
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         if args.command == "run":
             raise
         later = "; add --resume_model latest to continue from the newest checkpoint, if there is one"
         print(f"bisenetv1: stopped{later if args.command == 'train' else ''}.", file=sys.stderr)
-        return 130
+        return 143 if isinstance(error, terminal.Terminated) else 130
     print(f"bisenetv1: {line(sentence)}", file=sys.stderr)
     return 2
 

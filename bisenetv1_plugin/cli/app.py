@@ -43,7 +43,7 @@ def run(args: Namespace) -> None:
 
 
 def _show(args: Namespace, windows: SlidingWindows | None, server: ModuleType, listening: socket, folder: str) -> None:
-    from bisenetv1_plugin.libraries import optional_library
+    from bisenetv1_plugin.libraries import optional_library, restore_signal_handlers
 
     optional_library("gradio", "app")
     with terminal.quiet():
@@ -54,7 +54,7 @@ def _show(args: Namespace, windows: SlidingWindows | None, server: ModuleType, l
         from bisenetv1_plugin.serve.guard import Guard, names_of
 
         segmenters = Segmenters(args.exported, args.device, args.cpu_threads, windows)
-    server.restore_signal_handlers()
+    restore_signal_handlers()
     print(f"{', '.join(segmenters.names)}; {flags.threads_and_windows(args, windows)}")
     limits = Limits(args.max_megabytes, args.max_megapixels, args.max_seconds)
     page = Page(segmenters, limits, folder)

@@ -86,7 +86,7 @@ def _serve(
     folder: str,
     token: str | None,
 ) -> None:
-    from bisenetv1_plugin.libraries import optional_library
+    from bisenetv1_plugin.libraries import optional_library, restore_signal_handlers
 
     for name in ("fastapi", "uvicorn", "python_multipart", "fastapi_offline", "prometheus_client"):
         optional_library(name, "serve")
@@ -110,7 +110,7 @@ def _serve(
         service = api.Service(segmenter, limits, args.cpu_threads, registry)
         service.warm_up(*(size or 256 for size in load_export(args.exported).input_shape[2:]))
         page = _page(args, windows, folder) if args.page else None
-    server.restore_signal_handlers()
+    restore_signal_handlers()
     _log_requests()
 
     def uploads(path: str) -> UploadSlots | None:

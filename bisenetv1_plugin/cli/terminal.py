@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import threading
 import traceback
@@ -23,7 +24,7 @@ from typing import Any, Iterator, TextIO
 from bisenetv1_plugin import files, gpu
 from bisenetv1_plugin.cli.log import Log
 from bisenetv1_plugin.errors import InputError, line, lines
-from bisenetv1_plugin.libraries import needs_paddle
+from bisenetv1_plugin.libraries import needs_paddle, restore_signal_handlers
 
 _OURS, _COMMANDS, _CORRECTIONS = "bisenetv1_plugin", "bisenetv1_plugin.cli", "bisenetv1_plugin.compat"  # loggers
 _PADDLESEG, _OTHERS = "paddleseg", "py.warnings"
@@ -120,6 +121,7 @@ def load_paddle(device: str | None = None) -> str:
     with quiet(), needs_paddle():
         import paddleseg.core  # noqa: F401
         from paddleseg.utils import logger
+    restore_signal_handlers()
     if _session is not None:
         _capture_paddleseg(logger, _session)
     return check_device(device)
@@ -144,6 +146,30 @@ def check_device(device: str | None) -> str:
         paddle.set_device("cpu")
     warn(f"{sentence} The CPU is used instead.")
     return "cpu"
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM has arrived, in a block of `until_sigterm`."""
+
+
+@contextmanager
+def until_sigterm() -> Iterator[None]:
+    """A block that SIGTERM ends as Ctrl-C does, with `Terminated`. Later SIGTERMs are ignored, so that it ends well."""
+
+    def stop(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if hasattr(signal, "SIGCHLD"):  # Paddle's handler raises when its workers have got SIGTERM, too
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():  # Python sets handlers only there
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def log_at_once() -> None:

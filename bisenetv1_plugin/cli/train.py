@@ -64,6 +64,7 @@ def _seed(text: str) -> int:
 _rate.__name__, _seed.__name__ = "number above 0", "whole number from 0 to 4294967295"
 
 
+@terminal.until_sigterm()
 def run(args: Namespace) -> None:
     args.device = terminal.load_paddle(args.device)
     from bisenetv1_plugin.cli.training_view import train

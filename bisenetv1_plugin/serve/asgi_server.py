@@ -11,8 +11,8 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.libraries import restore_signal_handlers
 from bisenetv1_plugin.serve.guard import Application, Guard
-from bisenetv1_plugin.serve.server import restore_signal_handlers
 
 # A browser opens two or three connections. A process may usually open 1024 files, and connections count as files.
 _CONNECTIONS = 512

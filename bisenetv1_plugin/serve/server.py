@@ -112,12 +112,6 @@ def until_signal(seconds_to_finish: float = 0) -> Iterator[None]:
         writer.close()  # ends the thread
 
 
-def restore_signal_handlers() -> None:
-    """Set Python's signal handlers again: importing Paddle replaces that of SIGTERM, and Python does not notice."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.getsignal(number))
-
-
 def _exit_if_hanging(reader: socket.socket, signals: set[signal.Signals], seconds: float) -> None:
     while True:
         numbers = reader.recv(1)

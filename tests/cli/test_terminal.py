@@ -413,6 +413,33 @@ def test_ctrl_c_is_one_sentence(tmp_path, monkeypatch, capfd, name):
     assert ("--resume_model latest" in err) == (name == "train")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="SIGTERM")
+@pytest.mark.slow
+def test_sigterm_ends_a_training_as_ctrl_c_does(python, tmp_path):
+    """Paddle's own handler would print a traceback of C++."""
+    (tmp_path / "stopped.py").write_text(
+        "import os, signal, time\n"
+        "from bisenetv1_plugin import cli\n"
+        "from bisenetv1_plugin.cli import terminal\n"
+        "load = terminal.load_paddle\n"
+        "def stop(device):\n"
+        "    load(device)\n"
+        "    signal.signal(signal.SIGCHLD, lambda *_: 1 / 0)  # as Paddle's, of its workers\n"
+        "    try:\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        time.sleep(9)\n"
+        "    finally:\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)  # impatient\n"
+        "        os.kill(os.getpid(), signal.SIGCHLD)\n"
+        "        open('whole', 'w').close()\n"
+        "terminal.load_paddle = stop\n"
+        "raise SystemExit(cli.main(['train', '--config', 'c.yml', '--save_dir', 'none']))\n"
+    )
+    done = python("stopped.py")
+    assert done.returncode == 143 and done.stderr.startswith("bisenetv1: stopped; add --resume_model latest")
+    assert done.stderr.count("\n") == 1 and not done.stdout and (tmp_path / "whole").exists()
+
+
 @pytest.mark.parametrize(
     "words",
     [
