@@ -153,19 +153,20 @@ def test_three_stops_change_nothing(folder, figures, seen):
     assert difference(folder / "straight/iter_8" / MODEL, folder / "stopped/iter_8" / MODEL) > 1e-3
 
 
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A training of four iterations."""
+    folder = tmp_path_factory.mktemp("stopped")
+    write_project(folder)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.chdir(folder)
+        return_figures(monkeypatch, [])
+        train("out", 4)
+    return folder
+
+
 @pytest.mark.slow
 class TestAfterAStop:
-    @pytest.fixture(scope="class")
-    def project(self, tmp_path_factory):
-        """A training of four iterations."""
-        folder = tmp_path_factory.mktemp("stopped")
-        write_project(folder)
-        with pytest.MonkeyPatch.context() as monkeypatch:
-            monkeypatch.chdir(folder)
-            return_figures(monkeypatch, [])
-            train("out", 4)
-        return folder
-
     @pytest.fixture
     def stopped(self, project, tmp_path, monkeypatch):
         """A copy of its output folder. The next evaluation is the third."""

@@ -19,33 +19,28 @@ _spec = importlib.util.spec_from_file_location("references", Path(__file__).with
 references = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(references)
 
-SIZES = [(512, 1024), (96, 160)]  # the second: odd multiples of 32
-HEAVY = ("mmseg-r50", "mmseg-r101-v1c", "torchseg-r101")  # up to a minute at 512x1024
-CASES = [
-    pytest.param(name, size, marks=[pytest.mark.very_slow] if name in HEAVY and size == SIZES[0] else [])
-    for name in references.NETWORKS
-    for size in SIZES
-]
+SMALL = (96, 160)  # odd multiples of 32
+LARGE = (512, 1024)
+HEAVY = ("mmseg-r50", "mmseg-r101-v1c", "torchseg-r101")
 TOLERANCE = 1e-4
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def pair(request):
+def build_both(name):
     """The PyTorch network and ours with its converted weights."""
-    _, variant, backbone = references.NETWORKS[request.param]
-    theirs = references.build(request.param)
+    _, variant, backbone = references.NETWORKS[name]
+    theirs = references.build(name)
     tensors = {name: value.numpy() for name, value in theirs.state_dict().items()}
     converted = conversion.to_paddle(tensors)
     assert converted.backbone == backbone
-    if request.param != "torchseg-x39-speed":  # same tensors as X39, so the variant is ambiguous
+    if name != "torchseg-x39-speed":  # same tensors as X39, so the variant is ambiguous
         assert converted.variant == variant
     ours = BiSeNetV1(converted.num_classes, manager.BACKBONES[backbone](), variant=variant)
     ours.set_state_dict(converted.state)
     for head in ours.heads:
         head.dropout.p = 0  # its random numbers would differ
-    return request.param, theirs, ours
+    return theirs, ours
 
 
 def compare(expected, actual):
@@ -63,9 +58,7 @@ def compare(expected, actual):
     return difference / spread
 
 
-@pytest.mark.parametrize("pair, size", CASES, indirect=["pair"])
-def test_logits(pair, size):
-    name, theirs, ours = pair
+def compare_logits(name, theirs, ours, size):
     theirs.eval(), ours.eval()
     x = references.images(1, size)
     with torch.no_grad(), paddle.no_grad():
@@ -74,10 +67,8 @@ def test_logits(pair, size):
     print(f"{name} logits at {size}: {error:.1e} of the spread")
 
 
-@pytest.mark.parametrize("pair, size", CASES, indirect=["pair"])
-def test_training_outputs(pair, size):
-    """All three outputs in float32, with BatchNorm in evaluation mode (see the next test)."""
-    name, theirs, ours = pair
+def compare_training_outputs(name, theirs, ours, size):
+    """All three outputs in float32, with BatchNorm in evaluation mode (see `compare_batch_statistics`)."""
     theirs.train(), ours.train()
     for layer in (*theirs.modules(), *ours.sublayers()):
         if isinstance(layer, (torch.nn.BatchNorm2d, paddle.nn.BatchNorm2D)):
@@ -103,18 +94,16 @@ def in_float64(name, state):
     return layer
 
 
-@pytest.mark.parametrize("pair", [n for n in references.NETWORKS if n not in HEAVY], indirect=True)
-def test_batch_statistics(pair):
+def compare_batch_statistics(name, theirs, ours):
     """BatchNorm with batch statistics, and the running averages afterwards, in float64.
 
     In float32 Paddle computes a batch's variance less exactly than PyTorch. The largest differences from PyTorch's
     float64, as shares of the logits' range with a batch of two, are 3.2e-4 for Xception39 (3.4e-5 in PyTorch's own
     float32) and 2e-5 for all others.
     """
-    name, theirs, ours = pair
     theirs, ours = copy.deepcopy(theirs).double(), in_float64(name, ours.state_dict())
     theirs.train(), ours.train()
-    x = references.images(2, (96, 160)).astype("float64")
+    x = references.images(2, SMALL).astype("float64")
     with torch.no_grad(), paddle.no_grad():
         expected, actual = theirs(torch.from_numpy(x)), ours(paddle.to_tensor(x))
     errors = [compare(a, b) for a, b in zip(expected, actual)]
@@ -123,3 +112,25 @@ def test_batch_statistics(pair):
     for key, value in ours.state_dict().items():
         if key.endswith("_mean"):  # PyTorch's running variance is n / (n - 1) times Paddle's
             np.testing.assert_allclose(value.numpy(), after.state[key], rtol=1e-4, atol=1e-4, err_msg=key)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.very_slow] if name in ("mmseg-r50", "torchseg-r101") else [])
+        for name in references.NETWORKS
+    ],
+)
+def test_outputs(name):
+    theirs, ours = build_both(name)
+    compare_logits(name, theirs, ours, SMALL)
+    compare_training_outputs(name, theirs, ours, SMALL)
+    if name not in HEAVY:
+        compare_batch_statistics(name, theirs, ours)
+
+
+@pytest.mark.very_slow
+@pytest.mark.parametrize("name", references.NETWORKS)
+def test_outputs_for_a_large_image(name):
+    """The training outputs. The last one is the logits."""
+    compare_training_outputs(name, *build_both(name), LARGE)

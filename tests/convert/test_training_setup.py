@@ -49,7 +49,9 @@ def test_rates_and_decays(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", steps.ORIGINAL)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.very_slow] * (name == "mmseg R50")) for name in steps.ORIGINAL]
+)
 def test_rates_and_decays_of_the_original(name):
     check_rates_and_decays(*steps.ORIGINAL[name][:2])
 

@@ -1,5 +1,7 @@
 """Every published implementation in Paddle Inference, and the `.speed` heads."""
 
+import functools
+
 import cv2
 import numpy as np
 import paddle
@@ -28,6 +30,7 @@ BACKBONES = {
 DEFAULT = [("torchseg", False), ("paddleseg", True)]
 
 
+@functools.lru_cache(maxsize=1)
 def network(variant, num_classes=19):
     """A network with BatchNorm statistics from data instead of 0 and 1."""
     paddle.seed(0)
