@@ -12,6 +12,7 @@ import statistics
 import sys
 import time
 from collections import deque
+from contextlib import redirect_stderr
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Protocol, Sequence
@@ -186,7 +187,8 @@ def _serve(pipe: Any, case: Case) -> None:
     sys.stdout = io.StringIO()  # results are sent through the pipe
     started = time.perf_counter()
     try:
-        work = case.begin()
+        with redirect_stderr(io.StringIO()):  # Paddle's warnings when it is imported
+            work = case.begin()
         start = time.perf_counter() - started
         work.stream()  # some runtimes need another setup for streams
     except InputError as error:

@@ -480,6 +480,18 @@ def test_a_picture_that_cannot_be_written_is_refused_before_the_work(tmp_path, m
     assert sentence in capsys.readouterr().err
 
 
+def test_benchmark_hides_what_libraries_print(monkeypatch, capsys):
+    class Noisy:
+        def begin(self):
+            print("PLEASE USE OMP_NUM_THREADS WISELY.", file=sys.stderr)
+            raise InputError("no")
+
+    monkeypatch.setattr(sys, "stdout", sys.stdout)  # which it replaces
+    sent = []
+    benchmark._serve(SimpleNamespace(send=sent.append), Noisy())
+    assert sent == [(0.0, "no")] and capsys.readouterr().err == ""
+
+
 def test_the_benchmark_of_the_loss_writes_json(tmp_path, monkeypatch, capsys):
     def measure(cases, *_, **__):
         return [benchmark.Measurement(case, [1000 + 100 * n], memory=100 + 20 * n) for n, case in enumerate(cases)]
