@@ -113,10 +113,13 @@ def load_state(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file cannot be read, wants to run code, or is not a dictionary.
+        ValueError: the file is a folder, cannot be read, wants to run code, or is not a dictionary.
     """
+    inside = os.path.join(path, "model.pdparams")  # of a checkpoint or of best_model
+    if os.path.isfile(inside):
+        raise InputError(f"{os.fspath(path)} is a folder: name {inside}.")
     if not os.path.isfile(path):
-        raise FileNotFoundError(f"There are no weights at {path}: give the path or URL of a .pdparams file.")
+        raise FileNotFoundError(f"there are no weights at {path}: give the path or URL of a .pdparams file.")
     try:
         state = paddle.load(os.fspath(path), return_numpy=True) if os.environ.get(_TRUST) == "1" else _read(path)
     except pickles.ForbiddenCall as refused:

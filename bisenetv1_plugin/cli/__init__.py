@@ -1,4 +1,4 @@
-"""Train, evaluate, export and run BiSeNetV1: PaddleSeg's tools without a checkout of PaddleSeg, and more."""
+"""Train, evaluate, export and run BiSeNetV1 with PaddleSeg."""
 
 from __future__ import annotations
 

@@ -36,17 +36,29 @@ def add_arguments(parser: ArgumentParser) -> None:
     config.add_argument("--out", default="my.yml", help="the configuration to write, default my.yml")
     add_choice_arguments(config)
     config.set_defaults(action=_config)
-    prepare = actions.add_parser("prepare", help="lay out a downloaded data set: lists and class numbers")
+    prepare = actions.add_parser(
+        "prepare",
+        help="lay out a downloaded data set: lists and class numbers",
+        description="Write the lists, class names and label files that the configurations for CamVid and Cityscapes "
+        "need.",
+    )
     prepare.add_argument("dataset", choices=["camvid", "cityscapes"])
     prepare.add_argument("src", help="the folder of the download")
     prepare.add_argument("dst", help="the folder to write; for cityscapes it may be SRC itself")
     prepare.set_defaults(action=_prepare)
     check = actions.add_parser(
-        "check", help="check a configuration's data: missing files, sizes, label values, class shares"
+        "check",
+        help="check a configuration's data: missing files, sizes, label values, class shares",
+        description="Read all images and labels of a configuration. Print what would stop or spoil a training, and "
+        "the share of each class. The exit code is 1 if there are problems.",
     )
     check.add_argument("config", help="the YAML configuration")
     check.set_defaults(action=_check)
-    scenes = actions.add_parser("scenes", help="write synthetic street scenes with their labels")
+    scenes = actions.add_parser(
+        "scenes",
+        help="write synthetic street scenes with their labels",
+        description="Draw street scenes with exact labels, to try everything without a download.",
+    )
     scenes.add_argument("dst", help="the folder to write")
     scenes.add_argument("--train", type=flags.positive, default=200, help="number of training scenes, default 200")
     scenes.add_argument("--val", type=flags.positive, default=40, help="number of validation scenes, default 40")
@@ -63,9 +75,7 @@ def add_choice_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--colors", metavar="FILE", help="file of lines `name r g b`, for color labels")
     parser.add_argument("--class_weights", action="store_true", help="weigh rare classes more in the loss")
     doubt = parser.add_mutually_exclusive_group()
-    doubt.add_argument(
-        "--keep_rare", action="store_true", help="treat label values that are not in the list as classes"
-    )
+    doubt.add_argument("--keep_rare", action="store_true", help="keep rare and unlisted label values as classes")
     doubt.add_argument(
         "--ignore_rare",
         action="store_true",
@@ -83,7 +93,7 @@ def add_choice_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--max_size",
         type=flags.not_negative,
-        help="resize larger images to this longest side, 0: never; default: 2048 for images of 3000 or more",
+        help="resize larger images to this longest side, 0: never; default: 2048 if an image is longer than 3000",
     )
 
 

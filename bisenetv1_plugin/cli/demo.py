@@ -18,7 +18,7 @@ from bisenetv1_plugin.errors import InputError
 if TYPE_CHECKING:
     from bisenetv1_plugin.evaluation.verify import Verification
 
-SUMMARY = "run the whole workflow on generated data, without a download"
+SUMMARY = "try everything on generated street scenes"
 
 _CONFIG = "bisenetv1_demo_256x128"
 _ITERS = 200  # with --data, at most: this is a demo, not a full training

@@ -46,7 +46,8 @@ def run(args: Namespace) -> int:
     with progress.bar(total=source.total, unit="image", desc="predict") as bar:
         infer(engine, source, [sink], step=lambda: bar.update(source.done - bar.n))
     if source.frames or source.done > len(source.faults):
-        print(f"The masks are in {args.save_dir}")
+        overlays, masks = result_folders(args.save_dir)
+        print(f"Overlays: {overlays}; masks: {masks}")
     return flags.report(source.faults)
 
 

@@ -42,10 +42,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--amp_level", default="O1", choices=["O1", "O2"], help="level of mixed precision")
     parser.add_argument("--to_static_training", action="store_true", default=None, help="train the static graph")
     parser.add_argument("--profiler_options", help="see PaddleSeg's utils/train_profiler.py")
+    parser.add_argument("--repeats", type=flags.positive, default=1, help="passes over the data per epoch, default 1")
     parser.add_argument(
-        "--repeats", type=flags.positive, default=1, help="passes through the data in an epoch, default 1"
+        "--seed", type=_seed, help="seed of all random numbers; a resumed training ignores it and keeps its own"
     )
-    parser.add_argument("--seed", type=_seed, help="seed of all random numbers; a resumed training keeps its own")
 
 
 def _rate(text: str) -> float:

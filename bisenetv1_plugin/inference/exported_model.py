@@ -131,7 +131,8 @@ _LARGEST = 1 << 20  # bytes of YAML; a usual file has some hundred
 def _checked(path: str) -> dict[str, Any]:
     """The checked values under `Deploy` in a file."""
     if not os.path.isfile(path):
-        raise InputError(f"there is no {path}: name the deploy.yaml of an export.")
+        what = "is not a file" if os.path.exists(path) else "does not exist"
+        raise InputError(f"{path} {what}: name the folder that `bisenetv1 export` wrote.")
     files.utf8_path(path)
     try:
         with open(path, "rb") as file:

@@ -82,7 +82,7 @@ def open_network(
         getattr(builder, name)
     _check_classes(cfg.model_cfg.get("num_classes", 1))
     model = builder.model
-    _with_input_errors(f"the weights {os.fspath(weights)} cannot be used", load_trained, model, os.fspath(weights))
+    _with_input_errors("the weights cannot be used", load_trained, model, os.fspath(weights))
     model.eval()
     return Network(cfg, builder, model)
 

@@ -299,7 +299,7 @@ class TestVal:
             *(
                 pytest.param(["--config", "config.yml", "--model_path", *words], sentence, marks=pytest.mark.very_slow)
                 for words, sentence in (
-                    (["absent.pdparams"], "no weights at absent.pdparams"),
+                    (["absent.pdparams"], "the weights cannot be used: there are no weights at absent.pdparams: "),
                     (["config.yml"], "cannot read the weights config.yml"),
                     (["w", "--is_slide"], "--is_slide needs --crop_size"),
                     (["w", "--scales", "2"], "need --aug_eval"),
@@ -325,12 +325,13 @@ class TestPredictAndInfer:
     @pytest.mark.slow
     def test_the_same_masks(self, folder, weights, exported):
         images = folder / "data" / "images" / "val"
-        succeeded(
+        said = succeeded(
             bisenetv1(
                 *(folder, "predict", "--config", "config.yml", "--model_path", weights, "--device", "cpu"),
                 *("--image_path", images, "--save_dir", "predicted"),
             )
         )
+        assert "Overlays: predicted/added_prediction; masks: predicted/pseudo_color_prediction" in said
         for batch_size in (1, 3):
             succeeded(
                 bisenetv1(
@@ -393,7 +394,7 @@ class TestPredictAndInfer:
         [
             pytest.param(
                 lambda ex: (ex / "deploy.yaml").unlink(),
-                "name the deploy.yaml of an export",
+                "deploy.yaml does not exist: name the folder that `bisenetv1 export` wrote",
                 marks=pytest.mark.very_slow,
             ),
             (lambda ex: (ex / "model.pdiparams").unlink(), "model.pdiparams, and there is no such file: export again"),

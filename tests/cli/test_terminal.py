@@ -324,6 +324,14 @@ class TestProgress:
         assert "verify: 1/2 images" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("action", ["config", "prepare", "check", "scenes"])
+def test_help_of_data(capsys, action):
+    """Each action has a description, between the usage and the arguments."""
+    with pytest.raises(SystemExit):
+        main(["data", action, "--help"])
+    assert capsys.readouterr().out.split("\n\n")[1].endswith(".")
+
+
 @pytest.mark.parametrize(
     "words, sentence",
     [

@@ -306,7 +306,7 @@ class TestRefusals:
             (["absent.pth", "net.pth"], "DST is net.pth; it must end with .pdparams"),
             (["absent.pth", "there.pdparams"], "there.pdparams exists: choose another name"),
             (["a.pdparams", "net.pdparams"], "a.pdparams is a Paddle file already"),
-            (["absent.pdparams", "net.pth", "--to", "torch"], "There are no weights at absent.pdparams"),
+            (["absent.pdparams", "net.pth", "--to", "torch"], "there are no weights at absent.pdparams"),
         ],
     )
     def test_arguments(self, tmp_path, arguments, sentence):

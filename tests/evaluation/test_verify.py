@@ -110,7 +110,7 @@ def test_refusals(small, dynamic, tmp_path):
     (tmp_path / "list.txt").write_text("absent.png label.png\n")
     cases = [
         ((dynamic,), {"config": tmp_path / "resized.yml"}, "has other transforms than the val_dataset"),
-        ((tmp_path,), {}, "deploy.yaml: name the deploy.yaml of an export"),
+        ((tmp_path,), {}, "deploy.yaml does not exist: name the folder that `bisenetv1 export` wrote"),
         ((dynamic, tmp_path / "absent.txt"), {}, "is not a file: name a list"),
         (
             (dynamic, tmp_path / "list.txt"),

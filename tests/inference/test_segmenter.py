@@ -404,7 +404,9 @@ class TestPackage:
         ):
             with pytest.raises(InputError, match=sentence):
                 Segmenter(dynamic, **options)
-        with pytest.raises(InputError, match="name the deploy.yaml of an export"):
+        with pytest.raises(
+            InputError, match="deploy.yaml does not exist: name the folder that `bisenetv1 export` wrote"
+        ):
             Segmenter(tmp_path)
 
 

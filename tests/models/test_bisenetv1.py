@@ -282,6 +282,11 @@ class TestPretrained:
         with pytest.raises(FileNotFoundError, match="no weights at .*absent.pdparams"):
             network(pretrained=str(tmp_path / "absent.pdparams"))
 
+    def test_refuses_a_folder(self, tmp_path):
+        paddle.save({}, str(tmp_path / "best_model/model.pdparams"))
+        with pytest.raises(ValueError, match="best_model is a folder: name .*best_model.model.pdparams"):
+            network(pretrained=str(tmp_path / "best_model"))
+
     def test_refuses_other_files(self, tmp_path):
         (tmp_path / "w.pdparams").write_bytes(b"no pickle")
         with pytest.raises(ValueError, match="cannot read the weights"):
