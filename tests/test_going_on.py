@@ -254,6 +254,17 @@ def test_progress_view_shows_the_restored_best(capsys):
     assert "The best weights, mIoU 0.5000 at 2, are in" in said
 
 
+def test_line_after_the_first_iteration(capsys):
+    """Without a terminal. The later lines come once a minute."""
+    view = TrainingView("a network", "out")
+    view.on_start(4, 8)
+    for _ in range(3):
+        view.on_step()
+    view.close()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("train: 5/8 iterations, ") and " left" in line
+
+
 def command(*arguments):
     head = [sys.executable, "-m", "bisenetv1_plugin", "train", "--config", "config.yml", "--device", "cpu"]
     return [*head, "--do_eval", "--use_ema", "--seed", "5", "--log_iters", "1", *map(str, arguments)]

@@ -79,10 +79,14 @@ class _Lines:
 
     def update(self, n: int = 1) -> None:
         self.n += n
-        now = time.monotonic()
-        if now - self._printed >= MINUTE and terminal.is_first():
-            self._printed = now
-            self._file.write(f"{self._line(now - self._began)}\n")
+        if time.monotonic() - self._printed >= MINUTE:
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Print a line now."""
+        self._printed = time.monotonic()
+        if terminal.is_first():
+            self._file.write(f"{self._line(self._printed - self._began)}\n")
             self._file.flush()
 
     def _line(self, elapsed: float) -> str:

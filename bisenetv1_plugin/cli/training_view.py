@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class TrainingView(Watcher):
     """Shows a bar on a terminal, which moves with every iteration.
 
-    Elsewhere it prints a line a minute, or whenever PaddleSeg logs a loss if that is rarer.
+    Elsewhere it prints a line after the first iteration, then a line a minute.
     """
 
     def __init__(self, what: str, save_dir: str) -> None:
@@ -38,8 +38,9 @@ class TrainingView(Watcher):
 
     def on_step(self) -> None:
         self._iteration += 1
-        if progress.is_live():
-            self._bar.update()
+        self._bar.update()
+        if self._iteration == self._first + 1:
+            self._bar.refresh()
 
     def on_scalar(self, tag: str, value: float, iteration: int) -> None:
         self._figures[tag] = value
