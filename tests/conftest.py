@@ -66,6 +66,19 @@ def python(tmp_path):
 
 
 @pytest.fixture
+def command(capfd):
+    """Runs a command in this process, without the imports of one of its own; returns what `subprocess.run` does."""
+    from bisenetv1_plugin import cli
+
+    def run(*arguments):
+        capfd.readouterr()
+        code = cli.main([str(argument) for argument in arguments])
+        return subprocess.CompletedProcess(arguments, code, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture
 def python_without_paddle(python, tmp_path_factory):
     """Like `python`, but without Paddle and PaddleSeg, also in child processes."""
     folder = tmp_path_factory.mktemp("absent")

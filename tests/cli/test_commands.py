@@ -1,4 +1,4 @@
-"""The command line from end to end on a few generated scenes, in processes of its own, and what it refuses."""
+"""The command line from end to end on a few generated scenes, and what it refuses."""
 
 import importlib.util
 import json
@@ -27,10 +27,10 @@ from bisenetv1_plugin.drawing import plots
 ITERS = 4
 
 
-def bisenetv1(folder, *arguments, **environment):
-    command = [sys.executable, "-m", "bisenetv1_plugin", *map(str, arguments)]
-    env = {**os.environ, **environment}
-    return subprocess.run(command, cwd=folder, text=True, capture_output=True, timeout=600, env=env)
+def bisenetv1(folder, *arguments):
+    """Run a command in a process of its own."""
+    words = [sys.executable, "-m", "bisenetv1_plugin", *map(str, arguments)]
+    return subprocess.run(words, cwd=folder, text=True, capture_output=True, timeout=600)
 
 
 def succeeded(done):
@@ -38,20 +38,10 @@ def succeeded(done):
     return done.stdout + done.stderr
 
 
-def train(folder, save_dir, *arguments):
-    return bisenetv1(
-        folder,
-        "train",
-        "--config",
-        "config.yml",
-        "--device",
-        "cpu",
-        "--save_dir",
-        save_dir,
-        "--log_iters",
-        1,
-        *arguments,
-    )
+def train(save_dir, *arguments):
+    """The words of a training."""
+    words = ["train", "--config", "config.yml", "--device", "cpu", "--save_dir", save_dir, "--log_iters", 1]
+    return [*words, *arguments]
 
 
 def logged(save_dir):
@@ -80,7 +70,7 @@ TENSORBOARD = importlib.util.find_spec("tensorboard") is not None
 def shown(folder):
     """The output into a pipe of a training with evaluation, curves and an averaged network."""
     flags = ["--do_eval", "--use_vdl", "--use_ema", "--save_interval", 2, "--seed", 1, *["--tensorboard"] * TENSORBOARD]
-    done = train(folder, "out", *flags)
+    done = bisenetv1(folder, *train("out", *flags))
     succeeded(done)
     return done.stdout
 
@@ -98,12 +88,16 @@ def weights(trained):
 
 @pytest.fixture(scope="module")
 def exported(folder, weights):
-    succeeded(
-        bisenetv1(
-            folder, "export", "--config", "config.yml", "--model_path", weights, "--save_dir", "ex", "--device", "cpu"
-        )
-    )
+    words = ["export", "--config", folder / "config.yml", "--model_path", weights, "--save_dir", folder / "ex"]
+    assert main([*map(str, words), "--device", "cpu"]) == 0
     return folder / "ex"
+
+
+@pytest.fixture
+def here(folder, command, monkeypatch):
+    """Runs a command in this process, in the folder of the scenes."""
+    monkeypatch.chdir(folder)
+    return command
 
 
 def miou(output):
@@ -181,7 +175,7 @@ class TestTrain:
 
     @pytest.mark.slow
     def test_verbose_is_as_paddleseg_has_it(self, folder):
-        done = train(folder, "verbose", "--verbose", "--iters", 1)
+        done = bisenetv1(folder, *train("verbose", "--verbose", "--iters", 1))
         if "cannot access local variable 'mean_iou'" in done.stderr:
             pytest.xfail("PaddleSeg 2.9.1 cannot train any model without --do_eval")
         assert len(re.findall(r"\[TRAIN\]", succeeded(done))) == 1 and "Environment Information" in done.stdout
@@ -202,7 +196,7 @@ class TestTrain:
         assert "Successfully" in log and len(re.findall(r"\[TRAIN\]", log)) == 2
 
     @pytest.mark.slow
-    def test_goes_on_after_sigkill(self, folder):
+    def test_goes_on_after_sigkill(self, folder, here):
         command = [sys.executable, "-m", "bisenetv1_plugin", "train", "--config", "config.yml", "--device", "cpu"]
         command += ["--save_dir", "killed", "--iters", "500", "--save_interval", "2", "--do_eval"]
         process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -214,7 +208,7 @@ class TestTrain:
         process.wait()
         assert later.exists()
 
-        succeeded(train(folder, "resumed", "--iters", 6, "--do_eval", "--resume_model", "killed/iter_4"))
+        succeeded(here(*train("resumed", "--iters", 6, "--do_eval", "--resume_model", "killed/iter_4")))
         assert re.findall(r"iter: (\d+)/6", logged(folder / "resumed")) == ["5", "6"]
         optimizer = paddle.load(str(folder / "resumed" / "iter_6" / "model.pdopt"))
         assert optimizer["LR_Scheduler"]["last_epoch"] == 6
@@ -223,17 +217,17 @@ class TestTrain:
     @pytest.mark.parametrize(
         "prepare, sentence",
         [
-            pytest.param(lambda f: shutil.rmtree(f), "has no model.pdparams", marks=pytest.mark.very_slow),
-            pytest.param(lambda f: (f / "model.pdopt").unlink(), "has no model.pdopt", marks=pytest.mark.very_slow),
+            (lambda f: shutil.rmtree(f), "has no model.pdparams"),
+            (lambda f: (f / "model.pdopt").unlink(), "has no model.pdopt"),
             (lambda f: os.truncate(f / "model.pdopt", 1000), "resume from the checkpoint before it"),
         ],
     )
     @pytest.mark.slow
-    def test_refuses_a_broken_checkpoint(self, folder, weights, tmp_path, prepare, sentence):
+    def test_refuses_a_broken_checkpoint(self, folder, here, weights, tmp_path, prepare, sentence):
         checkpoint = tmp_path / "iter_4"
         shutil.copytree(weights.parent, checkpoint)
         prepare(checkpoint)
-        done = train(folder, "never", "--resume_model", checkpoint)
+        done = here(*train("never", "--resume_model", checkpoint))
         assert done.returncode == 2 and sentence in done.stderr and "Traceback" not in done.stderr
         assert not (folder / "never").exists()
 
@@ -266,9 +260,9 @@ class TestTrain:
 
 class TestVal:
     @pytest.mark.slow
-    def test_agrees_with_the_training(self, folder, trained, weights):
+    def test_agrees_with_the_training(self, folder, here, trained, weights):
         flags = ["--config", "config.yml", "--model_path", weights, "--device", "cpu", "--json", "val.json"]
-        log = succeeded(bisenetv1(folder, "val", *flags))
+        log = succeeded(here("val", *flags))
         evaluations = re.findall(r"\[EVAL\] #Images: \d+ (mIoU: [\d.]+)", trained[1])
         assert miou(log)[0] == miou(evaluations[2])[0]  # network and average at 2, then the network at 4
         assert len(log.splitlines()) == 2 + 1 + len(DEMO_CLASSES), log
@@ -286,59 +280,48 @@ class TestVal:
             assert f"{key.capitalize()}: {found[key]:.4f}" in log
 
     @pytest.mark.slow
-    def test_scales_flips_and_windows(self, folder, weights):
+    def test_scales_flips_and_windows(self, here, weights):
         options = ["--aug_eval", "--scales", "0.75", "1.0", "--flip_horizontal", "--is_slide"]
         options += ["--crop_size", "64", "64", "--stride", "32", "32"]
         command = ["val", "--config", "config.yml", "--model_path", weights, "--device", "cpu"]
-        assert 0 <= miou(succeeded(bisenetv1(folder, *command, *options)))[0] <= 1
+        assert 0 <= miou(succeeded(here(*command, *options)))[0] <= 1
 
     @pytest.mark.parametrize(
         "arguments, sentence",
         [
             (["--config", "absent.yml", "--model_path", "w"], "there is no configuration absent.yml"),
-            *(
-                pytest.param(["--config", "config.yml", "--model_path", *words], sentence, marks=pytest.mark.very_slow)
-                for words, sentence in (
-                    (["absent.pdparams"], "the weights cannot be used: there are no weights at absent.pdparams: "),
-                    (["config.yml"], "cannot read the weights config.yml"),
-                    (["w", "--is_slide"], "--is_slide needs --crop_size"),
-                    (["w", "--scales", "2"], "need --aug_eval"),
-                )
+            (
+                ["--config", "config.yml", "--model_path", "absent.pdparams"],
+                "the weights cannot be used: there are no weights at absent.pdparams: ",
             ),
+            (["--config", "config.yml", "--model_path", "config.yml"], "cannot read the weights config.yml"),
+            (["--config", "config.yml", "--model_path", "w", "--is_slide"], "--is_slide needs --crop_size"),
+            (["--config", "config.yml", "--model_path", "w", "--scales", "2"], "need --aug_eval"),
         ],
     )
     @pytest.mark.slow
-    def test_refuses(self, folder, arguments, sentence):
-        done = bisenetv1(folder, "val", "--device", "cpu", *arguments)
+    def test_refuses(self, here, arguments, sentence):
+        done = here("val", "--device", "cpu", *arguments)
         assert done.returncode == 2 and sentence in done.stderr and "Traceback" not in done.stderr
 
     @pytest.mark.slow
-    def test_refuses_weights_of_another_network(self, folder, weights):
-        done = bisenetv1(
-            *(folder, "val", "--config", "config.yml", "--model_path", weights, "--device", "cpu"),
-            *("--opts", "model.variant=paddleseg"),
-        )
+    def test_refuses_weights_of_another_network(self, here, weights):
+        flags = ["--config", "config.yml", "--model_path", weights, "--device", "cpu"]
+        done = here("val", *flags, "--opts", "model.variant=paddleseg")
         assert done.returncode == 2 and "does not fit this BiSeNetV1" in done.stderr
 
 
 class TestPredictAndInfer:
     @pytest.mark.slow
-    def test_the_same_masks(self, folder, weights, exported):
+    def test_the_same_masks(self, folder, here, weights, exported):
         images = folder / "data" / "images" / "val"
-        said = succeeded(
-            bisenetv1(
-                *(folder, "predict", "--config", "config.yml", "--model_path", weights, "--device", "cpu"),
-                *("--image_path", images, "--save_dir", "predicted"),
-            )
-        )
+        flags = ["--image_path", images, "--device", "cpu"]
+        outputs = ["--save_dir", "predicted"]
+        said = succeeded(here("predict", "--config", "config.yml", "--model_path", weights, *outputs, *flags))
         assert "Overlays: predicted/added_prediction; masks: predicted/pseudo_color_prediction" in said
         for batch_size in (1, 3):
-            succeeded(
-                bisenetv1(
-                    *(folder, "infer", "--config", exported / "deploy.yaml", "--image_path", images, "--device", "cpu"),
-                    *("--save_dir", f"inferred{batch_size}", "--batch_size", batch_size, "--json", "infer.json"),
-                )
-            )
+            outputs = ["--save_dir", f"inferred{batch_size}", "--batch_size", batch_size, "--json", "infer.json"]
+            succeeded(here("infer", "--config", exported / "deploy.yaml", *outputs, *flags))
             names = sorted(path.stem for path in images.iterdir())
             for name in names:
                 a = np.asarray(Image.open(folder / "predicted" / "pseudo_color_prediction" / f"{name}.png"))
@@ -363,11 +346,11 @@ class TestPredictAndInfer:
         assert not [path for path in exported.iterdir() if path.name.startswith(".")]
 
     @pytest.mark.slow
-    def test_bad_image_is_skipped_and_named(self, folder, exported, tmp_path):
+    def test_bad_image_is_skipped_and_named(self, folder, here, exported, tmp_path):
         shutil.copytree(folder / "data" / "images" / "val", tmp_path / "images")
         (tmp_path / "images" / "bad.png").write_bytes(b"no picture")
-        done = bisenetv1(
-            *(folder, "infer", "--config", exported / "deploy.yaml", "--image_path", tmp_path / "images"),
+        done = here(
+            *("infer", "--config", exported / "deploy.yaml", "--image_path", tmp_path / "images"),
             *("--save_dir", tmp_path / "masks", "--device", "cpu", "--json", tmp_path / "infer.json"),
         )
         assert done.returncode == 1 and "bad.png cannot be read and was left out" in done.stderr
@@ -376,14 +359,14 @@ class TestPredictAndInfer:
         assert len(list((tmp_path / "masks").glob("*.png"))) == 4
 
     @pytest.mark.slow
-    def test_resized_masks_come_back_in_the_image_s_size(self, folder, exported, tmp_path):
+    def test_resized_masks_come_back_in_the_image_s_size(self, here, exported, tmp_path):
         shutil.copytree(exported, tmp_path / "ex")
         deploy = yaml.safe_load((tmp_path / "ex" / "deploy.yaml").read_text())
         deploy["Deploy"]["transforms"].insert(0, {"type": "Resize", "target_size": [64, 32]})
         (tmp_path / "ex" / "deploy.yaml").write_text(yaml.safe_dump(deploy))
         succeeded(
-            bisenetv1(
-                *(folder, "infer", "--config", tmp_path / "ex" / "deploy.yaml", "--device", "cpu"),
+            here(
+                *("infer", "--config", tmp_path / "ex" / "deploy.yaml", "--device", "cpu"),
                 *("--image_path", "data/images/val", "--save_dir", tmp_path / "masks"),
             )
         )
@@ -392,20 +375,19 @@ class TestPredictAndInfer:
     @pytest.mark.parametrize(
         "break_it, sentence",
         [
-            pytest.param(
+            (
                 lambda ex: (ex / "deploy.yaml").unlink(),
                 "deploy.yaml does not exist: name the folder that `bisenetv1 export` wrote",
-                marks=pytest.mark.very_slow,
             ),
             (lambda ex: (ex / "model.pdiparams").unlink(), "model.pdiparams, and there is no such file: export again"),
         ],
     )
     @pytest.mark.slow
-    def test_refuses_a_broken_export(self, folder, exported, tmp_path, break_it, sentence):
+    def test_refuses_a_broken_export(self, here, exported, tmp_path, break_it, sentence):
         shutil.copytree(exported, tmp_path / "ex")
         break_it(tmp_path / "ex")
-        done = bisenetv1(
-            *(folder, "infer", "--config", tmp_path / "ex" / "deploy.yaml", "--image_path", "data/images/val"),
+        done = here(
+            *("infer", "--config", tmp_path / "ex" / "deploy.yaml", "--image_path", "data/images/val"),
             *("--device", "cpu", "--save_dir", tmp_path / "masks"),
         )
         assert done.returncode == 2 and sentence in done.stderr and not (tmp_path / "masks").exists()
@@ -444,8 +426,9 @@ def test_demo_on_a_folder_of_real_images(tmp_path):
     ],
 )
 @pytest.mark.slow
-def test_refusals_are_sentences(tmp_path, arguments, sentence):
-    done = bisenetv1(tmp_path, *arguments)
+def test_refusals_are_sentences(command, tmp_path, monkeypatch, arguments, sentence):
+    monkeypatch.chdir(tmp_path)
+    done = command(*arguments)
     assert done.returncode == 2 and sentence in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
 

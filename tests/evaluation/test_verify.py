@@ -1,15 +1,15 @@
 """`bisenetv1 verify` reports parity only if it holds and is shown."""
 
 import json
-import os
-import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import paddle
 import pytest
 import yaml
 from PIL import Image
+from small_network import infer, run
 
 from bisenetv1_plugin import Segmenter
 from bisenetv1_plugin.cli import main
@@ -19,16 +19,14 @@ from bisenetv1_plugin.training import builder
 pytestmark = pytest.mark.slow
 
 
-def verify(small, exported, *arguments, weights=None, config=None, **environment):
-    """Run in a separate process: three runtimes, the converter and PyTorch conflict in one."""
-    paths = (config or small.config, weights or small.weights, exported)
-    command = ("verify", *paths, *arguments, "--device", "cpu", "--cpu_threads", 1)
-    return subprocess.run(
-        [sys.executable, "-m", "bisenetv1_plugin", *map(str, command)],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-    )
+@pytest.fixture
+def verify(small, command):
+    """Runs the command; returns its exit code and what it wrote."""
+
+    def run(exported, *arguments, weights=small.weights, config=small.config):
+        return command("verify", config, weights, exported, *arguments, "--device", "cpu", "--cpu_threads", 1)
+
+    return run
 
 
 def changed(small, tmp_path, **tensors):
@@ -41,8 +39,10 @@ def changed(small, tmp_path, **tensors):
     return tmp_path / "changed.pdparams"
 
 
-def test_parity_in_every_runtime(small, dynamic, tmp_path):
-    done = verify(small, dynamic, "--json", tmp_path / "v.json", "--picture", tmp_path / "v.png")
+def test_parity_in_every_runtime(small, dynamic, figures, python, tmp_path):
+    """In a process of its own, as users run it."""
+    paths = (small.config, small.weights, dynamic, "--json", tmp_path / "v.json", "--picture", tmp_path / "v.png")
+    done = python("-m", "bisenetv1_plugin", "verify", *paths, "--device", "cpu", "--cpu_threads", 1)
     assert done.returncode == 0, done.stderr
     out = done.stdout
     found = json.loads((tmp_path / "v.json").read_text())
@@ -50,10 +50,7 @@ def test_parity_in_every_runtime(small, dynamic, tmp_path):
     assert found["images"] == 3 and found["predicted_classes"] >= 3
 
     # PaddleSeg's own evaluation, of the same weights on the same images
-    from paddleseg.core import evaluate
-
-    _, build, model = builder.open_network(small.config, small.weights)
-    miou, acc, class_iou, class_acc, _ = evaluate(model, build.val_dataset, num_workers=0, print_detail=False)
+    miou, acc, class_iou, class_acc, _ = figures(small.config)
     for entry in found["runtimes"]:
         assert entry["verdict"] == "parity" and f"{entry['name']}: parity" in out
         assert entry["agreement"] >= 0.9999 and entry["mean_difference"] <= entry["max_difference"] < 1e-3
@@ -64,11 +61,11 @@ def test_parity_in_every_runtime(small, dynamic, tmp_path):
     assert len(Image.open(tmp_path / "v.png").convert("RGB").getcolors(1000000)) > 50
 
 
-def test_a_list_and_bf16(small, logits, tmp_path):
+def test_a_list_and_bf16(verify, small, logits, tmp_path):
     (tmp_path / "one.txt").write_text(
         " ".join(str(small.folder / "data" / part) for part in small.list.read_text().split()[:2]) + "\n"
     )
-    verify(small, logits, tmp_path / "one.txt", "--precision", "fp32", "bf16", "--json", tmp_path / "v.json")
+    verify(logits, tmp_path / "one.txt", "--precision", "fp32", "bf16", "--json", tmp_path / "v.json")
     found = json.loads((tmp_path / "v.json").read_text())
     exact = {entry["name"]: entry for entry in found["runtimes"] if "fp32" in entry["name"]}
     assert found["images"] == 1 and {entry["verdict"] for entry in exact.values()} == {"parity"}
@@ -78,54 +75,54 @@ def test_a_list_and_bf16(small, logits, tmp_path):
             assert entry["max_difference"] > 1e-4 and entry["verdict"] == ("parity" if near else "no parity")
 
 
-def test_an_export_of_other_weights(small, dynamic, tmp_path):
+def test_an_export_of_other_weights(verify, small, dynamic, tmp_path):
     weights = changed(small, tmp_path, bias=lambda bias: bias + np.linspace(0, 0.5, len(bias), dtype="float32"))
-    done = verify(small, dynamic, weights=weights)
+    done = verify(dynamic, weights=weights)
     assert done.returncode == 1, done.stderr
-    out = done.stdout
-    assert "paddle fp32: no parity (prediction and inference agree on only" in out and "fp32: parity" not in out
+    assert "paddle fp32: no parity (prediction and inference agree on only" in done.stdout
+    assert "fp32: parity" not in done.stdout
 
 
 @pytest.mark.very_slow
-def test_one_class_does_not_show_parity(small, export, tmp_path):
+def test_one_class_does_not_show_parity(verify, small, export, tmp_path):
     weights = changed(small, tmp_path, bias=lambda bias: bias + 1000 * np.eye(len(bias), dtype="float32")[0])
     exported = export("one_class", weights=weights)
-    done = verify(small, exported, weights=weights)
+    done = verify(exported, weights=weights)
     assert done.returncode == 1 and "paddle fp32: parity not shown" in done.stdout, done.stderr
 
 
 @pytest.mark.very_slow
-def test_parity_needs_logits(small, dynamic, tmp_path):
-    (tmp_path / "paddle2onnx.py").write_text("raise ImportError('no converter')")
-    done = verify(small, dynamic, PYTHONPATH=str(tmp_path))
+def test_parity_needs_logits(verify, dynamic, monkeypatch):
+    monkeypatch.setitem(sys.modules, "paddle2onnx", None)
+    done = verify(dynamic)
     assert done.returncode == 1, done.stderr
     assert "paddle fp32: parity\n" in done.stdout
     assert "onnxruntime fp32: parity not shown (there are no logits to compare.)" in done.stdout
 
 
-def test_refusals(small, dynamic, tmp_path):
+def test_refusals(verify, small, logits, tmp_path):
     values = yaml.safe_load(small.config.read_text())
     values["val_dataset"]["transforms"].insert(0, {"type": "Resize", "target_size": [48, 32]})
     (tmp_path / "resized.yml").write_text(yaml.safe_dump(values))
     (tmp_path / "list.txt").write_text("absent.png label.png\n")
     cases = [
-        ((dynamic,), {"config": tmp_path / "resized.yml"}, "has other transforms than the val_dataset"),
+        ((logits,), {"config": tmp_path / "resized.yml"}, "has other transforms than the val_dataset"),
         ((tmp_path,), {}, "deploy.yaml does not exist: name the folder that `bisenetv1 export` wrote"),
-        ((dynamic, tmp_path / "absent.txt"), {}, "is not a file: name a list"),
+        ((logits, tmp_path / "absent.txt"), {}, "is not a file: name a list"),
         (
-            (dynamic, tmp_path / "list.txt"),
+            (logits, tmp_path / "list.txt"),
             {},
             f"{tmp_path / 'absent.png'} with label {tmp_path / 'label.png'} cannot be read",
         ),
     ]
     for arguments, keywords, sentence in cases:
-        done = verify(small, *arguments, **keywords)
+        done = verify(*arguments, **keywords)
         assert done.returncode == 2 and sentence in done.stderr
 
 
 @pytest.mark.very_slow
-def test_fixed_shape_that_does_not_fit(small, export):
-    done = verify(small, export("fixed", "--input_shape", 1, 3, 32, 32))
+def test_fixed_shape_that_does_not_fit(verify, small, export):
+    done = verify(export("fixed", "--input_shape", 1, 3, 32, 32))
     assert done.returncode == 2 and "does not fit: the export takes 32 pixels of height, not 64" in done.stderr
 
 
@@ -268,35 +265,48 @@ def test_columns_are_aligned_with_wide_characters(names):
     assert len(rows) == 3 and len(widths) == 1 and rows[1].endswith("0.5000")
 
 
+@pytest.fixture(scope="module")
+def figures(small):
+    """What PaddleSeg's `evaluate` returns with these options; computed once for each."""
+    from paddleseg.core import evaluate
+
+    known = {}
+
+    def of(config, **test_config):
+        key = (config, str(test_config))
+        if key not in known:
+            _, build, model = builder.open_network(config, small.weights)
+            options = {"num_workers": 0, "print_detail": False, **test_config}
+            known[key] = evaluate(model, build.val_dataset, **options)
+        return known[key]
+
+    return of
+
+
 class TestOwnSize:
     """Compare with PaddleSeg's `evaluate` and `inference`, in the images' own size."""
 
     @pytest.fixture(scope="class")
-    def resized(self, small, tmp_path_factory):
+    def resized(self, small, export, tmp_path_factory):
         """A configuration that halves both sides of images, and its exports by `output_op`."""
         folder = tmp_path_factory.mktemp("resized")
         values = yaml.safe_load(small.config.read_text())
         values["val_dataset"]["transforms"].insert(0, {"type": "Resize", "target_size": [48, 32]})
         (folder / "config.yml").write_text(yaml.safe_dump(values))
-        for op in ("argmax", "none", "softmax"):
-            argv = ["export", "--config", folder / "config.yml", "--model_path", small.weights, "--output_op", op]
-            assert main([*map(str, argv), "--save_dir", str(folder / op), "--to", "onnx", "--device", "cpu"]) == 0
-        return folder
 
-    def figures(self, config, weights):
-        from paddleseg.core import evaluate
+        def exported(op):
+            if not (folder / op).exists():
+                export(folder / op, "--output_op", op, "--to", "onnx", config=folder / "config.yml")
+            return folder / op
 
-        cfg, build, model = builder.open_network(config, weights)
-        options = dict(cfg.test_config)
-        return evaluate(model, build.val_dataset, num_workers=0, print_detail=False, **options)[:2]
+        return SimpleNamespace(config=folder / "config.yml", exported=exported)
 
-    @pytest.mark.parametrize("op", ["argmax", "none", "softmax"])
-    def test_resized(self, op, small, resized, tmp_path):
-        config = resized / "config.yml"
-        done = verify(small, resized / op, "--json", tmp_path / "v.json", config=config)
+    @pytest.mark.parametrize("op", ["argmax", "softmax", pytest.param("none", marks=pytest.mark.very_slow)])
+    def test_resized(self, verify, op, resized, figures, tmp_path):
+        done = verify(resized.exported(op), "--json", tmp_path / "v.json", config=resized.config)
         assert done.returncode == 0, done.stdout + done.stderr
         found = json.loads((tmp_path / "v.json").read_text())
-        miou, acc = self.figures(config, small.weights)
+        miou, acc, *_ = figures(resized.config)
         assert found["dygraph"]["miou"] == pytest.approx(miou, abs=1e-6)
         assert found["dygraph"]["acc"] == pytest.approx(acc, abs=1e-6)
         shares = [entry["own_size"] for entry in found["runtimes"]]
@@ -307,14 +317,13 @@ class TestOwnSize:
             assert min(shares) >= 0.9999 and found["otherwise"] is None
             assert all(abs(entry["miou"] - miou) < 1e-4 for entry in found["runtimes"])
 
-    @pytest.mark.parametrize("op", ["none", "softmax"])
+    @pytest.mark.parametrize("op", ["softmax", pytest.param("none", marks=pytest.mark.very_slow)])
     def test_infer_equals_predict(self, op, small, resized, tmp_path):
-        argv = ["infer", "--config", resized / op / "deploy.yaml", "--image_path", small.images, "--with_argmax"]
-        assert main([*map(str, argv), "--save_dir", str(tmp_path / "a"), "--device", "cpu"]) == 0
-        argv = ["predict", "--config", resized / "config.yml", "--model_path", small.weights]
-        argv += ["--image_path", small.images, "--save_dir", tmp_path / "b", "--device", "cpu"]
-        assert main([*map(str, argv)]) == 0
-        segmenter = Segmenter(resized / op)
+        exported = resized.exported(op)
+        assert infer(exported, small, tmp_path / "a", "--with_argmax", "--device", "cpu") == 0
+        flags = ["--image_path", small.images, "--save_dir", tmp_path / "b", "--device", "cpu"]
+        assert run("predict", "--config", resized.config, "--model_path", small.weights, *flags) == 0
+        segmenter = Segmenter(exported)
         for path in small.images.iterdir():
             expected = np.asarray(Image.open(tmp_path / "b" / "pseudo_color_prediction" / path.name))
             assert (np.asarray(Image.open(tmp_path / "a" / path.name)) == expected).mean() > 0.9999
@@ -323,20 +332,16 @@ class TestOwnSize:
             assert np.array_equal(result.scores.argmax(axis=0), result.mask)
 
     @pytest.mark.parametrize("op", ["argmax", "softmax"])
-    def test_windows(self, op, small, resized, tmp_path):
+    def test_windows(self, verify, op, resized, figures, tmp_path):
         """Compare with PaddleSeg's evaluation; the windows are set by flags, not by the configuration."""
-        window = {"crop_size": [24, 20], "stride": [16, 12]}
-        words = ("--is_slide", "--crop_size", 24, 20, "--stride", 16, 12, "--json", tmp_path / "v.json")
-        done = verify(small, resized / op, *words, config=resized / "config.yml")
+        words = ("--is_slide", "--crop_size", 30, 20, "--stride", 20, 14, "--json", tmp_path / "v.json")
+        done = verify(resized.exported(op), *words, config=resized.config)
         assert done.returncode == 0, done.stdout + done.stderr
         found = json.loads((tmp_path / "v.json").read_text())
-        values = yaml.safe_load((resized / "config.yml").read_text())
-        values["test_config"] = {"is_slide": True, **window}
-        (tmp_path / "config.yml").write_text(yaml.safe_dump(values))
-        miou, acc = self.figures(tmp_path / "config.yml", small.weights)
+        miou, acc, *_ = figures(resized.config, is_slide=True, crop_size=[30, 20], stride=[20, 14])
         assert found["dygraph"]["miou"] == pytest.approx(miou, abs=1e-6)
         assert found["dygraph"]["acc"] == pytest.approx(acc, abs=1e-6)
-        assert miou != pytest.approx(self.figures(resized / "config.yml", small.weights)[0], abs=1e-4)
+        assert miou != pytest.approx(figures(resized.config)[0], abs=1e-4)
         names = {entry["name"].split()[0] for entry in found["runtimes"]}
         assert names >= {"onnxruntime", "openvino"} and ("paddle" in names) == (op == "softmax")
         assert op == "softmax" or "paddle fp32 is not compared" in done.stderr
@@ -344,13 +349,13 @@ class TestOwnSize:
             assert entry["own_size"] >= 0.9999 and entry["max_difference"] < 1e-3 and entry["verdict"] == "parity"
         assert found["otherwise"] is None
 
-    def test_sliding(self, small, dynamic, tmp_path):
-        values = yaml.safe_load(small.config.read_text())
-        values["test_config"] = {"is_slide": True, "crop_size": [48, 32], "stride": [32, 24]}
+    def test_sliding(self, verify, small, logits, figures, tmp_path):
+        windows = {"is_slide": True, "crop_size": [48, 32], "stride": [32, 24]}
+        values = {**yaml.safe_load(small.config.read_text()), "test_config": windows}
         (tmp_path / "config.yml").write_text(yaml.safe_dump(values))
-        done = verify(small, dynamic, "--json", tmp_path / "v.json", config=tmp_path / "config.yml")
+        done = verify(logits, "--json", tmp_path / "v.json", config=tmp_path / "config.yml")
         found = json.loads((tmp_path / "v.json").read_text())
-        miou, acc = self.figures(tmp_path / "config.yml", small.weights)
+        miou, acc, *_ = figures(small.config, **windows)
         assert found["dygraph"]["miou"] == pytest.approx(miou, abs=1e-6)
         assert done.returncode == 0 and "val and predict slide a window" in done.stdout
         assert all(entry["own_size"] < 0.99 for entry in found["runtimes"])
