@@ -89,7 +89,7 @@ def run(args: Namespace) -> int:
         print(f"longer     bisenetv1 train --config {config} --do_eval --save_dir {folder / 'longer'}")
     print(f"Done in {(time.time() - started) / 60:.1f} minutes.")
     if not done.passed:
-        print(f"bisenetv1: {done.verdicts[0].reason}", file=sys.stderr)
+        print(f"bisenetv1: {done.verdicts[0].verdict}: {done.verdicts[0].reason}", file=sys.stderr)
         return 1
     return 0
 

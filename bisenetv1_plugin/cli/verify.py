@@ -119,12 +119,13 @@ _PARITY_ROWS = (
     ("largest logit difference", "max_difference", ".1e"),
     ("mean logit difference", "mean_difference", ".1e"),
     ("equal pixels", "agreement", ".4%"),
-    ("widest margin, if not", "widest_margin", ".1e"),
+    ("margin of unequal pixels", "widest_margin", ".1e"),
 )
 
 
 def _table(done: Verification, names: Sequence[str]) -> str:
     """Dygraph and the runtimes in columns: first parity at the network's input size, then scores at full size.
+    Classes with the same four decimals in all columns are left out; they are in --json.
 
     The scores of dygraph are those of `val`, the scores of a runtime those of the masks that `infer` writes.
     """
@@ -135,9 +136,15 @@ def _table(done: Verification, names: Sequence[str]) -> str:
     lines.append(("own size, as val", "", *(f"{verdict.own_size:.4%}" for verdict in done.verdicts)))
     lines.append(("mIoU", *(f"{score.miou:.4f}" for score in scores)))
     lines.append(("Acc", *(f"{score.acc:.4f}" for score in scores)))
+    equal = True
     for title, part in (("IoU", 0), ("Acc", 1)):
         for name, *values in zip(names, *(score.rounded()[part] for score in scores)):
-            lines.append((f"{title} of {name}", *(f"{value:.4f}" for value in values)))
+            cells = [f"{value:.4f}" for value in values]
+            if len(set(cells)) > 1:
+                equal = False
+                lines.append((f"{title} of {name}", *cells))
+    if equal and len(scores) > 1:
+        lines.append(("IoU, Acc of every class", "", *["equal"] * (len(scores) - 1)))
     verdicts = [
         f"{verdict.name}: {verdict.verdict}" + f" ({verdict.reason})" * bool(verdict.reason)
         for verdict in done.verdicts

@@ -155,7 +155,8 @@ def class_fault(prediction: Scores, inference: Scores) -> str | None:
 def too_few_classes(classes: int, num_classes: int) -> str | None:
     """Return why this number of predicted classes is too small to show parity, a sentence, or None."""
     if classes < min(3, num_classes):
-        return f"parity is not shown: only {classes} classes were predicted, and uniform masks always agree."
+        found = "1 class was" if classes == 1 else f"{classes} classes were"
+        return f"only {found} predicted, and uniform masks always agree."
     return None
 
 

@@ -13,6 +13,7 @@ from small_network import infer, run
 
 from bisenetv1_plugin import Segmenter
 from bisenetv1_plugin.cli import main
+from bisenetv1_plugin.cli import verify as cli_verify
 from bisenetv1_plugin.evaluation import parity, text_table
 from bisenetv1_plugin.training import builder
 
@@ -88,7 +89,24 @@ def test_one_class_does_not_show_parity(verify, small, export, tmp_path):
     weights = changed(small, tmp_path, bias=lambda bias: bias + 1000 * np.eye(len(bias), dtype="float32")[0])
     exported = export("one_class", weights=weights)
     done = verify(exported, weights=weights)
-    assert done.returncode == 1 and "paddle fp32: parity not shown" in done.stdout, done.stderr
+    assert done.returncode == 1, done.stderr
+    assert "paddle fp32: parity not shown (only 1 class was predicted, and uniform masks" in done.stdout
+    assert "IoU, Acc of every class" in done.stdout and "IoU of" not in done.stdout
+
+
+def test_rows_of_classes_that_differ():
+    def scores(acc):
+        return parity.Scores(0.5, 0.5, np.array([0.5, 0.4]), np.array([0.5, acc]))
+
+    comparison = parity.Comparison()
+    comparison.add(np.zeros((2, 1, 1), "float32"), np.zeros((1, 1), int), None)
+    tables = []
+    for acc in (0.60002, 0.61):
+        verdict = parity.Verdict("onnxruntime fp32", comparison, scores(acc), 1.0, parity.PARITY, None)
+        tables.append(cli_verify._table(SimpleNamespace(dygraph=scores(0.6), verdicts=[verdict]), ["road", "car"]))
+    equal, unequal = ([line.split() for line in table.splitlines() if "of" in line.split()[:3]] for table in tables)
+    assert equal[-1] == ["IoU,", "Acc", "of", "every", "class", "equal"]
+    assert unequal[-1] == ["Acc", "of", "car", "0.6000", "0.6100"] and len(unequal) == len(equal)
 
 
 @pytest.mark.very_slow
