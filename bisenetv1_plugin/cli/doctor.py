@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from argparse import ArgumentParser, Namespace
-from typing import Any
+from typing import Any, Iterable
+
+from bisenetv1_plugin.libraries import GET_PADDLE, install_command
 
 SUMMARY = "examine this environment: versions, runtimes, corrections, and what to repair"
 
-_KINDS = {
-    "corrections": "corrections of defects that would stop this network here",
-    "guards": "guards of a training, active once a BiSeNetV1 or a BiSeNetV1Loss is built",
-}
+_WIDTH = 100
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+    parser.add_argument("--json", action="store_true", help="print JSON, with the defect behind each correction")
 
 
 def run(args: Namespace) -> int:
@@ -27,17 +27,44 @@ def run(args: Namespace) -> int:
 
 
 def _text(report: dict[str, Any]) -> str:
-    lines = ["versions"]
+    """The verdict, problems and notes, then the details. The defect behind each correction is in --json."""
+    lines = [_training(report), _running(report), "Problems: see below." if report["faults"] else "No problems found."]
+    for title, sentences in (("problems", report["faults"]), ("notes", report["notes"])):
+        lines += ["", title, *(f"  - {sentence}" for sentence in sentences)] if sentences else []
+    lines += ["", "versions"]
     lines += [f"  {name:<18}{version}" for name, version in report["versions"].items()]
     if report["paddleseg"]:
-        lines += [f"  PaddleSeg is in {report['paddleseg']}; the device is {report['device']}"]
+        lines += [f"  PaddleSeg is in {report['paddleseg']}"]
     lines += ["", "runtimes other than Paddle, and the devices that they find"]
     lines += [f"  {name:<18}{', '.join(devices)}" for name, devices in report["runtimes"].items()] or ["  none"]
     if report["components"]:
-        lines += ["", "components", *(f"  {name:<27} {where}" for name, where in report["components"].items())]
-    for kind, what in _KINDS.items():
-        lines += ["", what] if report[kind] else []
-        lines += [f"  {name:<20}{found['state']:<14}{found['defect']}" for name, found in report[kind].items()]
-    lines += ["", "notes", *(f"  - {note}" for note in report["notes"])] if report["notes"] else []
-    lines += ["", "problems", *(f"  - {fault}" for fault in report["faults"])] if report["faults"] else []
-    return "\n".join(lines if report["faults"] else [*lines, "", "No problems found."])
+        lines += ["", "components for PaddleSeg's configurations", *_wrapped("", report["components"])]
+        for kind in ("corrections", "guards"):
+            lines += ["", f"{kind}, see docs/corrections.md"]
+            states: dict[str, list[str]] = {}
+            for name, found in report[kind].items():
+                states.setdefault(found["state"], []).append(name)
+            for state, names in states.items():
+                lines += _wrapped(f"{state}: ", names)
+    return "\n".join(lines)
+
+
+def _training(report: dict[str, Any]) -> str:
+    if not report["paddleseg"]:
+        return f"Training and export: not installed. {GET_PADDLE}"
+    return f"Training and export: {'problems' if report['faults'] else 'ready'}, on {report['device']}."
+
+
+def _running(report: dict[str, Any]) -> str:
+    runtimes = [*report["runtimes"], *["Paddle"] * bool(report["paddleseg"])]
+    if not report["runtimes"]:
+        more = f"{install_command('deploy')}."
+        if runtimes:
+            return f"Running exports: ready, with Paddle alone. For ONNX Runtime, OpenVINO and videos: {more}"
+        return f"Running exports: not installed. {more}"
+    return f"Running exports: ready, with {', '.join(runtimes)}."
+
+
+def _wrapped(start: str, names: Iterable[str]) -> list[str]:
+    text = start + ", ".join(names)
+    return textwrap.wrap(text, _WIDTH, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)

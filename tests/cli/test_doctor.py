@@ -9,6 +9,7 @@ import paddle
 import pytest
 
 from bisenetv1_plugin import compat, environment
+from bisenetv1_plugin.cli import doctor as doctor_command
 
 
 @pytest.fixture
@@ -100,6 +101,24 @@ def test_without_paddle(versions, runtimes, note, fault):
         assert [part in sentence for sentence in found] == [True] * (part is not None)
 
 
+@pytest.mark.parametrize(
+    "paddleseg, runtimes, faults, sentences",
+    [
+        (None, ["openvino"], [], ["Training and export: not installed. ", "Running exports: ready, with openvino."]),
+        (None, [], ["none"], ["Training and export: not installed. ", "Running exports: not installed. pip install"]),
+        ("there", [], [], ["Training and export: ready, on cpu.", "Running exports: ready, with Paddle alone. For"]),
+        ("there", ["openvino"], ["x"], ["Training and export: problems, on cpu.", "Running exports: ready, with open"]),
+    ],
+)
+def test_verdict(paddleseg, runtimes, faults, sentences):
+    empty = {name: {} for name in ("versions", "components", "corrections", "guards")}
+    found = {"paddleseg": paddleseg, "device": "cpu", "runtimes": dict.fromkeys(runtimes, ["CPU"]), "notes": ["a note"]}
+    lines = doctor_command._text({**empty, **found, "faults": faults}).splitlines()
+    assert all(line.startswith(start) for line, start in zip(lines, sentences)), lines
+    assert lines[2] == ("Problems: see below." if faults else "No problems found.")
+    assert lines[4] == ("problems" if faults else "notes")
+
+
 def test_a_runtime_that_cannot_be_imported_is_a_fault(python, tmp_path):
     (tmp_path / "openvino.py").write_text("raise ImportError('libtbb.so.12: cannot open shared object file')")
     done = python("-c", "from bisenetv1_plugin import environment; print(environment._runtimes())")  # in that folder
@@ -109,9 +128,12 @@ def test_a_runtime_that_cannot_be_imported_is_a_fault(python, tmp_path):
 @pytest.mark.slow
 def test_text(python):
     done = python("-m", "bisenetv1_plugin", "doctor")
-    assert done.returncode == 0 and done.stdout.strip().endswith("No problems found.")
+    training, running, verdict = done.stdout.splitlines()[:3]
+    assert done.returncode == 0 and training.startswith("Training and export: ready, on ")
+    assert running.startswith("Running exports: ready, with ") and verdict == "No problems found."
+    assert max(map(len, done.stdout.partition("\nversions\n")[2].splitlines())) < 120
     for name in compat.ENTRIES:
         assert name in done.stdout
     for entry_point in importlib.metadata.distribution("bisenetv1-plugin").entry_points:
         if entry_point.group.startswith("paddleseg."):
-            assert re.search(rf"^  {entry_point.name} +bisenetv1_plugin\.", done.stdout, re.M), entry_point.name
+            assert re.search(rf"\b{entry_point.name}\b", done.stdout), entry_point.name
