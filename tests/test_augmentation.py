@@ -230,6 +230,13 @@ OTHERS = {
 }
 
 
+def with_marks(names, *very_slow):
+    """The names, some of them very slow: those whose transforms another recipe has, or almost."""
+    return [
+        pytest.param(name, marks=[pytest.mark.very_slow] * any(part in name for part in very_slow)) for name in names
+    ]
+
+
 def test_every_recipe_is_compared():
     assert {path.stem for path in zoo.paths()} == {*RECIPES, *OTHERS}
 
@@ -308,7 +315,7 @@ def test_full_size_samples_make_a_batch(name):
     assert batch["img"].dtype == "float32" and batch["label"].dtype == "uint8"
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", with_marks(RECIPES, "r18_speed", "coincheung_ade20k"))
 def test_equals_the_reimplemented_original(samples, name):
     assert apart(samples(name), stated(name)) == {}
 
@@ -457,7 +464,7 @@ CODE = {torchseg: _torchseg, coincheung: _coincheung, mmseg: _mmseg, zllrunning:
 WITH_CODE = [name for name in RECIPES if name not in ("bisenetv1_camvid_960x720_10k",)]
 
 
-@pytest.mark.parametrize("name", WITH_CODE)
+@pytest.mark.parametrize("name", with_marks(WITH_CODE, "mmseg_r50"))
 def test_equals_the_originals_code(samples, name):
     original, size, divisor, crop, *more = RECIPES[name]
     more = [value // divisor if isinstance(value, int) else value for value in more]

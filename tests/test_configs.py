@@ -23,10 +23,32 @@ def without_download(cfg):
     return SegBuilder(cfg)
 
 
-@pytest.mark.parametrize("name", NAMES)
+def beyond_the_backbone(parameter):
+    return not parameter.startswith("backbone.")
+
+
+def ffm_and_heads(parameter):
+    return parameter.startswith(("ffm.", "heads."))
+
+
+# Configuration -> the parameters with ten times the learning rate
+TENFOLD = {
+    "bisenetv1_cityscapes_1024x1024_80k": beyond_the_backbone,
+    "bisenetv1_r101_cityscapes_1024x1024_80k": beyond_the_backbone,  # whose stem is deep
+    "bisenetv1_x39_cityscapes_1024x1024_140k": ffm_and_heads,
+    "bisenetv1_zllrunning_faces_448x448_80k": ffm_and_heads,
+}
+LARGE = ("bisenetv1_mmseg_r50_cityscapes_1024x1024_160k", "bisenetv1_mmseg_r101_coco_stuff_512x512_160k")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.very_slow] * (name in LARGE)) for name in NAMES]
+)
 @pytest.mark.slow
 def test_builds(name):
     build = without_download(config(name))
+    if name in TENFOLD:
+        check_groups(build, TENFOLD[name])
     classes = build.config.model_cfg["num_classes"]
     outputs = build.model(paddle.zeros([2, 3, 64, 64]))
     assert len(outputs) == len(build.loss["types"]) == len(build.loss["coef"]) == 3
@@ -37,42 +59,8 @@ def test_builds(name):
     assert paddle.isfinite(total).all() and build.val_transforms
 
 
-def test_the_75_19_recipe():
-    """As the log of the published run has it."""
-    dic = config("bisenetv1_cityscapes_1024x512_160k").dic
-    assert (dic["batch_size"], dic["iters"]) == (4, 160000)
-    assert dic["optimizer"] == {"type": "SGD", "momentum": 0.9, "weight_decay": 0.0005}
-    assert dic["lr_scheduler"] == {"type": "PolynomialDecay", "learning_rate": 0.01, "end_lr": 0.0, "power": 0.9}
-    assert [loss["min_kept"] for loss in dic["loss"]["types"]] == [10000] * 3 and dic["loss"]["coef"] == [1, 1, 1]
-    assert dic["model"]["variant"] == "paddleseg"
-    assert dic["model"]["backbone"] == {"type": "ResNet18_vd", "output_stride": 8, "in_channels": 3}
-    scaling, crop, _, distort, normalize = dic["train_dataset"]["transforms"]
-    assert (scaling["min_scale_factor"], scaling["max_scale_factor"], scaling["scale_step_size"]) == (0.5, 2.0, 0.25)
-    assert crop["crop_size"] == [1024, 512] and normalize == {"type": "Normalize"}
-    assert {distort[f"{kind}_range"] for kind in ("brightness", "contrast", "saturation")} == {0.4}
-    assert dic["val_dataset"]["transforms"] == [{"type": "Normalize"}]
-
-
-def beyond_the_backbone(parameter):
-    return not parameter.startswith("backbone.")
-
-
-def ffm_and_heads(parameter):
-    return parameter.startswith(("ffm.", "heads."))
-
-
-@pytest.mark.parametrize(
-    "name, tenfold",
-    [
-        ("bisenetv1_cityscapes_1024x1024_80k", beyond_the_backbone),
-        ("bisenetv1_r101_cityscapes_1024x1024_80k", beyond_the_backbone),  # whose stem is deep
-        ("bisenetv1_x39_cityscapes_1024x1024_140k", ffm_and_heads),
-        ("bisenetv1_zllrunning_faces_448x448_80k", ffm_and_heads),
-    ],
-)
-def test_optimizer_groups(name, tenfold):
-    """Some x10, the rest x1; no weight decay on BatchNorms and biases. Every parameter is looked at."""
-    build = without_download(config(name))
+def check_groups(build, tenfold):
+    """Some x10, the rest x1; no weight decay on BatchNorms and biases. Checks every parameter."""
     group_of = {p.name: group for group in build.optimizer._param_groups for p in group["params"]}
     norms = {
         id(parameter)
@@ -91,6 +79,22 @@ def test_optimizer_groups(name, tenfold):
         assert decay == pytest.approx(0.0005 if decayed else 0.0), parameter_name
         seen.add((rate, decayed))
     assert seen == {(1.0, True), (1.0, False), (10.0, True), (10.0, False)}
+
+
+def test_the_75_19_recipe():
+    """As the log of the published run has it."""
+    dic = config("bisenetv1_cityscapes_1024x512_160k").dic
+    assert (dic["batch_size"], dic["iters"]) == (4, 160000)
+    assert dic["optimizer"] == {"type": "SGD", "momentum": 0.9, "weight_decay": 0.0005}
+    assert dic["lr_scheduler"] == {"type": "PolynomialDecay", "learning_rate": 0.01, "end_lr": 0.0, "power": 0.9}
+    assert [loss["min_kept"] for loss in dic["loss"]["types"]] == [10000] * 3 and dic["loss"]["coef"] == [1, 1, 1]
+    assert dic["model"]["variant"] == "paddleseg"
+    assert dic["model"]["backbone"] == {"type": "ResNet18_vd", "output_stride": 8, "in_channels": 3}
+    scaling, crop, _, distort, normalize = dic["train_dataset"]["transforms"]
+    assert (scaling["min_scale_factor"], scaling["max_scale_factor"], scaling["scale_step_size"]) == (0.5, 2.0, 0.25)
+    assert crop["crop_size"] == [1024, 512] and normalize == {"type": "Normalize"}
+    assert {distort[f"{kind}_range"] for kind in ("brightness", "contrast", "saturation")} == {0.4}
+    assert dic["val_dataset"]["transforms"] == [{"type": "Normalize"}]
 
 
 def test_generated_scenes_in_place_of_a_data_set(tmp_path):

@@ -137,17 +137,17 @@ def test_masks(small, run):
     """Where there is room for some of the files, each of them is whole; the driver looks into all that it finds."""
     infer = ["infer", "--config", small.folder / "ex/deploy.yaml", "--image_path", small.images, "--device", "cpu"]
     predict = ["predict", *small.flags, "--image_path", small.images]
-    for command, save_dir in (([*infer, "--overlay"], "{disk}/a"), (predict, "{disk}/b")):
-        none, some = run(
-            8, *(([*command, "--save_dir", save_dir], room) for room in (0, 20480 if run.name == "disk" else 4096))
-        )
+    commands = [*infer, "--overlay", "--save_dir", "{disk}/a"], [*predict, "--save_dir", "{disk}/b"]
+    rooms = (0, 20480 if run.name == "disk" else 4096)
+    done = run(8, *((command, room) for command in commands for room in rooms))
+    for (none, some), save_dir in zip((done[:2], done[2:]), (f"{run.disk}/a", f"{run.disk}/b")):
         if run.name == "disk":
-            full(none, save_dir.format(disk=run.disk), run)
+            full(none, save_dir, run)
             assert none["new"] == []
-            full(some, save_dir.format(disk=run.disk), run)
+            full(some, save_dir, run)
             assert 0 < len(some["new"]) < 6
         else:  # masks are smaller than what Paddle writes for itself; the overlays are not
-            full(some, save_dir.format(disk=run.disk), run)
+            full(some, save_dir, run)
 
 
 @pytest.mark.very_slow

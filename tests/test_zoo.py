@@ -21,7 +21,7 @@ def test_every_recipe_has_its_row():
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=[pytest.mark.very_slow] if ROWS[name]["gmacs"] > 60 else []) for name in sorted(ROWS)],
+    [pytest.param(name, marks=[pytest.mark.very_slow] if ROWS[name]["gmacs"] > 40 else []) for name in sorted(ROWS)],
 )
 @pytest.mark.slow
 def test_row(name):

@@ -452,10 +452,17 @@ def later(ours):
 
 MUTATIONS = {rate_of_one_group: 1, decay_of_one_batchnorm: 1, half_of_min_kept: 1, other_order_of_heads: 1, momentum: 2}
 MUTATIONS.update({nesterov: 1, later: 1})
+OBVIOUS = (nesterov, other_order_of_heads)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.__name__)
+@pytest.mark.parametrize(
+    "mutation",
+    [
+        pytest.param(mutation, id=mutation.__name__, marks=[pytest.mark.very_slow] * (mutation in OBVIOUS))
+        for mutation in MUTATIONS
+    ],
+)
 def test_wrong_training_is_detected(mutation):
     pair = pair_of(RESTATED, "torchseg R18")
     ours = pair.ours()

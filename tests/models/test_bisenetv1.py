@@ -79,7 +79,7 @@ class TestAgainstUpstream:
         assert expected.shape == (1, 19, 256, 504)
         assert actual.shape == (1, 19, 250, 500)
 
-    @pytest.mark.slow
+    @pytest.mark.very_slow
     def test_counts_of_the_published_run(self, capsys):
         """From the log of the 75.19 run: Total Flops: 113301121792, Total Params: 12932595."""
         assert paddle.flops(network("paddleseg"), [1, 3, 512, 1024]) == 113301121792
@@ -107,12 +107,17 @@ class TestAuthorsCounts:
 
 
 # torchseg_r101, torchseg_x39 and mmseg_wide differ only in their widths. test_families.py runs them.
-@pytest.mark.parametrize("variant", sorted(set(VARIANTS) - {"torchseg_r101", "torchseg_x39", "mmseg_wide"}))
+@pytest.mark.parametrize(
+    "variant", sorted(set(VARIANTS) - {"torchseg_r101", "torchseg_x39", "mmseg_wide"}), scope="class"
+)
 class TestEveryVariant:
+    @pytest.fixture(scope="class")
+    def layer(self, variant):
+        return network(variant, num_classes=5)
+
     @pytest.mark.parametrize("size", [(64, 64), (97, 131), (33, 250)])
     @pytest.mark.slow
-    def test_any_size(self, variant, size):
-        layer = network(variant, num_classes=5)
+    def test_any_size(self, variant, layer, size):
         assert evaluate(layer, image(1, 3, *size)).shape == (1, 5, *size)
         layer.train()
         if not VARIANTS[variant].full_size_training:
@@ -122,8 +127,8 @@ class TestEveryVariant:
         assert [out.shape for out in layer(image(2, 3, *size))] == [[2, 5, *size]] * 3
 
     @pytest.mark.slow
-    def test_every_parameter_has_a_gradient(self, variant):
-        layer = network(variant, num_classes=5)
+    def test_every_parameter_has_a_gradient(self, layer):
+        layer.train()
         sum(out.square().mean() for out in layer(image(2, 3, 64, 96))).backward()
         for name, parameter in layer.named_parameters():
             if not parameter.stop_gradient:
