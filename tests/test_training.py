@@ -459,7 +459,7 @@ def test_full_disk(project, train):
 
 @pytest.mark.very_slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_resumes_after_every_kill(project, train):
+def test_resumes_after_every_kill(project):
     """Only the iterations since the last complete checkpoint are lost."""
     moments, out, reached = random.Random(2), project / "out", 0
     options = ["--num_workers", 2, "--save_interval", 2, "--resume_model", "latest", "--batch_size", 2]
@@ -489,9 +489,9 @@ def test_resumes_after_every_kill(project, train):
         for folder in sorted(whole, key=lambda folder: int(folder.name[5:]))[:-2]:
             shutil.rmtree(folder)  # PaddleSeg counts only the checkpoints of one run
 
-    done = train("--iters", reached + 3, *options)
-    assert done.returncode == 0, done.stderr
-    assert f"Resuming from out/iter_{reached}" in done.stdout
+    running = Running(project, "--iters", reached + 3, *options)
+    assert running.end() == 0, running.said
+    assert f"Resuming from out/iter_{reached}" in running.said
     assert readable(out / f"iter_{reached + 3}") == sorted(FILES) and not list(out.rglob("part-*"))
     print(f"{KILLS} kills, {reached + 3} iterations, lost {lost}, {parts} part files, {skipped} passed over")
     assert max(lost) <= 2
