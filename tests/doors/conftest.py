@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from small_network import dynamic, export, logits, small  # noqa: F401 - fixtures
 
 hypothesis = pytest.importorskip("hypothesis")
 

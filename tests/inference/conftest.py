@@ -1,8 +1,7 @@
-"""The small network of `small_network.py`, for every test of this folder."""
+"""What every test of this folder restores."""
 
 import pytest
 from PIL import Image
-from small_network import dynamic, export, logits, small  # noqa: F401 - fixtures
 
 
 @pytest.fixture(autouse=True)
