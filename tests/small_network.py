@@ -102,6 +102,18 @@ def logits(small, exported_once):
     return exported_once(small.folder, "logits", *flags)
 
 
+@pytest.fixture(scope="module")
+def softmax(small, exported_once):
+    """An export that ends in softmax for any size, with ONNX."""
+    return exported_once(small.folder, "softmax", "--to", "onnx", "--output_op", "softmax")
+
+
+@pytest.fixture(scope="module")
+def pair(small, exported_once):
+    """An export with argmax for two pictures of 96x64 at a time, in Paddle alone."""
+    return exported_once(small.folder, "pair", "--to", "paddle", "--input_shape", 2, 3, 64, 96)
+
+
 def run(*words):
     """The exit code of a command."""
     return main([str(word) for word in words])

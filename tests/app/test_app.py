@@ -41,7 +41,7 @@ def exported(dynamic):
 
 @contextlib.contextmanager
 def serving(exported, folder, *arguments):
-    """A server with its temporary files in `folder`; Ctrl-C ends it."""
+    """A server with its temporary files in `folder`; Ctrl-C ends it, and no file is left."""
     folder.mkdir()
     command = [sys.executable, "-m", "bisenetv1_plugin", "app", str(exported), "--cpu_threads", "1", *arguments]
     log = folder.with_suffix(".log")
@@ -57,7 +57,8 @@ def serving(exported, folder, *arguments):
         yield SimpleNamespace(url=found[1], process=process, said=said, folder=folder)
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait(60)
+        code = process.wait(60)
+    assert code == 0 and list(folder.iterdir()) == []
 
 
 def wait(until, seconds):
@@ -118,18 +119,6 @@ class TestPicture:
         assert str(exported) not in sentence
         overlay, sentence = ask(server, tmp_path, "picture", scene, more=(0, "picture"))
         assert overlay is None and "there is no view" in sentence
-
-    def test_windows(self, exported, scene, tmp_path):
-        """The page offers only runtimes that give logits."""
-        window = ("--is_slide", "--crop_size", "48", "40", "--stride", "32", "24")
-        with serving(exported, tmp_path / "tmp", *window) as server:
-            said = server.said()
-            assert "; window 48 x 40, stride 32 x 24" in said and "onnxruntime" in said and "paddle" not in said
-            _, table = ask(server, tmp_path, "picture", scene)
-        result = Segmenter(exported, "onnxruntime", crop_size=(48, 40), stride=(32, 24))(scene)
-        shares = re.findall(r"([\d.]+%)</td></tr>", table)
-        assert shares == [f"{share:.1%}" for share in sorted(result.shares.values(), reverse=True) if share]
-        assert result.shares != Segmenter(exported, "onnxruntime")(scene).shares
 
     def test_refused_pictures(self, server, scene, tmp_path):
         text, cut, wide = (tmp_path / name for name in ("text.png", "cut.jpg", "wide.png"))
@@ -298,37 +287,50 @@ class TestAttacks:
         assert "Traceback" not in server.said()
 
 
-@pytest.mark.slow
-def test_upload_in_progress_does_not_delay_sigterm(exported, tmp_path):
-    with serving(exported, tmp_path / "tmp") as server:
-        port = int(server.url.rpartition(":")[2])
-        with socket.create_connection(("127.0.0.1", port)) as sender:
-            head = f"POST /gradio_api/upload HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 900000\r\n"
-            head += "Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
-            head += 'Content-Disposition: form-data; name="files"; filename="a"\r\n\r\n'
-            sender.sendall(head.encode() + bytes(100000))
-            wait(lambda: [path for path in server.folder.rglob("tmp*") if path.is_file()], 20)
-            server.process.send_signal(signal.SIGTERM)
-            assert server.process.wait(20) == 0 and list(server.folder.iterdir()) == []
+def check_windows(server, exported, scene, folder):
+    """The page offers only runtimes that give logits."""
+    said = server.said()
+    assert "; window 48 x 40, stride 32 x 24" in said and "onnxruntime" in said and "paddle" not in said
+    _, table = ask(server, folder, "picture", scene)
+    result = Segmenter(exported, "onnxruntime", crop_size=(48, 40), stride=(32, 24))(scene)
+    shares = re.findall(r"([\d.]+%)</td></tr>", table)
+    assert shares == [f"{share:.1%}" for share in sorted(result.shares.values(), reverse=True) if share]
+    assert result.shares != Segmenter(exported, "onnxruntime")(scene).shares
+
+
+@contextlib.contextmanager
+def upload_in_progress(server):
+    port = int(server.url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port)) as sender:
+        head = f"POST /gradio_api/upload HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 900000\r\n"
+        head += "Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
+        head += 'Content-Disposition: form-data; name="files"; filename="a"\r\n\r\n'
+        before = set(server.folder.rglob("tmp*"))
+        sender.sendall(head.encode() + bytes(100000))
+        wait(lambda: [path for path in set(server.folder.rglob("tmp*")) - before if path.is_file()], 20)
+        yield
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["SIGINT", *(pytest.param(name, marks=pytest.mark.very_slow) for name in ("SIGTERM", "SIGHUP"))]
+    "name", ["SIGTERM", *(pytest.param(name, marks=pytest.mark.very_slow) for name in ("SIGINT", "SIGHUP"))]
 )
-def test_no_file_is_left(exported, scene, tmp_path, name):
-    """While pictures and a video are being computed."""
-    video = cv2.VideoWriter(str(tmp_path / "long.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (960, 640))
-    for _ in range(100):
-        video.write(cv2.resize(cv2.imread(str(scene)), (960, 640)))
+def test_windows_and_no_file_is_left(exported, scene, tmp_path, name):
+    """A signal ends it soon while a video is computed, and while an upload goes on."""
+    video = cv2.VideoWriter(str(tmp_path / "long.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 30, (96, 64))
+    for frame in [cv2.imread(str(scene))] * 2000:
+        video.write(frame)
     video.release()
-    with serving(exported, tmp_path / "tmp") as server:
+    window = ("--is_slide", "--crop_size", "48", "40", "--stride", "32", "24")
+    with serving(exported, tmp_path / "tmp", *window) as server:
+        check_windows(server, exported, scene, tmp_path)
         client = gradio_client.Client(server.url, verbose=False)
         upload = gradio_client.handle_file(str(tmp_path / "long.avi"))
         client.submit(upload, RUNTIME, 0.5, api_name="/video")
         wait(lambda: list(server.folder.rglob("segmented.mp4")), 60)
-        server.process.send_signal(getattr(signal, name))
-        assert server.process.wait(20) == 0
+        with upload_in_progress(server):
+            server.process.send_signal(getattr(signal, name))
+            assert server.process.wait(20) == 0
         assert list(server.folder.iterdir()) == []
         assert "Traceback" not in server.said() and server.said().endswith("no file is left.\n")
 
@@ -410,27 +412,28 @@ def browser(tmp_path_factory):
     if not (chromium and driver):
         pytest.skip("no Chromium here: apt-get install chromium chromium-driver")
     webdriver = pytest.importorskip("selenium.webdriver", reason="pip install selenium")
-    with contextlib.ExitStack() as opened:
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (
+        *("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-sync"),
+        *("disable-background-networking", "disable-component-update", "disable-dev-shm-usage"),
+        *(f"user-data-dir={tmp_path_factory.mktemp('profile')}", "no-proxy-server"),
+        *("use-fake-device-for-media-stream", "use-fake-ui-for-media-stream"),
+    ):
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
+    page = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    agent = page.execute_script("return navigator.userAgent")
 
-        def open_page(url, language):
-            options = webdriver.ChromeOptions()
-            options.binary_location = chromium
-            for flag in (
-                *("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-sync"),
-                *("disable-background-networking", "disable-component-update", "disable-dev-shm-usage"),
-                *(f"user-data-dir={tmp_path_factory.mktemp('profile')}", "no-proxy-server", f"lang={language}"),
-                *("use-fake-device-for-media-stream", "use-fake-ui-for-media-stream"),
-            ):
-                options.add_argument(f"--{flag}")
-            options.add_experimental_option("prefs", {"intl.accept_languages": language})
-            options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
-            page = webdriver.Chrome(options, webdriver.ChromeService(driver))
-            opened.callback(page.quit)
-            page.get(url)
-            wait(lambda: page.find_elements("css selector", "input[type=file]"), 60)
-            return page
+    def open_page(url, language):
+        page.execute_cdp_cmd("Network.setUserAgentOverride", {"userAgent": agent, "acceptLanguage": language})
+        page.get("about:blank")
+        page.get(url)
+        wait(lambda: page.find_elements("css selector", "input[type=file]"), 60)
+        return page
 
-        yield open_page
+    yield open_page
+    page.quit()
 
 
 def give(page, path):
@@ -467,7 +470,8 @@ class TestBrowser:
         before = results()
         next(found for found in page.find_elements("css selector", "label") if "Confidence" in found.text).click()
         wait(lambda: results() != before, 60)
-        addresses = [address for address in asked_for(page) if not address.startswith("chrome://")]  # its own pages
+        own_pages = ("chrome://", "about:")
+        addresses = [address for address in asked_for(page) if not address.startswith(own_pages)]
         assert addresses and [address for address in addresses if not address.startswith(server.url)] == []
 
     def test_refused_picture(self, server, browser, tmp_path):

@@ -1,7 +1,7 @@
 """Settings and fixtures of the doors' tests.
 
 A door is a place where input from outside comes in: a file, a list, a request, the arguments of a command. Each test
-tries 40 examples, always the same ones. DOOR_EXAMPLES=10000 tries 10000 random ones.
+tries 25 examples, always the same ones. DOOR_EXAMPLES=10000 tries 10000 random ones.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ import pytest
 
 hypothesis = pytest.importorskip("hypothesis")
 
-EXAMPLES = int(os.environ.get("DOOR_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("DOOR_EXAMPLES", "25"))
 
 hypothesis.settings.register_profile(
     "doors",

@@ -55,9 +55,25 @@ def test_paddle_int8(small, dynamic, tmp_path):
 
 
 @pytest.mark.slow
-def test_too_few_calibration_images(small, tmp_path):
-    done = quantize(small, tmp_path / "int8", "--batch_size", 2)
-    assert done.returncode == 2 and "ask for 2 images; the train_dataset has 1" in done.stderr
+def test_too_few_calibration_images(small, tmp_path, capsys):
+    pytest.importorskip("nncf")
+    flags = ["--config", small.config, "--model_path", small.weights, "--save_dir", tmp_path / "int8"]
+    assert run("quantize", *flags, "--to", "openvino", "--batch_nums", 1, "--batch_size", 2) == 2
+    assert "ask for 2 images; the train_dataset has 1" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def int8(small):
+    """Exports the network in 8 bits, once for each value of `--to`; returns the folder."""
+    pytest.importorskip("nncf")
+
+    def export(to):
+        out = small.folder / f"int8-{to}"
+        flags = ["--config", small.config, "--model_path", small.weights, "--save_dir", out, "--to", to]
+        assert out.exists() or run("quantize", *flags) == 0
+        return out
+
+    return export
 
 
 @pytest.mark.parametrize(
@@ -68,27 +84,25 @@ def test_too_few_calibration_images(small, tmp_path):
     ],
 )
 @pytest.mark.slow
-def test_int8(small, dynamic, tmp_path, to, backends):
-    pytest.importorskip("nncf")
-    flags = ["--config", small.config, "--model_path", small.weights, "--save_dir", tmp_path / "int8", "--to", to]
-    assert run("quantize", *flags) == 0
-    deploy = yaml.safe_load((tmp_path / "int8" / "deploy.yaml").read_text())["Deploy"]
+def test_int8(small, dynamic, int8, tmp_path, to, backends):
+    exported = int8(to)
+    deploy = yaml.safe_load((exported / "deploy.yaml").read_text())["Deploy"]
     assert deploy["precision"] == "int8" and not {"model", "params"} & deploy.keys()
     assert deploy["classes"] == ["flat", "construction", "nature", "sky", "vehicle"]
     sizes = [
         sum(path.stat().st_size for path in folder.iterdir() if path.suffix in (".bin", ".onnx"))
-        for folder in (tmp_path / "int8", dynamic)
+        for folder in (exported, dynamic)
     ]
     assert sizes[0] < 0.3 * sizes[1]
     assert infer(dynamic, small, tmp_path / "exact", "--device", "cpu") == 0
     exact = masks(tmp_path / "exact")
     for backend in backends:
         out = tmp_path / backend
-        assert infer(tmp_path / "int8", small, out, "--device", "cpu", "--backend", backend) == 0
+        assert infer(exported, small, out, "--device", "cpu", "--backend", backend) == 0
         agreement = np.mean([masks(out)[name] == exact[name] for name in exact])
         assert 0.9 < agreement < 1, "8 bits: similar, not equal"
     run(
-        *("verify", small.config, small.weights, tmp_path / "int8", "--precision", "int8", "--device", "cpu"),
+        *("verify", small.config, small.weights, exported, "--precision", "int8", "--device", "cpu"),
         *("--json", tmp_path / "verify.json"),
     )
     verified = json.loads((tmp_path / "verify.json").read_text())["runtimes"]
@@ -97,11 +111,9 @@ def test_int8(small, dynamic, tmp_path, to, backends):
 
 
 @pytest.mark.slow
-def test_int8_in_other_runtimes_is_refused(small, dynamic, tmp_path, capsys):
-    pytest.importorskip("nncf")
-    flags = ["--config", small.config, "--model_path", small.weights, "--save_dir", tmp_path / "int8"]
-    assert run("quantize", *flags, "--to", "openvino") == 0
-    assert infer(tmp_path / "int8", small, tmp_path / "m", "--device", "cpu", "--backend", "paddle") == 2
+def test_int8_in_other_runtimes_is_refused(small, int8, tmp_path, capsys):
+    exported = int8("openvino")
+    assert infer(exported, small, tmp_path / "m", "--device", "cpu", "--backend", "paddle") == 2
     assert "is for another runtime" in capsys.readouterr().err
-    assert infer(tmp_path / "int8", small, tmp_path / "m", "--device", "cpu", "--precision", "fp32") == 2
+    assert infer(exported, small, tmp_path / "m", "--device", "cpu", "--precision", "fp32") == 2
     assert "OpenVINO runs" in capsys.readouterr().err

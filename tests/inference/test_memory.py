@@ -45,9 +45,9 @@ def test_picture_is_refused(dynamic, large, tmp_path, at_hand, capsys):
     assert "has 8000 x 8000 pixels, for which openvino fp32 needs 10.2 GB of memory or more, and 4.0 GB are at" in says
     assert not (tmp_path / "out").exists()
     cure = shlex.split(says[says.index("bisenetv1 infer") :])
-    Image.open(large).crop((0, 0, 1100, 1030)).save(large)
+    Image.open(large).crop((0, 0, 1100, 64)).save(large)
     assert run(*cure[1:]) == 0
-    assert Image.open(tmp_path / "out" / "a large one.png").size == (1100, 1030)
+    assert Image.open(tmp_path / "out" / "a large one.png").size == (1100, 64)
 
 
 def test_one_picture_of_a_folder_is_skipped(small, dynamic, tmp_path, at_hand, capsys):
@@ -114,10 +114,10 @@ from bisenetv1_plugin import Segmenter, machine
 
 segmenter = Segmenter(sys.argv[1], backend=sys.argv[2], cpu_threads=1)
 segmenter(np.zeros((64, 96, 3), "uint8"), order="RGB")
-picture = np.zeros((1200, 1600, 3), "uint8")
+picture = np.zeros((800, 1000, 3), "uint8")
 before = machine.process_memory("VmRSS")
 segmenter(picture, order="RGB")
-print((machine.process_memory("VmHWM") - before) / 1600 / 1200)
+print((machine.process_memory("VmHWM") - before) / 1000 / 800)
 """
 
 

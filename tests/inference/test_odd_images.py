@@ -322,9 +322,8 @@ def test_predict_matches_upstream(small, run, tmp_path):
             assert (np.asarray(ours) == np.asarray(theirs)).all()
 
 
-def test_incomplete_last_batch_with_a_fixed_batch_size(small, export, dynamic, run, tmp_path):
+def test_incomplete_last_batch_with_a_fixed_batch_size(small, pair, run, tmp_path):
     """It is filled up with copies, and their masks are dropped."""
-    pair = export("pair", "--input_shape", 2, 3, 64, 96)
     code, masks = run("infer", small.images, "--batch_size", 2, export=pair)
     assert code == 0 and len(masks) == 3
     shutil.rmtree(tmp_path / "infer")

@@ -9,11 +9,16 @@ import pytest
 from small_network import infer, run
 
 
+@pytest.fixture(scope="module")
+def complete(dynamic, small):
+    assert infer(dynamic, small, small.folder / "complete", "--overlay") == 0
+    return small.folder / "complete"
+
+
 @pytest.fixture
-def first(dynamic, small, tmp_path):
+def first(complete, tmp_path):
     """A folder like that of a killed run: the results of the last picture are missing."""
-    out = tmp_path / "out"
-    assert infer(dynamic, small, out, "--overlay") == 0
+    out = shutil.copytree(complete, tmp_path / "out")
     last = sorted(out.glob("*.png"))[-1].name
     for path in out.rglob(last):
         path.unlink()

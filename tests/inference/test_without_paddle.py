@@ -3,6 +3,7 @@
 In an environment that has them, modules of their names that refuse to be imported stand in front of them.
 """
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -110,29 +111,43 @@ def test_masks_in_other_pythons(interpreter, python, dynamic, small, masks):
 CONFIG, WEIGHTS, OUT = "CONFIG", "WEIGHTS", "OUT"
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        ("train", "--config", CONFIG, "--save_dir", OUT),
-        ("val", "--config", CONFIG, "--model_path", WEIGHTS),
-        ("predict", "--config", CONFIG, "--model_path", WEIGHTS, "--image_path", "IMAGES", "--save_dir", OUT),
-        ("export", "--config", CONFIG, "--model_path", WEIGHTS, "--save_dir", OUT),
-        ("quantize", "--config", CONFIG, "--model_path", WEIGHTS, "--save_dir", OUT),
-        ("verify", CONFIG, WEIGHTS, "EXPORT"),
-        ("demo", "--save_dir", OUT),
-        ("convert", WEIGHTS, "weights.pth", "--to", "torch"),
-        ("data", "check", CONFIG),
-        ("benchmark",),
-        ("benchmark", "loss"),
-    ],
-    ids=lambda command: " ".join(command[:2]) if command[0] in ("data", "benchmark") else command[0],
-)
-def test_commands_say_what_is_missing(python_without_paddle, small, dynamic, tmp_path, command):
+COMMANDS = [
+    ("train", "--config", CONFIG, "--save_dir", OUT),
+    ("val", "--config", CONFIG, "--model_path", WEIGHTS),
+    ("predict", "--config", CONFIG, "--model_path", WEIGHTS, "--image_path", "IMAGES", "--save_dir", OUT),
+    ("export", "--config", CONFIG, "--model_path", WEIGHTS, "--save_dir", OUT),
+    ("quantize", "--config", CONFIG, "--model_path", WEIGHTS, "--save_dir", OUT),
+    ("verify", CONFIG, WEIGHTS, "EXPORT"),
+    ("demo", "--save_dir", OUT),
+    ("convert", WEIGHTS, "weights.pth", "--to", "torch"),
+    ("data", "check", CONFIG),
+    ("benchmark",),
+    ("benchmark", "loss"),
+]
+RUN_ALL = """
+import contextlib, io, json, sys
+from bisenetv1_plugin.cli import main
+
+answers = []
+for words in json.loads(sys.argv[1]):
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        code = main(words)
+    answers.append((code, said.getvalue()))
+print(json.dumps(answers))
+"""
+
+
+def test_commands_say_what_is_missing(python_without_paddle, small, dynamic, tmp_path):
     places = {CONFIG: small.config, WEIGHTS: small.weights, OUT: "out", "IMAGES": small.images, "EXPORT": dynamic}
-    done = python_without_paddle("-m", "bisenetv1_plugin", *(places.get(word, word) for word in command))
-    assert done.returncode == 2, done.stdout + done.stderr
-    (sentence,) = [line for line in done.stderr.splitlines() if line]
-    assert "needs Paddle and PaddleSeg" in sentence and "pip install '.[cpu]'" in sentence
+    commands = [[str(places.get(word, word)) for word in command] for command in COMMANDS]
+    done = python_without_paddle("-c", RUN_ALL, json.dumps(commands))
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    answers = json.loads(done.stdout.splitlines()[-1])
+    assert len(answers) == len(COMMANDS)
+    for command, (code, said) in zip(COMMANDS, answers):
+        assert code == 2, (command, said)
+        (sentence,) = [line for line in said.splitlines() if line]
+        assert "needs Paddle and PaddleSeg" in sentence and "pip install '.[cpu]'" in sentence, (command, said)
     assert not [path for path in tmp_path.iterdir() if path.name != "out" or list(path.iterdir())]
 
 
