@@ -280,7 +280,7 @@ def test_256_classes_with_unknown_below_are_refused(windows):
     engine = SlidingEngine(network, network, windows, **options) if windows else Engine(network, network, **options)
     (found,) = engine.run([Picture("a", np.zeros((255, 4, 4), "float32"))])
     assert (found.mask == 255).all()
-    with pytest.raises(InputError, match="the network has 256 classes, and the number of unknown pixels, 255, is one"):
+    with pytest.raises(InputError, match="the network has 256 classes, and 255, the number of unknown pixels, is one"):
         for done in engine.run([Picture("a", np.zeros((256, 4, 4), "float32"))]):
             raise InputError(done.reason)  # for windows, the picture is skipped instead
 
