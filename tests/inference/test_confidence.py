@@ -293,7 +293,7 @@ def test_invalid_arguments(small, dynamic, tmp_path, capsys):
     for flags in (("--save_confidence",), ("--unknown_below", 0.5)):
         assert infer(dynamic, small, tmp_path / "out", "--backend", "paddle", *flags) == 2
         assert "ends in argmax, and paddle fp32 cannot return the logits before it" in capsys.readouterr().err
-    with pytest.raises(InputError, match="ends in argmax, and paddle fp32 cannot tell"):
+    with pytest.raises(InputError, match="ends in argmax, and paddle fp32 cannot return the logits"):
         Segmenter(dynamic, "paddle", unknown_below=0.5)
     assert not (tmp_path / "out").exists()
 
