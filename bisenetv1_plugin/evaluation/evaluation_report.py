@@ -134,7 +134,7 @@ def write(
 def describe_pair(pair: confusion.ConfusedPair, classes: Sequence[str]) -> str:
     """Describe how often two classes were confused."""
     first, second = (_class(number, classes) for number in (pair.first, pair.second))
-    text = f"{first} and {second}, {pair.share:.1%} of all pixels: "
+    text = f"{first} and {second}, {pair.share:.2%} of all pixels: "
     text += f"{pair.first_share:.1%} of {first} is predicted as {second}"
     return text if not pair.second_share >= 0.0005 else f"{text}, {pair.second_share:.1%} of {second} as {first}"
 
@@ -148,7 +148,7 @@ def _describe_mistake(image: ImageFigures, classes: Sequence[str]) -> str:
     if image.mistake is None:
         return ""
     label, prediction = _class(image.mistake.label, classes), _class(image.mistake.prediction, classes)
-    return f"{label} predicted as {prediction} on {image.mistake.share:.1%} of its pixels"
+    return f"{label} predicted as {prediction} on {image.mistake.share:.2%} of its pixels"
 
 
 def _class(number: int, classes: Sequence[str]) -> str:
@@ -226,7 +226,7 @@ def _write_page(path: str, counted: Confusion, names: Names, summary: Sequence[s
         "## Classes",
         _class_table(counted, classes),
         "Classes without pixels have no figures. This table is also in [classes.csv](classes.csv).",
-        "## WorstImage images",
+        "## Worst images",
         *(["![The picture, its label, the prediction and where they differ](worst.png)"] * bool(counted.worst)),
         _image_table(counted, names, classes),
         "[images.csv](images.csv) has all images, with the IoU of every class. IoU is the mean over the classes in an "
@@ -243,7 +243,7 @@ def _class_table(counted: Confusion, classes: Sequence[str]) -> str:
     for number, (name, *figures) in enumerate(zip(classes, *confusion.class_figures(matrix))):
         other = int(wrong[number].argmax())
         taken = f"{_class(other, classes)} ({of_label[number, other]:.1%})" if wrong[number, other] else ""
-        share = f"{matrix[number].sum() / total:.1%}" if total else ""
+        share = f"{matrix[number].sum() / total:.2%}" if total else ""
         rows.append([name, share, *("" if figure != figure else f"{figure:.4f}" for figure in figures), taken])
     titles = ["class", "of all pixels", "IoU", "precision", "recall", "most often predicted as"]
     return text_table.markdown(titles, rows)

@@ -50,8 +50,13 @@ def list_images(image_path: str, skip: Sequence[str] = ()) -> list[str]:
     else:
         paths = _read_list(image_path)
     if not paths:
-        but = " and is no result of these commands" * os.path.isdir(image_path)
-        raise InputError(f"{image_path} names no image; an image ends with {', '.join(_IMAGES)}{but}.")
+        endings = ", ".join(_IMAGES)
+        if os.path.isdir(image_path):
+            raise InputError(
+                f"{image_path} has no image that ends with {endings}; results of these commands do not count. "
+                "Name other images, such as .tif, in a list, one a line."
+            )
+        raise InputError(f"{image_path} names no image; an image ends with {endings}.")
     return sorted(set(paths))
 
 

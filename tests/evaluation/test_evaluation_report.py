@@ -139,7 +139,7 @@ class TestCounts:
         assert first == (1, 0, 0.2, 18 / 28, 2 / 62) and second == (2, 1, 0.18, 1.0, 8 / 28)
         words = evaluation_report.describe_pair(first, ["sky", "7", "car"])
         assert words == (
-            "class 7 and sky, 20.0% of all pixels: 64.3% of class 7 is predicted as sky, 3.2% of sky as class 7"
+            "class 7 and sky, 20.00% of all pixels: 64.3% of class 7 is predicted as sky, 3.2% of sky as class 7"
         )
 
     def test_disagreement_with_paddleseg(self):
@@ -192,6 +192,7 @@ class TestFiles:
     def test_page(self, folder):
         page = (folder / "report.md").read_text(encoding="utf-8")
         assert "No label and no prediction has nobody. PaddleSeg's mIoU includes it anyway." in page
+        assert "\n## Worst images\n" in page
         assert "| a\\|b, " in page and re.search(r"^1\. .* of all pixels: ", page, re.MULTILINE)
         for name in re.findall(r"\]\(([^)]+)\)", page):
             assert (folder / name).is_file(), name
@@ -240,7 +241,7 @@ class TestFiles:
             *(["a", "2", "0", "1"], ["b", "0", "0", "0"], ["(no class)", "1", "1", "0"]),
         ]
         assert rows_of(tmp_path / "images.csv")[1][5:7] == ["a", "(no class)"]
-        assert "| a | 60.0% | 0.5000 | 0.6667 | 0.6667 | (no class) (33.3%) |" in (tmp_path / "report.md").read_text()
+        assert "| a | 60.00% | 0.5000 | 0.6667 | 0.6667 | (no class) (33.3%) |" in (tmp_path / "report.md").read_text()
 
     def test_all_pixels_ignored(self, tmp_path):
         found = Confusion(2, IGNORED, worst=2)

@@ -249,7 +249,7 @@ class TestLists:
         with pytest.raises(InputError, match=r"list.txt names no image"):
             sources.list_images(self.write(small, tmp_path, content))
         (tmp_path / "empty").mkdir()
-        with pytest.raises(InputError, match="empty names no image"):
+        with pytest.raises(InputError, match="empty has no image that ends with .*in a list"):
             sources.list_images(str(tmp_path / "empty"))
 
     def test_not_a_list(self, small, tmp_path):

@@ -129,7 +129,7 @@ def test_results_beside_the_pictures_are_not_input(place, dynamic, capsys):
         assert len(list(folder.glob("*.png"))) == count
     argv[4] = str(photos / "again")
     assert main([*argv, "--save_dir", str(place / "out")]) == 2
-    assert "and is no result of these commands" in capsys.readouterr().err
+    assert "results of these commands do not count" in capsys.readouterr().err
 
 
 class TestVideo:

@@ -37,8 +37,8 @@ def choose(infos: Sequence[PairInfo], present: np.ndarray) -> tuple[dict[str, li
     )
     if looks_like_video([info.pair.image.stem for info in infos]):
         notes.append(
-            "The names are numbered like frames of a video. Neighboring frames look alike, so the score will be too "
-            "good: write train.txt and val.txt with different scenes."
+            "The names are numbered like frames of a video. If they are frames, neighbors look alike and the score "
+            "will be too good: then write train.txt and val.txt with different scenes."
         )
     return {"train": train, "val": val}, notes
 
