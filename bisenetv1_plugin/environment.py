@@ -77,8 +77,8 @@ def _without_paddle(missing: str, versions: dict[str, str], runtimes: dict[str, 
         faults.append(f"{missing} is not installed, and training needs it: {GET_PADDLE}")
     elif runtimes:
         notes.append(
-            "Without Paddle and PaddleSeg this environment only runs exported networks (infer, app, Segmenter). To "
-            f"train, evaluate or export: {GET_PADDLE}"
+            "Without Paddle and PaddleSeg this environment only runs exported networks (infer, app, serve, Segmenter). "
+            f"To train, evaluate or export: {GET_PADDLE}"
         )
     if not runtimes:
         faults.append(f"No runtime for exported networks is installed: {install_command('deploy')}.")
