@@ -2,7 +2,7 @@
 
 The exit code is 0 if every runtime that ran shows parity, else 1. In fp32, at least 99.99 % of the pixels must be
 equal, and the others must be close: their two best classes less than 1e-3 apart. Logits must be less than 1e-3 apart.
-Where dygraph's logits exceed 100, both limits are 1e-5 of the largest.
+Where dygraph's logits of an image exceed 100, both limits are 1e-5 of its largest logit.
 In Paddle Inference, IoU and Acc of every class must agree to four decimals (less than 5e-5 apart). In bf16, at least
 95 % of the pixels must be equal, and mIoU within 0.3 points. In int8 (a quantized export), these are 80 % and 1 point.
 At least three classes must be predicted.

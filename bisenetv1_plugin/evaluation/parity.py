@@ -17,7 +17,7 @@ from bisenetv1_plugin.inference.postprocess import logit_tolerance, logits_of, m
 
 PARITY, NO_PARITY, NOT_SHOWN = "parity", "no parity", "parity not shown"
 
-AGREEMENT = 0.9999  # share of the pixels; the others must have close best classes, see `Comparison.tolerance`
+AGREEMENT = 0.9999  # share of the pixels; the others must have close best classes, see `logit_tolerance`
 # IoU and Acc of a class must be equal to four decimals. The difference is checked, because rounding would separate
 # 0.37046 and 0.37044.
 CLASS_TOLERANCE = 5e-5
@@ -83,29 +83,35 @@ class Comparison:
         agreement: share of equal pixels, 0..1.
         widest_margin: largest gap between dygraph's two best logits among the pixels that differ; 0 if none differ.
         max_difference, mean_difference: differences of the logits; NaN if a logit is NaN, None without logits.
-        tolerance: limit of `widest_margin` and `max_difference`, see `logit_tolerance`.
     """
 
     widest_margin: float = 0.0
     max_difference: float | None = None
-    tolerance: float = 0.0
     _pixels: int = field(default=0, repr=False)
     _different: int = field(default=0, repr=False)
     _logits: int = field(default=0, repr=False)
     _difference: float = field(default=0.0, repr=False)
+    # Of the image that is nearest to its own limit, `logit_tolerance`, or most beyond it: the share of the limit, the
+    # value and the limit. A limit for all images would let one with huge logits excuse the others.
+    _worst_margin: tuple[float, float, float] = field(default=(0.0, 0.0, 0.0), repr=False)
+    _worst_difference: tuple[float, float, float] = field(default=(0.0, 0.0, 0.0), repr=False)
 
     def add(self, logits: np.ndarray, mask: np.ndarray, runtime_logits: np.ndarray | None = None) -> None:
         """Add dygraph's logits `[classes, H, W]`, and the runtime's mask `[H, W]` and logits if it has them."""
-        self.tolerance = max(self.tolerance, logit_tolerance(logits))
+        limit = logit_tolerance(logits)
         differs = logits.argmax(axis=0) != mask
         self._pixels += mask.size
         self._different += int(differs.sum())
         if differs.any() and len(logits) > 1:
             second, first = np.sort(logits[:, differs], axis=0)[-2:]
-            self.widest_margin = max(self.widest_margin, float((first - second).max()))
+            margin = float((first - second).max())
+            self.widest_margin = max(self.widest_margin, margin)
+            self._worst_margin = max(self._worst_margin, (margin / limit, margin, limit))
         if runtime_logits is not None:
             difference = np.abs(logits.astype("float64") - runtime_logits)
-            self.max_difference = float(np.maximum(self.max_difference or 0.0, difference.max()))  # keeps NaN
+            largest = float(difference.max())
+            self.max_difference = float(np.maximum(self.max_difference or 0.0, largest))  # keeps NaN
+            self._worst_difference = max(self._worst_difference, (largest / limit, largest, limit))
             self._logits += difference.size
             self._difference += float(difference.sum())
 
@@ -121,12 +127,14 @@ class Comparison:
         """Return why this is not parity in fp32, a sentence, or None."""
         if self.agreement < AGREEMENT:
             return f"prediction and inference agree on only {self.agreement:.4%} of the pixels."
-        if self.widest_margin >= self.tolerance:
-            return f"they differ on a pixel with its two best classes {self.widest_margin:.1e} apart."
+        share, margin, limit = self._worst_margin
+        if share >= 1:
+            return f"they differ on a pixel whose two best classes are {margin:.1e} apart (limit {limit:.2g})."
         if np.isnan(self.max_difference or 0.0):
             return "some logits are NaN: check the weights."
-        if (self.max_difference or 0.0) >= self.tolerance:
-            return f"their logits differ by up to {self.max_difference:.1e} (limit {self.tolerance:.1g})."
+        share, difference, limit = self._worst_difference
+        if share >= 1:
+            return f"their logits differ by up to {difference:.1e} (limit {limit:.2g})."
         return None
 
     def reduced_fault(self, precision: str, prediction: Scores, inference: Scores) -> str | None:

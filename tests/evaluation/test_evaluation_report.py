@@ -194,6 +194,8 @@ class TestFiles:
         assert "No label and no prediction has nobody. PaddleSeg's mIoU includes it anyway." in page
         assert "\n## Worst images\n" in page
         assert "| a\\|b, " in page and re.search(r"^1\. .* of all pixels: ", page, re.MULTILINE)
+        titles = ["Most confused classes", "Confusion matrix", "Classes", "Worst images"]
+        assert re.findall(r"^## (.*)$", page, re.MULTILINE) == titles
         for name in re.findall(r"\]\(([^)]+)\)", page):
             assert (folder / name).is_file(), name
         rows = [line for line in page.splitlines() if line.startswith("| ")]

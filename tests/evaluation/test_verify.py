@@ -145,7 +145,7 @@ def test_fixed_shape_that_does_not_fit(verify, small, export):
 
 
 @pytest.mark.parametrize(
-    "shift, sentence", [(0.5, "differ on a pixel with its two best classes 4.0e-01 apart"), (0.0, None)]
+    "shift, sentence", [(0.5, "differ on a pixel whose two best classes are 4.0e-01 apart (limit 0.001)"), (0.0, None)]
 )
 def test_clear_pixel_must_not_differ(shift, sentence):
     """One pixel in 40000, which the agreement alone would allow."""
@@ -173,6 +173,29 @@ def test_rounding_of_large_logits_is_no_fault(difference, is_fault):
     comparison = parity.Comparison()
     comparison.add(logits, logits.argmax(axis=0), logits + difference)
     assert bool(comparison.fault()) is is_fault
+
+
+@pytest.mark.parametrize("order", [(1, 1000), (1000, 1)])
+def test_large_logits_of_an_image_do_not_excuse_another(order):
+    """The limit is 0.01 for the image with logits up to 1000, and 0.001 for the one with logits up to 1."""
+    small = np.eye(3)[:, np.arange(1200) % 3].reshape(3, 30, 40)
+    images = {scale: scale * small for scale in order}
+    comparison = parity.Comparison()
+    for logits in images.values():
+        comparison.add(logits, logits.argmax(axis=0), logits + 0.005)
+    assert comparison.fault() == "their logits differ by up to 5.0e-03 (limit 0.001)."
+
+    images[1][0, 0, 0] = images[1][1, 0, 0] + 0.005
+    comparison = parity.Comparison()
+    for scale, logits in images.items():
+        mask = logits.argmax(axis=0)
+        if scale == 1:
+            mask[0, 0] = 1
+        for _ in range(5):
+            comparison.add(logits, logits.argmax(axis=0), logits)
+        comparison.add(logits, mask, logits)
+    assert comparison.agreement > parity.AGREEMENT
+    assert comparison.fault() == "they differ on a pixel whose two best classes are 5.0e-03 apart (limit 0.001)."
 
 
 @pytest.mark.parametrize("both", [True, False])
