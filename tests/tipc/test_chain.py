@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import tarfile
 import sys
 from pathlib import Path
 
@@ -211,7 +212,9 @@ def test_generated_scenes_without_network(tmp_path, monkeypatch, capsys):
     for _ in range(2):
         prepare(Params(CONFIGS / CPU, "lite_train_lite_infer"))
         out = capsys.readouterr()
-        assert "Data: generated street scenes; 5 classes" in out.out and "no network" in out.err
+        # A Python older than 3.11.4 cannot unpack the archive safely, and does not ask for it.
+        reason = "no network" if hasattr(tarfile, "data_filter") else "this Python's tarfile has no filter"
+        assert "Data: generated street scenes; 5 classes" in out.out and reason in out.err
     assert len((FOLDER / "infer.txt").read_text().splitlines()) == 5
     assert "num_classes: 5" in (FOLDER / "data.yml").read_text()
 
