@@ -201,12 +201,13 @@ def _engine(args: Namespace, export: Export, source: Source, confidence: bool) -
 def _shortage(args: Namespace, export: Export, runtime: str, width: int, height: int) -> str | None:
     """Like `memory.shortage`, with a command that needs less memory."""
     from bisenetv1_plugin.inference import memory
+    from bisenetv1_plugin.inference.pyarrow_files import hide_secret
     from bisenetv1_plugin.inference.remove_argmax import can_give_logits
 
     reason = memory.shortage(export, runtime, width, height)
     if not reason:
         return None
-    command = ["bisenetv1", *args.words, *_WINDOW]
+    command = ["bisenetv1", *map(hide_secret, args.words), *_WINDOW]
     if can_give_logits(export, runtime):
         return f"{reason}. Slide a window over it: {shlex.join(command)}"
     first = "Export again with --output_op none, and slide a window over it"

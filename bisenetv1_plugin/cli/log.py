@@ -14,6 +14,7 @@ from typing import Any, ContextManager
 
 from bisenetv1_plugin import __version__, files
 from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.inference.pyarrow_files import hide_secret
 
 
 class Log(io.TextIOBase):
@@ -117,5 +118,5 @@ def _write(file: int, path: Path, content: bytes) -> None:
 
 
 def _header() -> str:
-    words = " ".join(map(shlex.quote, sys.argv[1:]))
+    words = " ".join(shlex.quote(hide_secret(word)) for word in sys.argv[1:])
     return f"=== {time.strftime('%Y-%m-%d %H:%M:%S')} bisenetv1 {words} (bisenetv1-plugin {__version__})\n"

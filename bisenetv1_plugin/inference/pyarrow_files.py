@@ -9,7 +9,8 @@ from typing import Sequence
 from bisenetv1_plugin.errors import InputError, brief
 from bisenetv1_plugin.libraries import optional_library
 
-_SCHEMES = ("file", "s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs")
+_CLOUDS = ("s3", "gs", "gcs", "abfs", "abfss")
+_SCHEMES = ("file", *_CLOUDS, "hdfs", "viewfs")
 
 
 def is_address(path: str) -> bool:
@@ -19,9 +20,14 @@ def is_address(path: str) -> bool:
 
 
 def hide_secret(path: str) -> str:
-    """The path or address without its `KEY:SECRET@`, for logs and messages."""
-    # A secret may contain a `/` that should be %2F; `:8020/` is a port.
-    return re.sub(r"^(\w+://)([^/@:]*:(?!\d+/).*@|[^/]*@)", r"\1", path)
+    """A path, address or argument without its `KEY:SECRET@` and its secret options, for logs and messages."""
+    before, separator, rest = path.partition("://")
+    if not separator:
+        return path
+    # A secret may contain a `/` that should be %2F. In an address of no cloud, `:8020/` is a port.
+    port = "" if before.rpartition("=")[2] in _CLOUDS else r"(?!\d+/)"
+    rest = re.sub(rf"(?s)^([^/@:]*:{port}.*@|[^/]*@)", "", rest)
+    return before + separator + re.sub(r"(?i)([?&][^=&]*(?:key|password|secret|sig|token)[^=&]*=)[^&]*", r"\1...", rest)
 
 
 class PyArrowFolder:

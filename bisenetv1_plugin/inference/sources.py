@@ -22,7 +22,7 @@ from bisenetv1_plugin.image_files import (
     open_image,
     read_bytes,
 )
-from bisenetv1_plugin.inference.pyarrow_files import PyArrowFolder, is_address
+from bisenetv1_plugin.inference.pyarrow_files import PyArrowFolder, hide_secret, is_address
 from bisenetv1_plugin.inference.video_reader import VIDEOS, Frames, is_camera
 
 _IMAGES = (".jpeg", ".jpg", ".bmp", ".png")  # upstream's
@@ -44,7 +44,8 @@ def list_images(image_path: str, skip: Sequence[str] = ()) -> list[str]:
     if os.path.isdir(image_path):
         paths = _list_folder(image_path, skip)
     elif not is_regular(image_path):
-        raise InputError(f"there is no {image_path}: name an image, a list of images or a folder of them.")
+        shown = hide_secret(image_path)
+        raise InputError(f"there is no {shown}: name an image, a list of images or a folder of them.")
     elif image_path.lower().endswith(_IMAGES) or has_reader(image_path):
         paths = [image_path]
     else:

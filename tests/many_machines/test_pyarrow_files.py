@@ -1,13 +1,19 @@
 """Pictures at addresses for PyArrow, without Ray."""
 
+import re
+import shlex
 import shutil
+import sys
 from types import SimpleNamespace
 
 import pytest
 from small_network import infer
 
+from bisenetv1_plugin.cli import infer as infer_command
+from bisenetv1_plugin.cli import log
 from bisenetv1_plugin.errors import InputError
-from bisenetv1_plugin.inference.pyarrow_files import PyArrowFolder, is_address
+from bisenetv1_plugin.inference import memory
+from bisenetv1_plugin.inference.pyarrow_files import PyArrowFolder, hide_secret, is_address
 from bisenetv1_plugin.inference.sources import Source
 
 fs = pytest.importorskip("pyarrow.fs", reason="pip install '.[ray]'")
@@ -59,12 +65,29 @@ def test_input_is_not_overwritten(dynamic, photos, capsys):
         ("s3://WHO:SECRET@bucket /a.mp4", "s3://bucket /a.mp4"),
         ("s3://WHO:SEC/RET@bucket/a", "s3://bucket/a"),
         ("s3://SECRET@bucket /a@b", "s3://bucket /a@b"),
+        ("s3://WHO:8020/SECRET@bucket /a", "s3://bucket /a"),
+        ("gs://:SEC:RE@T@bucket /a", "gs://bucket /a"),
+        ("abfs://account /a?client_secret=SECRET&tenant_id=b", "abfs://account /a?client_secret=...&tenant_id=b"),
         ("hdfs://host:8020/a @b", "hdfs://host:8020/a @b"),
     ],
 )
-def test_secret_is_hidden(address, shown):
-    with pytest.raises(InputError, match=f"^{shown} cannot be read .Cannot parse URI: '{shown}'"):
+def test_secret_is_hidden(address, shown, monkeypatch):
+    with pytest.raises(InputError, match=f"^{re.escape(f'{shown} cannot be read (Cannot parse URI: {shown!r}')}"):
         Source(address)
+    with pytest.raises(InputError, match=f"^there is no {re.escape(shown)}: name an image"):
+        Source(address, keep_folders=True)  # as `predict`, which reads no addresses
+    words = ["infer", "--image_path", address, f"--image_path={address}"]
+    monkeypatch.setattr(sys, "argv", ["bisenetv1", *words])
+    hidden = shlex.join(["bisenetv1", "infer", "--image_path", shown, f"--image_path={shown}"])
+    assert f"{hidden} (" in log._header()
+    monkeypatch.setattr(memory, "shortage", lambda *_: "too large")
+    export = SimpleNamespace(output_op="none")
+    assert f": {hidden} " in infer_command._shortage(SimpleNamespace(words=words), export, "onnxruntime fp32", 1, 1)
+
+
+@pytest.mark.parametrize("path", ["a@b:c/d", "x.png?key=1", "http://host:80/a@b", "--opts=a://b:1/c@d"])
+def test_other_paths_are_shown_as_they_are(path):
+    assert hide_secret(path) == path
 
 
 def test_image(photos, small):
