@@ -181,7 +181,7 @@ def _safe_folder() -> Iterator[None]:
 
     Ray's processes import from the current folder first, which may contain somebody else's cv2.py.
     """
-    before = os.getcwd()
+    before = _current_folder()
     os.chdir(os.path.dirname(os.__file__))
     try:
         yield
@@ -189,9 +189,20 @@ def _safe_folder() -> Iterator[None]:
         os.chdir(before)
 
 
+def _current_folder() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError as error:
+        raise InputError("the current folder was removed: change to another one.") from error
+
+
 def absolute_path(path: str) -> str:
-    """An absolute path; an address is returned as it is."""
-    return path if is_address(path) else os.path.join(os.getcwd(), path)
+    """An absolute path; an address is returned as it is.
+
+    Raises:
+        InputError: the current folder was removed.
+    """
+    return path if is_address(path) else os.path.join(_current_folder(), path)
 
 
 class _Attempts:

@@ -230,3 +230,11 @@ def test_invalid_port():
     pool._verbose, pool._ray = True, SimpleNamespace(init=init)
     with pytest.raises(InputError, match="--ray host:\u00b2: Ray does not start or is not there"):
         pool._start("host:\u00b2")
+
+
+def test_removed_current_folder(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(InputError, match="the current folder was removed: change to another one"):
+        ray_pool.absolute_path("deploy.yaml")
