@@ -4,6 +4,7 @@ import importlib
 import importlib.metadata
 import io
 import json
+import logging
 import pickle
 import re
 import shutil
@@ -434,5 +435,7 @@ def test_the_documentation_runs(small, dynamic, scenes, monkeypatch, tmp_path, c
         writer.write(cv2.imread(path))
     writer.release()
     monkeypatch.chdir(tmp_path)
+    logger = logging.getLogger("bisenetv1_plugin")
+    monkeypatch.setattr(logger, "handlers", logger.handlers[:])  # the page adds one
     exec(compile(code(), code.__name__, "exec"), {"__name__": "__main__"})
     assert Image.open("overlay.png").width == 96
