@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import select
 import sys
 import warnings
 from argparse import Namespace
@@ -73,13 +74,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         sentence = str(error)
     except OSError as error:  # the disk is full, the folder is another user's, ...
         if args.command != "run" and error.filename is None and error.errno in (errno.EPIPE, errno.ENOSPC):
-            _discard(sys.stdout)  # an error without a file name is about printed output, or about a library's file
-            if error.errno == errno.EPIPE:  # as with `| head -1`
-                try:
-                    sys.stderr.flush()
-                except OSError:  # as with `2>&1 | head -1`
-                    _discard(sys.stderr)
+            # An error without a file name is about printed output, or about a library's file or pipe.
+            if error.errno == errno.EPIPE:
+                broken = [stream for stream in (sys.stdout, sys.stderr) if _has_lost_reader(stream)]
+                if not broken:
+                    raise
+                for stream in broken:  # stdout with `| head -1`, both with `2>&1 | head -1`
+                    _discard(stream)
                 return 141
+            _discard(sys.stdout)
             error.filename = "the output"
         refusal = files.refusal(error)
         if refusal is None or args.command == "run":
@@ -93,6 +96,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 143 if isinstance(error, terminal.Terminated) else 130
     print(f"bisenetv1: {line(sentence)}", file=sys.stderr)
     return 2
+
+
+def _has_lost_reader(stream: TextIO | None) -> bool:
+    """Whether a stream is a pipe without a reader. Windows cannot tell, and the answer is True."""
+    if not hasattr(select, "poll"):
+        return True
+    poll = select.poll()
+    try:
+        poll.register(stream, 0)  # type: ignore[arg-type]
+    except (OSError, TypeError, ValueError):  # None, closed, or not a file, as in a notebook
+        return False
+    return bool(poll.poll(0))
 
 
 def _discard(stream: TextIO) -> None:

@@ -12,7 +12,7 @@ import statistics
 import sys
 import time
 from collections import deque
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Protocol, Sequence
@@ -162,22 +162,25 @@ class _Process:
     def turn(self, runs: int) -> None:
         if not self._measurement.fault:
             time.sleep(_PAUSE)
-            self._pipe.send(runs)
-            milliseconds, stream_rates = self._answer(([], []))
+            milliseconds, stream_rates = self._ask(runs, ([], []))
             self._measurement.milliseconds += milliseconds
             self._measurement.stream_rates += stream_rates
 
     def end(self) -> Measurement:
         if not self._measurement.fault:
-            self._pipe.send(0)
-            self._measurement.memory = self._answer(0)
+            self._measurement.memory = self._ask(0, 0)
         self._process.join()  # Paddle does not handle termination well
         return self._measurement
+
+    def _ask(self, runs: int, otherwise: Any) -> Any:
+        with suppress(BrokenPipeError):  # `_answer` finds that the process has ended
+            self._pipe.send(runs)
+        return self._answer(otherwise)
 
     def _answer(self, otherwise: Any) -> Any:
         try:
             return self._pipe.recv()
-        except EOFError:  # killed, perhaps because it used too much memory
+        except (EOFError, ConnectionResetError):  # killed, perhaps because it used too much memory
             self._measurement.fault = "its process ended"
             return otherwise
 

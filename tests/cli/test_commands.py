@@ -443,6 +443,8 @@ def test_output_that_cannot_be_written(tmp_path, unbuffered):
     read, write = os.pipe()
     os.close(read)
     done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, env=env)
+    if os.name == "posix":  # with `2>&-`, sys.stderr is None
+        assert subprocess.run(command, stdout=write, env=env, preexec_fn=lambda: os.close(2)).returncode == 141
     os.close(write)
     assert (done.returncode, done.stderr) == (141, "")
     if os.path.exists("/dev/full"):
