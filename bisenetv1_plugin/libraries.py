@@ -83,4 +83,6 @@ def restore_signal_handlers() -> None:
     if threading.current_thread() is not threading.main_thread():  # Python sets handlers only there
         return
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.getsignal(number))
+        handler = signal.getsignal(number)
+        if handler is not None:  # None: a program in C, in which Python is embedded, has set it
+            signal.signal(number, handler)

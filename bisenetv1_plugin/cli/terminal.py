@@ -11,10 +11,12 @@ from the log. Three lines of paddle2onnx are shown.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from argparse import ArgumentParser, Namespace
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
@@ -32,6 +34,7 @@ _WARNINGS = 10  # most warnings of PaddleSeg on the screen: one of them comes fo
 # Warnings that are hidden: the values that PaddleSeg fills in are right, and it sets OpenCV's threads itself.
 _USELESS = ("We suggest you manually set", "The number of threads used by OpenCV")
 _GLOG, _ERRORS = "GLOG_minloglevel", "2"
+_REPEATED = 10  # seconds in which SIGTERMs count as one: `timeout`, for one, sends several
 
 
 class _Session(ExitStack):
@@ -154,10 +157,18 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def until_sigterm() -> Iterator[None]:
-    """A block that SIGTERM ends as Ctrl-C does, with `Terminated`. Later SIGTERMs are ignored, so that it ends well."""
+    """A block that SIGTERM ends as Ctrl-C does, with `Terminated`.
+
+    Repeated SIGTERMs are ignored for some seconds, so that the block ends well. A later one raises `Terminated` again:
+    the first may have been lost in a `__del__`, or the end may hang.
+    """
+    first = -math.inf
 
     def stop(*_: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        nonlocal first
+        if time.monotonic() - first < _REPEATED:
+            return
+        first = time.monotonic()
         if hasattr(signal, "SIGCHLD"):  # Paddle's handler raises when its workers have got SIGTERM, too
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         raise Terminated
@@ -169,7 +180,7 @@ def until_sigterm() -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # None: see `restore_signal_handlers`
 
 
 def log_at_once() -> None:

@@ -3,6 +3,7 @@
 import errno
 import json
 import logging
+import multiprocessing
 import os
 import resource
 import sys
@@ -448,6 +449,34 @@ def test_sigterm_ends_a_training_as_ctrl_c_does(python, tmp_path):
     assert done.stderr.count("\n") == 1 and not done.stdout and (tmp_path / "whole").exists()
 
 
+@pytest.mark.skipif(os.name != "posix", reason="SIGTERM")
+def test_lost_sigterm_can_be_repeated(python):
+    """An exception in a `__del__` is lost, and with it the first SIGTERM."""
+    code = """
+import os, signal
+from bisenetv1_plugin.cli import terminal
+
+def send():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+class Loader:
+    def __del__(self):
+        send()
+
+with terminal.until_sigterm():
+    Loader()
+    send()
+    print("several at once are one")
+    terminal._REPEATED = 0
+    try:
+        send()
+    except terminal.Terminated:
+        print("again")
+"""
+    done = python("-c", code)
+    assert done.stdout.splitlines() == ["several at once are one", "again"] and done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -486,6 +515,26 @@ def test_a_picture_that_cannot_be_written_is_refused_before_the_work(tmp_path, m
     assert f"--picture {picture}" in err and sentence in err
     assert main(["benchmark", "loss", "--picture", picture]) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_broken_pipe_of_a_library_is_no_silent_end(monkeypatch):
+    """Only a broken stdout or stderr is."""
+
+    def run(args):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    with pytest.raises(BrokenPipeError):
+        command(monkeypatch, run)
+
+
+def test_benchmark_of_a_process_that_is_killed():
+    """Between two turns, as by the out-of-memory killer."""
+    process = object.__new__(benchmark._Process)
+    process._measurement = benchmark.Measurement("a case", [1.0])
+    process._pipe, theirs = multiprocessing.Pipe()
+    theirs.close()
+    process.turn(1)
+    assert process._measurement.fault == "its process ended"
 
 
 def test_benchmark_hides_what_libraries_print(monkeypatch, capsys):
