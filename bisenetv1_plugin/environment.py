@@ -33,16 +33,18 @@ def examine() -> dict[str, Any]:
     """Examine this environment.
 
     Returns:
-        `versions` (package -> version), `runtimes` (runtime -> its devices), `paddleseg` (its folder), `device`,
-        `components` (YAML type -> its module), `corrections` and `guards` (name -> state and defect), `notes` (defects
-        that no correction reaches, with the cure) and `faults` (problems to repair; empty in a healthy environment).
+        `versions` (package -> version), `runtimes` (runtime -> its devices), `broken_runtimes` (installed, but their
+        import fails), `paddleseg` (its folder), `device`, `components` (YAML type -> its module), `corrections` and
+        `guards` (name -> state and defect), `notes` (defects that no correction reaches, with the cure) and `faults`
+        (problems to repair; empty in a healthy environment).
         Without Paddle and PaddleSeg, `paddleseg` and `device` are None, and the next three are empty.
 
     Raises:
         InputError: Paddle or PaddleSeg is installed and cannot be imported.
     """
     versions = _versions()
-    runtimes, faults = _runtimes()
+    runtimes, broken = _runtimes()
+    faults = list(broken.values())
     # In a fresh process, as in PaddleSeg's own tools: modules imported before, such as zlib, would change the result.
     # `-c` searches the current folder first, which may have another paddleseg.py; setting `sys.path` prevents that.
     code = f"import sys; sys.path[:] = {sys.path!r}; import paddleseg, json; "
@@ -63,14 +65,17 @@ def examine() -> dict[str, Any]:
                 "BISENETV1_PLUGIN and BISENETV1_PLUGIN_COMPAT if they are set; else install again in a fresh "
                 "environment."
             )
-        seen = _without_paddle(missing[1], versions, runtimes)
+        seen = _without_paddle(missing[1], versions, runtimes, bool(broken))
     opencv = [name for name in _OPENCV if name in versions]
     if len(opencv) > 1:
         seen["notes"].append(f"{' and '.join(opencv)} overwrite each other's files: uninstall all, then install one.")
-    return {"versions": versions, "runtimes": runtimes, **seen, "faults": seen["faults"] + faults}
+    faults = seen.pop("faults") + faults
+    return {"versions": versions, "runtimes": runtimes, "broken_runtimes": list(broken), **seen, "faults": faults}
 
 
-def _without_paddle(missing: str, versions: dict[str, str], runtimes: dict[str, list[str]]) -> dict[str, Any]:
+def _without_paddle(
+    missing: str, versions: dict[str, str], runtimes: dict[str, list[str]], has_broken: bool = False
+) -> dict[str, Any]:
     """The `findings` of an environment without Paddle or PaddleSeg."""
     notes, faults = [], []
     if any(name in versions for name in ("paddlepaddle", "paddlepaddle-gpu", "paddleseg")):
@@ -80,7 +85,7 @@ def _without_paddle(missing: str, versions: dict[str, str], runtimes: dict[str, 
             "Without Paddle and PaddleSeg this environment only runs exported networks (infer, app, serve, Segmenter). "
             f"To train, evaluate or export: {GET_PADDLE}"
         )
-    if not runtimes:
+    if not runtimes and not has_broken:
         faults.append(f"No runtime for exported networks is installed: {install_command('deploy')}.")
     return {
         "paddleseg": None,
@@ -93,17 +98,17 @@ def _without_paddle(missing: str, versions: dict[str, str], runtimes: dict[str, 
     }
 
 
-def _runtimes() -> tuple[dict[str, list[str]], list[str]]:
+def _runtimes() -> tuple[dict[str, list[str]], dict[str, str]]:
     """The devices of each runtime that can be imported, and a sentence for each that is installed but cannot."""
-    found, faults = {}, []
+    found, broken = {}, {}
     for name, devices in _RUNTIMES.items():
         if importlib.util.find_spec(name) is None:
             continue
         try:
             found[name] = list(devices(optional_library(name)))
         except InputError as error:
-            faults.append(str(error))
-    return found, faults
+            broken[name] = str(error)
+    return found, broken
 
 
 def findings() -> dict[str, Any]:

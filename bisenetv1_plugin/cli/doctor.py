@@ -38,7 +38,10 @@ def _text(report: dict[str, Any]) -> str:
     lines += ["", "runtimes other than Paddle, and the devices that they find"]
     lines += [f"  {name:<18}{', '.join(devices)}" for name, devices in report["runtimes"].items()] or ["  none"]
     if report["components"]:
-        lines += ["", "components for PaddleSeg's configurations", *_wrapped("", report["components"])]
+        components = [
+            name + f" ({where})" * (where == "not registered") for name, where in report["components"].items()
+        ]
+        lines += ["", "components for PaddleSeg's configurations", *_wrapped("", components)]
         for kind in ("corrections", "guards"):
             lines += ["", f"{kind}, see docs/corrections.md"]
             states: dict[str, list[str]] = {}
@@ -52,11 +55,15 @@ def _text(report: dict[str, Any]) -> str:
 def _training(report: dict[str, Any]) -> str:
     if not report["paddleseg"]:
         return f"Training and export: not installed. {GET_PADDLE}"
-    return f"Training and export: {'problems' if report['faults'] else 'ready'}, on {report['device']}."
+    others = len(report["faults"]) - len(report["broken_runtimes"])
+    return f"Training and export: {'problems' if others else 'ready'}, on {report['device']}."
 
 
 def _running(report: dict[str, Any]) -> str:
     runtimes = [*report["runtimes"], *["Paddle"] * bool(report["paddleseg"])]
+    if report["broken_runtimes"]:
+        rest = f"; ready, with {', '.join(runtimes)}" if runtimes else ""
+        return f"Running exports: problems with {', '.join(report['broken_runtimes'])}{rest}."
     if not report["runtimes"]:
         more = f"{install_command('deploy')}."
         if runtimes:

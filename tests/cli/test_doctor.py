@@ -102,21 +102,40 @@ def test_without_paddle(versions, runtimes, note, fault):
 
 
 @pytest.mark.parametrize(
-    "paddleseg, runtimes, faults, sentences",
+    "paddleseg, runtimes, broken, faults, training, running",
     [
-        (None, ["openvino"], [], ["Training and export: not installed. ", "Running exports: ready, with openvino."]),
-        (None, [], ["none"], ["Training and export: not installed. ", "Running exports: not installed. pip install"]),
-        ("there", [], [], ["Training and export: ready, on cpu.", "Running exports: ready, with Paddle alone. For"]),
-        ("there", ["openvino"], ["x"], ["Training and export: problems, on cpu.", "Running exports: ready, with open"]),
+        (None, ["openvino"], [], [], "not installed. pip install", "ready, with openvino."),
+        (None, [], [], ["none"], "not installed. pip install", "not installed. pip install"),
+        (None, [], ["openvino"], ["x"], "not installed. pip install", "problems with openvino."),
+        ("there", [], [], [], "ready, on cpu.", "ready, with Paddle alone. For"),
+        ("there", ["openvino"], [], ["x"], "problems, on cpu.", "ready, with openvino, Paddle."),
+        (
+            "there",
+            ["openvino"],
+            ["onnxruntime"],
+            ["x"],
+            "ready, on cpu.",
+            "problems with onnxruntime; ready, with open",
+        ),
     ],
 )
-def test_verdict(paddleseg, runtimes, faults, sentences):
+def test_verdict(paddleseg, runtimes, broken, faults, training, running):
     empty = {name: {} for name in ("versions", "components", "corrections", "guards")}
     found = {"paddleseg": paddleseg, "device": "cpu", "runtimes": dict.fromkeys(runtimes, ["CPU"]), "notes": ["a note"]}
-    lines = doctor_command._text({**empty, **found, "faults": faults}).splitlines()
-    assert all(line.startswith(start) for line, start in zip(lines, sentences)), lines
+    lines = doctor_command._text({**empty, **found, "broken_runtimes": broken, "faults": faults}).splitlines()
+    assert lines[0].startswith(f"Training and export: {training}") and lines[1].startswith(
+        f"Running exports: {running}"
+    )
     assert lines[2] == ("Problems: see below." if faults else "No problems found.")
     assert lines[4] == ("problems" if faults else "notes")
+
+
+def test_component_that_is_not_registered_is_marked():
+    empty = {name: {} for name in ("versions", "runtimes", "corrections", "guards")}
+    found = {"paddleseg": "there", "device": "cpu", "broken_runtimes": [], "notes": [], "faults": ["x"]}
+    components = {"BiSeNetV1": "not registered", "Xception39": "bisenetv1_plugin.backbones.xception"}
+    text = doctor_command._text({**empty, **found, "components": components})
+    assert "  BiSeNetV1 (not registered), Xception39\n" in text
 
 
 def test_a_runtime_that_cannot_be_imported_is_a_fault(python, tmp_path):
