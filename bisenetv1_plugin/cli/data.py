@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,9 +118,8 @@ def configure(source: Path, config: Path, folder: Path | None, chosen: Options) 
     from bisenetv1_plugin.drawing import plots
 
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", Image.DecompressionBombWarning
-        )  # the notes have one sentence about large images
+        # The notes have one sentence about large images.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         summary = configure(source, config, folder, chosen, functools.partial(progress.bar, delay=_PATIENCE))
         pairs = [*summary.pairs["train"], *summary.pairs["val"]]
         shown = [pairs[index * (len(pairs) - 1) // max(1, _SHOWN - 1)] for index in range(min(_SHOWN, len(pairs)))]
@@ -150,7 +150,9 @@ def _config(args: Namespace) -> None:
     import shlex
 
     summary = configure(Path(args.dir), Path(args.out), None, choices(args))
-    config, image = shlex.quote(args.out), shlex.quote(line(str(summary.pairs["val"][0][0])))
+    # A name that starts with a dash would be a flag.
+    out = os.path.join(os.curdir, args.out) if args.out.startswith("-") else args.out
+    config, image = shlex.quote(out), shlex.quote(line(str(summary.pairs["val"][0][0])))
     interval = min(1000, max(100, summary.recipe.iters // 100 * 10))  # a validation and a checkpoint every tenth
     weights = "output/best_model/model.pdparams"
     print(f"\nThe configuration is {args.out}. Next:\n")

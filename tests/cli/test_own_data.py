@@ -252,6 +252,16 @@ def bisenetv1(folder, *arguments):
     return done
 
 
+def test_printed_commands_with_odd_names(folder, capsys):
+    """A name with a leading dash would be a flag."""
+    assert cli.main(["data", "config", str(folder), "--out=-my图.yml"]) == 0
+    printed = [
+        shlex.split(line)[1:] for line in capsys.readouterr().out.splitlines() if line.startswith("  bisenetv1 ")
+    ]
+    for words in printed[:3]:
+        assert Path(cli.parser([words[0]]).parse_args(words).config).samefile("-my图.yml")
+
+
 @pytest.mark.slow
 def test_the_printed_commands(folder, command):
     """From color labels with spaces in their names to masks, by the commands that `data config` prints."""
