@@ -46,6 +46,7 @@ LARGE = ("bisenetv1_mmseg_r50_cityscapes_1024x1024_160k", "bisenetv1_mmseg_r101_
 )
 @pytest.mark.slow
 def test_builds(name):
+    assert {*TENFOLD, *LARGE} <= set(NAMES)
     build = without_download(config(name))
     if name in TENFOLD:
         check_groups(build, TENFOLD[name])

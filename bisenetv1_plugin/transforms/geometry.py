@@ -96,7 +96,7 @@ class RandomMirrorSwap:
         pairs: pairs of class numbers to swap.
 
     Raises:
-        ValueError: `pairs` are not pairs of different numbers from 0 to 255.
+        ValueError: `pairs` are not pairs of numbers from 0 to 255, or a number is there twice.
     """
 
     def __init__(self, pairs: Sequence[Sequence[int]]) -> None:
