@@ -307,7 +307,7 @@ def upload_in_progress(server):
         head += 'Content-Disposition: form-data; name="files"; filename="a"\r\n\r\n'
         before = set(server.folder.rglob("tmp*"))
         sender.sendall(head.encode() + bytes(100000))
-        wait(lambda: [path for path in set(server.folder.rglob("tmp*")) - before if path.is_file()], 20)
+        wait(lambda: [path for path in set(server.folder.rglob("tmp*")) - before if path.is_file()], 120)
         yield
 
 
@@ -327,7 +327,7 @@ def test_windows_and_no_file_is_left(exported, scene, tmp_path, name):
         client = gradio_client.Client(server.url, verbose=False)
         upload = gradio_client.handle_file(str(tmp_path / "long.avi"))
         client.submit(upload, RUNTIME, 0.5, api_name="/video")
-        wait(lambda: list(server.folder.rglob("segmented.mp4")), 60)
+        wait(lambda: list(server.folder.rglob("segmented.mp4")), 120)
         with upload_in_progress(server):
             server.process.send_signal(getattr(signal, name))
             assert server.process.wait(20) == 0
