@@ -159,19 +159,26 @@ class Terminated(KeyboardInterrupt):
 def until_sigterm() -> Iterator[None]:
     """A block that SIGTERM ends as Ctrl-C does, with `Terminated`.
 
-    Repeated SIGTERMs are ignored for some seconds, so that the block ends well. A later one raises `Terminated` again:
-    the first may have been lost in a `__del__`, or the end may hang.
+    Repeated SIGTERMs are ignored for some seconds, also after the block, while the process stops its workers. In the
+    block, a later one raises `Terminated` again: the first may have been lost in a `__del__`, or the end may hang.
     """
-    first = -math.inf
+    first, ended = -math.inf, False
 
     def stop(*_: object) -> None:
         nonlocal first
         if time.monotonic() - first < _REPEATED:
             return
+        if ended:
+            restore()
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
         first = time.monotonic()
         if hasattr(signal, "SIGCHLD"):  # Paddle's handler raises when its workers have got SIGTERM, too
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         raise Terminated
+
+    def restore() -> None:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # None: see `restore_signal_handlers`
 
     if threading.current_thread() is not threading.main_thread():  # Python sets handlers only there
         yield
@@ -180,7 +187,9 @@ def until_sigterm() -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # None: see `restore_signal_handlers`
+        ended = True
+        if time.monotonic() - first >= _REPEATED:
+            restore()
 
 
 def log_at_once() -> None:

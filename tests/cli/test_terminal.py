@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import os
 import resource
+import signal
 import sys
 import threading
 import warnings
@@ -472,9 +473,19 @@ with terminal.until_sigterm():
         send()
     except terminal.Terminated:
         print("again")
+    terminal._REPEATED = 10
+send()
+print("also after the block", flush=True)
+terminal._REPEATED = 0
+send()
 """
     done = python("-c", code)
-    assert done.stdout.splitlines() == ["several at once are one", "again"] and done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["several at once are one", "again", "also after the block"], done.stderr
+    assert done.returncode == -signal.SIGTERM
+
+    code = "from bisenetv1_plugin.cli.terminal import until_sigterm\nwith until_sigterm(): pass\n"
+    done = python("-c", code + "import signal; print(signal.getsignal(signal.SIGTERM) == signal.SIG_DFL)")
+    assert done.stdout == "True\n", done.stderr
 
 
 @pytest.mark.parametrize(
