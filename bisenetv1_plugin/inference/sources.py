@@ -25,7 +25,7 @@ from bisenetv1_plugin.image_files import (
 from bisenetv1_plugin.inference.pyarrow_files import PyArrowFolder, hide_secret, is_address
 from bisenetv1_plugin.inference.video_reader import VIDEOS, Frames, is_camera
 
-_IMAGES = (".jpeg", ".jpg", ".bmp", ".png")  # upstream's
+_IMAGES = (".jpeg", ".jpg", ".bmp", ".png", ".tif", ".tiff")  # upstream's, and TIFF
 _CUT_OFF = "copy or download it again"
 _NO_READER = "OpenCV does not read this kind: save it as PNG or JPEG"
 
@@ -55,7 +55,7 @@ def list_images(image_path: str, skip: Sequence[str] = ()) -> list[str]:
         if os.path.isdir(image_path):
             raise InputError(
                 f"{image_path} has no image that ends with {endings}; results of these commands do not count. "
-                "Name other images, such as .tif, in a list, one a line."
+                "Name other images, such as .webp, in a list, one a line."
             )
         raise InputError(f"{image_path} names no image; an image ends with {endings}.")
     return sorted(set(paths))

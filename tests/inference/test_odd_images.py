@@ -82,16 +82,18 @@ def test_formats(small, run, tmp_path, command):
     picture.convert("P").save(folder / "palette.png")
     cv2.imwrite(str(folder / "deep.png"), np.asarray(picture)[..., ::-1].astype("uint16") * 257)
     picture.resize((40, 30)).save(folder / "tiny.bmp")
+    picture.save(folder / "first.tif", save_all=True, append_images=[picture.rotate(90)])
+    cv2.imwrite(str(folder / "sixteen.TIFF"), np.asarray(picture)[..., ::-1].astype("uint16") * 257)
     picture.save(folder / "Straße mit Bäumen" / "ein Bild.JPEG", quality=95)
     (folder / "circle").symlink_to(folder)
     (folder / "notes.txt").write_text("not an image")
     code, masks = run(command, folder)
     assert code == 0
     sizes = {name: mask.shape for name, mask in masks.items()}
-    upright = dict.fromkeys(("rgba", "gray", "palette", "deep", "ein Bild"), (64, 96))
+    upright = dict.fromkeys(("rgba", "gray", "palette", "deep", "ein Bild", "first", "sixteen"), (64, 96))
     assert sizes == {**upright, "turned": (96, 64), "tiny": (30, 40)}
     plain = masks["rgba"]
-    assert (masks["deep"] == plain).mean() > 0.99
+    assert all((masks[name] == plain).mean() > 0.99 for name in ("deep", "first", "sixteen"))
     weight = 0.5 if command == "infer" else 0.6
     for name in ("turned.jpg", "rgba.png"):
         image, overlay = cv2.imread(str(folder / name)), run.overlays[name[:-4]]
