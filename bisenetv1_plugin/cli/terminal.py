@@ -5,7 +5,7 @@ show PaddleSeg's other messages, the warnings of other packages, or what is prin
 
 C++ writes directly to the file descriptors 1 and 2. They are not redirected, because after a crash in C++ nobody could
 print its last message from a file. Instead, an environment variable makes glog omit everything below an error, also
-from the log. Three lines of paddle2onnx are shown.
+from the log. Only the output of paddle2onnx is redirected, see `export.onnx_model`.
 """
 
 from __future__ import annotations

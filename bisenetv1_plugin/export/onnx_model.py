@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
-from typing import Any
+import tempfile
+from contextlib import contextmanager, redirect_stdout
+from typing import Any, Iterator, TextIO
 
 import numpy as np
 import paddle
 
-from bisenetv1_plugin.errors import InputError
+from bisenetv1_plugin.errors import InputError, brief
 from bisenetv1_plugin.inference.preprocess import Preprocess
 from bisenetv1_plugin.libraries import optional_library
 
+_REASON_LINES = 3  # of what a failed converter has printed
 _OPSET = 13  # supports all operators of the network; ONNX Runtime and OpenVINO have read it for years
 
 
@@ -36,17 +41,49 @@ def convert(program: str, params: str) -> bytes:
             python = "{}.{}".format(*sys.version_info)
             cure = f"There is no wheel for Python {python}: export with Python 3.8 to 3.12; the result runs here too"
         raise InputError(f"An ONNX model needs the converter paddle2onnx ({error}). {cure}.") from error
-    try:
-        # As bytes: when it writes the file, 2.1.0 lets Polygraphy pip-install missing packages, and NumPy 2 with them.
-        converted = paddle2onnx.export(program, params, opset_version=_OPSET, verbose=False)
-    except SystemExit:  # how it fails, after it has logged the reason
-        converted = None
+    with _captured_stdout(os.path.dirname(program)) as said:
+        try:
+            # As bytes: when it writes the file, 2.1.0 lets Polygraphy pip-install missing packages, and NumPy 2 too.
+            converted = paddle2onnx.export(program, params, opset_version=_OPSET, verbose=False)
+        except SystemExit:  # how it fails, after it has printed the reason
+            converted = None
+        reason = "" if converted else _last_lines(said)
     if not converted:  # empty for a program that it cannot read
-        version = paddle2onnx.__version__
-        raise InputError(f"paddle2onnx {version} cannot convert this network; its reason is above. {cure}.")
+        raise InputError(f"paddle2onnx {paddle2onnx.__version__} cannot convert this network{reason}. {cure}.")
     model = optional_library("onnx").load_from_string(converted)
     remove_unused(model.graph)
     return model.SerializeToString()
+
+
+@contextmanager
+def _captured_stdout(folder: str) -> Iterator[TextIO]:
+    """A block whose standard output, also from C++, goes into a temporary file, which is yielded.
+
+    If C++ crashes in the block, as by SIGSEGV, the text is lost.
+    """
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace", dir=folder) as file:
+        try:
+            kept = os.dup(1)
+        except OSError:  # it is closed
+            kept = None
+        os.dup2(file.fileno(), 1)
+        try:
+            with redirect_stdout(file):
+                yield file
+        finally:
+            if kept is None:
+                os.close(1)
+            else:
+                os.dup2(kept, 1)
+                os.close(kept)
+
+
+def _last_lines(file: TextIO) -> str:
+    """The end of an error message: the last lines of the file, without colors."""
+    file.flush()
+    file.seek(0)
+    printed = [line for line in re.sub(r"\x1b\[[0-9;]*m", "", file.read()).splitlines() if line.strip()]
+    return f": {' '.join(map(brief, printed[-_REASON_LINES:])).rstrip('.')}" if printed else ""
 
 
 def remove_unused(graph: Any) -> None:

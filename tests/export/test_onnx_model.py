@@ -1,9 +1,11 @@
 """The ONNX models of an export."""
 
+import os
 import re
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -44,6 +46,28 @@ def test_nothing_is_written_if_the_converter_fails(small, tmp_path, capsys, monk
     assert main([str(argument) for argument in ("export", *flags, "--to", "onnx")]) == 2
     assert "cannot convert this network" in capsys.readouterr().err
     assert not (tmp_path / "ex").exists() or not list((tmp_path / "ex").iterdir())
+
+
+def test_the_output_of_the_converter_is_its_reason(tmp_path, capfd, monkeypatch):
+    onnx = pytest.importorskip("onnx")
+    made = onnx.helper.make_model(onnx.helper.make_graph([], "graph", [], [])).SerializeToString()
+    answer = [made]
+
+    def export(*_, **__):
+        os.write(1, "".join(f"[Paddle2ONNX] line {i}\n" for i in range(9)).encode())  # as C++ does
+        print("\x1b[1;31mno Sort for opset 13.\x1b[0m")
+        return answer[0] or refuse()
+
+    monkeypatch.setitem(sys.modules, "paddle2onnx", SimpleNamespace(export=export, __version__="9.9"))
+    onnx_model.convert(str(tmp_path / "model.json"), "")
+    os.write(1, b"after it\n")
+    assert capfd.readouterr() == ("after it\n", "")
+    answer[0] = b""
+    reason = r"network: \[Paddle2ONNX\] line 7 \[Paddle2ONNX\] line 8 no Sort for opset 13\. For Paddle"
+    with pytest.raises(InputError, match=reason):
+        onnx_model.convert(str(tmp_path / "model.json"), "")
+    os.write(1, b"after that\n")
+    assert capfd.readouterr() == ("after that\n", "") and not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
