@@ -19,7 +19,7 @@ import pytest
 import yaml
 from paddleseg import core
 
-from bisenetv1_plugin import zoo
+from bisenetv1_plugin import files, zoo
 from bisenetv1_plugin.cli import main
 from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
 from bisenetv1_plugin.datasets.synthetic import write_scenes
@@ -311,6 +311,23 @@ class TestOutputFolder:
             assert (tmp_path / "out").is_dir()
             raise InputError("no reason")
         assert not (tmp_path / "out").exists()
+
+    @pytest.mark.parametrize("there", [False, True])
+    def test_has_no_empty_best_model_after_an_early_end(self, tmp_path, there):
+        """As when SIGTERM arrives while the first best model is written."""
+        best = tmp_path / "best_model"
+        if there:
+            best.mkdir()
+        with pytest.raises(KeyboardInterrupt), checkpoints.reserve_folder(str(tmp_path), True), files.whole_file(
+            best / "model.pdparams"
+        ):
+            raise KeyboardInterrupt
+        assert best.exists() == there
+
+    def test_keeps_the_best_model(self, tmp_path):
+        with checkpoints.reserve_folder(str(tmp_path), True):
+            files.write(tmp_path / "best_model" / "model.pdparams", b"weights")
+        assert (tmp_path / "best_model" / "model.pdparams").read_bytes() == b"weights"
 
     def test_file_is_refused(self, tmp_path):
         """PaddleSeg would delete the file."""

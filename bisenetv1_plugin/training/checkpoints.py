@@ -47,7 +47,10 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def reserve_folder(save_dir: str, is_first: bool) -> Iterator[None]:
-    """Create and lock the folder for the duration of the block. A folder that is still empty afterwards is removed.
+    """Create and lock the folder for the duration of the block. Folders that are still empty afterwards are removed.
+
+    These are the folder itself and those of the best models: a training that is ended while it writes the first best
+    model leaves an empty folder.
 
     If a training has several processes, only the first one does this.
 
@@ -60,13 +63,15 @@ def reserve_folder(save_dir: str, is_first: bool) -> Iterator[None]:
     if is_first:
         os.makedirs(save_dir, exist_ok=True)
         _lock(save_dir)
+    best = [os.path.join(save_dir, name) for name in progress_file.BEST] if is_first else []
+    ours = [folder for folder in best if not os.path.lexists(folder)] + [save_dir] * made
     try:
         yield
     finally:
         _release_locks()
-        if made:
+        for folder in ours:
             with suppress(OSError):  # usually it is not empty
-                os.rmdir(save_dir)
+                os.rmdir(folder)
 
 
 def _lock(save_dir: str) -> None:
