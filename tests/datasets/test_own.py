@@ -20,6 +20,7 @@ from bisenetv1_plugin.datasets.classes import named_classes
 from bisenetv1_plugin.datasets.own import Options, coco, configure, layouts, tables, walk
 from bisenetv1_plugin.datasets.own import recipe as recipes
 from bisenetv1_plugin.datasets.own import split as splits
+from bisenetv1_plugin.datasets.own.path_words import path_info
 from bisenetv1_plugin.drawing import painter, plots
 from bisenetv1_plugin.errors import InputError
 
@@ -91,6 +92,9 @@ class TestLayouts:
             ("imgs/a/b/{}.png", "gt/a/b/{}.png"),
             ("one/images/{}.bmp", "one/annotations/{}.bmp"),
             ("Images/{}.tif", "Ground_Truth/{}.tif"),
+            ("原图/{}.jpg", "标注/{}.png"),
+            ("图像/{}.jpg", "标签/{}.png"),
+            ("相机/图片/{}.jpg", "相机/掩码/{}.png"),
             ("images/{}.ppm", "labels/{}.pgm"),
             ("images/{}.png", "labels/{}_mask.png"),
             ("images/{}.jpg", "labels/{}.jpg.png"),
@@ -126,6 +130,15 @@ class TestLayouts:
         summary = made(root)
         assert summary.report.images == {"train": 3, "val": 2}
         assert any("1 images of a test split" in note for note in summary.notes)
+
+    @pytest.mark.parametrize("names", [("训练集/原图", "验证/标签"), ("训练图像", "标注/验证集")])
+    def test_chinese_splits(self, names):
+        found = [path_info(Path(name, "甲.png")) for name in names]
+        assert [(one.role, one.split, one.folders) for one in found] == [("image", "train", ()), ("label", "val", ())]
+
+    def test_known_names_are_listed(self, root):
+        message = refused(make(root, image="frames/{}.jpg", label="other/{}.png"))
+        assert "image, img, imgs" in message and "原图" in message and "label, seg" in message and "掩码" in message
 
     @pytest.mark.parametrize("separator", [" ", "\t", ",", ", ", ";", " /"])
     def test_lists(self, root, separator):

@@ -19,12 +19,14 @@ from bisenetv1_plugin.datasets.own.census import PairInfo
 from bisenetv1_plugin.datasets.own.lists import Pair, Pairs, read_list
 from bisenetv1_plugin.datasets.own.naming import UniqueNames
 from bisenetv1_plugin.datasets.own.options import Options
+from bisenetv1_plugin.datasets.own.path_words import known_folders
 from bisenetv1_plugin.datasets.prepare import prepare_cityscapes
 from bisenetv1_plugin.datasets.prepare.dataset_files import all_or_nothing, write_lists, write_png
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.progress import Progress, silent
 
 _SHOWN = 3
+_NAMING = "Name the files images/NAME.jpg and labels/NAME.png, or list them in train.txt, an `image label` per line."
 _DEFAULTS = Options()
 
 
@@ -127,7 +129,7 @@ def _build(
     if not pairs:
         raise InputError(
             f"{source} has no images with labels: no train.txt and val.txt, and no matching images/ and labels/. "
-            "Name the files images/NAME.jpg and labels/NAME.png, or list them in train.txt, an `image label` per line."
+            f"{_NAMING} {known_folders()}"
         )
     inspection = census.inspect_pairs(pairs, progress)
     notes += _broken_notes(inspection, options)

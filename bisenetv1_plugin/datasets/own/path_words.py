@@ -13,14 +13,17 @@ from bisenetv1_plugin.datasets.own import walk
 _IMAGES = (
     *("images", "image", "img", "imgs", "jpegimages", "leftimg8bit", "rgb", "photos", "pictures", "frames"),
     *("input", "inputs", "src", "raw", "x"),
+    *("图像", "图片", "原图", "照片", "影像", "原始图像", "原始图片"),
 )
 _LABELS = (
     *("labels", "label", "segmentationclassraw", "segmentationclasspng", "segmentationclass", "masks", "mask"),
     *("annotations", "annotation", "annot", "ann", "anns", "gt", "gts", "ground_truth", "groundtruth", "gtfine"),
     *("segmentation", "segmentations", "seg", "segs", "targets", "target", "semantic", "y"),
+    *("标签", "标签图", "标注", "标注图", "掩码", "掩码图", "掩膜", "分割图", "真值"),
 )
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
-SPLITS.update(test="test", testing="test")
+SPLITS.update(test="test", testing="test", 训练="train", 验证="val", 测试="test")
+SPLITS.update(训练集="train", 验证集="val", 测试集="test")
 _SPLIT = "|".join(sorted(SPLITS, key=len, reverse=True))
 _YEAR = r"(?:19|20)\d\d"
 
@@ -61,6 +64,11 @@ def path_info(path: Path) -> PathInfo:
         elif word:
             folders.append(component)
     return PathInfo(path, role, rank, split, tuple(folders), walk.stem(path), among_labels)
+
+
+def known_folders() -> str:
+    """A sentence on the names that folders of images and labels may have."""
+    return f"Folders of images may be named {', '.join(_IMAGES)}; folders of labels {', '.join(_LABELS)}."
 
 
 def is_year(folder: str) -> bool:
