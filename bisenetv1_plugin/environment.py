@@ -21,6 +21,7 @@ _OPENCV = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "
 _PACKAGES = (
     *("paddlepaddle", "paddlepaddle-gpu", "paddleseg", "numpy", *_OPENCV, "protobuf", "pyyaml"),
     *("onnxruntime", "onnxruntime-gpu", "openvino", "onnx", "paddle2onnx", "torch", "av"),
+    *("gradio", "fastapi", "uvicorn"),
 )
 # The runtimes other than Paddle, each with a function that lists its devices.
 _RUNTIMES = {
@@ -81,10 +82,7 @@ def _without_paddle(
     if any(name in versions for name in ("paddlepaddle", "paddlepaddle-gpu", "paddleseg")):
         faults.append(f"{missing} is not installed, and training needs it: {GET_PADDLE}")
     elif runtimes:
-        notes.append(
-            "Without Paddle and PaddleSeg this environment only runs exported networks (infer, app, serve, Segmenter). "
-            f"To train, evaluate or export: {GET_PADDLE}"
-        )
+        notes.append("Without Paddle and PaddleSeg, infer, app, serve and Segmenter run exported networks.")
     if not runtimes and not has_broken:
         faults.append(f"No runtime for exported networks is installed: {install_command('deploy')}.")
     return {

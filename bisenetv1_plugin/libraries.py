@@ -22,10 +22,15 @@ def install_command(extra: str) -> str:
     return f"pip install '.[{extra}]' in the folder of the bisenetv1-plugin repository"
 
 
-# `--no-deps` is for Python 3.13, where paddleseg's own requirements have no wheels; see setup.py.
-GET_PADDLE = f"{install_command('cpu')} (with a GPU, '.[gpu]'), then pip install --no-deps paddleseg==2.8.0."
-if sys.version_info >= (3, 14):
-    GET_PADDLE = f"Paddle has no wheel for this Python; with Python 3.8 to 3.13, {GET_PADDLE}"
+def _get_paddle(python: tuple[int, int]) -> str:
+    command = f"{install_command('cpu')} (with a GPU, '.[gpu]')"
+    if python >= (3, 14):
+        return f"Paddle has no wheel for this Python; with Python 3.8 to 3.12, {command}."
+    # On Python 3.13, paddleseg's own requirements have no wheels; see setup.py.
+    return f"{command}{', then pip install --no-deps paddleseg==2.8.0' * (python == (3, 13))}."
+
+
+GET_PADDLE = _get_paddle(sys.version_info[:2])
 
 
 def optional_library(name: str, extra: str = "deploy") -> ModuleType:

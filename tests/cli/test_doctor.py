@@ -8,7 +8,7 @@ import re
 import paddle
 import pytest
 
-from bisenetv1_plugin import compat, environment
+from bisenetv1_plugin import compat, environment, libraries
 from bisenetv1_plugin.cli import doctor as doctor_command
 
 
@@ -90,7 +90,7 @@ def test_paddle_removed_by_half(python_without_paddle):
 @pytest.mark.parametrize(
     "versions, runtimes, note, fault",
     [
-        ({}, {"openvino": ["CPU"]}, "runs exported networks", None),
+        ({}, {"openvino": ["CPU"]}, "serve and Segmenter run exported", None),
         ({}, {}, None, "pip install '.[deploy]'"),
         ({"paddlepaddle": "3.3.1"}, {"openvino": ["CPU"]}, None, "paddleseg is not installed"),
     ],
@@ -99,6 +99,21 @@ def test_without_paddle(versions, runtimes, note, fault):
     report = environment._without_paddle("paddleseg", versions, runtimes)
     for part, found in ((note, report["notes"]), (fault, report["faults"])):
         assert [part in sentence for sentence in found] == [True] * (part is not None)
+    assert not any("pip install" in sentence for sentence in report["notes"])  # the verdict has it
+
+
+def test_versions_of_the_servers(monkeypatch):
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.2")
+    assert {"gradio", "fastapi", "uvicorn"} <= set(environment._versions())
+
+
+@pytest.mark.parametrize(
+    "python, words",
+    [((3, 8), "'.[gpu]')."), ((3, 12), "'.[gpu]')."), ((3, 13), "'.[gpu]'), then pip install --no-deps paddleseg")],
+)
+def test_how_to_get_paddle(python, words):
+    assert words in libraries._get_paddle(python) and "no wheel" not in libraries._get_paddle(python)
+    assert "no wheel for this Python; with Python 3.8 to 3.12" in libraries._get_paddle((3, 14))
 
 
 @pytest.mark.parametrize(
