@@ -72,9 +72,8 @@ _session: _Session | None = None  # None: nothing is hidden
 
 
 def add_argument(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--verbose", action="store_true", help="print all output of Paddle and PaddleSeg, and write no log"
-    )
+    log = ", and write no log" if "--save_dir" in parser.format_usage() else ""  # as `session` does
+    parser.add_argument("--verbose", action="store_true", help=f"print all output of Paddle and PaddleSeg{log}")
 
 
 def is_first() -> bool:

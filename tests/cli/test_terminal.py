@@ -156,6 +156,14 @@ class TestSession:
         assert "config to build model" in out and "library" in out
         assert not list(tmp_path.iterdir())
 
+    @pytest.mark.parametrize(
+        "name, log", [("train", True), ("infer", True), ("val", False), ("app", False), ("serve", False)]
+    )
+    def test_help_of_verbose_mentions_the_log_of_commands_with_one(self, capsys, name, log):
+        with pytest.raises(SystemExit):
+            main([name, "--help"])
+        assert ("write no log" in " ".join(capsys.readouterr().out.split())) == log
+
     @pytest.mark.parametrize("rank, shown", [("0", True), ("1", False)])
     def test_only_the_first_process_prints(self, tmp_path, monkeypatch, capfd, rank, shown):
         monkeypatch.setenv("PADDLE_TRAINER_ID", rank)
