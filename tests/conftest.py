@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 try:
     version("bisenetv1-plugin")
@@ -39,6 +40,12 @@ def pytest_collection_modifyitems(items):
         elif item.get_closest_marker("slow"):
             slow[item.path] += 1
     items.sort(key=lambda item: -slow[item.path])  # stable: the order inside a file stays
+
+
+@pytest.fixture(autouse=True)
+def most_pixels(monkeypatch):
+    """Restore Pillow's limit, which a command with --is_slide raises for its process."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
 
 
 @pytest.fixture(scope="session")

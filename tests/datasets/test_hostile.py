@@ -252,7 +252,7 @@ class TestDeepLabels:
     @pytest.mark.parametrize("value", [2**31 - 1, 2**16, -1, -(2**31)])
     def test_of_32_bits(self, root, value):
         make(root, np.where(STRIPES == 1, value, STRIPES.astype(np.int64)).astype(np.int32), ending="tif")
-        assert f"of {value}, but classes are 0..254" in refused(root, keep_rare=True)
+        assert f"contains the value {value} (640 pixels), but classes are 0..254" in refused(root, keep_rare=True)
         assert "classes are 0..254" in refused(root, classes=["a", "b", "c"])
 
     def test_unsigned_32_bits(self, root):
