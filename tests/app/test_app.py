@@ -391,7 +391,7 @@ class TestRefusals:
 
     @pytest.mark.very_slow
     def test_no_export(self, tmp_path):
-        assert "there is no" in self.refused(tmp_path / "none" / "deploy.yaml")
+        assert "does not exist" in self.refused(tmp_path / "none" / "deploy.yaml")
 
     @pytest.mark.slow
     def test_without_gradio(self, python):
