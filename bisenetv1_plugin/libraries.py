@@ -26,8 +26,9 @@ def _get_paddle(python: tuple[int, int]) -> str:
     command = f"{install_command('cpu')} (with a GPU, '.[gpu]')"
     if python >= (3, 14):
         return f"Paddle has no wheel for this Python; with Python 3.8 to 3.12, {command}."
-    # On Python 3.13, paddleseg's own requirements have no wheels; see setup.py.
-    return f"{command}{', then pip install --no-deps paddleseg==2.8.0' * (python == (3, 13))}."
+    if python == (3, 13):  # paddleseg's own requirements have no wheels for it; see setup.py
+        command += ", then pip install --no-deps paddleseg==2.8.0"
+    return f"{command}."
 
 
 GET_PADDLE = _get_paddle(sys.version_info[:2])
