@@ -234,6 +234,28 @@ def test_openvino_threads_may_run_on_any_core(dynamic, monkeypatch):
         assert model.get_property("ENABLE_CPU_PINNING") is False
 
 
+_FREED_ELSEWHERE = """
+import gc, os, signal, sys, threading
+from bisenetv1_plugin.inference.exported_model import Export
+from bisenetv1_plugin.inference.runtimes import RUNTIMES
+
+runtimes = [RUNTIMES[sys.argv[2]](Export(sys.argv[1]))]
+signal.signal(signal.SIGTERM, lambda *_: print("handled"))
+thread = threading.Thread(target=lambda: (runtimes.clear(), gc.collect()))
+thread.start()
+thread.join()
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
+@pytest.mark.parametrize("backend", RUNTIMES)
+def test_signal_after_another_thread_has_freed_the_runtime(dynamic, python, backend):
+    """OpenVINO's Core would leave the main thread an unmapped stack for signals, on processors with AMX."""
+    done = python("-c", _FREED_ELSEWHERE, dynamic / "deploy.yaml", backend)
+    assert done.returncode == 0 and done.stdout.endswith("handled\n"), done.stderr
+
+
 _TOO_LARGE = """
 import resource, sys
 import numpy as np

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections import deque
+from types import ModuleType
 from typing import Any, Iterable, Iterator
 
 import numpy as np
@@ -29,9 +30,8 @@ class OpenVINO:
     """
 
     def __init__(self, export: Export, device: str = "cpu", cpu_threads: int = 1, precision: str = "fp32") -> None:
-        openvino = optional_library("openvino")
         model = export.openvino or export.onnx_model()
-        core = openvino.Core()
+        core = _core(optional_library("openvino"))
         if device == "gpu" and "GPU" not in {name.split(".")[0] for name in core.available_devices}:
             raise InputError("device gpu: OpenVINO finds no Intel GPU, and runs on no other: choose device cpu.")
         possible = ("int8",) if export.quantized else ("fp32", "bf16")
@@ -80,6 +80,16 @@ class OpenVINO:
             busy.append((request, images))
         while busy:
             yield _result(*busy.popleft())
+
+
+@functools.lru_cache(maxsize=None)
+def _core(openvino: ModuleType) -> Any:
+    """The process's only `openvino.Core`, which lives until Python exits.
+
+    On processors with AMX, a Core gives its thread a stack for signal handlers, and unmaps this stack when it ends. If
+    it ended in another thread, the first thread would keep the unmapped stack, and crash at its next signal.
+    """
+    return openvino.Core()
 
 
 def _result(request: Any, images: np.ndarray) -> np.ndarray:
