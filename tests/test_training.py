@@ -21,6 +21,7 @@ from paddleseg import core
 
 from bisenetv1_plugin import files, zoo
 from bisenetv1_plugin.cli import main
+from bisenetv1_plugin.compat import reader_failure
 from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
 from bisenetv1_plugin.datasets.synthetic import write_scenes
 from bisenetv1_plugin.errors import InputError
@@ -55,8 +56,12 @@ def command(*arguments):
 
 @pytest.fixture
 def train(project, monkeypatch, capfd):
-    """Runs the command in this process, which is faster. Returns what `subprocess.run` would."""
+    """Runs the command in this process, which is faster. Returns what `subprocess.run` would.
+
+    Afterwards its workers end, and Paddle's handler of their deaths is removed, as at the end of a process.
+    """
     monkeypatch.chdir(project)
+    before = signal.getsignal(signal.SIGCHLD)
 
     def run(*arguments):
         with paddle.utils.unique_name.guard():  # the parameter names of a new process
@@ -64,7 +69,9 @@ def train(project, monkeypatch, capfd):
         out, err = capfd.readouterr()
         return SimpleNamespace(returncode=code, stdout=out, stderr=err)
 
-    return run
+    yield run
+    reader_failure._end_all_workers()
+    signal.signal(signal.SIGCHLD, before)
 
 
 class Running:
