@@ -192,7 +192,7 @@ def _cure(state: str) -> str:
 def _notes(paddle: ModuleType) -> list[str]:
     """Defects of this environment that no correction can reach."""
     notes = [
-        "`type: BiseNetV1`, with a small s, is PaddleSeg's own network: a typing error builds it without a warning. "
+        "`type: BiseNetV1`, with a small s, is PaddleSeg's own network: a misspelled name builds it without a warning. "
         "This plugin's network is `BiSeNetV1`."
     ]
     if not paddle.framework.use_pir_api():

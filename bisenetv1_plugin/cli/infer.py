@@ -63,7 +63,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--enable_mkldnn", type=flags.boolean, metavar="BOOL", help="Paddle on the CPU: use oneDNN; default: True"
     )
-    parser.add_argument("--use_trt", help="Paddle on the GPU: use TensorRT", **boolean)
+    parser.add_argument("--use_trt", help="run Paddle or ONNX Runtime with TensorRT, on a GPU", **boolean)
     parser.add_argument(
         "--min_subgraph_size",
         type=flags.positive,

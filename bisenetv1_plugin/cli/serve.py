@@ -1,8 +1,8 @@
 """Segment pictures over HTTP: `POST /segment` with a picture returns its mask as a PNG, or JSON with more.
 
 By default only this machine can reach the server; --host changes that. If the environment variable
-BISENETV1_PLUGIN_TOKEN is set, every request must send it. Ctrl-C or SIGTERM stops the server after it has answered the
-requests that are under way.
+BISENETV1_PLUGIN_TOKEN is set, every request but those of /health and /ready must send it. Ctrl-C or SIGTERM stops the
+server after it has answered the requests that are under way.
 """
 
 from __future__ import annotations

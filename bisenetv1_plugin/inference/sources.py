@@ -55,7 +55,7 @@ def list_images(image_path: str, skip: Sequence[str] = ()) -> list[str]:
         if os.path.isdir(image_path):
             raise InputError(
                 f"{image_path} has no image that ends with {endings}; results of these commands do not count. "
-                "Name other images, such as .webp, in a list, one a line."
+                "Name other images, such as .webp, in a list, one path a line."
             )
         raise InputError(f"{image_path} names no image; an image ends with {endings}.")
     return sorted(set(paths))
