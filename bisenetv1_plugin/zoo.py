@@ -9,8 +9,10 @@ from typing import Any
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.files import check_outputs, write
 
-_COLUMNS = "configuration", "backbone", "data", "crop", "images x iterations", "parameters", "GMACs", "published mIoU"
-_MEASURED = "measured here"
+_COLUMNS = (
+    *("configuration", "backbone", "data", "crop", "images x iterations", "parameters", "GMACs"),
+    *("published mIoU", "measured here"),
+)
 
 
 def folder() -> Path:
@@ -72,8 +74,7 @@ def rows() -> list[dict[str, Any]]:
 
 def table() -> str:
     """The table of metafile.yaml in Markdown."""
-    header = [*_COLUMNS, _MEASURED]
-    lines = [header, ["---"] * len(header), *(_cells(row) for row in rows())]
+    lines = [_COLUMNS, ["---"] * len(_COLUMNS), *map(_cells, rows())]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 

@@ -76,9 +76,9 @@ def _wrap_save(save: Callable[..., Any], losses: Sequence[Any]) -> Callable[...,
     return finite_save
 
 
-def not_finite(state: object, prefix: str = "") -> list[str]:
+def not_finite(state: object) -> list[str]:
     """The names of the tensors in a state, nested or not, that have NaN or infinity."""
-    tensors = dict(_floating(state, prefix))
+    tensors = dict(_floating_tensors(state))
     if not tensors:
         return []
     # One read from the device for all tensors.
@@ -86,10 +86,10 @@ def not_finite(state: object, prefix: str = "") -> list[str]:
     return [name for name, is_finite in zip(tensors, finite) if not is_finite]
 
 
-def _floating(state: object, prefix: str) -> Iterator[tuple[str, paddle.Tensor]]:
+def _floating_tensors(state: object, prefix: str = "") -> Iterator[tuple[str, paddle.Tensor]]:
     for name, value in state.items() if isinstance(state, dict) else ():
         if isinstance(value, dict):
-            yield from _floating(value, f"{prefix}{name}.")
+            yield from _floating_tensors(value, f"{prefix}{name}.")
         elif isinstance(value, paddle.Tensor) and value.is_floating_point():
             yield f"{prefix}{name}", value
 

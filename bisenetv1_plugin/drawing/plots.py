@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import glob
 import os
+from types import ModuleType
 from typing import TYPE_CHECKING, Sequence
 
+import cv2
 import numpy as np
+from PIL import Image
 
 from bisenetv1_plugin.drawing.painter import RGB, drawable_names, find_font, palette
 from bisenetv1_plugin.errors import InputError
@@ -35,12 +38,9 @@ def draw_sheet(
         legend: names with their RGB.
         captions: a line above each row.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
     from matplotlib import patches
-    from matplotlib import pyplot as plt
 
+    plt = _pyplot()
     width = 3 * len(titles)
     heights = [min(2.0, row[0].shape[0] / row[0].shape[1]) for row in rows]  # in widths of a column
     texts = _fit_texts([name for name, _ in legend], most=60)
@@ -85,10 +85,7 @@ def draw_confusion(path: str, shares: np.ndarray, names: Sequence[str]) -> str:
         names: the names of the classes.
     """
     import matplotlib
-
-    matplotlib.use("Agg")
     from matplotlib import colors
-    from matplotlib import pyplot as plt
 
     has_numbers = len(names) <= 30
     cell, letters = (0.42, 8) if has_numbers else (0.13, 6)  # inches, points
@@ -96,7 +93,7 @@ def draw_confusion(path: str, shares: np.ndarray, names: Sequence[str]) -> str:
     margin = max(len(text) for text, _ in texts) * letters / 100 + 0.6
     side = cell * len(names)
     size = max(4.0, side + margin + 1), max(3.0, side + margin)
-    figure, axis = plt.subplots(figsize=size, layout="constrained")
+    figure, axis = _pyplot().subplots(figsize=size, layout="constrained")
     # The square root makes small shares visible.
     blues = matplotlib.colormaps["Blues"].with_extremes(bad="0.85")
     drawn = axis.imshow(shares, cmap=blues, norm=colors.PowerNorm(0.5, vmin=0, vmax=1))
@@ -155,11 +152,7 @@ def draw_curves(save_dir: str) -> str:
     """
     path = os.path.join(save_dir, "curves.png")
     check_outputs([path], is_ours=made_by(MADE_BY))
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
+    plt = _pyplot()
     loss, miou = read_curve(save_dir, "Train/loss"), read_curve(save_dir, "Evaluate/mIoU")
     if not loss:
         raise InputError(f"the VisualDL record in {save_dir} has no Train/loss: was the training stopped at its start?")
@@ -177,15 +170,23 @@ def draw_curves(save_dir: str) -> str:
     return path
 
 
-def _save(figure: Figure, path: str, dpi: int) -> None:
-    from matplotlib import pyplot as plt
+def _pyplot() -> ModuleType:
+    """Matplotlib's `pyplot`, without a screen."""
+    import matplotlib
 
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def _save(figure: Figure, path: str, dpi: int) -> None:
     try:
         # Without an ending, Matplotlib would add one and write another file.
-        with whole_file(path, MADE_BY) as beside:
-            figure.savefig(beside, dpi=dpi, format=os.path.splitext(path)[1][1:] or "png")
+        with whole_file(path, MADE_BY) as temporary:
+            figure.savefig(temporary, dpi=dpi, format=os.path.splitext(path)[1][1:] or "png")
     finally:
-        plt.close(figure)
+        _pyplot().close(figure)
 
 
 def read_curve(save_dir: str, tag: str) -> list[tuple[int, float]]:
@@ -209,11 +210,7 @@ def read_curve(save_dir: str, tag: str) -> list[tuple[int, float]]:
 
 def draw_bars(path: str, values: Sequence[tuple[str, float]], label: str) -> str:
     """Write horizontal bars of (name, number), the first on top, as a PNG; returns the path."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
+    plt = _pyplot()
     names, numbers = zip(*values)
     figure, axis = plt.subplots(figsize=(9, 0.35 * len(names) + 1), layout="constrained")
     drawn = axis.barh(range(len(names)), numbers, tick_label=names)
@@ -239,10 +236,6 @@ def draw_labels(
         names: the names of the classes, for the legend.
         colors: see `palette`.
     """
-    import cv2
-    import numpy as np
-    from PIL import Image
-
     table = palette(len(names), colors)
     rows = []
     for image, label in pairs:

@@ -266,13 +266,12 @@ class _LossWork:
         return self._bytes
 
 
-def _backward(
-    loss: Callable[[Any, Any], Any], share: float, shape: tuple[int, int, int, int] = (4, 19, 512, 1024)
-) -> Callable[[], None]:
+def _backward(loss: Callable[[Any, Any], Any], share: float) -> Callable[[], None]:
     """Return a function that runs a loss forward and backward on logits; `share` of the pixels are hard."""
     import paddle
 
     random = np.random.RandomState(0)
+    shape = (4, 19, 512, 1024)
     right = random.randint(0, shape[1], (shape[0], *shape[2:]))
     # One class has a high score: the correct one, except in hard pixels.
     clear = np.where(random.rand(*right.shape) < share, (right + 1) % shape[1], right)
@@ -290,9 +289,7 @@ def _backward(
     return work
 
 
-def _training_step(
-    loss: Callable[[Any, Any], Any], shape: tuple[int, int, int, int] = (2, 3, 256, 512), num_classes: int = 19
-) -> Callable[[], None]:
+def _training_step(loss: Callable[[Any, Any], Any]) -> Callable[[], None]:
     """Return a function that runs a training step: forward, the loss of three heads, backward, optimizer."""
     import paddle
 
@@ -300,10 +297,10 @@ def _training_step(
     from bisenetv1_plugin.models.bisenetv1 import BiSeNetV1
 
     paddle.seed(0)
-    model = BiSeNetV1(num_classes, ResNet18_v1b())
+    model = BiSeNetV1(19, ResNet18_v1b())
     optimizer = paddle.optimizer.Momentum(0.01, parameters=model.parameters(), weight_decay=5e-4)
-    image = paddle.uniform(shape, min=-1, max=1)
-    label = paddle.randint(0, num_classes, (shape[0], *shape[2:]))
+    image = paddle.uniform([2, 3, 256, 512], min=-1, max=1)
+    label = paddle.randint(0, 19, [2, 256, 512])
 
     def work() -> None:
         sum(loss(logits, label) for logits in model(image)).backward()

@@ -289,11 +289,9 @@ def table(names: Sequence[str], prediction: Scores, inference: Scores | None) ->
     return f"{text_table.class_table(names, columns)}\nmIoU {miou}"
 
 
-def scores(
-    masks: Iterable[np.ndarray], labels: Iterable[np.ndarray], num_classes: int, ignore_index: int = 255
-) -> Scores:
+def scores(masks: Iterable[np.ndarray], labels: Iterable[np.ndarray], num_classes: int) -> Scores:
     """Compute PaddleSeg's metrics of masks `[H, W]` and labels, `[1, H, W]` or `[H, W]`, over all images."""
-    tally = Tally(num_classes, ignore_index)
+    tally = Tally(num_classes)
     for mask, label in zip(masks, labels):
         tally.add(mask, label)
     return tally.scores()

@@ -129,7 +129,6 @@ class Source(Pictures):
     Attributes:
         frames, total, done, faults, folder: see `Pictures`.
         paths (list[str]): the local files: the pictures, their list, or the video.
-        skipped (int): the number of pictures that `skip_done` removed.
 
     Raises:
         InputError: the path does not exist, no picture can be read, or two results would have the same name.
@@ -141,10 +140,9 @@ class Source(Pictures):
         super().__init__({})
         self.frames = Frames(image_path) if is_video else None
         self._unreadable: list[str] = []
-        self._root = _root(image_path) if keep_folders else None
         self.folder = image_path if os.path.isdir(image_path) else os.path.dirname(image_path)
+        self._root = os.path.abspath(self.folder) if keep_folders else None
         self.paths = [] if os.path.isdir(image_path) or self.live else [image_path]
-        self.skipped = 0
         if self.frames:
             self.total = self.frames.total
         elif is_address(image_path) and not keep_folders:
@@ -158,7 +156,11 @@ class Source(Pictures):
             readable = [path for path in found if has_reader(path)]
             self.paths += readable
             others = set(found).difference(readable)
-            self._unreadable = [unreadable_message(path) for path in found if path in others]
+            self._unreadable = [
+                f"{path} cannot be read and was left out ({_find_damage(path) or _NO_READER})."
+                for path in found
+                if path in others
+            ]
             if not readable:
                 raise InputError(f"None of the {len(found)} images of {image_path} can be read: {self._unreadable[0]}")
             self._set_files(readable)
@@ -176,10 +178,8 @@ class Source(Pictures):
 
     def skip_done(self, is_done: Callable[[str], bool]) -> None:
         """Remove the pictures that are done, by name. `paths` keeps them, because they must not be overwritten."""
-        left = {name: path for name, path in self._files.items() if not is_done(name)}
-        self.skipped += len(self._files) - len(left)
-        self._files = left
-        self.total = len(left) + len(self._unreadable)
+        self._files = {name: path for name, path in self._files.items() if not is_done(name)}
+        self.total = len(self._files) + len(self._unreadable)
 
     def frame_files(self, folder: str) -> list[str]:
         """The files in a folder that are named like frames of this video, because the number of frames is unknown."""
@@ -229,7 +229,7 @@ class Source(Pictures):
 
     def _name(self, path: str) -> str:
         if self._root is None:
-            return _stem(path)
+            return os.path.splitext(os.path.basename(path))[0]
         # A picture outside of the list's folder keeps its whole path inside of the results' folder.
         below = os.path.relpath(path, self._root)
         return os.path.abspath(path).lstrip("/\\") if below.startswith(os.pardir) else below
@@ -240,11 +240,6 @@ def _fault_of_size(path: str, fault: Callable[[int, int], str | None]) -> str | 
         return fault(*header(path).stored_size)
     except READ_ERRORS:  # reported when the picture is read
         return None
-
-
-def unreadable_message(path: str) -> str:
-    """The sentence for an image that cannot be read."""
-    return f"{path} cannot be read and was left out ({_find_damage(path) or _NO_READER})."
 
 
 def decode(file: str | bytes) -> np.ndarray:
@@ -333,12 +328,3 @@ def _path_in_line(folder: str, line: str) -> str:
         if os.path.isfile(path):
             break
     return path
-
-
-def _root(image_path: str) -> str:
-    """The folder that the results' names are relative to."""
-    return image_path if os.path.isdir(image_path) else os.path.dirname(os.path.abspath(image_path))
-
-
-def _stem(path: str) -> str:
-    return os.path.splitext(os.path.basename(path))[0]

@@ -15,7 +15,6 @@ from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.weights import check_pretrained, load_trained
 
 Result = TypeVar("Result")
-set_device = utils.set_device
 
 _MAX_LENGTH = 600  # characters of an error of PaddleSeg's
 
@@ -57,7 +56,6 @@ def open_network(
     config: str | os.PathLike[str] | configuration.Configuration,
     weights: str | os.PathLike[str],
     device: str | None = None,
-    needs: Sequence[str] = (),
     datasets: Sequence[str] = (),
 ) -> Network:
     """Build a configuration's network and load trained weights, in evaluation mode.
@@ -66,7 +64,6 @@ def open_network(
         config: the YAML file, or the result of `load_config`.
         weights: a .pdparams file.
         device: 'cpu' or 'gpu', for all of Paddle in this process. Default: the current device.
-        needs: passed to `load_config` if `config` is a file.
         datasets: `train_dataset` and `val_dataset`, or one of them. They are built before the weights are read, so
             that errors in the data come first.
 
@@ -74,9 +71,9 @@ def open_network(
         InputError: the configuration, a dataset or the weights cannot be used, a tensor of the network is missing
             from the weights, or there are more classes than a mask can hold.
     """
-    cfg = config if isinstance(config, configuration.Configuration) else load_config(os.fspath(config), needs=needs)
+    cfg = config if isinstance(config, configuration.Configuration) else load_config(os.fspath(config))
     if device:
-        set_device(device)
+        utils.set_device(device)
     builder = Builder(cfg)
     for name in datasets:
         getattr(builder, name)

@@ -126,7 +126,7 @@ def train(cfg: Config, save_dir: str, watcher: watch.Watcher | None = None, **op
         utils.show_env_info()
         utils.show_cfg_info(cfg)
         utils.set_seed(settings.seed)
-        builder.set_device(settings.device)
+        utils.set_device(settings.device)
         if is_first:
             _check_data(cfg, settings.do_eval)
         utils.set_cv2_num_threads(settings.num_workers)

@@ -17,6 +17,7 @@ from bisenetv1_plugin.image_files import READ_ERRORS
 
 Splits = Dict[str, List[Tuple[Path, Path]]]  # (image, label) by split
 UNKNOWN = 254  # in a lookup table: a value that labels may not have
+_SHOWN = 20  # problems in a message
 
 
 class Prepared(NamedTuple):
@@ -49,11 +50,11 @@ def all_or_nothing(dst: Path) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def raise_together(problems: Sequence[str], summary: str, shown: int = 20) -> None:
+def raise_together(problems: Sequence[str], summary: str) -> None:
     """Raises one ValueError for all problems, if any."""
     if problems:
-        more = f"; and {len(problems) - shown} more" if len(problems) > shown else ""
-        raise ValueError(f"{summary}: {'; '.join(problems[:shown])}{more}.")
+        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise ValueError(f"{summary}: {'; '.join(problems[:_SHOWN])}{more}.")
 
 
 def image_size(path: Path, whole: bool = True) -> tuple[int, int]:
