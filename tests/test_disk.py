@@ -17,7 +17,7 @@ from visualdl import LogWriter
 
 from bisenetv1_plugin import files, zoo
 from bisenetv1_plugin.cli import main
-from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
+from bisenetv1_plugin.datasets.classes import DEMO_CLASSES
 from bisenetv1_plugin.datasets.synthetic import write_scenes
 from bisenetv1_plugin.training import builder
 

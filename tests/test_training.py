@@ -22,7 +22,7 @@ from paddleseg import core
 from bisenetv1_plugin import files, zoo
 from bisenetv1_plugin.cli import main
 from bisenetv1_plugin.compat import reader_failure
-from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
+from bisenetv1_plugin.datasets.classes import DEMO_CLASSES
 from bisenetv1_plugin.datasets.synthetic import write_scenes
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.losses import ohem

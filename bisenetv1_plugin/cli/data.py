@@ -185,7 +185,7 @@ def _check(args: Namespace) -> int:
 def _scenes(args: Namespace) -> None:
     terminal.load_paddle()
     from bisenetv1_plugin.cli import progress
-    from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
+    from bisenetv1_plugin.datasets.classes import DEMO_CLASSES
     from bisenetv1_plugin.datasets.synthetic import write_scenes
 
     classes = DEMO_CLASSES if args.classes == ["demo"] else args.classes

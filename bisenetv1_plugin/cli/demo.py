@@ -10,12 +10,13 @@ import sys
 import time
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, Mapping, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Mapping, Sequence
 
 from bisenetv1_plugin.cli import data, flags, terminal
 from bisenetv1_plugin.errors import InputError
 
 if TYPE_CHECKING:
+    from bisenetv1_plugin.datasets.classes import NamedClasses
     from bisenetv1_plugin.evaluation.verify import Verification
 
 SUMMARY = "try everything on generated street scenes"
@@ -94,18 +95,13 @@ def run(args: Namespace) -> int:
     return 0
 
 
-class _Classes(NamedTuple):
-    names: Sequence[str]
-    colors: Sequence[tuple[int, int, int]]  # empty for PaddleSeg's colors
-
-
-def _scenes(path: Path) -> _Classes:
+def _scenes(path: Path) -> NamedClasses:
     """Write scenes into the folder `data`, and the demo's configuration for them to `path`."""
     import yaml
 
     from bisenetv1_plugin import files, zoo
     from bisenetv1_plugin.cli import progress
-    from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
+    from bisenetv1_plugin.datasets.classes import DEMO_CLASSES, NamedClasses
     from bisenetv1_plugin.datasets.synthetic import write_scenes
 
     root = path.with_name("data")
@@ -115,13 +111,15 @@ def _scenes(path: Path) -> _Classes:
         config[part].update({"dataset_root": str(root), f"{split}_path": str(root / f"{split}.txt")})
     with files.whole_file(path) as temporary:
         Path(temporary).write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-    return _Classes([name for name, _ in DEMO_CLASSES], ())
+    return NamedClasses(tuple(name for name, _ in DEMO_CLASSES), ())
 
 
-def _real_data(args: Namespace, path: Path) -> _Classes:
+def _real_data(args: Namespace, path: Path) -> NamedClasses:
     """Configure the user's folder as `bisenetv1 data config` does, with lists and labels in the folder `data`."""
+    from bisenetv1_plugin.datasets.classes import NamedClasses
+
     summary = data.configure(Path(args.data), path, path.with_name("data"), data.choices(args))
-    return _Classes(summary.report.classes, summary.colors)
+    return NamedClasses(tuple(summary.report.classes), tuple(summary.colors))
 
 
 def _table(names: Sequence[str], done: Verification, baselines: Mapping[str, float]) -> str:

@@ -22,7 +22,7 @@ class TrainingView(Watcher):
     def __init__(self, what: str, save_dir: str) -> None:
         self._what, self._save_dir = what, save_dir
         self._bar: Any = None
-        self._evaluation: Any = None
+        self._evaluation = EvaluationView("validate", leave=False)
         self._figures: dict[str, float] = {}
         self._best: tuple[float, int] | None = None  # mIoU and iteration
 
@@ -61,18 +61,13 @@ class TrainingView(Watcher):
             terminal.say(f"  averaged weights: mIoU {self._figures['Evaluate/Ema_mIoU']:.4f}, Acc {value:.4f}")
 
     def on_evaluation_batch(self, done: int, total: int) -> None:
-        if self._evaluation is None:
-            self._evaluation = progress.bar(desc="validate", unit="image", total=total, leave=False)
-        self._evaluation.update(done - self._evaluation.n)
-        if done == total:
-            self._evaluation.close()
-            self._evaluation = None
+        self._evaluation.on_evaluation_batch(done, total)
 
     def close(self) -> None:
         """Remove the bars."""
-        for bar in (self._evaluation, self._bar):
-            if bar is not None:
-                bar.close()
+        self._evaluation.close()
+        if self._bar is not None:
+            self._bar.close()
 
     def summary(self) -> None:
         """Print how the training ended, and where the weights are."""
@@ -107,15 +102,20 @@ def train(cfg: Config, save_dir: str, **options: Any) -> None:
 
 
 class EvaluationView(Watcher):
-    """Shows a bar for one evaluation."""
+    """Shows a bar for each evaluation; `leave`: whether it stays on the screen."""
 
-    def __init__(self, desc: str) -> None:
-        self._desc = desc
+    def __init__(self, desc: str, leave: bool = True) -> None:
+        self._desc, self._leave = desc, leave
         self._bar: Any = None
 
     def on_evaluation_batch(self, done: int, total: int) -> None:
         if self._bar is None:
-            self._bar = progress.bar(desc=self._desc, unit="image", total=total)
+            self._bar = progress.bar(desc=self._desc, unit="image", total=total, leave=self._leave)
         self._bar.update(done - self._bar.n)
         if done == total:
+            self.close()
+
+    def close(self) -> None:
+        if self._bar is not None:
             self._bar.close()
+            self._bar = None

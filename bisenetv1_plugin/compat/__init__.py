@@ -15,6 +15,7 @@ with commas.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import logging
 import os
@@ -70,6 +71,12 @@ def kind(name: str) -> str:
 def is_on(name: str) -> bool:
     """Whether the environment leaves this entry on."""
     return os.environ.get("BISENETV1_PLUGIN") != "0" and not {"0", f"-{kind(name)}s", f"-{name}"} & set(_switches())
+
+
+@functools.lru_cache(maxsize=None)
+def log_once(message: str) -> None:
+    """Log the first effect of a correction."""
+    logger.info(message)
 
 
 def unknown_switches() -> list[str]:

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-import logging
-
 import paddle
 from paddleseg.utils.env import sys_env
 
-from bisenetv1_plugin import gpu
+from bisenetv1_plugin import compat, gpu
 from bisenetv1_plugin.compat.core_train import ModuleView
-
-logger = logging.getLogger(__name__)
 
 DEFECT = (
     "PaddleSeg's get_sys_env divides paddle.get_cudnn_version(), which is None where a Paddle for GPUs finds no cuDNN: "
@@ -32,10 +27,5 @@ def _cudnn_version() -> int:
     version = paddle.get_cudnn_version()
     if version is not None and version >= 0:
         return version
-    _log_once()
+    compat.log_once("bisenetv1-plugin reports cuDNN 0.0 to get_sys_env of this PaddleSeg: Paddle found no cuDNN.")
     return 0
-
-
-@functools.lru_cache(maxsize=None)
-def _log_once() -> None:
-    logger.info("bisenetv1-plugin reports cuDNN 0.0 to get_sys_env of this PaddleSeg: Paddle found no cuDNN.")

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-import logging
 from contextlib import contextmanager
 from typing import Iterator
 
 import paddle
 
+from bisenetv1_plugin import compat
 from bisenetv1_plugin.compat import core_train
-
-logger = logging.getLogger(__name__)
 
 DEFECT = (
     "PaddleSeg's train.py since 2.9 asks a Paddle for GPUs for the GPU memory in use, which raises without a driver: "
@@ -40,10 +37,5 @@ def _report_no_memory(_: core_train.Call) -> Iterator[None]:
 
 
 def _zero() -> int:
-    _log_once()
+    compat.log_once("bisenetv1-plugin reports 0 bytes of GPU memory to train() of this PaddleSeg: there is no GPU.")
     return 0
-
-
-@functools.lru_cache(maxsize=None)
-def _log_once() -> None:
-    logger.info("bisenetv1-plugin reports 0 bytes of GPU memory to train() of this PaddleSeg: there is no GPU.")

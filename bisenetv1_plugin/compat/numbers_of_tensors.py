@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import logging
 import warnings
 from typing import Any, Callable
 
 import numpy as np
 import paddle
 
-logger = logging.getLogger(__name__)
+from bisenetv1_plugin import compat
 
 DEFECT = (
     "Paddle's float() and int() of a tensor of shape [1] raise with NumPy 2.5 (TypeError: only 0-dimensional arrays "
@@ -46,13 +45,10 @@ def without_dimensions(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
     @functools.wraps(convert)
     def converted(tensor: Any) -> Any:
         if tensor.ndim > 0 and tensor.size == 1:
-            _log_once()
+            compat.log_once(
+                "bisenetv1-plugin corrects float() and int() of Paddle tensors with one element, which NumPy refuses."
+            )
             tensor = tensor.reshape([])
         return convert(tensor)
 
     return converted
-
-
-@functools.lru_cache(maxsize=None)
-def _log_once() -> None:
-    logger.info("bisenetv1-plugin corrects float() and int() of Paddle tensors with one element, which NumPy refuses.")

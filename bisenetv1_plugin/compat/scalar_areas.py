@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import functools
-import logging
 
 import paddle
 from paddleseg.utils import metrics
 
-logger = logging.getLogger(__name__)
+from bisenetv1_plugin import compat
 
 DEFECT = (
     "PaddleSeg 2.8.0's utils.metrics.calculate_area concatenates 0-D tensors, so no model can be evaluated "
@@ -42,7 +41,7 @@ def calculate_area(
     Raises:
         ValueError: the shapes differ.
     """
-    _log_once()
+    compat.log_once("bisenetv1-plugin corrects calculate_area of this PaddleSeg: it concatenates 0-D tensors.")
     pred = pred.squeeze(1) if pred.ndim == 4 else pred
     label = label.squeeze(1) if label.ndim == 4 else label
     if pred.shape != label.shape:
@@ -55,8 +54,3 @@ def calculate_area(
     predicted = [(pred == i) & counted for i in range(num_classes)]
     labeled = [(label == i) & counted for i in range(num_classes)]
     return areas([p & t for p, t in zip(predicted, labeled)]), areas(predicted), areas(labeled)
-
-
-@functools.lru_cache(maxsize=None)
-def _log_once() -> None:
-    logger.info("bisenetv1-plugin corrects calculate_area of this PaddleSeg: it concatenates 0-D tensors.")

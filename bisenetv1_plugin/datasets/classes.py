@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Sequence, Tuple, Union
 
 import numpy as np
 
-from bisenetv1_plugin.datasets.text import numbered_lines
+from bisenetv1_plugin.datasets.text import numbered_lines, parse_color
 from bisenetv1_plugin.errors import InputError
 
 IGNORE_INDEX = 255
@@ -176,12 +176,7 @@ def read_classes(path: Any) -> NamedClasses:
 
 def _color(line: str) -> tuple[int, int, int] | None:
     """The color at the end of a line `name r g b`; None for other lines."""
-    channels = line.split()[-3:]
-    if len(channels) == 3 and all(
-        channel.isdecimal() and len(channel) < 4 and int(channel) < 256 for channel in channels
-    ):
-        return (int(channels[0]), int(channels[1]), int(channels[2]))
-    return None
+    return parse_color(line.split()[-3:])
 
 
 def _lines(root: Any, name: str) -> list[str]:

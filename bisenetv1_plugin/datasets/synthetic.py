@@ -120,7 +120,7 @@ def write_scenes(
         directory: A directory that doesn't exist yet, or is empty.
         train, val: Number of scenes.
         size: Width and height in pixels.
-        classes: As for `scenes.class_groups`, for example `scenes.DEMO_CLASSES`. Default: all 19 of Cityscapes.
+        classes: As for `classes.class_groups`, for example `classes.DEMO_CLASSES`. Default: all 19 of Cityscapes.
         seed: Every seed gives other scenes.
         progress: See `progress.Progress`.
 
@@ -144,9 +144,9 @@ def write_scenes(
     os.makedirs(parent, exist_ok=True)
 
     scenes = [("train", i) for i in range(train)] + [("val", i) for i in range(val)]
-    with tempfile.TemporaryDirectory(dir=parent, prefix=".scenes-") as beside:
+    with tempfile.TemporaryDirectory(dir=parent, prefix=".scenes-") as temporary:
         # One level deeper, because only the owner may read a TemporaryDirectory
-        root = os.path.join(beside, "scenes")
+        root = os.path.join(temporary, "scenes")
         for kind in ("images", "labels"):
             for mode in MODES:
                 os.makedirs(os.path.join(root, kind, mode))

@@ -51,6 +51,13 @@ def all_lines(path: str | Path, what: str) -> list[str]:
     return [line.strip() for line in lines]
 
 
+def parse_color(words: Sequence[str]) -> tuple[int, int, int] | None:
+    """Red, green and blue, if the words are three numbers from 0 to 255; else None."""
+    if len(words) != 3 or not all(word.isdecimal() and len(word) < 4 and int(word) < 256 for word in words):
+        return None
+    return int(words[0]), int(words[1]), int(words[2])
+
+
 def shorten(line: str) -> str:
     """A line for a message, cut if it is long."""
     return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."

@@ -7,7 +7,6 @@ import os
 import shutil
 import tempfile
 from contextlib import ExitStack, contextmanager
-from types import TracebackType
 from typing import Any, BinaryIO, Callable, Iterable, Iterator, Mapping, Sequence
 
 import cv2
@@ -101,10 +100,8 @@ class RegionFiles:
             self._add = self._open.enter_context(_coco_file(self.place, self._classes)).add
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._open.__exit__(kind, error, trace)
+    def __exit__(self, *error: Any) -> None:
+        self._open.__exit__(*error)
 
 
 def labelme(regions: Iterable[Region], picture: str, height: int, width: int) -> dict[str, Any]:
@@ -171,7 +168,9 @@ def _coco_file(path: str, classes: Sequence[str]) -> Iterator[_Coco]:
     The id of a category is the class number plus 1, because programs such as CVAT read 0 as no category.
     """
     categories = [{"id": number, "name": name} for number, name in enumerate(classes, start=1)]
-    with files.whole_file(path, MADE_BY) as beside, open(beside, "wb") as file, tempfile.TemporaryFile() as images:
+    with files.whole_file(path, MADE_BY) as temporary, open(
+        temporary, "wb"
+    ) as file, tempfile.TemporaryFile() as images:
         file.write(b'{"categories": ' + _json(categories) + b',\n"annotations": [')
         yield _Coco(file, images)
         file.write(b'],\n"images": [')

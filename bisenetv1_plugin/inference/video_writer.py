@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
-from types import TracebackType
 from typing import Any, Iterator
 
 import cv2
@@ -85,9 +84,7 @@ class VideoWriter:
     def __enter__(self) -> VideoWriter:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
             with suppress(OSError, self._av.FFmpegError):  # an earlier exception is being raised
                 self._container.close()
@@ -125,8 +122,8 @@ class OverlayVideo:
             OSError: the file cannot be written.
         """
         if not self.frames:
-            beside = self._open.enter_context(files.whole_file(files.utf8_path(self._path), MADE_BY))
-            self._writer = self._open.enter_context(VideoWriter(beside, self._rate))
+            temporary = self._open.enter_context(files.whole_file(files.utf8_path(self._path), MADE_BY))
+            self._writer = self._open.enter_context(VideoWriter(temporary, self._rate))
         picture = self._painter.with_legend(self._painter.overlay(found.mask, found.picture.pixels))
         self._writer.write(picture, found.picture.seconds)
         self.frames += 1
@@ -134,12 +131,10 @@ class OverlayVideo:
     def __enter__(self) -> OverlayVideo:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: Any) -> None:
         """Finish the file.
 
         Raises:
             OSError: the file cannot be written. An existing file of that name is kept.
         """
-        self._open.__exit__(kind, error, trace)
+        self._open.__exit__(*error)

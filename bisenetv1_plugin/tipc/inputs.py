@@ -132,7 +132,7 @@ def _download(url: str, folder: Path) -> None:
 
 
 def _generate_scenes() -> Path:
-    from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
+    from bisenetv1_plugin.datasets.classes import DEMO_CLASSES
     from bisenetv1_plugin.datasets.synthetic import write_scenes
 
     scenes = FOLDER.parent / "scenes"

@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from bisenetv1_plugin.datasets.classes import PERSON
-from bisenetv1_plugin.datasets.scenes import CLASS_NAMES, DEMO_CLASSES, remap, render_scene
+from bisenetv1_plugin.datasets.classes import CLASS_NAMES, DEMO_CLASSES, PERSON, remap
+from bisenetv1_plugin.datasets.scenes import render_scene
 
 SIZE = (128, 64)
 # SHA-256 of image and label by seed, width and height. OpenCV 4.5, 4.6, 4.10 and 5.0 agree, and NumPy 1 and 2.

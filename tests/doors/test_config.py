@@ -13,7 +13,7 @@ from paddleseg.cvlibs import manager
 
 from bisenetv1_plugin import zoo
 from bisenetv1_plugin.cli import main
-from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
+from bisenetv1_plugin.datasets.classes import DEMO_CLASSES
 from bisenetv1_plugin.datasets.synthetic import write_scenes
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.training import builder

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from bisenetv1_plugin import zoo
-from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
+from bisenetv1_plugin.datasets.classes import DEMO_CLASSES
 from bisenetv1_plugin.datasets.synthetic import write_scenes
 
 pytestmark = pytest.mark.slow

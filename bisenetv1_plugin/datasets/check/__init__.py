@@ -82,7 +82,7 @@ def check_config(config_path: str | os.PathLike[str], progress: Progress = silen
     if len(splits) == 2:
         train, val = ([image for image, _ in splits[name].pairs] for name in ("train", "val"))
         same = copies.leaks(train, val)
-        equal = copies.with_equal_pixels(train, val, digests)
+        equal = copies.pixel_copies(train, val, digests)
         report.problems += [*same, *copies.exclude_files(equal, same)]
     return report
 
@@ -140,7 +140,7 @@ def before_training(cfg: Config, seconds: float = 10.0) -> Report:
     if len(splits) == 2:
         train, val = ([image for image, _ in splits[name].pairs] for name in ("train", "val"))
         same = copies.leaks(train, val)
-        equal, all_compared = copies.with_equal_bytes(train, val, max(end, time.monotonic() + _LEAST))
+        equal, all_compared = copies.file_copies(train, val, max(end, time.monotonic() + _LEAST))
         report.problems += [*same, *copies.exclude_files(equal, same)]
         if not all_compared:
             report.notes.append("not all images were compared for copies in train and val.")

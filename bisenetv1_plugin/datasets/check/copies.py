@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from typing import Iterable, Sequence
+from typing import Callable, Iterable, Sequence, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from bisenetv1_plugin import image_files
 from bisenetv1_plugin.datasets.check.report import Problem
 
 _BLOCK = 1 << 20
+Item = TypeVar("Item")
 
 
 def leaks(train: Sequence[str], val: Sequence[str]) -> list[Problem]:
@@ -37,18 +38,25 @@ def digest_of(pixels: np.ndarray) -> bytes | None:
     return found.digest()
 
 
-def with_equal_pixels(train: Sequence[str], val: Sequence[str], digests: dict[str, bytes | None]) -> list[Problem]:
+def find_copies(
+    train: Iterable[Item], val: Iterable[Item], digest: Callable[[Item], bytes | None]
+) -> list[tuple[Item, Item]]:
+    """Each item of val with the digest of an item of train, and the first such item. None is equal to nothing."""
+    first: dict[bytes, Item] = {}
+    for item in train:
+        found = digest(item)
+        if found:
+            first.setdefault(found, item)
+    pairs = ((item, digest(item)) for item in val)
+    return [(item, first[found]) for item, found in pairs if found in first]
+
+
+def pixel_copies(train: Sequence[str], val: Sequence[str], digests: dict[str, bytes | None]) -> list[Problem]:
     """Val images with the pixels of a train image. `digests`: `digest_of` of the images, by path."""
-    first: dict[bytes, str] = {}
-    for image in train:
-        digest = digests.get(image)
-        if digest:
-            first.setdefault(digest, image)
-    found = ((image, first.get(digests.get(image) or b"")) for image in val)
-    return [_copy(image, original) for image, original in found if original]
+    return [_copy_problem(*pair) for pair in find_copies(train, val, digests.get)]
 
 
-def with_equal_bytes(train: Sequence[str], val: Sequence[str], end: float) -> tuple[list[Problem], bool]:
+def file_copies(train: Sequence[str], val: Sequence[str], end: float) -> tuple[list[Problem], bool]:
     """Val images that are copies of a train file, and whether all were compared before `end` by `time.monotonic`.
 
     Only files of equal size are read.
@@ -62,16 +70,10 @@ def with_equal_bytes(train: Sequence[str], val: Sequence[str], end: float) -> tu
     for trained, validated in sizes.values():
         if not trained or not validated:
             continue
-        first: dict[bytes, str] = {}
-        for image in trained:
-            digest = _digest_of_file(image, end)
-            if digest:
-                first.setdefault(digest, image)
-        for image in validated:
-            original = first.get(_digest_of_file(image, end) or b"")
-            pixels = image_files.decode_file(image) if original else None
-            if original and pixels is not None and digest_of(pixels):
-                problems.append(_copy(image, original))
+        for image, original in find_copies(trained, validated, lambda path: _digest_of_file(path, end)):
+            pixels = image_files.decode_file(image)
+            if pixels is not None and digest_of(pixels):
+                problems.append(_copy_problem(image, original))
         if time.monotonic() > end:
             return problems, False
     return problems, True
@@ -91,7 +93,7 @@ def _digest_of_file(path: str, end: float) -> bytes | None:
     return found.digest()
 
 
-def _copy(image: str, original: str) -> Problem:
+def _copy_problem(image: str, original: str) -> Problem:
     return Problem("leak", image, f"image {image} of val is a copy of {original} of train: take one of them out.")
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from bisenetv1_plugin import image_files
 from bisenetv1_plugin.datasets.classes import IGNORE_INDEX
 from bisenetv1_plugin.datasets.own import coco_json, coco_rle, pairing, walk
+from bisenetv1_plugin.datasets.own.census import codes_of
 from bisenetv1_plugin.datasets.own.layouts import Layout, omission_notes
 from bisenetv1_plugin.datasets.own.lists import Pair
 from bisenetv1_plugin.datasets.own.naming import UniqueNames
@@ -329,11 +330,7 @@ def _draw_panoptic(entry: _Entry, index_of: dict[int, int], root: Path, files: d
         raise InputError(
             f"{entry.where} names {shorten(name)}, which cannot be read ({error}): unpack it beside the JSON."
         ) from error
-    ids = (
-        segments[..., 0].astype(np.uint32)
-        | segments[..., 1].astype(np.uint32) << 8
-        | segments[..., 2].astype(np.uint32) << 16
-    )
+    ids = codes_of(segments[..., ::-1])  # the lowest byte is red
     known = {int(s["id"]): index_of[int(s["category_id"])] for s in entry.annotation["segments_info"]}
     values, places_of = np.unique(ids, return_inverse=True)
     if known and known.keys().isdisjoint(values.tolist()):

@@ -7,6 +7,7 @@ from typing import Sequence
 
 import numpy as np
 
+from bisenetv1_plugin.datasets.check.copies import find_copies
 from bisenetv1_plugin.datasets.own.census import PairInfo
 
 EVERY = 5
@@ -17,21 +18,20 @@ def choose(infos: Sequence[PairInfo], present: np.ndarray) -> tuple[dict[str, li
     """Indices of train and val images, by the data's own splits or else every fifth image; and notes."""
     notes = []
     splits = {name: [i for i, info in enumerate(infos) if info.pair.split == name] for name in ("train", "val")}
-    digests = [info.digest for info in infos]
     if splits["train"] and splits["val"]:
-        copied = copies(splits["train"], splits["val"], digests)
+        copied = find_copies(splits["train"], splits["val"], lambda index: infos[index].digest)
         if copied:
-            index, original = next(iter(copied.items()))
+            index, original = copied[0]
             notes.append(
                 f"Validation images that are copies of training images: {len(copied)} ({infos[index].pair.image} of "
                 f"{infos[original].pair.image}). The score will be too good: remove them from one of the two."
             )
         return splits, notes
     train, val = every_fifth(present)
-    copied = copies(train, val, digests)
-    if copied and len(copied) < len(val):
-        train, val = sorted([*train, *copied]), [index for index in val if index not in copied]
-        notes.append(f"Copies of training images were moved to the training images: {len(copied)}.")
+    moved = {index for index, _ in find_copies(train, val, lambda index: infos[index].digest)}
+    if moved and len(moved) < len(val):
+        train, val = sorted([*train, *moved]), [index for index in val if index not in moved]
+        notes.append(f"Copies of training images were moved to the training images: {len(moved)}.")
     notes.append(
         f"No validation list: every fifth image is for validation ({len(val)}), {len(train)} are for training."
     )
@@ -75,17 +75,6 @@ def every_fifth(present: np.ndarray) -> tuple[list[int], list[int]]:
             train.append(moved)
             return sorted(train), sorted(val)
         train.append(moved)
-
-
-def copies(train: Sequence[int], val: Sequence[int], digests: Sequence[bytes | None]) -> dict[int, int]:
-    """Indices of validation images with the pixels of a training image, and the index of that image."""
-    first: dict[bytes, int] = {}
-    for index in train:
-        digest = digests[index]
-        if digest:
-            first.setdefault(digest, index)
-    found = {index: first.get(digests[index] or b"") for index in val}
-    return {index: original for index, original in found.items() if original is not None}
 
 
 def coverage(train: np.ndarray, val: np.ndarray, names: Sequence[str]) -> list[str]:

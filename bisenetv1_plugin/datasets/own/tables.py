@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple, Sequence
 
-from bisenetv1_plugin.datasets.text import numbered_lines, shorten
+from bisenetv1_plugin.datasets.text import numbered_lines, parse_color, shorten
 from bisenetv1_plugin.drawing.painter import RGB, voc_colors
 from bisenetv1_plugin.errors import InputError
 
@@ -161,11 +161,7 @@ def _lines(path: Path) -> list[tuple[int, str]]:
 def _color_line(line: str) -> tuple[str, RGB] | None:
     words = [word for word in re.split(r"[\s,;:]+", line) if word]
     for place, rest in ((slice(-3, None), slice(0, -3)), (slice(0, 3), slice(3, None))):
-        channels, name = words[place], words[rest]
-        if len(channels) == 3 and name and all(map(_is_channel, channels)):
-            return " ".join(name), (int(channels[0]), int(channels[1]), int(channels[2]))
+        color, name = parse_color(words[place]), words[rest]
+        if color and name:
+            return " ".join(name), color
     return None
-
-
-def _is_channel(word: str) -> bool:
-    return word.isdecimal() and len(word) < 4 and int(word) < 256

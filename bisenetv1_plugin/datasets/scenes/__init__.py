@@ -15,23 +15,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from bisenetv1_plugin.datasets.classes import (
-    CITYSCAPES_CLASSES,
-    CLASS_NAMES,
-    DEMO_CLASSES,
-    IGNORE_INDEX,
-    class_colors,
-    class_groups,
-    remap,
-)
 from bisenetv1_plugin.datasets.scenes.canvas import Camera, Canvas
 from bisenetv1_plugin.datasets.scenes.dice import BLUE, GRAY, Dice
 from bisenetv1_plugin.datasets.scenes.finish import develop, paint_own_car
 from bisenetv1_plugin.datasets.scenes.ground import paint_ground, paint_sky
 from bisenetv1_plugin.datasets.scenes.street import Street, things_of
 
-__all__ = ["CITYSCAPES_CLASSES", "CLASS_NAMES", "DEMO_CLASSES", "IGNORE_INDEX"]
-__all__ += ["class_colors", "class_groups", "remap", "render_scene"]
+__all__ = ["render_scene"]
 
 
 def render_scene(seed: int, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:

@@ -99,9 +99,7 @@ def select(
         return choose_precision(export, cpu_threads, images())
     if backend == "auto":
         return choose(export, device, cpu_threads, precision)
-    make = _runtime_factory(backend, device, cpu_threads, precision)
-    if backend == "paddle":
-        make = functools.partial(make, enable_mkldnn=enable_mkldnn is not False)
+    make = _runtime_factory(backend, device, cpu_threads, precision, enable_mkldnn is not False)
     if tensorrt:
         make = functools.partial(_with_tensorrt, tensorrt, make, precision)
     return Choice(make(export), _name(backend, precision, device), [], make)
@@ -113,8 +111,11 @@ def _with_tensorrt(
     return tensorrt(functools.partial(make, export), precision)
 
 
-def _runtime_factory(backend: str, device: str, cpu_threads: int, precision: str) -> Callable[..., Runtime]:
-    return functools.partial(RUNTIMES[backend], device=device, cpu_threads=cpu_threads, precision=precision)
+def _runtime_factory(
+    backend: str, device: str, cpu_threads: int, precision: str, enable_mkldnn: bool = True
+) -> Callable[..., Runtime]:
+    options = {"enable_mkldnn": enable_mkldnn} if backend == "paddle" else {}
+    return functools.partial(RUNTIMES[backend], device=device, cpu_threads=cpu_threads, precision=precision, **options)
 
 
 def _name(backend: str, precision: str, device: str) -> str:
@@ -147,8 +148,6 @@ def choose(
     skipped = []
     for name in order or ORDER[device]:
         make = _runtime_factory(name, device, cpu_threads, precision)
-        if name == "paddle" and device == "cpu":
-            make = functools.partial(make, enable_mkldnn=True)
         try:
             runtime = make(export)
             right = precision != "fp32" or probe.is_right(runtime, export.folder) is not False
