@@ -175,7 +175,7 @@ setup(
             "pytest",
             # In two processes on two cores, the suite takes half the time.
             "pytest-xdist",
-            # Generates the files, requests and arguments of tests/doors.
+            # Generates the files, requests and arguments of tests/fuzz.
             "hypothesis",
             # Writes and reads the videos of tests/inference/test_video.py.
             "av",

@@ -212,7 +212,7 @@ class TestNaN:
 
 @pytest.mark.slow
 class TestResume:
-    """What a resumed training restores: tests/test_going_on.py."""
+    """What a resumed training restores: tests/test_resuming.py."""
 
     def test_without_a_checkpoint_and_after_the_last_iteration(self, project, train):
         options = ["--iters", 1, "--resume_model", "latest"]
@@ -499,9 +499,9 @@ def test_resumes_after_every_kill(project):
         running.process.send_signal(signal.SIGKILL)
         running.process.wait()
 
-        going_on = re.search(r"Resuming from out/iter_(\d+)", running.said)
+        resumed = re.search(r"Resuming from out/iter_(\d+)", running.said)
         if reached and running.iteration:
-            assert going_on and int(going_on[1]) == reached
+            assert resumed and int(resumed[1]) == reached
         skipped += running.said.count("Skipping")
         parts += len(list(out.rglob("part-*")))
         whole = [folder for folder in out.glob("iter_*") if readable(folder) == sorted(FILES)]

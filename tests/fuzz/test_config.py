@@ -1,4 +1,4 @@
-"""The door of configurations: any error in the file or in --opts is reported in a sentence, before any work."""
+"""Configurations: any error in the file or in --opts is reported in a sentence, before any work."""
 
 import copy
 import functools
@@ -183,10 +183,10 @@ def dumped(dic):
         return yaml.safe_dump(dic)
 
 
-def survives(sandbox, door, run):
+def survives(sandbox, fuzz, run):
     """It ends or is refused in one sentence, in time and without changing a file."""
-    before = door.contents(sandbox)
-    with door.in_seconds(20):
+    before = fuzz.contents(sandbox)
+    with fuzz.in_seconds(20):
         try:
             run()
             event("done")
@@ -195,40 +195,40 @@ def survives(sandbox, door, run):
             sentence = str(error)
             assert sentence and "\n" not in sentence and "Traceback" not in sentence
             sentence.encode("utf-8")
-    assert door.contents(sandbox) == before
+    assert fuzz.contents(sandbox) == before
 
 
 @given(st.data())
-def test_values(sandbox, door, data):
+def test_values(sandbox, fuzz, data):
     dic = data.draw(mutations(small(sandbox)))
     path = sandbox.parent / "values.yml"
     path.write_text(dumped(dic))
-    survives(sandbox, door, lambda: build_all(path))
+    survives(sandbox, fuzz, lambda: build_all(path))
 
 
 @given(st.data())
-def test_text(sandbox, door, data):
+def test_text(sandbox, fuzz, data):
     path = sandbox / "text.yml"
     path.write_bytes(data.draw(broken_text((sandbox / "config.yml").read_text())))
-    survives(sandbox, door, lambda: build_all(path))
+    survives(sandbox, fuzz, lambda: build_all(path))
 
 
 @given(name=st.sampled_from(SHIPPED), data=st.data())
-def test_shipped(sandbox, door, name, data):
+def test_shipped(sandbox, fuzz, name, data):
     """With or without their `_base_`, and without their data."""
     dic = data.draw(mutations(shipped(name)))
     path = sandbox.parent / "shipped.yml"
     base = data.draw(st.sampled_from([{"_base_": str(zoo.path_of(name))}, {}]))
     path.write_text(dumped({**base, **dic}))
-    survives(sandbox, door, lambda: builder.load_config(str(path)))
+    survives(sandbox, fuzz, lambda: builder.load_config(str(path)))
 
 
 @given(st.data())
-def test_opts(sandbox, door, data):
+def test_opts(sandbox, fuzz, data):
     keys = st.one_of(st.sampled_from([".".join(map(str, place)) for place in places(small(sandbox))]), st.text())
     items = st.tuples(keys, st.one_of(HOSTILE.map(repr), st.text(), st.sampled_from(["(" * 300, "-" * 9000 + "1"])))
     opts = data.draw(st.lists(st.one_of(items.map("=".join), st.text()), min_size=1, max_size=3))
-    survives(sandbox, door, lambda: build_all(sandbox / "config.yml", opts))
+    survives(sandbox, fuzz, lambda: build_all(sandbox / "config.yml", opts))
 
 
 # Each of these once caused a traceback, or no error.
@@ -281,13 +281,13 @@ WRONG = [
 
 
 @pytest.mark.parametrize("text, sentence", WRONG, ids=[text[:40] for text, _ in WRONG])
-def test_wrong_values(sandbox, monkeypatch, door, text, sentence):
+def test_wrong_values(sandbox, monkeypatch, fuzz, text, sentence):
     """Added to the small configuration; the error names the file and the key."""
     monkeypatch.chdir(sandbox)
     own = yaml.safe_load(text) if text.partition(":")[0] in PARTS + ("iters", "batch_size", "test_config") else None
     text = text if own is None else yaml.safe_dump({"_base_": "config.yml", **own})
     Path("wrong.yml").write_text(text)
-    with door.in_seconds(10), pytest.raises(InputError, match=sentence) as caught:
+    with fuzz.in_seconds(10), pytest.raises(InputError, match=sentence) as caught:
         build_all("wrong.yml")
     assert "wrong.yml" in str(caught.value) and "\n" not in str(caught.value)
 
@@ -304,9 +304,9 @@ def test_more_classes_than_a_mask_can_hold(sandbox):
         builder.open_network(path, "none")
 
 
-def test_not_a_configuration_file(sandbox, door):
+def test_not_a_configuration_file(sandbox, fuzz):
     for path in (sandbox / "folder.yml", sandbox / "pipe.yml", "/dev/zero", sandbox / "absent.yml"):
-        with door.in_seconds(5), pytest.raises(InputError, match="there is no configuration"):
+        with fuzz.in_seconds(5), pytest.raises(InputError, match="there is no configuration"):
             build_all(path)
     path = sandbox.parent / "bytes.yml"
     path.write_bytes(b"iters: 3\nname: \xe4\n")
@@ -342,9 +342,9 @@ def test_every_command_refuses_in_a_sentence(sandbox, monkeypatch, capsys, name)
     ],
     ids=lambda arguments: " ".join(arguments)[:40],
 )
-def test_train_refuses_before_any_work(sandbox, monkeypatch, capsys, door, arguments):
+def test_train_refuses_before_any_work(sandbox, monkeypatch, capsys, fuzz, arguments):
     monkeypatch.chdir(sandbox)
-    before = door.contents(sandbox)
+    before = fuzz.contents(sandbox)
     words = ["train", "--config", "config.yml", "--device", "cpu", "--iters", "1", "--save_dir", "refused", *arguments]
     try:
         code = main(words)
@@ -352,4 +352,4 @@ def test_train_refuses_before_any_work(sandbox, monkeypatch, capsys, door, argum
         code = end.code
     said = capsys.readouterr().err
     assert code == 2 and "Traceback" not in said and ("bisenetv1 train: " in said or "bisenetv1: " in said)
-    assert door.contents(sandbox) == before and not Path("refused").exists()
+    assert fuzz.contents(sandbox) == before and not Path("refused").exists()

@@ -1,4 +1,4 @@
-"""The door of exported folders: `deploy.yaml`, the probe, and pictures to segment."""
+"""Exported folders: `deploy.yaml`, the probe, and pictures to segment."""
 
 import io
 import os
@@ -75,7 +75,7 @@ def changed(content, edits):
 @pytest.fixture(scope="module")
 def folder(dynamic, tmp_path_factory):
     """An export with empty models, for the tests to change."""
-    copy = tmp_path_factory.mktemp("door") / "exported"
+    copy = tmp_path_factory.mktemp("fuzz") / "exported"
     copy.mkdir()
     for path in dynamic.iterdir():
         (copy / path.name).touch()
@@ -103,7 +103,7 @@ PICTURE = np.random.RandomState(0).randint(0, 255, (7, 9, 3)).astype("uint8")
 
 
 @given(mutations())
-def test_deploy_yaml(door, folder, original, mutation):
+def test_deploy_yaml(fuzz, folder, original, mutation):
     values, edits = mutation
     content = yaml.safe_load(original)
     for key, value in values:
@@ -111,8 +111,8 @@ def test_deploy_yaml(door, folder, original, mutation):
     path = folder / "deploy.yaml"
     text = yaml.dump(content, allow_unicode=True).encode("utf-8", "surrogatepass")
     path.write_bytes(changed(text, edits))
-    before = door.contents(folder)
-    with door.in_seconds(SECONDS):
+    before = fuzz.contents(folder)
+    with fuzz.in_seconds(SECONDS):
         try:
             export = Export(path)
             assert all(os.path.dirname(named) == str(folder) for named in export.files)
@@ -120,7 +120,7 @@ def test_deploy_yaml(door, folder, original, mutation):
             event(f"prepared {export.preprocess(PICTURE).image.ndim}")
         except InputError as error:
             event(one_sentence(error))
-    assert door.contents(folder) == before
+    assert fuzz.contents(folder) == before
 
 
 BOMB = "".join(f"k{n}: &k{n} [{', '.join([f'*k{n - 1}' if n else 'l'] * 9)}]\n" for n in range(9))
@@ -140,9 +140,9 @@ BOMB = "".join(f"k{n}: &k{n} [{', '.join([f'*k{n - 1}' if n else 'l'] * 9)}]\n" 
         ("", "transforms", f"[{{type: ResizeByLong, long_size: 0x{'f' * 6000}}}]", "transforms is a number too large"),
     ],
 )
-def test_huge_deploy_yaml(door, folder, original, head, key, value, sentence):
+def test_huge_deploy_yaml(fuzz, folder, original, head, key, value, sentence):
     (folder / "deploy.yaml").write_bytes(head.encode() + original + f"\n  {key}: {value}\n".encode())
-    with door.in_seconds(SECONDS), pytest.raises(InputError, match=sentence):
+    with fuzz.in_seconds(SECONDS), pytest.raises(InputError, match=sentence):
         Export(folder / "deploy.yaml")
 
 
@@ -183,10 +183,10 @@ def probes(draw):
 
 
 @given(probes())
-def test_probe(door, tmp_path_factory, content):
+def test_probe(fuzz, tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / probe.NAME
     path.write_bytes(content)
-    with door.in_seconds(SECONDS):
+    with fuzz.in_seconds(SECONDS):
         try:
             event(str(probe.is_right(Runtime(), path.parent)))
         except InputError as error:
@@ -219,13 +219,13 @@ FILES = encoded()
     st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=6)), max_size=4),
     st.sampled_from([".png", ".jpg", ".webp", ".tif", ".bmp"]),
 )
-def test_pictures(door, tmp_path_factory, content, edits, ending):
+def test_pictures(fuzz, tmp_path_factory, content, edits, ending):
     content = changed(content, edits)
     path = str(tmp_path_factory.getbasetemp() / f"picture{ending}")
     with open(path, "wb") as file:
         file.write(content)
     found = []
-    with door.in_seconds(SECONDS):
+    with fuzz.in_seconds(SECONDS):
         for given_as in (path, content):
             try:
                 found.append(sources.decode(given_as))

@@ -1,4 +1,4 @@
-"""The door of the command line: whatever its arguments, a command ends with an exit code and a sentence.
+"""The command line: whatever its arguments, a command ends with an exit code and a sentence.
 
 All commands run in one process, with a small network. Nothing outside the folder `work` may change.
 """
@@ -161,16 +161,16 @@ def command_lines(draw):
 
 
 @given(command_lines())
-def test_random_arguments(door, place, words):
+def test_random_arguments(fuzz, place, words):
     mine, work = place / "mine", place / "work"
     if "scenes" in words:  # otherwise their number and size could be huge
         words = [*words, "--train", "1", "--val", "1", "--size", "32", "32"]
-    before = door.contents(mine)
+    before = fuzz.contents(mine)
     shutil.rmtree(work)
     work.mkdir()
     os.chdir(work)
     out, error = io.StringIO(), io.StringIO()
-    with door.in_seconds(SECONDS), contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
+    with fuzz.in_seconds(SECONDS), contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
         try:
             code = main(words)
         except SystemExit as ended:
@@ -181,7 +181,7 @@ def test_random_arguments(door, place, words):
     if code == 2:
         assert 1 <= len(said.strip().splitlines()) <= 30 and "bisenetv1" in said, (words, said)
     event(f"{words[0]} {code}")
-    after = door.contents(mine)
+    after = fuzz.contents(mine)
     changed = [path for path in before if after.get(path) != before[path]]
     if words[0] == "export" and code == 0:  # it may replace the earlier export
         changed = [path for path in changed if os.path.dirname(path) != str(mine / "exported")]
@@ -194,7 +194,7 @@ def test_random_arguments(door, place, words):
 
 
 @pytest.mark.parametrize("command", GOOD)
-def test_unchanged_arguments(door, place, command, capsys):
+def test_unchanged_arguments(fuzz, place, command, capsys):
     if command == "convert":
         pytest.importorskip("torch", reason="pip install '.[convert]'")
     work = place / "work"

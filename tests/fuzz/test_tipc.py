@@ -1,4 +1,4 @@
-"""The door of TIPC texts. They run programs, as a script does; TIPC itself writes and removes only in test_tipc/."""
+"""TIPC texts. They run programs, as a script does; TIPC itself writes and removes only in test_tipc/."""
 
 import io
 import itertools
@@ -99,12 +99,12 @@ def run(command, **_):
     return SimpleNamespace(returncode=0)
 
 
-def mine(work, door):
+def mine(work, fuzz):
     """The contents of `outside`, and of a user's files in `work`."""
-    inside = door.contents(work / "test_tipc/output/mine")
+    inside = fuzz.contents(work / "test_tipc/output/mine")
     found = {path: inside[path] for path in inside if Path(path).name in MINE and Path(path).read_bytes() == b"mine"}
     found["link"], found["notes"] = os.readlink("test_tipc/output/link"), (work / "notes.txt").read_text()
-    return {**found, **door.contents(work.parent / "outside")}
+    return {**found, **fuzz.contents(work.parent / "outside")}
 
 
 def runs(path, mode, data):
@@ -125,16 +125,16 @@ def runs(path, mode, data):
     return Chain(params).run()
 
 
-def test_shipped_files_run(work, door, monkeypatch):
+def test_shipped_files_run(work, fuzz, monkeypatch):
     monkeypatch.setattr(speed, "_train", lambda *_: True)
     (work / "test_tipc/output/bisenetv1/model.pdparams").unlink()
-    before = mine(work, door)
+    before = mine(work, fuzz)
     for name in sorted(SHIPPED, key=lambda name: "train" not in name):  # training prepares the data for the others
         for mode in (*MODES, BENCHMARK):
             if (mode == BENCHMARK) <= ("fp_items" in (CONFIGS / name).read_text()):
                 for _ in range(2):  # the second over the files of the first
                     runs(Path("test_tipc/configs/bisenetv1") / name, mode, "../outside/scenes")
-    assert mine(work, door) == before
+    assert mine(work, fuzz) == before
 
 
 def hostile(work):
@@ -205,14 +205,14 @@ def mutated(draw, text, values):
 
 
 @given(name=st.sampled_from(SHIPPED), mode=st.sampled_from([*MODES, BENCHMARK]), data=st.data())
-def test_texts(sandbox, door, name, mode, data):
+def test_texts(sandbox, fuzz, name, mode, data):
     """It ends or is refused in a sentence, and changes no file of the user's."""
     path = Path("test_tipc/configs/bisenetv1/hostile.txt")
     text = (CONFIGS / name).read_text()
     path.write_bytes(data.draw(mutated(text, hostile(sandbox))))
-    before, environment = mine(sandbox, door), dict(os.environ)
+    before, environment = mine(sandbox, fuzz), dict(os.environ)
     try:
-        with door.in_seconds(20):
+        with fuzz.in_seconds(20):
             runs(path, mode, "../outside/scenes")
         event("done")
     except InputError as error:
@@ -226,7 +226,7 @@ def test_texts(sandbox, door, name, mode, data):
         for key in set(os.environ) - set(environment):
             del os.environ[key]
         os.environ.update(environment)
-    assert mine(sandbox, door) == before
+    assert mine(sandbox, fuzz) == before
 
 
 LISTS = [
@@ -241,7 +241,7 @@ LISTS = [
 
 
 @given(st.data())
-def test_lists(sandbox, door, data):
+def test_lists(sandbox, fuzz, data):
     folder = sandbox.parent / "lists"
     if not folder.exists():
         shutil.copytree(sandbox.parent / "outside/scenes", folder)
@@ -257,7 +257,7 @@ def test_lists(sandbox, door, data):
     lines = data.draw(st.lists(st.sampled_from(hostile_lines), max_size=3)) + data.draw(st.just([]) | st.just(real))
     content = "\n".join(lines).encode() + data.draw(st.sampled_from([b"", b"", b"\n", b"\xff\n", b"\0"]))
     (folder / "val.txt").write_bytes(content)
-    with door.in_seconds(10):
+    with fuzz.in_seconds(10):
         try:
             inputs.read_list(folder / "val.txt")
             event("done")
@@ -280,16 +280,16 @@ def laid(work, name=CPU, **values):
 
 @pytest.mark.parametrize("name", [CPU, "train_ptq_infer_python.txt", ONNX, CPP])
 @pytest.mark.parametrize("value", ["{outside}", "../../../outside", "..", ".", "a/b", "link", "mine", "", "null/.."])
-def test_a_model_name_leads_nowhere(work, door, name, value):
+def test_a_model_name_leads_nowhere(work, fuzz, name, value):
     """TIPC would remove its folder."""
-    before = mine(work, door)
+    before = mine(work, fuzz)
     path = laid(work, name, model_name=value.format(outside=work.parent / "outside"))
     with pytest.raises(InputError, match="must be a plain word|not below|move it away"):
         runs(path, "whole_infer", "../outside/scenes")
-    assert mine(work, door) == before
+    assert mine(work, fuzz) == before
 
 
-def test_a_results_folder_is_one_of_ours(work, door):
+def test_a_results_folder_is_one_of_ours(work, fuzz):
     path = laid(work)
     folder = work / "test_tipc/output/bisenetv1/whole_infer"
     folder.mkdir()
@@ -314,8 +314,8 @@ def test_a_results_folder_is_one_of_ours(work, door):
         *((ONNX, "save_dir"), (CPP, "save_dir")),
     ],
 )
-def test_an_export_goes_where_it_may_and_removes_nothing(work, door, name, key):
-    before = mine(work, door)
+def test_an_export_goes_where_it_may_and_removes_nothing(work, fuzz, name, key):
+    before = mine(work, fuzz)
     for value in ("../outside", "test_tipc/output/link", "test_tipc/output/mine/notes.txt", "test_tipc/output/mine"):
         path = laid(work, name, **{key: value})
         if key == "config":  # the first of that name is the network's
@@ -328,7 +328,7 @@ def test_an_export_goes_where_it_may_and_removes_nothing(work, door, name, key):
             assert "mine" in value and steps.failed
         except TipcError:
             pass
-        assert mine(work, door) == before
+        assert mine(work, fuzz) == before
 
 
 class TestPrepare:
@@ -336,8 +336,8 @@ class TestPrepare:
     def params(self, work):
         return Params(work / "test_tipc/configs/bisenetv1" / CPU, "lite_train_lite_infer")
 
-    def test_weights_go_where_they_may(self, work, door):
-        before = mine(work, door)
+    def test_weights_go_where_they_may(self, work, fuzz):
+        before = mine(work, fuzz)
         for target in ("../outside/model.pdparams", "test_tipc/output/link/model.pdparams", "notes.txt"):
             params = Params(laid(work, infer_model=target), "whole_infer")
             with pytest.raises(TipcError, match="not below"):
@@ -346,7 +346,7 @@ class TestPrepare:
             params = Params(laid(work, infer_model=target), "whole_infer")
             with pytest.raises(InputError, match="no earlier run of this command made it"):
                 inputs.prepare(params, "../outside/scenes", "../outside/scenes/train.txt")
-        assert mine(work, door) == before and not inputs.FOLDER.exists()
+        assert mine(work, fuzz) == before and not inputs.FOLDER.exists()
 
     def test_weights_that_it_laid_are_replaced(self, work):
         target = "test_tipc/output/new/model.pdparams"
@@ -435,7 +435,7 @@ class TestPrepare:
         (b"===train_params===\n" + b"a" * 10_001, "line 2: it has more than 10000 characters"),
     ],
 )
-def test_not_a_tipc_text(tmp_path, door, content, sentence):
+def test_not_a_tipc_text(tmp_path, fuzz, content, sentence):
     path = tmp_path / "hostile.txt"
     path.write_bytes(content)
     with pytest.raises(TipcError, match=f"hostile.txt.*{sentence}"):
@@ -443,7 +443,7 @@ def test_not_a_tipc_text(tmp_path, door, content, sentence):
     path.unlink()
     os.mkfifo(path)
     for none in (path, tmp_path, "/dev/zero"):
-        with door.in_seconds(5), pytest.raises(TipcError, match="there is no TIPC file"):
+        with fuzz.in_seconds(5), pytest.raises(TipcError, match="there is no TIPC file"):
             Params(none, "whole_infer")
 
 

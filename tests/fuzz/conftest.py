@@ -1,7 +1,7 @@
-"""Settings and fixtures of the doors' tests.
+"""Settings and fixtures of the fuzz tests.
 
-A door is a place where input from outside comes in: a file, a list, a request, the arguments of a command. Each test
-tries 25 examples, always the same ones. DOOR_EXAMPLES=10000 tries 10000 random ones.
+They mutate the input that comes from outside: a file, a list, a request, the arguments of a command. Each test tries 25
+examples, always the same ones. FUZZ_EXAMPLES=10000 tries 10000 random ones.
 """
 
 import hashlib
@@ -14,10 +14,10 @@ import pytest
 
 hypothesis = pytest.importorskip("hypothesis")
 
-EXAMPLES = int(os.environ.get("DOOR_EXAMPLES", "25"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "25"))
 
 hypothesis.settings.register_profile(
-    "doors",
+    "fuzz",
     max_examples=EXAMPLES,
     derandomize=EXAMPLES <= 40,
     deadline=None,
@@ -25,7 +25,7 @@ hypothesis.settings.register_profile(
     print_blob=True,
     suppress_health_check=list(hypothesis.HealthCheck),
 )
-hypothesis.settings.load_profile("doors")
+hypothesis.settings.load_profile("fuzz")
 
 
 def contents(folder):
@@ -61,11 +61,11 @@ def in_seconds(seconds):
 
 
 @pytest.fixture(scope="session")
-def door():
+def fuzz():
     """`contents` and `in_seconds`, for tests that cannot import this file."""
 
-    class Door:
+    class Tools:
         pass
 
-    Door.contents, Door.in_seconds = staticmethod(contents), staticmethod(in_seconds)
-    return Door
+    Tools.contents, Tools.in_seconds = staticmethod(contents), staticmethod(in_seconds)
+    return Tools

@@ -1,4 +1,4 @@
-"""The door of `bisenetv1 app`: requests, the bodies of calls, uploaded files, and access."""
+"""`bisenetv1 app`: requests, the bodies of calls, uploaded files, and access."""
 
 import asyncio
 import io
@@ -46,10 +46,10 @@ def video(path, count=4, size=(96, 64), fourcc="MJPG"):
 
 @hypothesis.given(damaged(PICTURES))
 @hypothesis.example(PICTURES[0])
-def test_a_picture_is_checked_or_refused(door, tmp_path_factory, content):
+def test_a_picture_is_checked_or_refused(fuzz, tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "picture"
     path.write_bytes(content)
-    with door.in_seconds(20):
+    with fuzz.in_seconds(20):
         try:
             LIMITS.check_picture(str(path), "a name")
         except InputError as error:
@@ -69,10 +69,10 @@ def videos(tmp_path_factory):
 
 
 @hypothesis.given(st.data())
-def test_a_video_is_checked_or_refused(door, videos, tmp_path_factory, data):
+def test_a_video_is_checked_or_refused(fuzz, videos, tmp_path_factory, data):
     path = tmp_path_factory.getbasetemp() / data.draw(st.sampled_from(["v.mp4", "v.avi", "v.webm", "v.mkv"]))
     path.write_bytes(data.draw(damaged(videos)))
-    with door.in_seconds(30):
+    with fuzz.in_seconds(30):
         try:
             LIMITS.check_video(str(path), "a name", lambda: None)
             found = frames.Frames(str(path))
@@ -257,9 +257,9 @@ def hostile_paths(uploads):
 
 
 @hypothesis.given(st.data())
-def test_only_uploads_are_opened(door, uploads, data):
+def test_only_uploads_are_opened(fuzz, uploads, data):
     path = data.draw(hostile_paths(uploads) | st.none() | st.integers() | st.lists(st.text()))
-    with door.in_seconds(5):
+    with fuzz.in_seconds(5):
         try:
             found = uploads.own(path)
         except InputError:

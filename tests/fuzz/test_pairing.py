@@ -128,9 +128,9 @@ def everything(truth):
 
 @settings(suppress_health_check=list(HealthCheck))
 @given(truth=truths())
-def test_folders(truth, root, door):
+def test_folders(truth, root, fuzz):
     lay(root, everything(truth))
-    with door.in_seconds(20):
+    with fuzz.in_seconds(20):
         try:
             pairs, notes = found(root)
         except InputError as error:
@@ -163,7 +163,7 @@ def test_folders(truth, root, door):
 
 @settings(suppress_health_check=list(HealthCheck))
 @given(truth=truths(), data=st.data())
-def test_lists_of_names(truth, root, door, data):
+def test_lists_of_names(truth, root, fuzz, data):
     """Lists name images by any end of their path; each name gives its image, or is reported as unclear or missing."""
     lay(root, everything(truth))
     there = {*truth.pairs, *truth.images}
@@ -187,7 +187,7 @@ def test_lists_of_names(truth, root, door, data):
             lines[line] = image
         listed[split] = lines
         (root / f"{split}.txt").write_text("\n".join(lines or ["none"]) + "\n", "utf-8")
-    with door.in_seconds(20):
+    with fuzz.in_seconds(20):
         try:
             pairs, notes = found(root)
         except InputError as error:
@@ -252,7 +252,7 @@ def panoptic(draw):
 
 @settings(suppress_health_check=list(HealthCheck))
 @given(tree=panoptic())
-def test_panoptic(tree, root, door):
+def test_panoptic(tree, root, fuzz):
     """Image and annotation have one name and one size; the pixels of both say which picture it is."""
     shutil.rmtree(root, ignore_errors=True)
     shutil.rmtree(root.parent / "drawn", ignore_errors=True)
@@ -290,7 +290,7 @@ def test_panoptic(tree, root, door):
         at.parent.mkdir(parents=True, exist_ok=True)
         at.write_text(json.dumps(content))
     files = walk.files_under(root)
-    with door.in_seconds(20):
+    with fuzz.in_seconds(20):
         annotations, faults = coco.find(root, files)
         assert not faults
         try:

@@ -79,7 +79,7 @@ def mutated(draw, originals):
 
 
 @pytest.fixture(scope="module")
-def sandbox(tmp_path_factory, door):
+def sandbox(tmp_path_factory, fuzz):
     """Called with a function that fills `proj/data`: makes a configuration of it, and looks that nothing else changed.
 
     Returns the Summary, or the sentence.
@@ -95,15 +95,15 @@ def sandbox(tmp_path_factory, door):
         root = top / "proj/data"
         root.mkdir()
         fill(root)
-        before = door.contents(top)
+        before = fuzz.contents(top)
         try:
-            with door.in_seconds(20), warnings.catch_warnings():
+            with fuzz.in_seconds(20), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 result = configure(root, top / "made/my.yml")
         except InputError as error:
             result = str(error)
             assert len(result) < 4000 and result[-1] in ".?", result
-        after = door.contents(top)
+        after = fuzz.contents(top)
         changed = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
         new = [str(top / name) for name in ("made",)]
         assert all(path.startswith(tuple(new)) for path in changed), changed
@@ -209,7 +209,7 @@ TABLES = {
 
 
 @given(st.sampled_from(sorted(TABLES)), mutated(list(TABLES.values())))
-def test_tables(tmp_path_factory, door, name, content):
+def test_tables(tmp_path_factory, fuzz, name, content):
     root = tmp_path_factory.getbasetemp() / "tables"
     root.mkdir(exist_ok=True)
     path = root / name
@@ -219,7 +219,7 @@ def test_tables(tmp_path_factory, door, name, content):
         "_classes.csv": lambda: tables.names_in_folder(root, [Path(name)]),
     }
     try:
-        with door.in_seconds(5):
+        with fuzz.in_seconds(5):
             found = read.get(name, lambda: tables.read(path))()
     except InputError as error:
         assert str(path) in str(error) and len(str(error)) < 1000
@@ -327,14 +327,14 @@ def pictures():
 
 
 @given(mutated(pictures()), mutated(pictures()))
-def test_images(tmp_path_factory, door, image, label):
+def test_images(tmp_path_factory, fuzz, image, label):
     folder = tmp_path_factory.getbasetemp() / "images"
     folder.mkdir(exist_ok=True)
     paths = [folder / name for name in ("image.png", "label.png")]
     for path, content in zip(paths, (image, label)):
         path.write_bytes(content)
     split = Split([], 3, 255)
-    with door.in_seconds(20), warnings.catch_warnings():
+    with fuzz.in_seconds(20), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pair = (str(paths[0]), str(paths[1]))
         headers = check_headers(pair, split)
@@ -419,7 +419,7 @@ def test_folders(sandbox, found, folders, ending, label):
 
 
 @given(st.lists(entries, max_size=3), st.sampled_from(["camvid", "cityscapes"]), st.sampled_from(["new", "same"]))
-def test_downloads(tmp_path_factory, door, found, dataset, where):
+def test_downloads(tmp_path_factory, fuzz, found, dataset, where):
     top = tmp_path_factory.getbasetemp() / "downloads"
     shutil.rmtree(top, ignore_errors=True)
     src = top / "src"
@@ -434,11 +434,11 @@ def test_downloads(tmp_path_factory, door, found, dataset, where):
                 name = name + split.encode()
                 place(os.path.join(os.fsencode(src), os.fsencode(image.format(split)) % name), IMAGE, kind)
                 place(os.path.join(os.fsencode(src), os.fsencode(label.format(split)) % name), LABEL, other)
-    before = door.contents(src)
+    before = fuzz.contents(src)
     function = {"camvid": prepare_camvid, "cityscapes": prepare_cityscapes}[dataset]
     in_place = dataset == "cityscapes" and where == "same"
     try:
-        with door.in_seconds(20):
+        with fuzz.in_seconds(20):
             prepared = function(src, src if in_place else top / "new")
     except (OSError, ValueError) as error:
         assert len(str(error)) > 20
@@ -447,7 +447,7 @@ def test_downloads(tmp_path_factory, door, found, dataset, where):
         listed = (prepared.root / "train.txt").read_text("utf-8").splitlines()
         assert all(len(line.split(" ")) == 2 for line in listed) and len(listed) == prepared.counts["train"]
         event("prepared")
-    after = door.contents(src)
+    after = fuzz.contents(src)
     assert {path: after.get(path) for path in before} == before
     assert in_place or after == before
 

@@ -1,4 +1,4 @@
-"""The door of a checkpoint: the contents of its progress.json, and the name of its folder.
+"""A checkpoint: the contents of its progress.json, and the name of its folder.
 
 The examples are changed copies of a training's progress.json.
 """
@@ -28,7 +28,7 @@ SCALING = dict.fromkeys(progress_file._SCALING, 2)
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
     """The output folder of a training, with checkpoints of one tensor."""
-    out = tmp_path_factory.mktemp("door") / "out"
+    out = tmp_path_factory.mktemp("fuzz") / "out"
     for name in ("model.pdparams", "model.pdopt", "ema_model.pdparams"):
         paddle.save({"a": paddle.ones([2])}, str(out / "iter_4" / name))
     for kind, (name, _) in progress_file.BEST.items():
@@ -71,8 +71,8 @@ def use(out):
     newest = checkpoints.newest(str(out), tidy=False)
     checkpoints.refuse_broken(str(out / "iter_4"))
     assert newest == str(out / "iter_4")
-    going_on = resumed_training._Training(str(out), newest, [], True, 5)
-    with core_train.statements_before_loop(going_on.first_statements()):
+    resumed = resumed_training._Training(str(out), newest, [], True, 5)
+    with core_train.statements_before_loop(resumed.first_statements()):
         pass
     progress = progress_file.read(newest)
     if progress and progress.loss_scaling:
@@ -81,34 +81,34 @@ def use(out):
         scaler.load_state_dict(progress.loss_scaling)
 
 
-def check(out, door):
-    before = door.contents(out / "iter_4")
-    with door.in_seconds(20):
+def check(out, fuzz):
+    before = fuzz.contents(out / "iter_4")
+    with fuzz.in_seconds(20):
         try:
             use(out)
             event("goes on")
         except InputError as error:
             assert "\n" not in str(error) and len(str(error)) < 1000
             event("refused")
-    assert door.contents(out / "iter_4") == before
+    assert fuzz.contents(out / "iter_4") == before
 
 
-def test_unchanged(out, door):
+def test_unchanged(out, fuzz):
     progress_file.write(str(out / "iter_4"), **CHECKPOINT)
     progress_file.write(str(out / "best_model"), **BEST)
     use(out)
 
 
 @given(checkpoint=mutated(CHECKPOINT), best=mutated(BEST))
-def test_changed_progress(out, door, checkpoint, best):
+def test_changed_progress(out, fuzz, checkpoint, best):
     (out / "iter_4" / "progress.json").write_bytes(checkpoint)
     (out / "best_model" / "progress.json").write_bytes(best)
     (out / "ema_best_model" / "progress.json").write_bytes(best)
-    check(out, door)
+    check(out, fuzz)
 
 
 @pytest.mark.parametrize("what", ["folder", "fifo", "link in a circle", "link to nothing", "/dev/zero"])
-def test_progress_that_is_no_file(out, door, what):
+def test_progress_that_is_no_file(out, fuzz, what):
     path = out / "iter_4" / "progress.json"
     path.unlink(missing_ok=True)
     if what == "folder":
@@ -118,15 +118,15 @@ def test_progress_that_is_no_file(out, door, what):
     else:
         path.symlink_to({"link in a circle": path, "link to nothing": out / "nothing"}.get(what, what))
     try:
-        with door.in_seconds(20):
+        with fuzz.in_seconds(20):
             use(out)  # as without a progress.json
     finally:
         shutil.rmtree(path) if what == "folder" else path.unlink()
 
 
 @given(name=st.text(st.characters(blacklist_characters="/\0", blacklist_categories=["Cs"]), min_size=1, max_size=40))
-def test_folder_names(out, door, name):
-    with door.in_seconds(20):
+def test_folder_names(out, fuzz, name):
+    with fuzz.in_seconds(20):
         for folder in (name, f"iter_{name}"):
             number = progress_file.iteration(folder)
             assert number is None or number >= 0

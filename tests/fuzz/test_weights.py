@@ -1,4 +1,4 @@
-"""The door of weights: any file gives arrays or a sentence, in time and memory bounded by the file's size."""
+"""Weights: any file gives arrays or a sentence, in time and memory bounded by the file's size."""
 
 import io
 import pickle
@@ -210,16 +210,16 @@ FORGED = {
 
 
 @pytest.fixture
-def load(door, tmp_path):
+def load(fuzz, tmp_path):
     """Read bytes as weights: the arrays' dictionary or the sentence, in seconds and little memory."""
 
     def read(content, seconds=10, memory=0):
         path = tmp_path / "w.pdparams"
         path.write_bytes(content)
-        before = door.contents(tmp_path)
+        before = fuzz.contents(tmp_path)
         tracemalloc.start()
         try:
-            with door.in_seconds(seconds), warnings.catch_warnings():
+            with fuzz.in_seconds(seconds), warnings.catch_warnings():
                 warnings.simplefilter("error")
                 found = weights.load_state(str(path))
         except ValueError as error:
@@ -229,7 +229,7 @@ def load(door, tmp_path):
             peak = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
         assert peak < MEBIBYTE + 10 * len(content) + memory
-        assert door.contents(tmp_path) == before
+        assert fuzz.contents(tmp_path) == before
         return found
 
     return read
@@ -408,7 +408,7 @@ def size(value, seen):
     return sum(size(item, seen) for item in (value.values() if isinstance(value, dict) else value))
 
 
-# The second door: PyTorch's and safetensors' checkpoints, which `bisenetv1 convert` reads.
+# PyTorch's and safetensors' checkpoints, which `bisenetv1 convert` reads.
 
 
 def torch_file(make, **keywords):
@@ -457,7 +457,7 @@ CHECKPOINTS = {
 
 
 @pytest.fixture
-def read(door, tmp_path):
+def read(fuzz, tmp_path):
     """Read bytes as a checkpoint: its arrays or the sentence."""
     pytest.importorskip("torch")
     pytest.importorskip("safetensors")
@@ -466,16 +466,16 @@ def read(door, tmp_path):
     def read(content, name="w.pth"):
         path = tmp_path / name
         path.write_bytes(content)
-        before = door.contents(tmp_path)
+        before = fuzz.contents(tmp_path)
         try:
-            with door.in_seconds(10), warnings.catch_warnings():
+            with fuzz.in_seconds(10), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # from PyTorch's own functions
                 found = checkpoint.read(str(path))
             assert sum(values.nbytes for values in found.values()) <= 8 * len(content)
         except ValueError as error:
             found = str(error)
             assert len(found) < 1000 and found.isprintable() and str(path) in found
-        assert door.contents(tmp_path) == before
+        assert fuzz.contents(tmp_path) == before
         return found
 
     return read
@@ -524,7 +524,7 @@ IMPOSSIBLE = {
 
 
 @pytest.mark.parametrize("case", IMPOSSIBLE)
-def test_conversion_of_impossible_shapes(door, case):
+def test_conversion_of_impossible_shapes(fuzz, case):
     """No network of that size is built."""
     from bisenetv1_plugin.convert import conversion
 
@@ -533,5 +533,5 @@ def test_conversion_of_impossible_shapes(door, case):
     names = ["ffm.channel_attention.3.weight", "spatial_path.conv_7x7._conv.weight", "heads.0.conv_1x1.weight", HEAD]
     names += [f"backbone.layer3.{block}.conv1.weight" for block in range(2)]
     state = {**dict.fromkeys(names, np.zeros((1, 1, 1, 1), "float32")), name: np.zeros(shape, "float32")}
-    with door.in_seconds(60), pytest.raises(ValueError):
+    with fuzz.in_seconds(60), pytest.raises(ValueError):
         conversion.to_torch(state)
