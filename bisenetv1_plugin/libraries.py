@@ -41,7 +41,7 @@ def optional_library(name: str, extra: str = "deploy") -> ModuleType:
         InputError: it is not installed, or cannot be imported.
     """
     try:
-        with _hidden("openvino_telemetry"):
+        with _hide_module("openvino_telemetry"):
             return importlib.import_module(name)
     except ImportError as error:
         raise InputError(f"This needs the package {name}: {install_command(extra)} ({error}).") from error
@@ -53,7 +53,7 @@ def optional_library(name: str, extra: str = "deploy") -> ModuleType:
 
 
 @contextmanager
-def _hidden(name: str) -> Iterator[None]:
+def _hide_module(name: str) -> Iterator[None]:
     """A block that cannot import a module, unless it is loaded already.
 
     OpenVINO runs without its telemetry module. With it, a separate process reports every import to Intel. On Python

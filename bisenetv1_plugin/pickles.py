@@ -61,12 +61,12 @@ class _BoundedFile:
         self._file, self._left = file, size
 
     def read(self, size: int) -> bytes:
-        return self._taken(self._file.read(min(size, self._left)))
+        return self._spend(self._file.read(min(size, self._left)))
 
     def readline(self) -> bytes:
-        return self._taken(self._file.readline(min(_LINE, self._left)))
+        return self._spend(self._file.readline(min(_LINE, self._left)))
 
-    def _taken(self, content: bytes) -> bytes:
+    def _spend(self, content: bytes) -> bytes:
         self._left -= len(content)
         return content
 
@@ -172,7 +172,7 @@ class _Array:
         self.values = _values(machine, shape, dtype, content, "F" if fortran else "C")
 
 
-def checked_shape(shape: Any, size: int) -> tuple[int, ...]:
+def check_shape(shape: Any, size: int) -> tuple[int, ...]:
     """Return the shape; raise ValueError unless it has `size` elements."""
     if type(shape) not in (tuple, list) or len(shape) > _DIMENSIONS:
         raise ValueError("an array has no shape")
@@ -192,7 +192,7 @@ def _values(machine: _Machine, shape: Any, dtype: Any, content: Any, order: Lite
     if rest:
         raise pickle.UnpicklingError(f"an array has {rest} bytes more than values")
     # A view of the file's bytes, converted to this machine's byte order.
-    values: np.ndarray = np.ndarray(checked_shape(shape, count), dtype.numpy, content, order=order)
+    values: np.ndarray = np.ndarray(check_shape(shape, count), dtype.numpy, content, order=order)
     return values if dtype.numpy.isnative else values.astype(dtype.numpy.newbyteorder("="))
 
 
@@ -217,7 +217,7 @@ def _set(machine: _Machine, items: Any) -> set[str]:
     return set(map(_name, items))
 
 
-def _ordered(machine: _Machine, items: Any = ()) -> OrderedDict[str, Any]:
+def _ordered_dict(machine: _Machine, items: Any = ()) -> OrderedDict[str, Any]:
     """Python 2 passes the items as a list of lists, Python 3 passes none."""
     _check_type(items, list, tuple)
     machine.spend(len(items))
@@ -253,7 +253,7 @@ _CALLS: dict[tuple[str, str], Callable[..., Any] | None] = {
     ("builtins", "bytes"): lambda machine: b"",  # protocol 2's form of empty bytes
     ("builtins", "eval"): _eval,
     ("_codecs", "encode"): _encode,
-    ("collections", "OrderedDict"): _ordered,
+    ("collections", "OrderedDict"): _ordered_dict,
 }
 
 # The opcodes of protocols 2 to 4, except those for Python's own classes and for recursive values.

@@ -176,6 +176,6 @@ def _read(path: str | os.PathLike[str]) -> Any:
         left -= sum(part.nbytes for part in parts)
         if left < 0:
             raise ValueError("its tensors are larger than the file")
-        shape = pickles.checked_shape(cut["OriginShape"], sum(map(len, parts)))
+        shape = pickles.check_shape(cut["OriginShape"], sum(map(len, parts)))
         state[name] = np.concatenate(parts).reshape(shape)
     return state

@@ -171,14 +171,14 @@ class TestUnreadableSample:
 
     def test_in_evaluation(self, project, train, monkeypatch, num_workers):
         broken = next((project / "data/images/val").iterdir())
-        check = training.before_training
+        check = training.quick_check
 
         def check_and_break(cfg):
             report = check(cfg)
             broken.write_bytes(b"no picture")
             return report
 
-        monkeypatch.setattr(training, "before_training", check_and_break)
+        monkeypatch.setattr(training, "quick_check", check_and_break)
         done = train("--num_workers", num_workers, "--save_interval", 1, "--iters", 1000, "--do_eval")
         assert done.returncode == 2
         assert f"{broken.relative_to(project)} with label " in refused(done.stderr)

@@ -74,7 +74,7 @@ class Segmenters:
             return
         for precision in _PRECISIONS if device == "cpu" else ("fp32",):
             try:
-                name = select.choose(self._export, device, self._cpu_threads, precision, [backend]).name
+                name = select.choose_runtime(self._export, device, self._cpu_threads, precision, [backend]).name
             except InputError as error:
                 self._faults.append(str(error))
             else:
@@ -90,7 +90,7 @@ class Segmenters:
             raise InputError(f"there is no runtime {name!r} here; choose one of {', '.join(self.names)}.")
         with self._lock:
             if name in self._untried:
-                select.choose(self._export, "cpu", self._cpu_threads, "fp32", ["paddle"])
+                select.choose_runtime(self._export, "cpu", self._cpu_threads, "fp32", ["paddle"])
                 self._untried.remove(name)
             if name not in self._segmenters:
                 options = dict(self._options[name])

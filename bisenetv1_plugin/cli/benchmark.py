@@ -115,7 +115,7 @@ def _export_networks(folder: str, int8: bool) -> dict[tuple[str, str], str]:
         path = _export(build(), os.path.join(folder, str(number)), name)
         exports.update({(name, column): path for column in _RUNTIMES})
         for column, to in _INT8.items() if int8 else ():
-            quantized = _quantized(build(), os.path.join(folder, f"{number}-{to}"), to, f"{name}, {column}")
+            quantized = _quantize(build(), os.path.join(folder, f"{number}-{to}"), to, f"{name}, {column}")
             if quantized:
                 exports[name, column] = quantized
     return exports
@@ -130,7 +130,7 @@ def _export(model: Any, folder: str, name: str) -> str:
     return os.path.join(folder, "deploy.yaml")
 
 
-def _quantized(model: Any, folder: str, to: str, name: str) -> str | None:
+def _quantize(model: Any, folder: str, to: str, name: str) -> str | None:
     import numpy as np
 
     from bisenetv1_plugin.export.quantize import write_quantized

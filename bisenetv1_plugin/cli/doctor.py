@@ -41,14 +41,14 @@ def _text(report: dict[str, Any]) -> str:
         components = [
             name + f" ({where})" * (where == "not registered") for name, where in report["components"].items()
         ]
-        lines += ["", "components for PaddleSeg's configurations", *_wrapped("", components)]
+        lines += ["", "components for PaddleSeg's configurations", *_wrap("", components)]
         for kind in ("corrections", "guards"):
             lines += ["", f"{kind}, see docs/corrections.md"]
             states: dict[str, list[str]] = {}
             for name, found in report[kind].items():
                 states.setdefault(found["state"], []).append(name)
             for state, names in states.items():
-                lines += _wrapped(f"{state}: ", names)
+                lines += _wrap(f"{state}: ", names)
     return "\n".join(lines)
 
 
@@ -72,6 +72,6 @@ def _running(report: dict[str, Any]) -> str:
     return f"Running exports: ready, with {', '.join(runtimes)}."
 
 
-def _wrapped(start: str, names: Iterable[str]) -> list[str]:
+def _wrap(start: str, names: Iterable[str]) -> list[str]:
     text = start + ", ".join(names)
     return textwrap.wrap(text, _WIDTH, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)

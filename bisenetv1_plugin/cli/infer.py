@@ -133,7 +133,7 @@ def _segment(args: Namespace, source: Source, output: outputs.Outputs, export: E
             if source.frames and output.window and not output.window.show():
                 source.frames.stop()
 
-        with _stop_on_interrupt(source.frames), output.clip or nullcontext(), output.regions or nullcontext():
+        with _stop_on_interrupt(source.frames), output.video or nullcontext(), output.regions or nullcontext():
             infer(engine, source, output.sinks, args.batch_size, step)
     return name, time.monotonic() - begin
 

@@ -75,7 +75,7 @@ class Outputs:
 
     Attributes:
         sinks: all receivers of masks; filled by `open`.
-        clip, window, regions: the video, the window and the regions among them, or None.
+        video, window, regions: the video, the window and the regions among them, or None.
 
     Raises:
         InputError: these outputs are impossible for this source, or there would be no output.
@@ -84,11 +84,11 @@ class Outputs:
     def __init__(self, args: Namespace, source: Pictures) -> None:
         self._args, self._source = args, source
         self.sinks: list[Any] = []
-        self.clip: OverlayVideo | None = None
+        self.video: OverlayVideo | None = None
         self.window: OverlayWindow | None = None
         self.regions: RegionFiles | None = None
         self._figures: results.JsonFigures | None = None
-        self._unknown: _Unknown | None = None
+        self._unknown: _UnknownCounter | None = None
         self._skipped = 0
         if (args.save_video or args.show) and not source.frames:
             shown = hide_secret(args.image_path)
@@ -195,8 +195,8 @@ class Outputs:
         if frames and args.save_video:
             from bisenetv1_plugin.inference.video_writer import OverlayVideo
 
-            self.clip = OverlayVideo(self._video_path, frames.rate, painter)
-            self.sinks.append(self.clip)
+            self.video = OverlayVideo(self._video_path, frames.rate, painter)
+            self.sinks.append(self.video)
         if self.saves_masks or args.save_confidence:
             self.sinks.append(MaskFiles(args.save_dir, self.saves_masks, args.overlay, args.save_confidence, painter))
         if args.save_regions:
@@ -206,7 +206,7 @@ class Outputs:
             self._figures = results.JsonFigures(args.json, self.regions, args.unknown_below)
             self.sinks.append(self._figures)
         if args.unknown_below is not None:
-            self._unknown = _Unknown(args.unknown_below)
+            self._unknown = _UnknownCounter(args.unknown_below)
             self.sinks.append(self._unknown)
 
     def notes(self) -> dict[str, Any]:
@@ -231,7 +231,7 @@ class Outputs:
         masks = f"; the masks so far are in {self._args.save_dir}" * self.saves_masks
         if not self._source.frames and self._args.save_regions != "coco":
             masks += "; add --skip_existing to continue"
-        return f"{masks}{'; no video was written' * bool(self.clip)}"
+        return f"{masks}{'; no video was written' * bool(self.video)}"
 
     def finish(self, name: str, seconds: float, **more: int) -> None:
         """Write the file of --json; `name`: see `JsonFigures.write_json`."""
@@ -247,7 +247,7 @@ class Outputs:
         some = new or self._skipped
         if self._unknown and new:
             print(self._unknown)
-        if self.clip and self.clip.frames:
+        if self.video and self.video.frames:
             print(f"The video is {self._video_path}")
         if self.saves_masks and (source.frames or some):
             print(f"The masks are in {args.save_dir}")
@@ -282,7 +282,7 @@ class Outputs:
         )
 
 
-class _Unknown:
+class _UnknownCounter:
     """Counts the unknown pixels of all masks."""
 
     def __init__(self, below: float) -> None:

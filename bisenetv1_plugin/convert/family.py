@@ -44,10 +44,10 @@ class Family:
         modules = {**_COMMON, **self.modules}
         if backbone.endswith(("v1c", "v1s")):
             modules.update({f"backbone.{ours}": self.backbone + theirs for ours, theirs in self.deep_stem.items()})
-        return _renamed(name, modules)
+        return _rename(name, modules)
 
 
-def _renamed(name: str, modules: Mapping[str, str]) -> str:
+def _rename(name: str, modules: Mapping[str, str]) -> str:
     steps, theirs = name.split("."), []
     while steps:
         length = next((n for n in range(len(steps), 0, -1) if ".".join(steps[:n]) in modules), 1)

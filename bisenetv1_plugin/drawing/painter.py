@@ -120,7 +120,7 @@ class Painter:
         """The colors of a mask, uint8 `[H, W]` -> BGR `[H, W, 3]`."""
         return cv2.LUT(cv2.cvtColor(mask, cv2.COLOR_GRAY2BGR), self._bgr)
 
-    def indexed(self, mask: np.ndarray) -> bytes:
+    def indexed_png(self, mask: np.ndarray) -> bytes:
         """A mask, uint8 `[H, W]`, as a PNG of class numbers with the colors as its palette."""
         picture = Image.fromarray(mask)
         picture.putpalette(self._rgb.tobytes())

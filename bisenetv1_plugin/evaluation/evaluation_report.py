@@ -111,7 +111,7 @@ def write(
         summary: paragraphs for the top of the page.
         progress: see `bisenetv1_plugin.progress`.
     """
-    matrix, classes = _named(counted, names.classes)
+    matrix, classes = _matrix_with_names(counted, names.classes)
     shares = confusion.row_shares(matrix)
     worst = counted.worst
     short = [plots.shorten(name, 24) for name in painter.drawable_names(classes)]
@@ -156,7 +156,7 @@ def _class(number: int, classes: Sequence[str]) -> str:
     return f"class {name}" if name.isdecimal() else name
 
 
-def _named(counted: Confusion, classes: Sequence[str]) -> tuple[Any, Sequence[str]]:
+def _matrix_with_names(counted: Confusion, classes: Sequence[str]) -> tuple[Any, Sequence[str]]:
     """Return the matrix and its class names. Invalid values are included only if a pixel has one."""
     matrix = counted.matrix
     if matrix[-1].any() or matrix[:, -1].any():

@@ -23,10 +23,10 @@ def fill_defaults(transforms: list[dict[str, Any]], channels: int = 3) -> list[d
     Returns:
         A new list.
     """
-    return [_filled(transform, channels) for transform in transforms]
+    return [_fill(transform, channels) for transform in transforms]
 
 
-def _filled(transform: dict[str, Any], channels: int) -> dict[str, Any]:
+def _fill(transform: dict[str, Any], channels: int) -> dict[str, Any]:
     values = dict(transform)
     for name, parameter in inspect.signature(manager.TRANSFORMS[transform["type"]]).parameters.items():
         default = parameter.default

@@ -41,13 +41,13 @@ def convert(program: str, params: str) -> bytes:
             python = "{}.{}".format(*sys.version_info)
             cure = f"There is no wheel for Python {python}: export with Python 3.8 to 3.12; the result runs here too"
         raise InputError(f"An ONNX model needs the converter paddle2onnx ({error}). {cure}.") from error
-    with _captured_stdout(os.path.dirname(program)) as said:
+    with _capture_stdout(os.path.dirname(program)) as printed:
         try:
             # As bytes: when it writes the file, 2.1.0 lets Polygraphy pip-install missing packages, and NumPy 2 too.
             converted = paddle2onnx.export(program, params, opset_version=_OPSET, verbose=False)
         except SystemExit:  # how it fails, after it has printed the reason
             converted = None
-        reason = "" if converted else _last_lines(said)
+        reason = "" if converted else _last_lines(printed)
     if not converted:  # empty for a program that it cannot read
         raise InputError(f"paddle2onnx {paddle2onnx.__version__} cannot convert this network{reason}. {cure}.")
     model = optional_library("onnx").load_from_string(converted)
@@ -56,7 +56,7 @@ def convert(program: str, params: str) -> bytes:
 
 
 @contextmanager
-def _captured_stdout(folder: str) -> Iterator[TextIO]:
+def _capture_stdout(folder: str) -> Iterator[TextIO]:
     """A block whose standard output, also from C++, goes into a temporary file, which is yielded.
 
     If C++ crashes in the block, as by SIGSEGV, the text is lost.

@@ -44,7 +44,7 @@ class Export:
 
     def __init__(self, deploy_yaml: str | os.PathLike[str]) -> None:
         path = os.fspath(deploy_yaml)
-        values = _checked(path)
+        values = _read_values(path)
         self.path = path
         self.folder = os.path.dirname(path)
         self.program, self.params, self.onnx, self.openvino = (
@@ -128,7 +128,7 @@ _KEYS: dict[str, tuple[str, Callable[[Any], bool]]] = {
 _LARGEST = 1 << 20  # bytes of YAML; a usual file has some hundred
 
 
-def _checked(path: str) -> dict[str, Any]:
+def _read_values(path: str) -> dict[str, Any]:
     """The checked values under `Deploy` in a file."""
     if not os.path.isfile(path):
         what = "is not a file" if os.path.exists(path) else "does not exist"

@@ -49,7 +49,7 @@ class MaskFiles:
         for kind, folder in self._folders.items():
             path = os.path.join(folder, f"{picture.name}.png")
             if kind == "color":
-                write(path, self._painter.indexed(mask), MADE_BY)
+                write(path, self._painter.indexed_png(mask), MADE_BY)
             elif kind == "overlay":
                 overlay = self._painter.with_legend(self._painter.overlay(mask, picture.pixels), mask)
                 write_picture(path, overlay, MADE_BY)

@@ -77,7 +77,7 @@ class Preprocess:
             cv2.LUT(cv2.extractChannel(pixels, channel), table, plane)
         return NetworkInput(image, [])
 
-    def lazily(self, pixels: np.ndarray) -> NetworkInput:
+    def lazy_input(self, pixels: np.ndarray) -> NetworkInput:
         """Like a call, but a piece `image[:, rows, columns]` is prepared when it is read, if the transforms allow that.
 
         Raises:
@@ -85,10 +85,10 @@ class Preprocess:
         """
         if self._tables is None:
             return self(pixels)
-        return NetworkInput(cast(np.ndarray, _Pieces(self, pixels)), [])
+        return NetworkInput(cast(np.ndarray, _LazyImage(self, pixels)), [])
 
 
-class _Pieces:
+class _LazyImage:
     """A picture that is prepared piece by piece, because float32 takes four times the memory."""
 
     def __init__(self, preprocess: Preprocess, pixels: np.ndarray) -> None:
@@ -168,7 +168,7 @@ def _resize_by_long(long_size: int) -> _Transform:
 
     def apply(image: np.ndarray, sizes: Sizes) -> np.ndarray:
         sizes.append(("resize", image.shape[:2]))
-        return _scaled(image, long_size / max(image.shape[:2]))
+        return _scale(image, long_size / max(image.shape[:2]))
 
     return apply
 
@@ -181,7 +181,7 @@ def _resize_by_short(short_size: int, max_size: float = 1e10) -> _Transform:
         short, long = min(image.shape[:2]), max(image.shape[:2])
         # PaddleSeg would keep the smaller size for all later pictures.
         size = short_size if short_size / short * long <= max_size else int(max_size / long * short)
-        return _scaled(image, size / short)
+        return _scale(image, size / short)
 
     return apply
 
@@ -201,14 +201,14 @@ def _limit_long(max_long: int | None = None, min_long: int | None = None) -> _Tr
             target = max_long
         elif min_long is not None and long < min_long:
             target = min_long
-        return image if target == long else _scaled(image, target / long)
+        return image if target == long else _scale(image, target / long)
 
     return apply
 
 
 def _padding(target_size: Sequence[int], im_padding_value: float = 127.5, label_padding_value: int = 255) -> _Transform:
     width, height = _size(target_size)
-    return lambda image, sizes: _padded(image, sizes, width, height, im_padding_value)
+    return lambda image, sizes: _pad(image, sizes, width, height, im_padding_value)
 
 
 def _padding_by_aspect_ratio(
@@ -225,7 +225,7 @@ def _padding_by_aspect_ratio(
             height = int(width / aspect_ratio)
         else:
             width = int(height * aspect_ratio)
-        return _padded(image, sizes, width, height, im_padding_value)
+        return _pad(image, sizes, width, height, im_padding_value)
 
     return apply
 
@@ -283,12 +283,12 @@ def _upstream(kind: str) -> Callable[..., _Transform]:
     return make
 
 
-def _scaled(image: np.ndarray, scale: float) -> np.ndarray:
+def _scale(image: np.ndarray, scale: float) -> np.ndarray:
     height, width = (int(round(side * scale)) for side in image.shape[:2])
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
-def _padded(image: np.ndarray, sizes: Sizes, width: int, height: int, value: float) -> np.ndarray:
+def _pad(image: np.ndarray, sizes: Sizes, width: int, height: int, value: float) -> np.ndarray:
     """Pad at the bottom and at the right."""
     sizes.append(("padding", image.shape[:2]))
     down, right = height - image.shape[0], width - image.shape[1]

@@ -90,7 +90,7 @@ class Pool:
             cores = machine.cores()
             options.update(num_cpus=cores, object_store_memory=_OBJECT_STORE, include_dashboard=False)
         try:
-            with nullcontext() if self._verbose else _silenced_stderr(), _safe_folder():
+            with nullcontext() if self._verbose else _silence_stderr(), _safe_folder():
                 self._ray.init(address, **options)
         except (OSError, ValueError, RuntimeError) as error:
             raise InputError(
@@ -162,7 +162,7 @@ class Pool:
 
 
 @contextmanager
-def _silenced_stderr() -> Iterator[None]:
+def _silence_stderr() -> Iterator[None]:
     """Redirect descriptor 2 to /dev/null: Ray's C++ reports there that its log level was changed."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)

@@ -170,14 +170,14 @@ def _simplify(polygons: Sequence[Polygon], tolerance: float) -> list[Polygon] | 
     shared = set(map(tuple, corners[counts > 1].tolist()))
     simple = []
     for rings in polygons:
-        fewer = [_fewer_points(ring, shared, tolerance) for ring in rings]
+        fewer = [_simplify_ring(ring, shared, tolerance) for ring in rings]
         if len(fewer[0]) < 3:
             return None
         simple.append([ring for ring in fewer if len(ring) >= 3])
     return simple
 
 
-def _fewer_points(ring: np.ndarray, shared: set[tuple[int, int]], tolerance: float) -> np.ndarray:
+def _simplify_ring(ring: np.ndarray, shared: set[tuple[int, int]], tolerance: float) -> np.ndarray:
     if len(ring) <= 4:  # a rectangle
         return ring
     kept = [index for index, point in enumerate(map(tuple, ring.tolist())) if point in shared] if shared else []

@@ -99,7 +99,7 @@ class SlidingEngine(Engine):
         self._windows, self._progress = windows, progress
 
     def prepare(self, picture: Picture) -> NetworkInput:
-        return self._network.preprocess.lazily(picture.pixels)
+        return self._network.preprocess.lazy_input(picture.pixels)
 
     def shape(self, prepared: NetworkInput) -> tuple[int, ...]:
         channels, height, width = prepared.image.shape
@@ -141,14 +141,14 @@ class SlidingEngine(Engine):
         mean = _LogitMean(rows, columns, self._scores or bool(sizes), self._confidence)
         named = self._progress(places, desc=ready.picture.name, unit="window")
         for (row, column), output in zip(named, runs):
-            mean.add(row, column, self._checked_logits(output))
+            mean.add(row, column, self._check_logits(output))
         return mean.finish()
 
     def _repeat(self, window: np.ndarray) -> np.ndarray:
         """`[N, C, h, w]`: the window, repeated if the network has a fixed N."""
         return np.repeat(window[np.newaxis], self._network.input_shape[0] or 1, axis=0)
 
-    def _checked_logits(self, output: np.ndarray) -> np.ndarray:
+    def _check_logits(self, output: np.ndarray) -> np.ndarray:
         if output.ndim != 4:
             raise InputError(f"a sliding window needs logits, and the network gives masks: {EXPORT_LOGITS}.")
         self.check_classes(output.shape[1])

@@ -58,7 +58,7 @@ class VideoWriter:
         frame = self._av.VideoFrame.from_ndarray(picture, "bgr24")
         self._ticks = frame.pts = max(self._ticks + 1, round(seconds / _TICK))
         frame.time_base = _TICK
-        with self._named_errors():
+        with self._name_errors():
             self._container.mux(self._stream.encode(frame))
         self.frames += 1
 
@@ -70,7 +70,7 @@ class VideoWriter:
         self._stream.codec_context.time_base = _TICK
 
     @contextmanager
-    def _named_errors(self) -> Iterator[None]:
+    def _name_errors(self) -> Iterator[None]:
         """Raise PyAV's errors with the target's name: its OSError names the temporary file, and cannot be changed."""
         try:
             yield
@@ -89,7 +89,7 @@ class VideoWriter:
             with suppress(OSError, self._av.FFmpegError):  # an earlier exception is being raised
                 self._container.close()
         elif self.frames:
-            with self._named_errors():
+            with self._name_errors():
                 self._container.mux(self._stream.encode(None))
                 self._container.close()
 

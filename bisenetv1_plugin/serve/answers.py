@@ -131,7 +131,7 @@ def encode(result: Segmentation, kind: str, options: Options, milliseconds: dict
 def _mask(result: Segmentation, color: bool) -> bytes:
     if color:
         painter = Painter(result.classes, result.colors, unknown=result.unknown_below is not None)
-        return painter.indexed(result.mask)
+        return painter.indexed_png(result.mask)
     return cv2.imencode(".png", result.mask)[1].tobytes()
 
 

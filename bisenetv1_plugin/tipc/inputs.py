@@ -79,7 +79,7 @@ def _check_places(params: Params, weights: str | None) -> None:
     for place in (FOLDER, CONFIGS):
         own_folders.check(place, "prepare")
     copies = _copies(params.path.parent)
-    files.check_outputs(map(str, copies), map(str, copies.values()), is_ours=lambda path: _same(path, copies))
+    files.check_outputs(map(str, copies), map(str, copies.values()), is_ours=lambda path: _is_copy(path, copies))
     if params.mode != "whole_infer":
         return
     target = params.value("infer_weights")
@@ -250,7 +250,7 @@ def _copies(source: Path) -> dict[Path, Path]:
     return {CONFIGS / path.name: path for path in sorted(source.glob("*.yml")) if path.is_file()}
 
 
-def _same(target: str, copies: dict[Path, Path]) -> bool:
+def _is_copy(target: str, copies: dict[Path, Path]) -> bool:
     return Path(target).read_bytes() == copies[Path(target)].read_bytes()
 
 

@@ -24,7 +24,7 @@ from paddleseg.utils import train_profiler, utils
 from bisenetv1_plugin import files
 from bisenetv1_plugin.compat import core_train, progress_file, small_batches
 from bisenetv1_plugin.configuration import EVALUATION
-from bisenetv1_plugin.datasets.check import before_training
+from bisenetv1_plugin.datasets.check import quick_check
 from bisenetv1_plugin.errors import InputError, brief
 from bisenetv1_plugin.training import builder, checkpoints, watch
 from bisenetv1_plugin.weights import load_state
@@ -119,7 +119,7 @@ def train(cfg: Config, save_dir: str, watcher: watch.Watcher | None = None, **op
             checkpoints.check_outputs(
                 cfg.dic, cfg.iters, save_dir, checkpoint, interval, settings.do_eval, settings.use_ema
             )
-        later_options = _later_options(settings.early_stop_intervals)
+        newer_options = _newer_options(settings.early_stop_intervals)
         if settings.tensorboard:
             watch.check_tensorboard()
 
@@ -139,7 +139,7 @@ def train(cfg: Config, save_dir: str, watcher: watch.Watcher | None = None, **op
         with _as_input_errors(), recording as records:
             core_train.train_with_guards(  # for other networks too
                 **parts,
-                **later_options,
+                **newer_options,
                 **{name: getattr(settings, name) for name in _TRAIN_ARGUMENTS},
                 iters=cfg.iters,
                 batch_size=cfg.batch_size,
@@ -277,7 +277,7 @@ def _check_data(cfg: Config, do_eval: bool) -> None:
     """
     used = copy.copy(cfg)
     used.dic = {key: value for key, value in cfg.dic.items() if key != "val_dataset" or do_eval}
-    report = before_training(used)
+    report = quick_check(used)
     # Validating on training images is allowed: it is a quick way to try something out.
     leaks = [problem.message for problem in report.problems if problem.kind == "leak"]
     problems = [problem.message for problem in report.problems if problem.kind != "leak"]
@@ -294,7 +294,7 @@ def _summary(sentences: Sequence[str]) -> str:
     return " ".join(sentences[:_SHOWN]) + more
 
 
-def _later_options(early_stop_intervals: int | None) -> dict[str, Any]:
+def _newer_options(early_stop_intervals: int | None) -> dict[str, Any]:
     """Arguments of `train` that PaddleSeg 2.8.0 lacks.
 
     Raises:

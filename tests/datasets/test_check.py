@@ -11,7 +11,7 @@ import yaml
 from PIL import Image
 
 from bisenetv1_plugin.datasets import check
-from bisenetv1_plugin.datasets.check import before_training, check_config, orientation
+from bisenetv1_plugin.datasets.check import check_config, orientation, quick_check
 from bisenetv1_plugin.datasets.check.splits import read_config
 
 LABEL = np.array([[0, 0, 0, 1], [1, 1, 2, 255]], np.uint8)  # 3 of class 0, 3 of 1, 1 of 2, 1 ignored
@@ -176,7 +176,7 @@ def test_warnings(root):
     half = {"transforms": [{"type": "Normalize", "mean": [0.5, 0.5, 0.5]}]}
     other = {"transforms": [{"type": "Normalize", "mean": [0.4, 0.5, 0.6]}]}
     path = config(root, half, other)
-    for report in (check_config(path), before_training(read_config(path))):
+    for report in (check_config(path), quick_check(read_config(path))):
         assert report.ok and len(report.warnings) == 2
         assert "mean and std [0.5, 0.5, 0.5] and [0.5, 0.5, 0.5], of val_dataset [0.4, 0.5, 0.6]" in report.to_text()
         assert "all labels of train have only class 0, and 255, which is ignored" in report.to_text()
@@ -193,7 +193,7 @@ def test_swapped_columns(root, channels):
         cv2.imwrite(str(root / f"{stem}_label.png"), LABEL.repeat(10, 0).repeat(10, 1))
     text = (root / "train.txt").read_text()
     (root / "train.txt").write_text("".join(f"{s}_label.png {s}.png\n" for s in "abc"))
-    for report in (check_config(config(root)), before_training(read_config(config(root)))):
+    for report in (check_config(config(root)), quick_check(read_config(config(root)))):
         assert kinds(report) == ["list"] and "train.txt has the label in front of the image" in report.to_text()
     (root / "train.txt").write_text("a_label.png a.png\n" + text)
     assert "list" not in kinds(check_config(config(root)))
@@ -335,15 +335,15 @@ def test_other_types(root):
 
 
 def quick(root, seconds=10.0, **changes):
-    return before_training(read_config(config(root, **changes)), seconds)
+    return quick_check(read_config(config(root, **changes)), seconds)
 
 
-def test_before_training_valid_data_set(root):
+def test_quick_check_valid_data_set(root):
     report = quick(root)
     assert report.ok and report.notes == [] and report.images == {"train": 3, "val": 2}
 
 
-def test_before_training_reads_all_headers(root):
+def test_quick_check_reads_all_headers(root):
     """All header problems are found, even without time for pixels."""
     names = [f"{i:03}" for i in range(40)]
     for name in names:
@@ -370,14 +370,14 @@ def test_before_training_reads_all_headers(root):
     assert all(problem.file in problem.message for problem in report.problems)
 
 
-def test_before_training_pixels(root):
+def test_quick_check_pixels(root):
     (root / "a.png").write_bytes((root / "a.png").read_bytes()[:-20])
     cv2.imwrite(str(root / "b_label.png"), np.where(LABEL == 1, 42, LABEL).astype(np.uint8))
     assert kinds(quick(root)) == ["unreadable", "label values"]
 
 
 @pytest.mark.slow
-def test_before_training_keeps_its_time_limit(root):
+def test_quick_check_keeps_its_time_limit(root):
     (root / "train.txt").write_text("a.png a_label.png\n" * 10000)
     started = time.monotonic()
     report = quick(root, seconds=0.5)
@@ -461,6 +461,6 @@ def test_real_camvid(tmp_path):
     }
     report = check_config(config(tmp_path, model={"type": "FCN", "num_classes": 11}, **changes))
     assert report.ok and report.images == {"train": 367, "val": 101}
-    assert before_training(read_config(tmp_path / "config.yml"), 2.0).ok
+    assert quick_check(read_config(tmp_path / "config.yml"), 2.0).ok
     assert sum(report.counts["train"]) + report.ignored["train"] == 367 * 480 * 360
     assert (report.counts["train"] > 0).all() and (report.counts["val"] > 0).all()

@@ -247,7 +247,7 @@ class Network:
         return NetworkInput(pixels, [])
 
     preprocess = property(lambda self: self)
-    lazily = __call__
+    lazy_input = __call__
 
     def shape_error(self, shape):
         return None

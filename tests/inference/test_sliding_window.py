@@ -29,7 +29,7 @@ class Network:
         self.input_shape = [batch, None, None, None]
         self.preprocess = self
 
-    def lazily(self, pixels):
+    def lazy_input(self, pixels):
         return NetworkInput(pixels, [])
 
     def shape_error(self, shape):

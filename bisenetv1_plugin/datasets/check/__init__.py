@@ -2,7 +2,7 @@
 
 PaddleSeg opens files as it needs them: a missing image stops a training after hours, a label value out of range becomes
 a loss of nan or a crash in a CUDA kernel, and a validation image among the training images makes the score too good.
-`check_config` opens every file once, as PaddleSeg would, and counts the classes. `before_training` takes seconds: it
+`check_config` opens every file once, as PaddleSeg would, and counts the classes. `quick_check` takes seconds: it
 reads every header, and the pixels of as many files as there is time for.
 """
 
@@ -96,7 +96,7 @@ def _check_all_pixels(splits: dict[str, Split]) -> Iterator[tuple[str, str, Pixe
                 yield name, image, check
 
 
-def before_training(cfg: Config, seconds: float = 10.0) -> Report:
+def quick_check(cfg: Config, seconds: float = 10.0) -> Report:
     """A quick check of a configuration's data, just before a training.
 
     It checks all lists, and every file's header: the file exists and is an image, and image and label have the same

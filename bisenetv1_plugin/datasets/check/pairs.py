@@ -50,7 +50,7 @@ def check_headers(pair: FilePair, split: Split) -> list[Problem]:
     image_path, label_path = pair
     image = _header("image", image_path)
     if isinstance(image, image_files.Header) and not image_files.has_reader(image_path):
-        image = unreadable("image", image_path, f"OpenCV cannot read {image.format}: save it as PNG")
+        image = unreadable_problem("image", image_path, f"OpenCV cannot read {image.format}: save it as PNG")
     label = _header("label", label_path) if label_path else None
     problems = [found for found in (image, label) if isinstance(found, Problem)]
     if not label_path or not isinstance(label, image_files.Header):
@@ -59,11 +59,11 @@ def check_headers(pair: FilePair, split: Split) -> list[Problem]:
         # Decoding is slow, but this is rare, and only OpenCV shows how it turns an image
         pixels = image_files.decode_file(image_path)
         if pixels is None:
-            problems.append(unreadable("image", image_path))
+            problems.append(unreadable_problem("image", image_path))
         elif (pixels.shape[1], pixels.shape[0]) != label.stored_size:
-            problems.append(_sizes(image_path, label_path, image.upright_size, label.stored_size))
+            problems.append(_size_problem(image_path, label_path, image.upright_size, label.stored_size))
     if split.num_classes is not None and label.mode not in ("L", "P"):
-        problems.append(_format(label_path, label.mode))
+        problems.append(_format_problem(label_path, label.mode))
     return problems
 
 
@@ -83,26 +83,26 @@ def check_pixels(pair: FilePair, split: Split) -> PixelCheck:
         with image_files.open_image(label_path) as opened:
             mode, label = opened.mode, np.asarray(opened)
     except image_files.READ_ERRORS as error:
-        return PixelCheck([*problems, unreadable("label", label_path, error)], histogram, digest)
+        return PixelCheck([*problems, unreadable_problem("label", label_path, error)], histogram, digest)
 
     label_size = (label.shape[1], label.shape[0])
     ambiguous, turn = False, None
     if isinstance(image, Image) and image.size != label_size:
-        problems.append(_sizes(image_path, label_path, image.size, label_size))
+        problems.append(_size_problem(image_path, label_path, image.size, label_size))
     elif isinstance(image, Image) and orientation.is_ambiguous(image.size, image.header.orientation):
         ambiguous, turn = True, orientation.needs_turn(image.pixels, label, image.header.orientation)
         if turn:
-            problems.append(_turned(image_path, label_path, image.header.orientation))
-    problems += _values(label_path, mode, label, split, histogram)
+            problems.append(_orientation_problem(image_path, label_path, image.header.orientation))
+    problems += _check_values(label_path, mode, label, split, histogram)
     return PixelCheck(problems, histogram, digest, ambiguous, turn)
 
 
-def _values(label_path: str, mode: str, label: np.ndarray, split: Split, histogram: np.ndarray) -> list[Problem]:
+def _check_values(label_path: str, mode: str, label: np.ndarray, split: Split, histogram: np.ndarray) -> list[Problem]:
     """Adds the values of a label to the histogram; returns the problems with them."""
     if split.num_classes is None:
         return []
     if label.ndim != 2 or label.dtype != np.uint8:
-        return [_format(label_path, mode)]
+        return [_format_problem(label_path, mode)]
     histogram += count_values(label)
     values = np.flatnonzero(histogram)
     wrong = values[(values >= split.num_classes) & (values != split.ignore_index)]
@@ -129,14 +129,14 @@ def read_image(path: str) -> Image | Problem:
         why = "damaged, or not an image that OpenCV reads"
         if not image_files.has_reader(path):
             why = f"OpenCV cannot read {head.format}: save it as PNG"
-        return unreadable("image", path, why)
+        return unreadable_problem("image", path, why)
     if head.format in image_files.JPEG_FORMATS:  # OpenCV fills the rest of a truncated JPEG with gray, without an error
         try:
             with image_files.open_image(path) as jpeg:
                 jpeg.draft("L", (1, 1))
                 jpeg.load()
         except image_files.READ_ERRORS as error:
-            return unreadable("image", path, f"{error}; OpenCV would read part of it")
+            return unreadable_problem("image", path, f"{error}; OpenCV would read part of it")
     return Image(pixels, head)
 
 
@@ -168,7 +168,7 @@ def single_class_warnings(split: Split, histogram: np.ndarray, complete: bool) -
     return [f"{message}."]
 
 
-def unreadable(what: str, path: str, why: object = "damaged, or not an image") -> Problem:
+def unreadable_problem(what: str, path: str, why: object = "damaged, or not an image") -> Problem:
     return Problem("unreadable", path, f"{what} {path} cannot be read ({why}).")
 
 
@@ -181,10 +181,10 @@ def _header(what: str, path: str) -> image_files.Header | Problem:
     try:
         return image_files.header(path)
     except image_files.READ_ERRORS as error:
-        return unreadable(what, path, error)
+        return unreadable_problem(what, path, error)
 
 
-def _sizes(image_path: str, label_path: str, image: tuple[int, int], label: tuple[int, int]) -> Problem:
+def _size_problem(image_path: str, label_path: str, image: tuple[int, int], label: tuple[int, int]) -> Problem:
     message = f"label {label_path} is {label[0]}x{label[1]}, its image {image_path} {image[0]}x{image[1]}"
     try:
         turned = image_files.header(image_path).orientation >= 5 and image == label[::-1]
@@ -195,7 +195,7 @@ def _sizes(image_path: str, label_path: str, image: tuple[int, int], label: tupl
     return Problem("size", label_path, f"{message}.")
 
 
-def _turned(image_path: str, label_path: str, turned_by: int) -> Problem:
+def _orientation_problem(image_path: str, label_path: str, turned_by: int) -> Problem:
     message = (
         f"label {label_path} fits its image {image_path} as stored, but OpenCV turns the image by its "
         f"EXIF orientation ({turned_by}): `bisenetv1 data config` turns such labels."
@@ -203,6 +203,6 @@ def _turned(image_path: str, label_path: str, turned_by: int) -> Problem:
     return Problem("orientation", label_path, message)
 
 
-def _format(label_path: str, mode: str) -> Problem:
+def _format_problem(label_path: str, mode: str) -> Problem:
     cure = "save it as an 8-bit PNG of class indices with one channel, or let `bisenetv1 data config` convert it."
     return Problem("label format", label_path, f"label {label_path} has Pillow's mode {mode}: {cure}")

@@ -151,7 +151,7 @@ def _built_files(name: str, config: Config, report: Report) -> Split | None:
         root = cfg.get("dataset_root")
         report.problems.append(Problem("empty", str(root), f"{kind} finds no images for {name} in {root}."))
     if kind in ("Cityscapes", "CocoStuff", "EG1800", "SUPERVISELY"):
-        report.problems += _mispaired(kind, pairs)
+        report.problems += _pairing_problems(kind, pairs)
     num_classes: int | None = dataset.num_classes
     if type(dataset).__getitem__ is not Dataset.__getitem__:
         num_classes = None
@@ -163,7 +163,7 @@ def _is_pair(pair: object) -> bool:
     return isinstance(pair, (list, tuple)) and len(pair) == 2 and isinstance(pair[0], str)
 
 
-def _mispaired(kind: str, pairs: Sequence[Sequence[str]]) -> list[Problem]:
+def _pairing_problems(kind: str, pairs: Sequence[Sequence[str]]) -> list[Problem]:
     """The first wrong pair of a dataset type that pairs images and labels by their order in sorted lists."""
     for image, label in pairs:
         stem = os.path.splitext(os.path.basename(image))[0].split("_leftImg8bit")[0]

@@ -14,7 +14,7 @@ import numpy as np
 from bisenetv1_plugin import image_files
 from bisenetv1_plugin.datasets.check import THREADS, orientation
 from bisenetv1_plugin.datasets.check.copies import digest_of
-from bisenetv1_plugin.datasets.check.pairs import count_values, read_image, unreadable
+from bisenetv1_plugin.datasets.check.pairs import count_values, read_image, unreadable_problem
 from bisenetv1_plugin.datasets.check.report import Problem
 from bisenetv1_plugin.datasets.own.lists import Pair
 from bisenetv1_plugin.datasets.own.tables import RGB
@@ -133,7 +133,7 @@ def _label_info(path: Path) -> LabelInfo | Problem:
             return Problem("lossy", str(path), f"label {path} is not a PNG. {_LOSSY[head.format]}: {cure}")
         label, colors = read_label(path)
     except image_files.READ_ERRORS as error:
-        return unreadable("label", str(path), error)
+        return unreadable_problem("label", str(path), error)
     if label is None:
         deep = " with 16 bits per channel" if head.mode in ("RGB", "RGBA", "LA") else ""
         cure = "save class numbers as 8-bit PNG, or colors as 8-bit RGB"

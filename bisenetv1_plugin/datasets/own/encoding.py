@@ -140,7 +140,7 @@ def _decide_numbers(
         order = common  # one name for each value that occurs
     else:
         order = list(range(len(names) or len(common)))  # the label value of each class
-    doubtful = [value for value in used if value not in order] if names else _doubtful(common, rare)
+    doubtful = [value for value in used if value not in order] if names else _find_doubtful(common, rare)
     ignored = [value for value in doubtful if value in rare] if options.ignore_rare else []
     doubtful = [value for value in doubtful if value not in ignored]
     binary = not drawn and [value for value in used if value not in ignored] == [0] and IGNORE_INDEX in values
@@ -199,7 +199,7 @@ def _names_of(table: Table | None, palette: dict[int, RGB]) -> tuple[Sequence[st
     return [named.get(value, f"value_{value}") for value in range(max(named) + 1)], notes
 
 
-def _doubtful(common: list[int], rare: list[int]) -> list[int]:
+def _find_doubtful(common: list[int], rare: list[int]) -> list[int]:
     """Values that may not be classes, if no names are known: rare ones, and common ones after a gap in the numbers."""
     return sorted([*rare, *(value for index, value in enumerate(common) if value != index)])
 

@@ -131,7 +131,7 @@ def write_labels(
             image = folder / "images" / name.with_suffix(job.picture.suffix)
             content = _read(root / job.json)
             assert content is not None, "`find` has read it"
-            outputs.write(image, _embedded(root / job.json, content))
+            outputs.write(image, _decode_embedded(root / job.json, content))
         split = path_info(job.picture).split or path_info(job.json).split
         pairs.setdefault(split, []).append(Pair(image, target))
     if not ("train" in pairs and "val" in pairs):
@@ -201,7 +201,7 @@ def _job(root: Path, path: Path, content: dict[str, Any], known: set[Path], by_n
     where = f"{root / path}: "
     picture = _picture(where, path, content, known, by_name)
     embedded = picture not in known
-    data = _embedded(root / path, content) if embedded else b""
+    data = _decode_embedded(root / path, content) if embedded else b""
     try:
         if embedded:
             with image_files.open_image(io.BytesIO(data)) as image:
@@ -250,7 +250,7 @@ def _picture(where: str, path: Path, content: dict[str, Any], known: set[Path], 
     )
 
 
-def _embedded(path: Path, content: dict[str, Any]) -> bytes:
+def _decode_embedded(path: Path, content: dict[str, Any]) -> bytes:
     """The image file embedded in a JSON."""
     try:
         return base64.b64decode(content["imageData"], validate=True)

@@ -66,7 +66,7 @@ def find(root: Path, files: Sequence[Path]) -> Layout:
     else:
         for image, label in found.pairs:
             pairs.setdefault(image.split or label.split, []).append(Pair(root / image.path, root / label.path))
-        notes += _leftovers(pictures, images, labels, found)
+        notes += _leftover_notes(pictures, images, labels, found)
     if found.pairs and not found.same_names:
         image, label = found.pairs[0]
         notes.append(f"Labels and images have different names: the label of {image.path} is {label.path}, and so on.")
@@ -135,7 +135,7 @@ def _pairs_from_list(
     return list(found.values()), notes
 
 
-def _leftovers(
+def _leftover_notes(
     pictures: Sequence[PathInfo], images: Sequence[PathInfo], labels: Sequence[PathInfo], found: pairing.Pairing
 ) -> list[str]:
     """Notes on the pictures that are in no pair, each picture once."""

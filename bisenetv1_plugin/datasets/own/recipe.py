@@ -48,7 +48,7 @@ def choose(sizes: Sequence[Size], images: int, max_size: int | None, weights: li
         max_long = _LIMIT if longest > _HUGE else None
     else:
         max_long = max_size if 0 < max_size < longest else None
-    shrunk = [_limited(size, max_long) for size in sizes]
+    shrunk = [_limit_size(size, max_long) for size in sizes]
     crop, scales = [], []
     for side in zip(*shrunk):
         # The smallest image, except for images much smaller than most, which are padded
@@ -129,7 +129,7 @@ def text(recipe: Recipe, root: str, num_classes: int, images: int, tab: bool, ab
     )
 
 
-def _limited(size: Size, max_long: int | None) -> Size:
+def _limit_size(size: Size, max_long: int | None) -> Size:
     if max_long is None or max(size) <= max_long:
         return size
     return max(1, round(size[0] * max_long / max(size))), max(1, round(size[1] * max_long / max(size)))

@@ -111,11 +111,14 @@ def _pairs(src: Path) -> tuple[dataset_files.Splits, list[str]]:
             ]
             if found:
                 return _pair_splits(
-                    {s: (root / images.format(s), root / labels.format(s), _listed(root / f"{s}.txt")) for s in found}
+                    {
+                        s: (root / images.format(s), root / labels.format(s), _read_stems(root / f"{s}.txt"))
+                        for s in found
+                    }
                 )
         for images, labels in (("701_StillsRaw_full", "LabeledApproved_full"), ("images", "labels")):
             if (root / images).is_dir() and (root / labels).is_dir():
-                listed = {s: _listed(root / f"{s}.txt") for s in ("train", "val", "test")}
+                listed = {s: _read_stems(root / f"{s}.txt") for s in ("train", "val", "test")}
                 names = {s: stems for s, stems in listed.items() if stems}
                 names = names or _official_split(_by_stem(root / images)[0])
                 return _pair_splits({s: (root / images, root / labels, stems) for s, stems in names.items()})
@@ -185,7 +188,7 @@ def _by_stem(folder: Path) -> tuple[dict[str, Path], list[str]]:
     return found, problems
 
 
-def _listed(path: Path) -> list[str] | None:
+def _read_stems(path: Path) -> list[str] | None:
     """The image stems in the first column of a list file, without folders; None without the file."""
     if not path.is_file():
         return None

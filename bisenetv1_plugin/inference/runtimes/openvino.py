@@ -61,7 +61,7 @@ class OpenVINO:
     def run(self, images: np.ndarray) -> np.ndarray:
         """Run float32 `[N, C, H, W]`; see `Runtime.run`."""
         with self._lock:  # one request cannot be used by two threads; each run uses all cores anyway
-            return _checked(self._model(np.ascontiguousarray(images, dtype="float32"))[0], images)
+            return _check_output(self._model(np.ascontiguousarray(images, dtype="float32"))[0], images)
 
     def stream(self, inputs: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Yield the output of `run` for each input, in order. Several run at a time."""
@@ -94,10 +94,10 @@ def _core(openvino: ModuleType) -> Any:
 
 def _result(request: Any, images: np.ndarray) -> np.ndarray:
     request.wait()
-    return _checked(request.get_output_tensor().data.copy(), images)  # the next run overwrites it
+    return _check_output(request.get_output_tensor().data.copy(), images)  # the next run overwrites it
 
 
-def _checked(output: np.ndarray, images: np.ndarray) -> np.ndarray:
+def _check_output(output: np.ndarray, images: np.ndarray) -> np.ndarray:
     """Check the shape: when memory runs out, OpenVINO silently returns the output of the previous run."""
     if len(output) != len(images) or output.shape[-2:] != images.shape[-2:]:
         raise MemoryError(f"OpenVINO gave {output.shape} for {images.shape}")

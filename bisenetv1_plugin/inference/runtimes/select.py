@@ -98,7 +98,7 @@ def select(
             raise InputError("precision auto is chosen by the first images of `bisenetv1 infer`: name fp32 or bf16.")
         return choose_precision(export, cpu_threads, images())
     if backend == "auto":
-        return choose(export, device, cpu_threads, precision)
+        return choose_runtime(export, device, cpu_threads, precision)
     make = _runtime_factory(backend, device, cpu_threads, precision, enable_mkldnn is not False)
     if tensorrt:
         make = functools.partial(_with_tensorrt, tensorrt, make, precision)
@@ -127,7 +127,7 @@ def _check_choice(name: str, value: str | None, possible: Sequence[str | None]) 
         raise InputError(f"{name} is {value!r}; there are {', '.join(filter(None, possible))}.")
 
 
-def choose(
+def choose_runtime(
     export: Export, device: str, cpu_threads: int, precision: str = "fp32", order: Sequence[str] | None = None
 ) -> Choice:
     """Return the first runtime that gives correct masks for this export.
@@ -173,10 +173,10 @@ def choose_precision(export: Export, cpu_threads: int, images: Sequence[np.ndarr
         InputError: no runtime can run the export here.
     """
     if export.quantized:
-        return choose(export, "cpu", cpu_threads, "int8")
-    exact = choose(export, "cpu", cpu_threads)
+        return choose_runtime(export, "cpu", cpu_threads, "int8")
+    exact = choose_runtime(export, "cpu", cpu_threads)
     try:
-        reduced = choose(export, "cpu", cpu_threads, "bf16")
+        reduced = choose_runtime(export, "cpu", cpu_threads, "bf16")
     except InputError as error:
         exact.skipped.append(str(error))
         return exact
