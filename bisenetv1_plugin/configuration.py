@@ -74,7 +74,7 @@ def _read(path: str, above: tuple[str, ...], read: list[str]) -> dict[str, Any]:
         raise ValueError(f"{path} is a _base_ of itself.")
     read.append(file)
     if len(read) > _FILES:
-        raise ValueError(f"its _base_ are more than {_FILES} files.")
+        raise ValueError(f"it has more than {_FILES} files as _base_.")
     dic = _parse(path)
     if not isinstance(dic, dict):
         raise ValueError(f"{path} must hold keys with values, not {_shown(dic)}.")
@@ -89,7 +89,7 @@ def _read(path: str, above: tuple[str, ...], read: list[str]) -> dict[str, Any]:
         try:
             dic = merge_config_dicts(dic, _read(base, (*above, file), read))
         except (AttributeError, TypeError) as error:
-            raise ValueError(f"a key has values of its own in {path} and none in {base}, its _base_.") from error
+            raise ValueError(f"a key holds other keys in {path}, but not in {base}, its _base_.") from error
     return dic
 
 
@@ -261,14 +261,14 @@ def _check_whole(key: str, value: Any, least: int, most: int = 2**31 - 1) -> Non
     """Raise ValueError unless `value` is a whole number in this range; 80000.0 is one, too."""
     whole = isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most
     if not whole or value != int(value):
-        end = f" to {most}" if most < 2**31 - 1 else " on"
-        raise ValueError(f"{key} must be a whole number from {least}{end}, not {_shown(value)}.")
+        span = f"from {least} to {most}" if most < 2**31 - 1 else f"of at least {least}"
+        raise ValueError(f"{key} must be a whole number {span}, not {_shown(value)}.")
 
 
 def _check_number(key: str, value: Any, least: float = 0) -> None:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or value < least:
-        above = "" if least == -math.inf else f" from {least} on"
+        above = "" if least == -math.inf else f" of at least {least}"
         hint = "; write 1.0e-3 or 0.001, because YAML reads 1e-3 as text" if isinstance(value, str) else ""
         raise ValueError(f"{key} must be a number{above}, not {_shown(value)}{hint}.")
 

@@ -25,8 +25,8 @@ _REFUSALS = {  # the errors that a user can cause and cure; all others keep thei
     errno.ENOSPC: ("no space left on the device", _ROOM),
     errno.EDQUOT: ("your disk quota is used up", _ROOM),
     errno.EFBIG: ("the file is larger than is allowed here", "raise the limit (ulimit -f), or choose another folder"),
-    errno.EACCES: ("permission denied", "ask for the right to it, or choose another path"),
-    errno.EPERM: ("permission denied", "ask for the right to it, or choose another path"),
+    errno.EACCES: ("permission denied", "ask for permission, or choose another path"),
+    errno.EPERM: ("permission denied", "ask for permission, or choose another path"),
     errno.EROFS: ("the file system is read-only", "choose another folder"),
     errno.ENAMETOOLONG: ("the name is too long", "choose a shorter one"),
     errno.EISDIR: ("it is a folder, where a file is needed", "choose another name"),
@@ -34,9 +34,9 @@ _REFUSALS = {  # the errors that a user can cause and cure; all others keep thei
     errno.EEXIST: ("it exists already", "remove it, or choose another name"),
     errno.ELOOP: ("its symbolic links go in a circle", "name the file itself"),
     errno.ENXIO: ("nobody reads from this pipe", "start its reader first, or choose a file"),
-    errno.EPIPE: ("its reader has gone", "choose a file"),
-    errno.EINVAL: ("the system does not take this name", "choose another"),
-    errno.EILSEQ: ("the file system does not take this name", "choose another"),
+    errno.EPIPE: ("its reader is gone", "choose a file"),
+    errno.EINVAL: ("the system does not accept this name", "choose another"),
+    errno.EILSEQ: ("the file system does not accept this name", "choose another"),
 }
 
 

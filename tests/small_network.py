@@ -21,7 +21,7 @@ def network(tmp_path_factory):
     import paddle
 
     from bisenetv1_plugin import zoo
-    from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
+    from bisenetv1_plugin.datasets.classes import DEMO_CLASSES
     from bisenetv1_plugin.datasets.synthetic import write_scenes
     from bisenetv1_plugin.training import builder
 

@@ -18,7 +18,7 @@ from paddleseg import core
 from bisenetv1_plugin import zoo
 from bisenetv1_plugin.cli.training_view import TrainingView
 from bisenetv1_plugin.compat import core_train, progress_file, resumed_training
-from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
+from bisenetv1_plugin.datasets.classes import DEMO_CLASSES
 from bisenetv1_plugin.datasets.synthetic import write_scenes
 from bisenetv1_plugin.drawing import plots
 from bisenetv1_plugin.errors import InputError

@@ -299,7 +299,9 @@ class TestOutputFolder:
         part.touch()
         before = len(logged(project))
         done = train("--iters", 1, *options)
-        assert done.returncode == 2 and "another training writes into out: wait for its end" in refused(done.stderr)
+        assert done.returncode == 2 and "another training is writing into out: wait until it ends" in refused(
+            done.stderr
+        )
         running.wait_for(lambda: logged(project, before) != "")
         assert part.exists() and running.process.poll() is None
         running.process.send_signal(signal.SIGKILL)
@@ -339,7 +341,7 @@ class TestOutputFolder:
     def test_file_is_refused(self, tmp_path):
         """PaddleSeg would delete the file."""
         (tmp_path / "out").write_text("mine")
-        with pytest.raises(InputError, match="out is no folder"), checkpoints.reserve_folder(
+        with pytest.raises(InputError, match="out is not a folder"), checkpoints.reserve_folder(
             str(tmp_path / "out"), True
         ):
             pass

@@ -152,7 +152,7 @@ class RequestFilter:
             inputs = [(kind, default) for kind, default in inputs if kind != "none"]
         data = data + [default for _, default in inputs[max(len(data), _MIN_VALUES) :]]
         if len(data) != len(inputs):
-            raise InputError(f"this call takes {len(inputs)} values, and has {len(data)}.")
+            raise InputError(f"this call takes {len(inputs)} values, not {len(data)}.")
         checked = [self._value(kind, value) for (kind, _), value in zip(inputs, data)]
         return {**body, "data": checked, "simple_format": body.get("simple_format") is True, "event_id": None}
 

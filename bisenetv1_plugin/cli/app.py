@@ -37,7 +37,7 @@ def run(args: Namespace) -> None:
         "app"
     ) as folder:
         _show(args, windows, server, listening, folder)
-    print("Ended; no file is left.", flush=True)
+    print("Stopped; all temporary files are deleted.", flush=True)
     # A picture that is still being segmented would keep the process alive.
     os._exit(0)
 
@@ -59,7 +59,7 @@ def _show(args: Namespace, windows: SlidingWindows | None, server: ModuleType, l
     limits = Limits(args.max_megabytes, args.max_megapixels, args.max_seconds)
     page = Page(segmenters, limits, folder)
     guard = Guard(page.app, names_of(args.host, args.allowed_hosts), args.allowed_hosts, page.uploads)
-    print(f"Open {server.address(listening)} in a browser; Ctrl-C ends this.", flush=True)
+    print(f"Open {server.address(listening)} in a browser; Ctrl-C stops it.", flush=True)
     try:
         asgi_server.run(guard, guard, listening)
     finally:

@@ -48,7 +48,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--cpu_threads", nargs="+", type=flags.threads, default=[cores()], help="threads, default all cores"
     )
-    parser.add_argument("--turns", type=flags.positive, default=3, help="times that each case is measured, default 3")
+    parser.add_argument("--turns", type=flags.positive, default=3, help="how often each case is measured, default 3")
     parser.add_argument(
         "--int8", action="store_true", help="also measure 8 bits, calibrated on noise: only the speed means something"
     )

@@ -19,7 +19,12 @@ SUMMARY = "convert a PyTorch checkpoint of a published BiSeNetV1, or back"
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("src", metavar="SRC", help="the checkpoint; with --to torch, a .pdparams file")
     parser.add_argument("dst", metavar="DST", help="the .pdparams to write; with --to torch, a .pth or .safetensors")
-    parser.add_argument("--from", dest="family", choices=NAMES, help="origin; default: found by the tensors' names")
+    parser.add_argument(
+        "--from",
+        dest="family",
+        choices=NAMES,
+        help="family of the checkpoint; default: recognized by the tensors' names",
+    )
     parser.add_argument("--to", choices=["paddle", "torch"], default="paddle", help="direction, default paddle")
     flags.add_trust_argument(parser)
 
@@ -60,7 +65,7 @@ def _to_paddle(args: Namespace) -> None:
     converted = conversion.to_paddle(tensors, args.family)
     print(f"{args.src}: {converted.family}, {converted.backbone}, {len(converted.state)} tensors.")
     if converted.dropped:
-        print(f"Not needed: {len(converted.dropped)} ({', '.join(converted.dropped[:3])}, ...).")
+        print(f"{len(converted.dropped)} tensors are not needed ({', '.join(converted.dropped[:3])}, ...).")
     config = None
     if converted.variant:
         config, notes = configuration(converted, zoo.folder())

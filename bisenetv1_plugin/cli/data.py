@@ -1,4 +1,4 @@
-"""Write a configuration for your own data, prepare a data set, check data, or generate scenes."""
+"""Write a configuration for your own data, prepare a dataset, check data, or generate scenes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     config.set_defaults(action=_config)
     prepare = actions.add_parser(
         "prepare",
-        help="lay out a downloaded data set: lists and class numbers",
+        help="prepare a downloaded dataset: write its lists and class numbers",
         description="Write the lists, class names and label files that the configurations for CamVid and Cityscapes "
         "need.",
     )
@@ -72,7 +72,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def add_choice_arguments(parser: ArgumentParser) -> None:
     """Flags about the user's own data; `choices` reads them."""
-    parser.add_argument("--classes", nargs="+", metavar="NAME", help="names of the classes, from number 0 on")
+    parser.add_argument("--classes", nargs="+", metavar="NAME", help="names of the classes, starting with number 0")
     parser.add_argument("--colors", metavar="FILE", help="file of lines `name r g b`, for color labels")
     parser.add_argument("--class_weights", action="store_true", help="weigh rare classes more in the loss")
     doubt = parser.add_mutually_exclusive_group()

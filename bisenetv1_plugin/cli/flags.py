@@ -31,7 +31,7 @@ def _whole_number(least: int, most: int = _MOST) -> Callable[[str], int]:
         return int(text)
 
     # argparse shows this name in its message.
-    number.__name__ = f"whole number from {least} on" if most == _MOST else f"whole number from {least} to {most}"
+    number.__name__ = f"whole number of at least {least}" if most == _MOST else f"whole number from {least} to {most}"
     return number
 
 
@@ -73,7 +73,7 @@ def boolean(text: str) -> bool:
 
 
 scale.__name__ = "number above 0, 16 at most"
-tolerance.__name__ = "number of pixels from 0 on"
+tolerance.__name__ = "number of pixels of at least 0"
 probability.__name__ = "number from 0 to 1"
 boolean.__name__ = "True or False"
 
@@ -113,7 +113,8 @@ def classes_of(args: Namespace, cfg: Config) -> NamedClasses:
     named = classes.CITYSCAPES if args.classes == "cityscapes" else classes.read_classes(args.classes)
     if len(named.names) != len(known.names):
         raise InputError(
-            f"--classes {args.classes} names {len(named.names)} classes; {args.config} has {len(known.names)}."
+            f"--classes {args.classes} names {len(named.names)} classes, but {args.config} has {len(known.names)}: "
+            "name as many."
         )
     return named
 

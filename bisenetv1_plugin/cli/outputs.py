@@ -101,7 +101,7 @@ class Outputs:
             raise InputError(f"--skip_existing is for pictures, and {args.image_path} is a video: omit it.")
         if args.skip_existing and args.save_regions == "coco":
             raise InputError(
-                "--skip_existing: --save_regions coco writes one file for all pictures, so that none may be skipped; "
+                "--skip_existing: --save_regions coco writes one file for all pictures, so none can be skipped; "
                 "choose labelme or geojson, or omit it."
             )
         if not args.save_regions and (args.min_area is not None or args.tolerance is not None):

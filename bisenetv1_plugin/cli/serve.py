@@ -64,7 +64,7 @@ def run(args: Namespace) -> None:
         args.max_seconds
     ), server.temporary_folder("serve") as folder:
         _serve(args, windows, server, listening, folder, token)
-    print("Ended; no file is left.", flush=True)
+    print("Stopped; all temporary files are deleted.", flush=True)
     # A picture that is still being segmented would keep the process alive.
     os._exit(0)
 
@@ -124,7 +124,7 @@ def _serve(
     )
     secured = "with a token" if token else "without a token"
     print(f"{segmenter.name}; {flags.threads_and_windows(args, windows)}; {secured}")
-    print(f"Listening at {server.address(listening)}, see /docs there; Ctrl-C ends this.", flush=True)
+    print(f"Listening at {server.address(listening)}, see /docs there; Ctrl-C stops it.", flush=True)
     try:
         asgi_server.run(
             RequestLog(guard, api.PATHS.__contains__, registry),

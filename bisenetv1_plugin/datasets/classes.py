@@ -126,7 +126,7 @@ CITYSCAPES = NamedClasses(CLASS_NAMES, tuple(class_colors()))
 
 
 def named_classes(source: Any, num_classes: int | None = None) -> NamedClasses:
-    """The class names and colors of a data set.
+    """The class names and colors of a dataset.
 
     Args:
         source: its folder, or a PaddleSeg `Config` with the folder in `val_dataset` or `train_dataset`. The folder's

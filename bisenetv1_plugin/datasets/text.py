@@ -45,7 +45,7 @@ def all_lines(path: str | Path, what: str) -> list[str]:
             raise InputError(f"the {what} {path}, line {number} has a NUL in it: save it as UTF-8 text.")
         if len(line) > _LONGEST:
             raise InputError(
-                f"the {what} {path}, line {number} has {len(line)} characters, but {_LONGEST} are the most: "
+                f"the {what} {path}, line {number} has {len(line)} characters, but at most {_LONGEST} are allowed: "
                 "write one entry per line."
             )
     return [line.strip() for line in lines]

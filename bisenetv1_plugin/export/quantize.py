@@ -63,7 +63,10 @@ def write_quantized(
     """
     needed = batch_nums * batch_size
     if not 0 < needed <= len(images):
-        raise InputError(f"batch_nums and batch_size ask for {needed} images; the train_dataset has {len(images)}.")
+        raise InputError(
+            f"batch_nums and batch_size ask for {needed} images, but the train_dataset has {len(images)}: "
+            "lower one of them."
+        )
     images = _CalibrationImages(images, needed)
     with temporary_folder(save_dir) as folder:
         quantized = os.path.join(folder, "int8")

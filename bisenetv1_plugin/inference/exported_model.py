@@ -138,7 +138,7 @@ def _read_values(path: str) -> dict[str, Any]:
         with open(path, "rb") as file:
             content = plain_yaml.parse(file.read(_LARGEST))
     except plain_yaml.NotPlain as error:
-        why = f"it is no YAML ({brief(error)})"
+        why = f"it is not YAML ({brief(error)})"
         raise InputError(f"{path} is not the deploy.yaml of an export: {why}.") from error
     values = content.get("Deploy") if isinstance(content, dict) else None
     if not isinstance(values, dict):

@@ -35,7 +35,7 @@ def to_pixels(image: Any, order: str | None = None) -> np.ndarray:
         try:
             return sources.decode(bytes(image))
         except InputError as error:
-            raise InputError(f"these {len(image)} bytes are no image file that can be read ({error}).") from error
+            raise InputError(f"these {len(image)} bytes are not a readable image file ({error}).") from error
     if isinstance(image, Image.Image):
         return _from_pillow(image)
     if isinstance(image, np.ndarray):
@@ -57,7 +57,7 @@ def _from_path(path: str) -> np.ndarray:
     if os.path.isdir(path):
         raise InputError(f"{path} is a folder: give a list of the paths of its images.")
     if path.lower().endswith(sources.VIDEOS):
-        raise InputError(f"{path} is a video: `segmenter.video(path)` goes through its frames.")
+        raise InputError(f"{path} is a video: use `segmenter.video(path)`.")
     try:
         return sources.decode(path)
     except InputError as error:

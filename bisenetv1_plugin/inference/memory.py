@@ -43,5 +43,5 @@ def shortage(export: Export, runtime: str, width: int, height: int) -> str | Non
         return None
     return (
         f"it has {width} x {height} pixels, for which {runtime} needs {least / 1e9:.1f} GB of memory or more, and "
-        f"{at_hand / 1e9:.1f} GB are at hand"
+        f"{at_hand / 1e9:.1f} GB are available"
     )

@@ -11,7 +11,7 @@ from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.inference.preprocess import Sizes
 
 UNKNOWN = 255  # in a mask: a pixel whose confidence is too low
-NO_NUMBERS = "the network's scores for it are not all numbers (NaN): see its weights."
+NO_NUMBERS = "the network's scores for it contain NaN: check the weights."
 _MOST = 256  # classes, of a mask of 8 bits
 _ROWS = 64  # processed at a time, because NumPy makes temporary copies
 
@@ -43,7 +43,9 @@ def check_classes(count: int) -> None:
         InputError: there are more than 256 classes.
     """
     if count > _MOST:
-        raise InputError(f"the network has {count} classes or more, and a mask of 8 bits has numbers for {_MOST}.")
+        raise InputError(
+            f"the network has {count} classes or more, and a mask of 8 bits has numbers for only {_MOST}: use fewer."
+        )
 
 
 def check_probability(name: str, value: object) -> None:

@@ -139,7 +139,7 @@ def _resize(
     if size_divisor is not None and (type(size_divisor) is not int or size_divisor < 1):
         raise ValueError(f"size_divisor is {size_divisor!r}, not a whole number above 0")
     if interp not in _INTERPOLATIONS:
-        raise ValueError(f"interp is none of {', '.join(_INTERPOLATIONS)}")
+        raise ValueError(f"interp is not one of {', '.join(_INTERPOLATIONS)}")
     how = _INTERPOLATIONS[interp]
 
     def apply(image: np.ndarray, sizes: Sizes) -> np.ndarray:
@@ -300,7 +300,7 @@ def _pad(image: np.ndarray, sizes: Sizes, width: int, height: int, value: float)
 def _array(name: str, values: Sequence[float]) -> np.ndarray:
     array = np.array(values, "float64")
     if array.ndim != 1 or not array.size or not np.isfinite(array).all():
-        raise ValueError(f"{name} is no list of numbers")
+        raise ValueError(f"{name} is not a list of numbers")
     return array
 
 

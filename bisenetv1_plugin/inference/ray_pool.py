@@ -73,7 +73,7 @@ class Pool:
 
     def _start(self, address: str) -> None:
         if address.startswith("ray://"):
-            raise InputError(f"--ray {address}: give the HOST:PORT of a node of the cluster, on a machine that is one.")
+            raise InputError(f"--ray {address}: run this on a machine of the cluster, and give HOST:PORT of one.")
         host, _, port = address.rpartition(":")
         if port.isdecimal():  # otherwise Ray would wait forever
             try:
@@ -94,8 +94,8 @@ class Pool:
                 self._ray.init(address, **options)
         except (OSError, ValueError, RuntimeError) as error:
             raise InputError(
-                f"--ray {address}: Ray does not start or is not there, or wants the token of the cluster with "
-                f"RAY_AUTH_MODE=token ({brief(error)})."
+                f"--ray {address}: Ray did not start or did not answer ({brief(error)}). If the cluster requires a "
+                "token, set RAY_AUTH_MODE=token."
             ) from error
 
     def _room(self) -> int:

@@ -100,7 +100,7 @@ def find(
         count, labels, stats, _ = cv2.connectedComponentsWithStats((mask == number).view("uint8"), connectivity=8)
         sums = None if confidence is None else np.bincount(labels.ravel(), confidence.ravel(), count)
         if sums is not None and not np.isfinite(sums).all():
-            raise InputError("the confidence is not all numbers (NaN): the network gave none there.")
+            raise InputError("the confidence contains NaN: check the weights.")
         for label in range(1, count):
             x, y, width, height, area = stats[label].tolist()
             if area >= min_area:

@@ -183,7 +183,7 @@ class Segmenter:
             InputError: the video cannot be opened. Or, after the last readable frame: it is cut off.
         """
         if not os.fspath(path).lower().endswith(VIDEOS):
-            raise InputError(f"{os.fspath(path)} is no video; a video ends with {', '.join(VIDEOS)}.")
+            raise InputError(f"{os.fspath(path)} is not a video; a video ends with {', '.join(VIDEOS)}.")
         return self._frames(self._engine(scores, confidence), Source(os.fspath(path)))
 
     def _frames(self, engine: Engine, source: Source) -> Iterator[Segmentation]:

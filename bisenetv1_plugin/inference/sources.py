@@ -172,7 +172,7 @@ class Source(Pictures):
             name = self._name(path) if self._root is None else os.path.splitext(self._name(path))[0]
             other = seen.setdefault(name, path)
             if other != path:
-                raise InputError(f"{other} and {path} would both give {name}.png: run them apart.")
+                raise InputError(f"{other} and {path} would both give {name}.png: run them separately.")
         self._files = {self._name(path): path for path in paths}
         self.total = len(self._files) + len(self._unreadable)
 
@@ -267,7 +267,7 @@ def _find_damage(file: str | bytes) -> str:
     """Why a file cannot be read, with the cure; an empty string if it is intact."""
     try:
         if isinstance(file, str) and is_stream(file):
-            return "it is no regular file: save its content as a file"
+            return "it is not a regular file: save its content as a file"
         if not (len(file) if isinstance(file, bytes) else os.path.getsize(file)):
             return f"it is empty: {_CUT_OFF}"
         with io.BytesIO(file) if isinstance(file, bytes) else open(file, "rb") as content, open_image(content) as image:
@@ -278,9 +278,9 @@ def _find_damage(file: str | bytes) -> str:
         more = ", or see infer --is_slide" * (most < MOST_PIXELS)
         return f"it has more than {most} pixels: cut it into tiles{more}"
     except UnidentifiedImageError:
-        return "it is no image, whatever its name says"
+        return "it is not an image, despite its name"
     except PermissionError:
-        return "permission denied: ask for the right to read it"
+        return "permission denied: ask for permission to read it"
     except OSError as error:
         return error.strerror or f"{brief(error)}: {_CUT_OFF}"
     except READ_ERRORS as error:
@@ -316,7 +316,9 @@ def _read_list(path: str) -> list[str]:
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:
-        raise InputError(f"{path} is no image that OpenCV reads and no list of images (UTF-8 text): save it as PNG.")
+        raise InputError(
+            f"{path} is neither an image that OpenCV reads nor a list of images (UTF-8 text): save it as PNG."
+        )
     folder = os.path.dirname(path)
     return [_path_in_line(folder, line.strip()) for line in text.split("\n") if line.strip()]
 

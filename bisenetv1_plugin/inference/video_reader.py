@@ -110,7 +110,7 @@ class Camera:
             begin = begin or now
             done += 1
             yield now - begin, pixels
-        self.fault = f"camera {self._path} gives nothing more after frame {done}."
+        self.fault = f"camera {self._path} sent nothing more after frame {done}."
 
 
 class VideoReader:
@@ -156,7 +156,7 @@ class VideoReader:
         with open_regular(self.path) as file:
             head = file.read(12)
             if head and not _is_video(head):
-                raise self._error("it is no MP4, MOV, MKV, WebM or AVI, whatever its name says: convert it")
+                raise self._error("it is not MP4, MOV, MKV, WebM or AVI, despite its name: convert it")
             file.seek(0)
             container = None
             # Accept metadata that is not UTF-8; PyAV does so by default from version 19.
@@ -169,7 +169,7 @@ class VideoReader:
             with container:
                 streams = [stream for stream in container.streams.video if stream.codec_context]
                 if not streams:
-                    raise self._error("there is none in it")
+                    raise self._error("it contains no video stream")
                 yield container, streams[0]
 
     def _error(self, why: str) -> InputError:

@@ -111,7 +111,7 @@ def run(
     server = _Server(config, guard, is_busy, seconds_to_finish)
     server.run(sockets=[listening])
     if not server.started:
-        raise InputError("the server did not start: is uvicorn whole? pip install --force-reinstall uvicorn.")
+        raise InputError("the server did not start: reinstall uvicorn (pip install --force-reinstall uvicorn).")
 
 
 async def _every_second() -> None:

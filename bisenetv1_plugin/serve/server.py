@@ -50,7 +50,7 @@ def listen(host: str, port: int | None, first: int) -> socket.socket:
                     f"--host {host} is not an address of this machine; give 127.0.0.1 or 0.0.0.0."
                 ) from error
             if error.errno == errno.EACCES:
-                raise InputError(f"--port {port} is reserved for root; give one from 1024 on.") from error
+                raise InputError(f"--port {port} is reserved for root; give one of at least 1024.") from error
             if error.errno != errno.EADDRINUSE:
                 raise
     if port is None:

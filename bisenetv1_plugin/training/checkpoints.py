@@ -58,7 +58,7 @@ def reserve_folder(save_dir: str, is_first: bool) -> Iterator[None]:
         InputError: the path is not a folder, or another training writes into it.
     """
     if os.path.lexists(save_dir) and not os.path.isdir(save_dir):
-        raise InputError(f"--save_dir {save_dir} is no folder: choose another.")
+        raise InputError(f"--save_dir {save_dir} is not a folder: choose another.")
     made = is_first and not os.path.isdir(save_dir)
     if is_first:
         os.makedirs(save_dir, exist_ok=True)
@@ -84,7 +84,7 @@ def _lock(save_dir: str) -> None:
     except BlockingIOError as error:
         os.close(folder)
         raise InputError(
-            f"another training writes into {save_dir}: wait for its end, or choose another --save_dir."
+            f"another training is writing into {save_dir}: wait until it ends, or choose another --save_dir."
         ) from error
     except OSError:  # some network file systems have no locks
         os.close(folder)

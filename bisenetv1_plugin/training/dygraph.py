@@ -115,7 +115,7 @@ def load_engine_factory(
     """
     has_gpu = gpu.can_run(paddle)
     if device not in (None, *DEVICES) or (device == "gpu" and not has_gpu):
-        raise InputError(f"device is {device!r}; there is {'cpu and gpu' if has_gpu else 'cpu'} here.")
+        raise InputError(f"device is {device!r}; this machine has {'cpu and gpu' if has_gpu else 'cpu'}.")
     cfg = builder.load_config(config, needs=["val_dataset"])
     options = {key: value for key, value in cfg.test_config.items() if key in _PREDICT_OPTIONS}
     model = builder.open_network(cfg, weights, device or ("gpu" if has_gpu else "cpu")).model

@@ -41,7 +41,7 @@ inline bool is_cut_off_jpeg(const Bytes& file) {
 
 inline cv::Mat read_picture(const fs::path& path) {
     if (!fs::exists(path)) throw Fault("there is no such file");
-    if (!fs::is_regular_file(path)) throw Fault("it is no regular file: save its content as a file");
+    if (!fs::is_regular_file(path)) throw Fault("it is not a regular file: save its content as a file");
     if (fs::file_size(path) == 0) throw Fault("it is empty: copy or download it again");
     if (fs::file_size(path) >= MOST_BYTES) throw Fault("it has too many bytes: cut it into tiles");
     std::ifstream file(path, std::ios::binary);
@@ -84,7 +84,7 @@ inline void check_target(const fs::path& target, const std::set<fs::path>& pictu
         if (fs::exists(picture) && fs::equivalent(target, picture))
             throw Refused(target.string() + " would be written, and it is read: name another place for the results.");
     if (!fs::is_regular_file(target))
-        throw Refused(target.string() + " is no regular file: name another place for the results.");
+        throw Refused(target.string() + " is not a regular file: name another place for the results.");
     std::ifstream file(target, std::ios::binary);
     const auto size = fs::file_size(target);
     file.seekg(size > TAIL ? size - TAIL : 0);

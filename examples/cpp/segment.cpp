@@ -222,7 +222,7 @@ int segment(const Arguments& arguments) {
         const auto [other, is_new] = named.emplace(name, picture);
         if (!is_new)
             throw Refused(other->second.string() + " and " + picture.string() + " would both give " + name.string() +
-                          ": run them apart.");
+                          ": run them separately.");
         for (const auto& folder : folders) check_target(folder / name, arguments.pictures);
     }
     if (fs::exists(folders[1]) && fs::equivalent(folders[0], folders[1]))

@@ -332,7 +332,9 @@ def test_windows_and_no_file_is_left(exported, scene, tmp_path, name):
             server.process.send_signal(getattr(signal, name))
             assert server.process.wait(20) == 0
         assert list(server.folder.iterdir()) == []
-        assert "Traceback" not in server.said() and server.said().endswith("no file is left.\n")
+        assert "Traceback" not in server.said() and server.said().endswith(
+            "Stopped; all temporary files are deleted.\n"
+        )
 
 
 @pytest.mark.slow

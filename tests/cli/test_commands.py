@@ -20,7 +20,7 @@ from PIL import Image
 
 from bisenetv1_plugin import __main__, machine, zoo
 from bisenetv1_plugin.cli import main
-from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
+from bisenetv1_plugin.datasets.classes import DEMO_CLASSES
 from bisenetv1_plugin.datasets.synthetic import write_scenes
 from bisenetv1_plugin.drawing import plots
 

@@ -9,7 +9,7 @@ pytest.importorskip("paddleseg")
 import paddleseg.transforms as T
 from paddleseg.datasets import Dataset
 
-from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
+from bisenetv1_plugin.datasets.classes import DEMO_CLASSES
 from bisenetv1_plugin.datasets.synthetic import SyntheticStreetScenes, scene_seed, write_scenes
 
 SIZE = (64, 32)

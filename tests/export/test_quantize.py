@@ -59,7 +59,7 @@ def test_too_few_calibration_images(small, tmp_path, capsys):
     pytest.importorskip("nncf")
     flags = ["--config", small.config, "--model_path", small.weights, "--save_dir", tmp_path / "int8"]
     assert run("quantize", *flags, "--to", "openvino", "--batch_nums", 1, "--batch_size", 2) == 2
-    assert "ask for 2 images; the train_dataset has 1" in capsys.readouterr().err
+    assert "ask for 2 images, but the train_dataset has 1" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

@@ -233,11 +233,11 @@ def test_opts(sandbox, fuzz, data):
 
 # Each of these once caused a traceback, or no error.
 WRONG = [
-    ("iters: 0", "iters must be a whole number from 1 on, not 0"),
-    ("iters: abc", "iters must be a whole number from 1 on, not abc"),
-    ("iters: .nan", "iters must be a whole number from 1 on, not nan"),
+    ("iters: 0", "iters must be a whole number of at least 1, not 0"),
+    ("iters: abc", "iters must be a whole number of at least 1, not abc"),
+    ("iters: .nan", "iters must be a whole number of at least 1, not nan"),
     ("batch_size: 0", "batch_size must be a whole number"),
-    ("batch_size: [4]", r"batch_size must be a whole number from 1 on, not \[4\]"),
+    ("batch_size: [4]", r"batch_size must be a whole number of at least 1, not \[4\]"),
     ("model: []", r"model must have a type, which names a component, not be \[\]"),
     ("model: {type: BiSeNetV1, num_classes: 5, backbone: x}", "model.backbone must have a type"),
     ("model: {num_classes: 0}", "model.num_classes must be a whole number from 1 to 256, not 0"),
@@ -259,7 +259,7 @@ WRONG = [
     ("train_dataset: {transforms: Normalize}", "train_dataset.transforms must be a list of components"),
     ("lr_scheduler: {learning_rate: .nan}", "lr_scheduler.learning_rate must be a finite number, not nan"),
     ("lr_scheduler: {learning_rate: 1e-3}", "write 1.0e-3 or 0.001, because YAML reads 1e-3 as text"),
-    ("lr_scheduler: {learning_rate: -1}", "lr_scheduler.learning_rate must be a number from 0 on"),
+    ("lr_scheduler: {learning_rate: -1}", "lr_scheduler.learning_rate must be a number of at least 0"),
     ("optimizer: {weight_decay: .inf}", "optimizer.weight_decay must be a finite number"),
     ("test_config: {crop_size: 3}", "test_config.crop_size must be a width and a height"),
     ("test_config: {sclaes: [1]}", "test_config.sclaes is unknown to PaddleSeg's evaluation"),
@@ -268,7 +268,7 @@ WRONG = [
     ("_base_: folder.yml", "there is no file .*folder.yml, which .*wrong.yml names as its _base_"),
     ("_base_: pipe.yml", "there is no file .*pipe.yml"),
     ("_base_: 3", "must be a path or a list of paths, not 3"),
-    ("_base_: config.yml\nbatch_size: {a: 1}", "a key has values of its own in .*wrong.yml and none in .*config.yml"),
+    ("_base_: config.yml\nbatch_size: {a: 1}", "a key holds other keys in .*wrong.yml, but not in .*config.yml"),
     ("k0: &k0 [0]\n" + "".join(f"k{n}: &k{n} [{f'*k{n - 1}, ' * 9}]\n" for n in range(1, 9)), "aliases expanded"),
     ("a: &a [*a]", "an alias contains itself"),
     ("a: !!python/object/apply:os.system [id]", "is not YAML with plain values"),

@@ -131,9 +131,9 @@ BOMB = "".join(f"k{n}: &k{n} [{', '.join([f'*k{n - 1}' if n else 'l'] * 9)}]\n" 
     [
         (BOMB, "output_op", "*k8", "it has more than 100000 values with its aliases expanded"),
         (BOMB, "classes", "*k8", "it has more than 100000 values with its aliases expanded"),
-        ("", "output_op", "!!int ''", "it is no YAML"),
-        ("", "output_op", "!!bool maybe", "it is no YAML"),
-        ("", "output_op", "!!timestamp never", "it is no YAML"),
+        ("", "output_op", "!!int ''", "it is not YAML"),
+        ("", "output_op", "!!bool maybe", "it is not YAML"),
+        ("", "output_op", "!!timestamp never", "it is not YAML"),
         ("", "output_op", "0x" + "f" * 6000, "output_op is a number too large to be shown"),
         ("", "classes", f"[0x{'f' * 6000}]", "classes is a number too large"),
         ("", "classes", f"[{'x' * 2000}]", "of at most 1000 characters each"),

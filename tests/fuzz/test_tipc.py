@@ -16,7 +16,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from bisenetv1_plugin import files
-from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
+from bisenetv1_plugin.datasets.classes import DEMO_CLASSES
 from bisenetv1_plugin.datasets.synthetic import write_scenes
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.tipc import __main__ as tipc

@@ -76,7 +76,7 @@ def test_pipes_and_devices_are_refused(tmp_path, small, dynamic, capsys):
     assert all(f"{name}.png cannot be read and was left out" in said for name in ("pipe", "zero", "nowhere"))
     assert names_in(tmp_path / "out") == [b"00000.png"]
     for path in ("pipe.png", "zero.png"):
-        with pytest.raises(InputError, match="it is no regular file"):
+        with pytest.raises(InputError, match="it is not a regular file"):
             Segmenter(dynamic)(tmp_path / path)
 
 

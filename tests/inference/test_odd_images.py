@@ -124,7 +124,7 @@ def test_unreadable_images_are_skipped(small, run, tmp_path, capsys, command):
         "bomb.png": "it has more than 178956970 pixels: cut it into tiles, or see infer --is_slide",
         "cut.jpg": "image file is truncated",
         "empty.png": "it is empty: copy or download it again",
-        "text.jpg": "it is no image, whatever its name says",
+        "text.jpg": "it is not an image, despite its name",
         "loop.png": "Too many levels of symbolic links",
     }
     if "gif" not in masks:  # OpenCV reads the first picture of a GIF from 4.11 on
@@ -171,7 +171,7 @@ def test_no_program_is_started_to_read_a_picture(tmp_path, monkeypatch):
     monkeypatch.setattr(subprocess, "Popen", lambda *command, **_: pytest.fail(f"it started {command}"))
     (tmp_path / "a.png").write_bytes(POSTSCRIPT)
     for file in (str(tmp_path / "a.png"), POSTSCRIPT):
-        with pytest.raises(InputError, match="it is no image, whatever its name says"):
+        with pytest.raises(InputError, match="it is not an image, despite its name"):
             sources.decode(file)
 
 
@@ -228,8 +228,8 @@ def test_no_permission(small, tmp_path_factory):
     try:
         source = Source(str(folder))
         assert [picture.name for picture in source] == ["yours"] and len(source.faults) == 2
-        assert any("mine.png" in fault and "ask for the right to read it" in fault for fault in source.faults)
-        assert any("closed" in fault and "ask for the right" in fault for fault in source.faults)
+        assert any("mine.png" in fault and "ask for permission to read it" in fault for fault in source.faults)
+        assert any("closed" in fault and "ask for permission" in fault for fault in source.faults)
     finally:
         os.seteuid(0)
 
@@ -257,7 +257,7 @@ class TestLists:
     def test_not_a_list(self, small, tmp_path):
         scene(small).save(tmp_path / "a.gif")
         if not cv2.haveImageReader(str(tmp_path / "a.gif")):
-            with pytest.raises(InputError, match=r"a.gif is no image that OpenCV reads and no list"):
+            with pytest.raises(InputError, match=r"a.gif is neither an image that OpenCV reads nor a list"):
                 sources.list_images(str(tmp_path / "a.gif"))
         with pytest.raises(InputError, match="there is no .*absent"):
             sources.list_images(str(tmp_path / "absent"))

@@ -73,10 +73,10 @@ def test_pixels_equal_upstream(transforms):
     [
         ({"type": "Nothing"}, "there is no transform Nothing"),
         ({"type": "Normalize", "std": [0.5, 0, 0.5]}, "Normalize does not take .*std has a 0"),
-        ({"type": "Normalize", "mean": [[0.5]]}, "mean is no list of numbers"),
+        ({"type": "Normalize", "mean": [[0.5]]}, "mean is not a list of numbers"),
         ({"type": "Normalize", "color": 1}, "unexpected keyword argument 'color'"),
         ({"type": "Resize", "target_size": [0, 4]}, "target_size has 0"),
-        ({"type": "Resize", "interp": "RANDOM"}, "interp is none of NEAREST"),
+        ({"type": "Resize", "interp": "RANDOM"}, "interp is not one of NEAREST"),
         ({"type": "LimitLong", "max_long": 4, "min_long": 5}, "min_long, 5, is above max_long, 4"),
         ({"type": "Padding"}, "target_size"),
     ],

@@ -173,8 +173,8 @@ def test_invalid_video(dynamic, tmp_path, capsys):
     "flags, sentence",
     [
         (["--backend", "onnxruntime", "--precision", "bf16"], "ONNX Runtime computes this model in fp32 only"),
-        (["--precision", "fp16"], "precision fp16 is TensorRT's"),
-        (["--precision", "int8"], "is no quantized export; make one with `bisenetv1 quantize`"),
+        (["--precision", "fp16"], "precision fp16 needs TensorRT"),
+        (["--precision", "int8"], "is not a quantized export: make one with `bisenetv1 quantize`"),
         (["--use_trt", "True"], "(--use_trt) is for backend paddle or onnxruntime on device gpu"),
         (["--backend", "openvino", "--device", "gpu"], "OpenVINO finds no Intel GPU"),
     ],

@@ -23,7 +23,7 @@ from PIL import Image
 import bisenetv1_plugin
 from bisenetv1_plugin import Segmenter
 from bisenetv1_plugin.cli import main
-from bisenetv1_plugin.datasets.scenes import DEMO_CLASSES
+from bisenetv1_plugin.datasets.classes import DEMO_CLASSES
 from bisenetv1_plugin.drawing import painter
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.inference.runtimes import RUNTIMES
@@ -113,8 +113,8 @@ class TestPictures:
             ("absent.jpg", None, r"absent.jpg cannot be read \(No such file or directory\)"),
             (".", None, "is a folder: give a list of the paths of its images"),
             ("drive.mp4", None, r"is a video: `segmenter.video\(path\)`"),
-            (b"", None, r"these 0 bytes are no image file that can be read \(it is empty"),
-            (b"GIF", None, "these 3 bytes are no image file that can be read"),
+            (b"", None, r"these 0 bytes are not a readable image file \(it is empty"),
+            (b"GIF", None, "these 3 bytes are not a readable image file"),
             (np.zeros((9, 9, 3), "uint8"), None, "pass order='RGB' or order='BGR'"),
             (np.zeros((9, 9, 3), "uint8"), "rgb", "order is 'rgb'; it is 'RGB' or 'BGR'"),
             (np.zeros((9, 9, 3), "float32"), "RGB", "the array is float32; it must be uint8"),
@@ -176,7 +176,7 @@ class TestVideo:
         frames.close()
 
     def test_unreadable_video(self, segmenter, video):
-        with pytest.raises(InputError, match="is no video; a video ends with"):
+        with pytest.raises(InputError, match="is not a video; a video ends with"):
             segmenter.video("street.jpg")
         video.write_bytes(b"no video")
         with pytest.raises(InputError, match="a video that PyAV cannot open"):
@@ -395,11 +395,11 @@ class TestPackage:
 
     def test_refuses_what_infer_refuses(self, dynamic, tmp_path):
         for options, sentence in (
-            ({"backend": "tensorflow"}, "backend is 'tensorflow'; there are auto, paddle, onnxruntime, openvino"),
-            ({"device": "tpu"}, "device is 'tpu'; there are cpu, gpu"),
+            ({"backend": "tensorflow"}, "backend is 'tensorflow'; choose one of auto, paddle, onnxruntime, openvino"),
+            ({"device": "tpu"}, "device is 'tpu'; choose one of cpu, gpu"),
             ({"precision": "fp8"}, "precision is 'fp8'"),
             ({"precision": "auto", "device": "cpu"}, "precision auto is chosen by the first images"),
-            ({"precision": "fp16", "device": "cpu"}, "precision fp16 is TensorRT's"),
+            ({"precision": "fp16", "device": "cpu"}, "precision fp16 needs TensorRT"),
         ):
             with pytest.raises(InputError, match=sentence):
                 Segmenter(dynamic, **options)

@@ -42,7 +42,10 @@ def test_incorrect_runtime_is_skipped(small, dynamic, tmp_path, capsys, monkeypa
     monkeypatch.setitem(RUNTIMES, "openvino", Wrong)
     assert infer(dynamic, small, tmp_path, "--device", "cpu") == 0
     out = capsys.readouterr().out
-    assert "not openvino: its answer to the export's probe is not the network's." in out and "onnxruntime fp32" in out
+    assert (
+        "not openvino: its mask of the export's probe picture is not the network's." in out
+        and "onnxruntime fp32" in out
+    )
     assert {len(np.unique(mask)) for mask in masks(tmp_path).values()} != {1}
 
 

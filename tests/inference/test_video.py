@@ -326,7 +326,7 @@ class TestCamera:
     def test_unplugged(self, infer, camera, tmp_path, capsys):
         camera(last=3)
         assert infer(0, "--save_masks", "True") == 1
-        assert "camera 0 gives nothing more after frame 3" in capsys.readouterr().err
+        assert "camera 0 sent nothing more after frame 3" in capsys.readouterr().err
         assert len(list((tmp_path / "out").glob("camera0_*.png"))) == 3
 
     def test_needs_an_output_flag(self, infer, camera, tmp_path, capsys):

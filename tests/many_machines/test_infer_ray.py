@@ -228,7 +228,7 @@ def test_invalid_port():
 
     pool = ray_pool.Pool.__new__(ray_pool.Pool)
     pool._verbose, pool._ray = True, SimpleNamespace(init=init)
-    with pytest.raises(InputError, match="--ray host:\u00b2: Ray does not start or is not there"):
+    with pytest.raises(InputError, match="--ray host:\u00b2: Ray did not start or did not answer"):
         pool._start("host:\u00b2")
 
 

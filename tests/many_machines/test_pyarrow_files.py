@@ -38,7 +38,7 @@ def test_folder(photos, small):
     assert all((mine.pixels == its.pixels).all() for mine, its in zip(pictures, here))
     (fault,) = there.faults
     assert (
-        fault == f"file://{photos}/broken.JPG cannot be read and was left out (it is no image, whatever its name says)."
+        fault == f"file://{photos}/broken.JPG cannot be read and was left out (it is not an image, despite its name)."
     )
 
 

@@ -263,7 +263,7 @@ def _size(where: str, image: dict[str, Any], path: Path) -> tuple[int, int]:
     except image_files.READ_ERRORS:  # reported when the images are read
         if size[0] * size[1] > _MOST_PIXELS:
             raise InputError(
-                f"{where} has {size[0]}x{size[1]} pixels, but {_MOST_PIXELS} are the most: correct its size."
+                f"{where} has {size[0]}x{size[1]} pixels, but at most {_MOST_PIXELS} are allowed: correct its size."
             ) from None
         return size
     if size not in (head.stored_size, head.upright_size):

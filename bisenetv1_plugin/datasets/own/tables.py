@@ -150,7 +150,9 @@ def _names_by_value(path: Path) -> list[str]:
             raise InputError(f"the table {path}, line {number}: the value {value} appears twice: give it one name.")
         names[int(value)] = name
     if sorted(names) != list(range(len(names))) or not names:
-        raise InputError(f"the table {path} has {len(names)} names, but not for every value from 0 on: add the others.")
+        raise InputError(
+            f"the table {path} has {len(names)} names, but not for every value starting with 0: add the others."
+        )
     return [names[value] for value in range(len(names))]
 
 

@@ -51,7 +51,7 @@ class PaddleInference:
         from paddle import inference
 
         if not (export.program and export.params):
-            raise InputError(f"{export.path} is for another runtime; Paddle's int8 is made by `bisenetv1 quantize`.")
+            raise InputError(f"{export.path} is for another runtime: use `bisenetv1 quantize --to paddle`.")
         config = inference.Config(export.program, export.params)
         config.disable_glog_info()
         config.enable_memory_optim()
@@ -114,7 +114,7 @@ def _set_cpu_precision(config: Any, precision: str, export: Export) -> None:
     elif precision == "int8":
         if not export.quantized:
             raise InputError(
-                f"precision int8: {export.path} is no quantized export; make one with `bisenetv1 quantize`."
+                f"precision int8: {export.path} is not a quantized export: make one with `bisenetv1 quantize`."
             )
         config.enable_mkldnn_int8()
         for library in ("mkldnn", "onednn"):  # its names in Paddle 2.6 and Paddle 3

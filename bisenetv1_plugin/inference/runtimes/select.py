@@ -84,8 +84,8 @@ def select(
         raise InputError("TensorRT (--use_trt) is for backend paddle or onnxruntime on device gpu.")
     if not tensorrt and (precision == "fp16" or (precision == "int8" and device == "gpu")):
         raise InputError(
-            f"precision {precision} is TensorRT's: `bisenetv1 infer --use_trt True` has it, on a GPU (int8: also "
-            "device cpu, without)."
+            f"precision {precision} needs TensorRT: use `bisenetv1 infer --use_trt True`, on a GPU"
+            f"{'; or choose device cpu' * (precision == 'int8')}."
         )
     if precision in ("bf16", "auto") and device == "gpu":
         raise InputError(
@@ -124,7 +124,7 @@ def _name(backend: str, precision: str, device: str) -> str:
 
 def _check_choice(name: str, value: str | None, possible: Sequence[str | None]) -> None:
     if value not in possible:
-        raise InputError(f"{name} is {value!r}; there are {', '.join(filter(None, possible))}.")
+        raise InputError(f"{name} is {value!r}; choose one of {', '.join(filter(None, possible))}.")
 
 
 def choose_runtime(
@@ -155,7 +155,7 @@ def choose_runtime(
             skipped.append(f"{name}: {error}")
             continue
         if not right:
-            skipped.append(f"{name}: its answer to the export's probe is not the network's.")
+            skipped.append(f"{name}: its mask of the export's probe picture is not the network's.")
             continue
         return Choice(runtime, _name(name, precision, device), skipped, make)
     raise InputError(" ".join(["No runtime runs this export here.", *skipped]))
