@@ -241,6 +241,14 @@ class TestPictures:
         assert "c.png" in (tmp_path / "my_data" / "val.txt").read_text()
         assert len((tmp_path / "my_data" / "train.txt").read_text().splitlines()) == 2
 
+    def test_test_split_without_a_val_split(self, tmp_path):
+        for seed, name in enumerate(["train/a", "train/b", "test/c"]):
+            photo(tmp_path / "data" / f"{name}.png", seed)
+            annotate(tmp_path / "data" / f"{name}.json", HALVES)
+        found = made(tmp_path / "data")
+        assert sorted(found.labels) == ["a", "b"]
+        assert "1 images of a test split are not used" in found.notes
+
     def test_other_json_is_ignored(self, root):
         (root / "notes.json").write_text("{not")
         (root / "shapes.json").write_text('{"shapes": 3}')

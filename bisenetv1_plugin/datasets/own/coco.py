@@ -13,7 +13,7 @@ from bisenetv1_plugin import image_files
 from bisenetv1_plugin.datasets.classes import IGNORE_INDEX
 from bisenetv1_plugin.datasets.own import coco_json, coco_rle, pairing, walk
 from bisenetv1_plugin.datasets.own.census import codes_of
-from bisenetv1_plugin.datasets.own.layouts import Layout, omission_notes
+from bisenetv1_plugin.datasets.own.layouts import Layout, merge_splits, omission_notes
 from bisenetv1_plugin.datasets.own.lists import Pair
 from bisenetv1_plugin.datasets.own.naming import UniqueNames
 from bisenetv1_plugin.datasets.own.path_words import PathInfo, path_info
@@ -125,9 +125,8 @@ def write_labels(
         target.parent.mkdir(parents=True, exist_ok=True)
         write_png(target, label)
         pairs[job.split].append(Pair(root / job.path, target))
-    if not ("train" in pairs and "val" in pairs):
-        pairs = {"": [pair for split in pairs.values() for pair in split]}
-    return Layout(f"COCO ({'panoptic' if found[0].panoptic else 'instances'})", pairs, notes), names
+    kind = "panoptic" if found[0].panoptic else "instances"
+    return Layout(f"COCO ({kind})", merge_splits(pairs)[0], notes), names
 
 
 def _classes(found: Sequence[Annotations]) -> tuple[list[str], dict[int, int]]:

@@ -16,7 +16,7 @@ from bisenetv1_plugin import image_files
 from bisenetv1_plugin.datasets.classes import IGNORE_INDEX
 from bisenetv1_plugin.datasets.own import coco_json, labelme_shapes, tables, walk
 from bisenetv1_plugin.datasets.own.labelme_shapes import Shape
-from bisenetv1_plugin.datasets.own.layouts import Layout, omission_notes
+from bisenetv1_plugin.datasets.own.layouts import Layout, merge_splits, omission_notes
 from bisenetv1_plugin.datasets.own.lists import Pair
 from bisenetv1_plugin.datasets.own.naming import UniqueNames
 from bisenetv1_plugin.datasets.own.options import Options
@@ -134,13 +134,9 @@ def write_labels(
             outputs.write(image, _decode_embedded(root / job.json, content))
         split = path_info(job.picture).split or path_info(job.json).split
         pairs.setdefault(split, []).append(Pair(image, target))
-    if not ("train" in pairs and "val" in pairs):
-        pairs = {"": [pair for of_split in pairs.values() for pair in of_split]}
-    tests = pairs.pop("test", [])
-    if tests:
-        notes.append(f"{len(tests)} images of a test split are not used: keep them for your own test.")
+    pairs, test_notes = merge_splits(pairs)
     rest = "ignored" if unlabeled == IGNORE_INDEX else "background"
-    return Layout(f"labelme, pixels without a label are {rest}", pairs, notes), names
+    return Layout(f"labelme, pixels without a label are {rest}", pairs, notes + test_notes), names
 
 
 def _number_classes(

@@ -46,8 +46,7 @@ def find(root: Path, files: Sequence[Path]) -> Layout:
     named = {split: content for split, content in lists.items() if isinstance(content, ImageNames)}
     ready = {split: content.pairs for split, content in lists.items() if isinstance(content, Pairs)}
     if ready:
-        splits = ready if "train" in ready and "val" in ready else {"": [pair for p in ready.values() for pair in p]}
-        return Layout("lists of images and labels", splits)
+        return Layout("lists of images and labels", merge_splits(ready)[0])
 
     pictures = [path_info(path) for path in files if walk.is_picture(root, path)]
     kind, images, labels = _images_and_labels(pictures)
@@ -70,14 +69,21 @@ def find(root: Path, files: Sequence[Path]) -> Layout:
     if found.pairs and not found.same_names:
         image, label = found.pairs[0]
         notes.append(f"Labels and images have different names: the label of {image.path} is {label.path}, and so on.")
-    tests = pairs.pop("test", [])
-    if tests and not pairs:
-        pairs[""] = tests
-    elif tests:
-        notes.append(f"{len(tests)} images of a test split are not used: keep them for your own test.")
-    if not ("train" in pairs and "val" in pairs):
-        pairs = {"": [pair for split in pairs.values() for pair in split]}
-    return Layout(kind, pairs, notes)
+    pairs, test_notes = merge_splits(pairs)
+    return Layout(kind, pairs, notes + test_notes)
+
+
+def merge_splits(pairs: dict[str, list[Pair]]) -> tuple[dict[str, list[Pair]], list[str]]:
+    """The pairs by `train` and `val`, or all by `` if one of these is missing; and a note on a test split.
+
+    A test split is left out, unless there is no other.
+    """
+    others = {split: found for split, found in pairs.items() if split != "test"} or pairs
+    count = len(pairs.get("test", [])) if others is not pairs else 0
+    notes = [f"{count} images of a test split are not used: keep them for your own test."] if count else []
+    if not ("train" in others and "val" in others):
+        others = {"": [pair for found in others.values() for pair in found]}
+    return others, notes
 
 
 def _read_lists(root: Path, files: Sequence[Path]) -> dict[str, ImageNames | Pairs]:
