@@ -112,7 +112,7 @@ class TestPictures:
             ("https://example.org/a.jpg", None, "is an address, and nothing is downloaded"),
             ("absent.jpg", None, r"absent.jpg cannot be read \(No such file or directory\)"),
             (".", None, "is a folder: give a list of the paths of its images"),
-            ("drive.mp4", None, r"is a video: `segmenter.video\(path\)`"),
+            ("drive.mp4", None, r"is a video: use `segmenter.video\(path\)`"),
             (b"", None, r"these 0 bytes are not a readable image file \(it is empty"),
             (b"GIF", None, "these 3 bytes are not a readable image file"),
             (np.zeros((9, 9, 3), "uint8"), None, "pass order='RGB' or order='BGR'"),
