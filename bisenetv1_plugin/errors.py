@@ -22,5 +22,5 @@ def lines(text: str) -> str:
 
 def brief(error: object) -> str:
     """The message of another library's error: on one line, about 200 characters at most."""
-    said = " ".join(str(error).split()) or type(error).__name__
-    return said if len(said) <= 200 else f"{said[:200]} ..."
+    message = " ".join(str(error).split()) or type(error).__name__
+    return message if len(message) <= 200 else f"{message[:200]} ..."

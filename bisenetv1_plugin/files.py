@@ -311,15 +311,15 @@ def _place(path: str) -> tuple[str, str]:
 @functools.lru_cache(maxsize=4096)
 def _folder(path: str) -> tuple[str, bool]:
     """A folder's real path, and whether its file system ignores case."""
-    real = there = os.path.realpath(path)
+    real = existing = os.path.realpath(path)
     while True:
-        parent, name = os.path.split(there)
-        if os.path.exists(there) and name.swapcase() != name:
+        parent, name = os.path.split(existing)
+        if os.path.exists(existing) and name.swapcase() != name:
             swapped = os.path.join(parent, name.swapcase())
-            return real, os.path.exists(swapped) and os.path.samefile(there, swapped)
-        if parent == there:
+            return real, os.path.exists(swapped) and os.path.samefile(existing, swapped)
+        if parent == existing:
             return real, False
-        there = parent
+        existing = parent
 
 
 def _umask() -> int:

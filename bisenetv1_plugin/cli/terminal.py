@@ -302,7 +302,7 @@ def _is_refusal(error: BaseException | None) -> bool:
 
 def _end(session: _Session, error: BaseException | None) -> None:
     """Write the error into the log, close it, and print its path."""
-    log, said, refused = session.log, session.log.held, _is_refusal(error)
+    log, text, refused = session.log, session.log.held, _is_refusal(error)
     if refused:
         log.write(f"bisenetv1: {error}\n")
     elif error is not None:
@@ -313,6 +313,6 @@ def _end(session: _Session, error: BaseException | None) -> None:
     elif refused or isinstance(error, KeyboardInterrupt):  # `main` prints one sentence
         pass
     elif error is not None:  # there is no log file; Python prints the traceback
-        session.stderr.write(said)
+        session.stderr.write(text)
     elif log.fault:
         session.write(f"bisenetv1: the log is incomplete. {log.fault}", session.stderr)

@@ -112,7 +112,7 @@ _KEYS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     ),
     "input": (
         "float32, NCHW and, with three channels, RGB",
-        lambda value: isinstance(value, dict) and all(_INPUT.get(key) == said for key, said in value.items()),
+        lambda value: isinstance(value, dict) and all(_INPUT.get(key) == item for key, item in value.items()),
     ),
     "output_op": ("argmax, softmax or none", lambda value: value in ("argmax", "softmax", "none")),
     "precision": ("fp32 or int8", lambda value: value in ("fp32", "int8")),

@@ -72,13 +72,13 @@ class PyArrowFolder:
             return [self._prefix + self._path]
         selector = optional_library("pyarrow.fs", "ray").FileSelector(self._path, recursive=True)
         try:
-            there = [info for info in self._filesystem.get_file_info(selector) if info.is_file]
+            infos = [info for info in self._filesystem.get_file_info(selector) if info.is_file]
         except OSError as error:
             raise InputError(f"{self.folder} cannot be listed ({brief(error)}).") from error
         if self.is_local:
-            here = tuple(os.path.join(os.path.realpath(folder), "") for folder in skip)
-            there = [info for info in there if not os.path.realpath(info.path).startswith(here)]
-        images = [info for info in there if info.path.lower().endswith(endings) and info.base_name[0] != "."]
+            skipped = tuple(os.path.join(os.path.realpath(folder), "") for folder in skip)
+            infos = [info for info in infos if not os.path.realpath(info.path).startswith(skipped)]
+        images = [info for info in infos if info.path.lower().endswith(endings) and info.base_name[0] != "."]
         if not images:
             raise InputError(f"{self.folder} contains no image; an image ends with {', '.join(endings)}.")
         return sorted(self._prefix + info.path for info in images)

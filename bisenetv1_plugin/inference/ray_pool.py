@@ -103,8 +103,8 @@ class Pool:
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         free = self._ray.available_resources()
         wanted = {name: count for name, count in (("CPU", self._cpus), ("GPU", self._gpus)) if count}
-        here = sum(min(int(node.get(name, 0) // count) for name, count in wanted.items()) for node in nodes)
-        return min(here, *(int(free.get(name, 0) // count) for name, count in wanted.items()))
+        by_node = sum(min(int(node.get(name, 0) // count) for name, count in wanted.items()) for node in nodes)
+        return min(by_node, *(int(free.get(name, 0) // count) for name, count in wanted.items()))
 
     def __enter__(self) -> Pool:
         return self

@@ -146,11 +146,11 @@ class Source(Pictures):
         if self.frames:
             self.total = self.frames.total
         elif is_address(image_path) and not keep_folders:
-            there = PyArrowFolder(image_path)
-            found = there.list_images(_IMAGES, skip)
+            remote = PyArrowFolder(image_path)
+            found = remote.list_images(_IMAGES, skip)
             self._set_files(found)
-            self.folder, self.read = there.folder, there.read
-            self.paths = [address.partition("://")[2] for address in found] if there.is_local else []
+            self.folder, self.read = remote.folder, remote.read
+            self.paths = [address.partition("://")[2] for address in found] if remote.is_local else []
         else:
             found = list_images(image_path, skip)
             readable = [path for path in found if has_reader(path)]
@@ -184,8 +184,8 @@ class Source(Pictures):
     def frame_files(self, folder: str) -> list[str]:
         """The files in a folder that are named like frames of this video, because the number of frames is unknown."""
         frame = re.compile(re.escape(self.names()[0]) + r"_\d{6,}\.png")
-        there = os.listdir(folder) if os.path.isdir(folder) else []
-        return [os.path.join(folder, name) for name in there if frame.fullmatch(name)]
+        present = os.listdir(folder) if os.path.isdir(folder) else []
+        return [os.path.join(folder, name) for name in present if frame.fullmatch(name)]
 
     def exclude(self, fault: Callable[[int, int], str | None]) -> None:
         """Remove the pictures for whose width and height `fault` returns a reason, a sentence.

@@ -127,10 +127,10 @@ def check_outputs(
             raise InputError(
                 f"{folder} is not a folder, and the training would write a checkpoint there: move it away."
             )
-        there = [file for file in os.listdir(folder) if not file.startswith("part-")]
-        if name not in best and not set(CHECKPOINT) <= set(there) and set(there) - _FILES:
+        names = [file for file in os.listdir(folder) if not file.startswith("part-")]
+        if name not in best and not set(CHECKPOINT) <= set(names) and set(names) - _FILES:
             raise InputError(f"{folder} has files that no training wrote: move it away, or choose another --save_dir.")
-        targets = [os.path.join(folder, file) for file in there if file in _FILES]
+        targets = [os.path.join(folder, file) for file in names if file in _FILES]
         for path in (folder, *targets):
             if os.path.commonpath([root, os.path.realpath(path)]) != root:
                 raise InputError(f"{path} points outside {save_dir}: move it away, or choose another --save_dir.")

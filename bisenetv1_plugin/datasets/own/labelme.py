@@ -225,9 +225,9 @@ def _picture(where: str, path: Path, content: dict[str, Any], known: set[Path], 
     if not isinstance(named, str) or not PureWindowsPath(named).name:
         raise InputError(f"{where}imagePath is {coco_json.describe(named)}: it must be the name of a picture.")
     written = PureWindowsPath(named).as_posix()  # Windows writes backslashes
-    beside = Path(os.path.normpath(path.parent / written))
-    if beside in known:
-        return beside
+    sibling = Path(os.path.normpath(path.parent / written))
+    if sibling in known:
+        return sibling
     name = PurePosixPath(written).name
     found = by_name.get(name, [])
     near = [other for other in found if other.parent == path.parent] or found

@@ -230,9 +230,9 @@ class PictureFinder:
         parts = wanted.path.parts[:-1]
         if not wanted.name or ".." in parts:
             return []
-        there = [one for folders in {wanted.folders, (*base, *wanted.folders)} for one in self._at(wanted, folders)]
-        candidates = there if parts else self._by_name.get(wanted.name, [])
-        at = {one.path for one in there}
+        exact = [one for folders in {wanted.folders, (*base, *wanted.folders)} for one in self._at(wanted, folders)]
+        candidates = exact if parts else self._by_name.get(wanted.name, [])
+        at = {one.path for one in exact}
 
         def fits(one: PathInfo) -> bool:
             if (with_suffix and one.path.name != wanted.path.name) or (own and one.split not in ("", own)):

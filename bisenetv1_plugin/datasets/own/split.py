@@ -80,9 +80,9 @@ def every_fifth(present: np.ndarray) -> tuple[list[int], list[int]]:
 def coverage(train: np.ndarray, val: np.ndarray, names: Sequence[str]) -> list[str]:
     """Sentences on classes that cannot be learned or scored. `train`, `val`: pixels by class, int64 [classes]."""
     sentences = []
-    untrained = [name for name, there, wanted in zip(names, train, val) if wanted and not there]
-    unscored = [name for name, there, wanted in zip(names, train, val) if there and not wanted]
-    never = [name for name, there, wanted in zip(names, train, val) if not there and not wanted]
+    untrained = [name for name, trained, validated in zip(names, train, val) if validated and not trained]
+    unscored = [name for name, trained, validated in zip(names, train, val) if trained and not validated]
+    never = [name for name, trained, validated in zip(names, train, val) if not trained and not validated]
     if untrained:
         sentences.append(f"Only validation images have {', '.join(untrained)}: scored, but never learned.")
     if unscored:

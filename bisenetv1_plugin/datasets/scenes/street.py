@@ -105,7 +105,7 @@ def _objects(street: Street, dice: Dice, canvas: Canvas) -> list[Thing]:
         z = max(near + (far - near) * share * share, seen * abs(x))
         things.append((z, partial(thing.paint, x=x + street.shift(z), z=z)))
 
-    def beside(low: float, high: float) -> float:
+    def on_sidewalk(low: float, high: float) -> float:
         """A place on one of the sidewalks, from the kerb (0) to the houses (1)."""
         share = dice.between(low, high)
         if dice.chance(0.5):
@@ -113,13 +113,13 @@ def _objects(street: Street, dice: Dice, canvas: Canvas) -> list[Thing]:
         return street.right + (street.front_right - street.right) * share
 
     for _ in range(dice.count(1, 5)):
-        place(tree(dice), beside(0.1, 1.7), 6, 45)
+        place(tree(dice), on_sidewalk(0.1, 1.7), 6, 45)
     for _ in range(dice.count(1, 4)):
-        place(post(dice), beside(0.05, 0.3), 5, 40)
+        place(post(dice), on_sidewalk(0.05, 0.3), 5, 40)
     if dice.chance(0.25):
-        place(litter_bin(dice), beside(0.2, 0.9), 5, 20)
+        place(litter_bin(dice), on_sidewalk(0.2, 0.9), 5, 20)
     for _ in range(dice.count(2, 7)):
-        x = beside(0.1, 0.95) if dice.chance(0.65) else dice.between(street.left, street.right)
+        x = on_sidewalk(0.1, 0.95) if dice.chance(0.65) else dice.between(street.left, street.right)
         place(walker(dice), x, 3.2, 11)
     for _ in range(dice.count(0, 3)):
         place(two_wheeler(dice, canvas.haze), dice.between(street.left - 0.5, street.right + 0.5), 3.5, 12)
