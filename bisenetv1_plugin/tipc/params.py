@@ -78,7 +78,32 @@ class TipcError(InputError):
     """An error in a TIPC file, its data or a mode."""
 
 
-class Params:
+class _ParameterFile:
+    """The named lines of a parameter file, each `key:value`."""
+
+    path: Path
+    _named: dict[str, _Line]
+
+    def where(self, name: str) -> str:
+        """Return the file and line number, for messages."""
+        return f"{self.path}, line {self._named[name].number}"
+
+    def key(self, name: str) -> str:
+        """Return the text before the first colon of a line."""
+        return self._named[name].split(":")[0]
+
+    def value(self, name: str) -> str:
+        """Return the text between the first and second colon of a line, or ''."""
+        return (self._named[name].split(":") + [""])[1]
+
+    def option(self, name: str, value: str | None = None) -> str:
+        """Return the argument `key=value`, by default with the line's value; '' if either is null."""
+        value = self.value(name) if value is None else value
+        key = self.key(name)
+        return "" if "null" in (key, value) or value.strip() == "" else f"{key}={value}"
+
+
+class Params(_ParameterFile):
     """One parameter file.
 
     Args:
@@ -101,6 +126,7 @@ class Params:
                 "Compare it with test_tipc/configs/bisenetv1/train_infer_python.txt."
             )
         self._lines.append(_Line("", 0))
+        self._named = {name: self._lines[index] for name, index in LINES.items()}
         check_name(self.value("model_name"), self.where("model_name"))
         for name in _IN_NAMES:
             for value in self.values(name):
@@ -110,18 +136,6 @@ class Params:
                 check_count(value, self.where(name), or_null=True)
         for name in ("iters", "train_batch_size"):
             check_count(self.mode_value(name) or "null", self.where(name), or_null=True)
-
-    def where(self, name: str) -> str:
-        """Return the file and line number, for messages."""
-        return f"{self.path}, line {self._lines[LINES[name]].number}"
-
-    def key(self, name: str) -> str:
-        """Return the text before the first colon of a line."""
-        return self._lines[LINES[name]].split(":")[0]
-
-    def value(self, name: str) -> str:
-        """Return the text between the first and second colon of a line, or ''."""
-        return (self._lines[LINES[name]].split(":") + [""])[1]
 
     def values(self, name: str) -> list[str]:
         """Return the alternatives of a line, which are separated by `|`."""
@@ -134,12 +148,6 @@ class Params:
             if mode == self.mode:
                 return value.partition("=")[0]
         return ""
-
-    def option(self, name: str, value: str | None = None) -> str:
-        """Return the argument `key=value`, by default with the line's value; '' if either is null."""
-        value = self.value(name) if value is None else value
-        key = self.key(name)
-        return "" if "null" in (key, value) or value.strip() == "" else f"{key}={value}"
 
     def block(self, title: str) -> list[tuple[str, str]]:
         """Return the keys and values of the lines under `===title===`; empty if there is no such block."""
@@ -154,7 +162,7 @@ class Params:
         return pairs
 
 
-class ShortParams:
+class ShortParams(_ParameterFile):
     """A parameter file of the shorter form of paddle2onnx, PTQ, C++ and serving. Values do not depend on the mode.
 
     Args:
@@ -176,24 +184,13 @@ class ShortParams:
                 f"{path} has {len(lines) + 1} lines without blank ones; the standard's format has {len(names) + 1}: "
                 f"{', '.join(names)} after the first."
             )
-        self._pairs = {name: (line.split(":") + [""])[:2] for name, line in zip(names, lines)}
-        self._where = {name: f"{path}, line {line.number}" for name, line in zip(names, lines)}
+        self._named = dict(zip(names, lines))
         check_name(self["model_name"], self.where("model_name"))
         if "save_dir" in names:
-            check_save_dir(self._pairs["save_dir"][0], self.where("save_dir"))
-
-    def where(self, name: str) -> str:
-        """Return the file and line number, for messages."""
-        return self._where[name]
+            check_save_dir(self.key("save_dir"), self.where("save_dir"))
 
     def __getitem__(self, name: str) -> str:
-        """Return the text between the first and second colon of a line."""
-        return self._pairs[name][1]
-
-    def option(self, name: str, value: str | None = None) -> str:
-        """Return the argument `key=value`, by default with the line's value; '' if that is null."""
-        value = self[name] if value is None else value
-        return "" if value in ("null", "") else f"{self._pairs[name][0]}={value}"
+        return self.value(name)
 
 
 def header_of(path: str | Path) -> str:
