@@ -285,7 +285,7 @@ def _check_finite(key: str, value: Any) -> None:
 
 
 def _check_file(key: str, value: Any) -> None:
-    """Raise ValueError for a folder, device or pipe, which could block a read for ever; the file may be missing."""
+    """Raise ValueError for a folder, device or pipe, which could block a read forever; the file may be missing."""
     if value is not None and not isinstance(value, str):
         raise ValueError(f"{key} must be the path of a file, not {_shown(value)}.")
     if value and os.path.exists(value) and not os.path.isfile(value):

@@ -114,7 +114,7 @@ def check_outputs(
 
 
 def _check_name(path: str) -> None:
-    """Raise OSError if the system refuses this name; by itself, it ignores names inside of a missing folder."""
+    """Raise OSError if the system refuses this name; by itself, it ignores names inside a missing folder."""
     folder, name = os.path.split(os.path.abspath(path))
     while not os.path.isdir(folder):
         folder = os.path.dirname(folder)
@@ -168,7 +168,7 @@ def path_inside(folder: str | os.PathLike[str], name: str) -> str:
     path = os.path.normpath(os.path.join(folder, name))
     inside = os.path.relpath(path, folder)
     if "\0" in name or inside in (os.curdir, os.pardir) or inside.startswith(os.pardir + os.sep) or os.path.isabs(name):
-        raise InputError(f"{name!r} is not the name of a file inside of {os.fspath(folder)}: rename it.")
+        raise InputError(f"{name!r} is not the name of a file inside {os.fspath(folder)}: rename it.")
     return path
 
 
@@ -192,8 +192,8 @@ def made_by(kind: str | None = None) -> Callable[[str], bool]:
 def whole_file(path: str | os.PathLike[str], kind: str | None = None) -> Iterator[str]:
     """A temporary path to write to. It replaces `path` when the block ends, and is removed if the block raises.
 
-    The folder is made if need be. If `path` is a link, its target is written. A device or a pipe gets the content at
-    the end of the block.
+    The folder is created if it does not exist. If `path` is a link, its target is written. A device or a pipe gets the
+    content at the end of the block.
 
     Args:
         path: the file.
@@ -285,7 +285,7 @@ def _append_mark(path: str, kind: str) -> None:
 
 
 def _write_stream(source: str, stream: str) -> None:
-    """Write a file's content into a device or a pipe; without a reader it raises instead of waiting for ever."""
+    """Write a file's content into a device or a pipe; without a reader it raises instead of waiting forever."""
     target = os.open(stream, os.O_WRONLY | os.O_APPEND | getattr(os, "O_NONBLOCK", 0))
     try:
         if hasattr(os, "set_blocking"):

@@ -71,7 +71,7 @@ def _free_in_control_groups() -> Iterator[int]:
                 continue
             limit, used, files = _GROUP_V1 if controllers else _GROUP_V2
             top = GROUPS / controllers
-            # In a container the path may be the machine's, of which only the end, or nothing, is to be seen.
+            # In a container the path may be the host's, of which only the end, or nothing, exists here.
             folder = top / path.lstrip("/")
             for group in (folder, *folder.parents):
                 with suppress(OSError, ValueError):  # no limit ("max"), or no such file

@@ -41,7 +41,7 @@ _MIN_VALUES = 3
 # Characters of a query, and of a text in a call.
 _MAX_QUERY, _MAX_TEXT = 1024, 255
 _KIND_NAMES = {"text": f"a text of up to {_MAX_TEXT} characters", "number": "a number from 0 to 1"}
-# Gradio keeps for ever: the progress of each upload, and a visitor's results that were not fetched.
+# Gradio keeps forever: the progress of each upload, and a visitor's results that were not fetched.
 _MAX_PROGRESS, _MAX_UNREAD = 256, 256
 # Browsers must not run a script in a visitor's file.
 _NO_SCRIPTS = (

@@ -130,7 +130,7 @@ def load_paddle(device: str | None = None) -> str:
 
 
 def check_device(device: str | None) -> str:
-    """The device to run on. If `device` is None and no GPU can be used, warn if need be, and choose the CPU.
+    """The device to run on. If `device` is None and a Paddle for GPUs cannot use one, warn and choose the CPU.
 
     Raises:
         InputError: `device` is 'gpu', and this Paddle cannot run on one.

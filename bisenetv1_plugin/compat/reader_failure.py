@@ -53,7 +53,7 @@ Shapes = Dict[Any, Tuple[int, ...]]  # by key or position in a sample
 
 
 def needed() -> bool:
-    """Whether the reading thread fetches its samples outside of a `try` that catches everything."""
+    """Whether the reading thread fetches its samples outside a `try` that catches everything."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(_SINGLE._thread_loop)))
     return not any(_fetches(node) and _catches_everything(node) for node in ast.walk(tree) if isinstance(node, ast.Try))
 

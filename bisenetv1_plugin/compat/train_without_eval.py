@@ -37,7 +37,7 @@ def _define_variables(call: core_train.Call) -> Iterator[None]:
 
 
 def _reads_mean_iou(statements: Sequence[ast.stmt]) -> bool:
-    """Whether `states_dict = {... mean_iou ...}` is outside of any `if val_dataset`."""
+    """Whether `states_dict = {... mean_iou ...}` is outside any `if val_dataset`."""
     for statement in statements:
         names = {node.id for node in ast.walk(getattr(statement, "test", statement)) if isinstance(node, ast.Name)}
         if isinstance(statement, ast.Assign) and {"states_dict", "mean_iou"} <= names:

@@ -293,7 +293,9 @@ def _pad(image: np.ndarray, sizes: Sizes, width: int, height: int, value: float)
     sizes.append(("padding", image.shape[:2]))
     down, right = height - image.shape[0], width - image.shape[1]
     if down < 0 or right < 0:
-        raise ValueError(f"it is {image.shape[1]}x{image.shape[0]} pixels, and it is to be padded to {width}x{height}")
+        raise ValueError(
+            f"it is {image.shape[1]}x{image.shape[0]} pixels, larger than the padded size {width}x{height}"
+        )
     return cv2.copyMakeBorder(image, 0, down, 0, right, cv2.BORDER_CONSTANT, value=(value,) * 3)
 
 

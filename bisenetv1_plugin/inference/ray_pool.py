@@ -206,7 +206,7 @@ def absolute_path(path: str) -> str:
 
 
 class _Attempts:
-    """Counts attempts, outside of the actors because a dead actor cannot report them."""
+    """Counts attempts, outside the actors because a dead actor cannot report them."""
 
     def __init__(self) -> None:
         self._begun: Counter[str] = Counter()

@@ -45,7 +45,7 @@ class RegionFiles:
     Attributes:
         place (str): the folder or file of the regions.
         found (list[Region]): the regions of classes in the last picture.
-        entries (list[dict]): COCO's entry for each picture, collected outside of a `with` block; see `add`.
+        entries (list[dict]): COCO's entry for each picture, collected outside a `with` block; see `add`.
     """
 
     def __init__(

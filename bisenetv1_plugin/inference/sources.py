@@ -230,7 +230,7 @@ class Source(Pictures):
     def _name(self, path: str) -> str:
         if self._root is None:
             return os.path.splitext(os.path.basename(path))[0]
-        # A picture outside of the list's folder keeps its whole path inside of the results' folder.
+        # A picture outside the list's folder keeps its whole path inside the results' folder.
         below = os.path.relpath(path, self._root)
         return os.path.abspath(path).lstrip("/\\") if below.startswith(os.pardir) else below
 

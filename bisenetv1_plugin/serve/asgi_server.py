@@ -26,7 +26,7 @@ _TIMEOUT_RESPONSE = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconne
 
 
 class _Protocol(H11Protocol):
-    """Closes connections that send no request head in time; uvicorn would keep them open for ever."""
+    """Closes connections that send no request head in time; uvicorn would keep them open forever."""
 
     _head_timer: asyncio.TimerHandle | None = None
 

@@ -59,7 +59,7 @@ def listen(host: str, port: int | None, first: int) -> socket.socket:
 
 
 def _with_read_timeout(listening: socket.socket) -> socket.socket:
-    """Set a timeout that connections inherit, because uvicorn waits for ever for a client that does not read."""
+    """Set a timeout that connections inherit, because uvicorn waits forever for a client that does not read."""
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _SECONDS_TO_READ * 1000)
     return listening

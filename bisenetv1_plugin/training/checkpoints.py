@@ -101,7 +101,7 @@ def check_outputs(
     do_eval: bool,
     use_ema: bool,
 ) -> None:
-    """Refuse a training that would overwrite its own inputs or the user's files, or write outside of the folder.
+    """Refuse a training that would overwrite its own inputs or the user's files, or write outside the folder.
 
     Args:
         values: the values of the configuration, some of which are file names.
@@ -109,7 +109,7 @@ def check_outputs(
         save_dir, resume_model, save_interval, do_eval, use_ema: see `training.train`.
 
     Raises:
-        InputError: the training would overwrite its inputs or the user's files, or write outside of `save_dir`.
+        InputError: the training would overwrite its inputs or the user's files, or write outside `save_dir`.
     """
     reads = [path for path in _strings(values) if os.path.isfile(path)]
     reads += [os.path.join(resume_model, name) for name in (*CHECKPOINT, AVERAGE)] if resume_model else []

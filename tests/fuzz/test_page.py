@@ -589,7 +589,7 @@ def test_cancel_needs_no_room(routes, tmp_path):
 
 
 def test_upload_progress_is_forgotten(routes):
-    """Gradio itself keeps it for ever."""
+    """Gradio itself keeps it forever."""
     from gradio.routes import file_upload_statuses as known
 
     for number in range(300):

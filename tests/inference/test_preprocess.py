@@ -87,7 +87,7 @@ def test_invalid_transforms(transform, why):
 
 
 def test_picture_larger_than_the_padding():
-    with pytest.raises(InputError, match="it is 64x48 pixels, and it is to be padded to 32x32"):
+    with pytest.raises(InputError, match="it is 64x48 pixels, larger than the padded size 32x32"):
         Preprocess([{"type": "Padding", "target_size": [32, 32]}])(np.zeros((48, 64, 3), "uint8"))
 
 

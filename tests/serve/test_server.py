@@ -189,7 +189,7 @@ def test_slow_head_is_disconnected(monkeypatch):
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the system has no such limit")
 def test_slow_reader_is_disconnected(monkeypatch):
-    """uvicorn would keep the connection for ever."""
+    """uvicorn would keep the connection forever."""
     import asyncio
 
     from bisenetv1_plugin.serve import server

@@ -17,7 +17,7 @@ _ALIKE = 0.99  # of the pixels
 
 
 def turn(array: np.ndarray, orientation: int) -> np.ndarray:
-    """`[H, W]` or `[H, W, C]` as it lies in a file, turned by an EXIF orientation of 1..8; a view of it."""
+    """`[H, W]` or `[H, W, C]` as stored in a file, turned by an EXIF orientation of 1..8; a view of it."""
     if orientation >= 5:
         array = array.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):

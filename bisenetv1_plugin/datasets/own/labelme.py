@@ -113,7 +113,7 @@ def write_labels(
     if found.points:
         notes.append(f"{found.points} shapes are points, which have no area: they are not in the labels.")
     if found.outside:
-        notes.append(f"{found.outside} corners of shapes are outside their pictures: what is outside was cut off.")
+        notes.append(f"{found.outside} corners of shapes are outside their pictures: the parts outside were cut off.")
     with_label = {job.picture for job in found.jobs}
     unlabeled_images = [str(path) for path in files if path.suffix.lower() in walk.SUFFIXES and path not in with_label]
     notes += omission_notes(unlabeled_images, "images without a label")

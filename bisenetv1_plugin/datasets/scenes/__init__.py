@@ -8,7 +8,7 @@ from a bus or a lawn from a tree is texture, shape and surroundings.
 Needs numpy and cv2 only. The same seed gives the same bytes everywhere: the generator is numpy's frozen `RandomState`,
 and the arithmetic is integer, or the four operations, which IEEE 754 rounds in one way only.
 
-`street` decides what stands where; `ground`, `roadside`, `people` and `vehicles` know how things look; `canvas` paints.
+`street` places everything; `ground`, `roadside`, `people` and `vehicles` draw it; `canvas` paints.
 """
 
 from __future__ import annotations

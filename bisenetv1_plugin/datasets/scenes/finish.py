@@ -48,7 +48,7 @@ def paint_own_car(canvas: Canvas, dice: Dice) -> None:
 def _field(noise: np.random.RandomState, width: int, height: int, cell_x: float, cell_y: float) -> np.ndarray:
     """Smooth noise, uint8 `[height, width]`: random values on a grid of cells, interpolated."""
     grid = noise.randint(0, 256, (max(round(height / cell_y), 2), max(round(width / cell_x), 2)), dtype=np.uint8)
-    # The exact variant is the one whose result does not depend on the processor
+    # The exact variant gives the same result on every processor
     return cv2.resize(grid, (width, height), interpolation=cv2.INTER_LINEAR_EXACT)
 
 

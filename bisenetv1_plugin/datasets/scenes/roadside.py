@@ -1,4 +1,4 @@
-"""What lines the street (houses, walls, fences, hedges) and what stands on the sidewalk (trees, posts, bins).
+"""The roadside (houses, walls, fences, hedges) and the objects on the sidewalk (trees, posts, bins).
 
 The former are textures, as `Canvas.plane` takes them; the latter are faces.
 """

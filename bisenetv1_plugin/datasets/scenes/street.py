@@ -1,4 +1,4 @@
-"""The street: how it runs, what lines it, and what stands and moves on it.
+"""The street: its course, its roadside, and the objects on it.
 
 A thing is a pair `(distance, paint)`; `paint(canvas)` throws no dice.
 """
@@ -19,7 +19,7 @@ Thing = Tuple[float, Callable[[Canvas], None]]  # (distance, paint)
 
 
 class Street(NamedTuple):
-    """Where things stand across the street, meters to the right of the camera at Z = 0; `curve` bends it away."""
+    """Positions across the street, in meters to the right of the camera at Z = 0; `curve` bends the street."""
 
     left: float  # kerbs
     right: float
@@ -50,7 +50,7 @@ def _upright(start: Point, end: Point, top: float, texture: Texture) -> Thing:
 
 
 def _skyline(street: Street, dice: Dice) -> list[Thing]:
-    """What closes the view at the end of the street."""
+    """The skyline at the end of the street."""
     things = []
     x = -2.2 * street.end
     while x < 2.2 * street.end:
@@ -95,7 +95,7 @@ def _roadsides(street: Street, dice: Dice) -> list[Thing]:
 
 
 def _objects(street: Street, dice: Dice, canvas: Canvas) -> list[Thing]:
-    """Everything that stands or moves on the street."""
+    """The objects on the street: trees, posts, people and vehicles."""
     things: list[Thing] = []
     # Sideways, a thing is in the picture from about this distance per meter
     seen = 1.9 * canvas.camera.focal_ratio

@@ -12,7 +12,7 @@ _RED_LAMP, _LAMP = (50, 50, 200), (215, 235, 240)
 
 
 class Vehicle:
-    """Draw on `side` (`s` from rear to front) and on `end`; measures in meters. It may stand across the street."""
+    """A vehicle, drawn on `side` (`s` from rear to front) and `end`, in meters. It may cross the street."""
 
     def __init__(self, label: int, width: float, length: float) -> None:
         self.label, self.width, self.length = label, width, length
