@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 from argparse import ArgumentParser, Namespace
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from bisenetv1_plugin.datasets.own import Options, Summary
 
 _PATIENCE = 5  # seconds until a bar appears
-_SHOWN = 4  # images in the preview
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -121,16 +121,15 @@ def configure(source: Path, config: Path, folder: Path | None, chosen: Options) 
         # The notes have one sentence about large images.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         summary = configure(source, config, folder, chosen, functools.partial(progress.bar, delay=_PATIENCE))
-        pairs = [*summary.pairs["train"], *summary.pairs["val"]]
-        shown = [pairs[index * (len(pairs) - 1) // max(1, _SHOWN - 1)] for index in range(min(_SHOWN, len(pairs)))]
-        picture = plots.draw_labels(str(summary.folder / "preview.png"), shown, summary.report.classes, summary.colors)
+        preview = str(summary.folder / "preview.png")
+        picture = plots.draw_labels(preview, summary.examples, summary.report.classes, summary.colors)
     counts = ", ".join(f"{count} {split}" for split, count in summary.report.images.items())
     print(f"{source}: {summary.kind}; {counts}; {len(summary.report.classes)} classes\n")
     print(lines("\n".join(summary.report.table())) + "\n")
     for note in summary.notes:
         print(line(note))
     if summary.converted:
-        print(f"{summary.converted} labels were converted to class numbers, in {summary.folder / 'labels'}.")
+        print(f"Labels converted to class numbers: {summary.converted}, in {summary.folder / 'labels'}.")
     print(f"Class names are in {summary.folder / 'classes.txt'}; {picture} shows some labels in their colors.")
     return summary
 
@@ -141,6 +140,8 @@ def run(args: Namespace) -> int | None:
     except InputError:
         raise
     except OSError as error:
+        if error.filename is None and error.errno in (errno.EPIPE, errno.ENOSPC):
+            raise  # about printed output: `cli.main` knows the exit code
         raise InputError(files.refusal(error) or str(error)) from error
     except ValueError as error:
         raise InputError(str(error)) from error

@@ -146,7 +146,7 @@ def _table(done: Verification, names: Sequence[str]) -> str:
     if equal and len(scores) > 1:
         lines.append(("IoU, Acc of every class", "", *["equal"] * (len(scores) - 1)))
     verdicts = [
-        f"{verdict.name}: {verdict.verdict}" + f" ({verdict.reason})" * bool(verdict.reason)
+        f"{verdict.name}: {verdict.verdict}" + (f" ({verdict.reason.rstrip('.')})" if verdict.reason else "")
         for verdict in done.verdicts
     ]
     return "\n".join(["", text_table.align(lines, first=26, other=18), "", *verdicts])

@@ -1,9 +1,12 @@
 """Users' data on the command line: `data config`, `data check` and `demo --data` succeed, or fail with one sentence."""
 
+import errno
 import os
+import re
 import shlex
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import cv2
@@ -13,7 +16,7 @@ import yaml
 from PIL import Image
 
 from bisenetv1_plugin import cli, zoo
-from bisenetv1_plugin.cli import demo, terminal
+from bisenetv1_plugin.cli import data, demo, terminal
 from bisenetv1_plugin.datasets import check
 
 STRIPES = np.repeat(np.arange(64) * 3 // 64, 48).reshape(64, 48).T.astype(np.uint8)  # 48 x 64: thirds of 0, 1, 2
@@ -164,8 +167,8 @@ RIGHT = {
         3,
         ["No validation list: every fifth image is for validation (2), 5 are for training."],
     ),
-    "colors": (recolor, 3, ["rgb_128_64_128", "3 colors have no name", "7 labels were converted"]),
-    "binary": (binary, 2, ["255 became class 1", "7 labels were converted"]),
+    "colors": (recolor, 3, ["rgb_128_64_128", "3 colors have no name", "Labels converted to class numbers: 7,"]),
+    "binary": (binary, 2, ["255 became class 1", "Labels converted to class numbers: 7,"]),
     "names": (rename, 3, []),
     "EXIF": (exif, 3, ["EXIF turns 7 images but not their labels"]),
     "formats": (formats, 3, ["1 images have 16 bits per channel"]),
@@ -347,3 +350,14 @@ def test_control_characters_in_class_names_are_escaped(folder, capsys):
     terminal.say("road\x1b]0;mine\x07 0.5\ncar 0.5")
     said = capsys.readouterr().out
     assert said.count("road\\x1b]0;mine\\x07") >= 3 and "\x1b" not in said and said.endswith(" 0.5\ncar 0.5\n")
+
+
+@pytest.mark.parametrize("number", [errno.EPIPE, errno.ENOSPC])
+def test_errors_of_the_output_are_for_main(number):
+    """`main` has the exit code of `| head -1`, and the sentence about a full disk."""
+
+    def action(_):
+        raise OSError(number, os.strerror(number))
+
+    with pytest.raises(OSError, match=re.escape(os.strerror(number))):
+        data.run(Namespace(action=action))

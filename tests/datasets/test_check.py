@@ -464,3 +464,9 @@ def test_real_camvid(tmp_path):
     assert quick_check(read_config(tmp_path / "config.yml"), 2.0).ok
     assert sum(report.counts["train"]) + report.ignored["train"] == 367 * 480 * 360
     assert (report.counts["train"] > 0).all() and (report.counts["val"] > 0).all()
+
+
+def test_small_shares_are_not_zero():
+    counts = np.array([999951, 49, 0])
+    report = check.Report("my.yml", counts={"train": counts}, ignored={"train": 60}, images={"train": 1})
+    assert [row.split()[-1] for row in report.table()[1:]] == ["100.00%", "<0.01%", "never", "0.01%", "1"]

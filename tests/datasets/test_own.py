@@ -915,6 +915,28 @@ class TestSplit:
         assert present[train].any(axis=0).all() and len(val) == 2 and sorted(train + val) == list(range(10))
         assert 2 in train
 
+    def test_rare_classes_are_scored(self):
+        """Class 1 is in three training images, class 2 in one, which stays."""
+        present = np.zeros((10, 3), bool)
+        present[:, 0] = True
+        present[[2, 4, 8], 1] = present[8, 2] = True
+        train, val = splits.every_fifth(present)
+        assert val == [2, 5] and sorted(train + val) == list(range(10))
+
+    def test_swaps_for_rare_classes_take_none_from_val(self):
+        """Class 1 moves in exchange for image 5: image 0 alone has class 2 in val."""
+        present = np.zeros((10, 3), bool)
+        present[:, 0] = True
+        present[[1, 2], 1] = present[[0, 3], 2] = True
+        train, val = splits.every_fifth(present)
+        assert val == [0, 1] and present[train].any(axis=0).all()
+
+    def test_examples_show_every_class(self):
+        present = np.zeros((10, 4), bool)
+        present[:, 0] = present[5, 1] = present[[6, 7], 2] = present[7, 3] = True
+        assert splits.examples(present) == [0, 3, 5, 7]
+        assert splits.examples(np.ones((1, 2), bool)) == [0] and splits.examples(np.ones((2, 2), bool)) == [0, 1]
+
     @pytest.mark.parametrize("count", [2, 3, 4])
     def test_every_image_has_its_own_class(self, count):
         train, val = splits.every_fifth(np.eye(count, dtype=bool))
@@ -987,6 +1009,20 @@ class TestRecipe:
         assert weights[2] == max(weights) and 1.0 in weights
         config = yaml.safe_load(summary.config.read_text())
         assert config["loss"]["types"][0]["weight"] == weights
+
+    def test_class_weights_are_suggested(self):
+        counts = np.array([98000, 900, 1000, 0, 100])
+        note = "Less than 1% of the training pixels: sky, sign. --class_weights gives rare classes more weight"
+        assert recipes.notes_on_weights(counts, ["road", "sky", "car", "never", "sign"]) == [f"{note} in the loss."]
+        assert recipes.notes_on_weights(counts[[0, 2, 3]], ["road", "car", "never"]) == []
+
+    def test_class_weights_are_suggested_once(self, root):
+        rare = STRIPES % 2
+        rare[0, :20] = 2
+        make(root, [STRIPES % 2] * 5 + [rare])
+        assert any("--class_weights" in note for note in made(root).notes)
+        shutil.rmtree(root.parent / "made")
+        assert not any("--class_weights" in note for note in made(root, class_weights=True).notes)
 
     @pytest.mark.parametrize("names", ["abcdef", ["a b", "c", "d"]])
     def test_config_builds(self, root, names):

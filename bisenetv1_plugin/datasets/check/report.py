@@ -94,4 +94,7 @@ def count_of(number: int, noun: str) -> str:
 
 
 def _share(part: int, whole: int) -> str:
-    return f"{part / whole:.2%}" if part else "never" if whole else "-"
+    if not part:
+        return "never" if whole else "-"
+    share = f"{part / whole:.2%}"
+    return "<0.01%" if share == "0.00%" else share

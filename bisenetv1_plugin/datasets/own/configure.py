@@ -44,6 +44,7 @@ class Summary:
         converted: number of converted labels.
         notes: sentences about decisions, omissions and open questions.
         pairs: (image, label) by `train` and `val`, as in the lists.
+        examples: a few of these pairs that show as many classes as possible.
     """
 
     config: Path
@@ -55,6 +56,7 @@ class Summary:
     converted: int = 0
     notes: list[str] = field(default_factory=list)
     pairs: dict[str, list[tuple[Path, Path]]] = field(default_factory=dict)
+    examples: list[tuple[Path, Path]] = field(default_factory=list)
 
 
 @dataclass
@@ -155,20 +157,19 @@ def _build(
     if options.class_weights:
         weights = recipe.median_frequency(classes[splits["train"]], classes[splits["train"]] > 0)
     chosen = recipe.choose(sizes, len(splits["train"]), options.max_size, weights)
-    if chosen.max_long and options.max_size is None:
-        largest = max(sizes, key=lambda size: size[0] * size[1])
-        notes.append(
-            f"Images of up to {largest[0]}x{largest[1]} are resized to {chosen.max_long} pixels on the longest side to "
-            "save memory, in training and when deployed. --max_size N sets another size, --max_size 0 none. Reading "
-            "large images takes most of the time: smaller copies train faster."
-        )
+    if options.max_size is None:
+        notes += recipe.notes_on_size(chosen, sizes)
+    if not options.class_weights:
+        notes += recipe.notes_on_weights(train, meaning.names)
 
     labels = _convert(infos, meaning, source, folder, work, progress)
     report = Report(str(config), classes=meaning.names)
     summary = Summary(config, folder, layout.kind, report, colors, chosen, notes=notes)
     summary.converted = sum(label != info.pair.label for label, info in zip(labels, infos))
+    final = [(_final_path(info.pair.image, work, folder), label) for info, label in zip(infos, labels)]
+    summary.examples = [final[index] for index in split.examples(classes > 0)]
     for name, indices in splits.items():
-        summary.pairs[name] = [(_final_path(infos[i].pair.image, work, folder), labels[i]) for i in indices]
+        summary.pairs[name] = [final[index] for index in indices]
         report.counts[name] = classes[indices].sum(axis=0)
         report.ignored[name] = int(counts[indices, 255].sum())
         report.images[name] = len(indices)

@@ -315,7 +315,8 @@ def _validate(encoding: Encoding) -> Encoding:
 def _note_on_ignored(values: Counter[int], ignored: Sequence[int]) -> list[str]:
     if not ignored:
         return []
-    return [f"{_pixels(sum(values[v] for v in ignored))} of {len(ignored)} rare values became 255 (ignored)."]
+    pixels = _pixels(sum(values[value] for value in ignored))
+    return [f"Rare values that became 255 (ignored): {len(ignored)}, {pixels}."]
 
 
 def _total_counts(infos: Sequence[PairInfo]) -> Counter[int]:

@@ -10,11 +10,14 @@ from typing import Sequence, Tuple
 
 import numpy as np
 
+from bisenetv1_plugin.datasets.text import first_few
+
 Size = Tuple[int, int]  # width, height
 
 _CROP = 512  # pixels: four such crops fit into 8 GB
 _HUGE, _LIMIT = 3000, 2048  # longer sides than the first are resized to the second
 _EPOCHS, _FEWEST, _MOST = 40, 300, 80000
+_RARE = 0.01  # share of the training pixels below which class weights are suggested
 _ENOUGH = 64  # pixels of a crop: for smaller crops, images are not scaled down
 
 
@@ -84,6 +87,29 @@ def median_frequency(counts: np.ndarray, present: np.ndarray) -> list[float]:
     median = np.median(frequency[frequency > 0]) if frequency.any() else 1.0
     weights = np.divide(median, frequency, out=np.ones_like(frequency), where=frequency > 0)
     return [round(float(weight), 3) for weight in np.clip(weights, 0.1, 10)]
+
+
+def notes_on_size(recipe: Recipe, sizes: Sequence[Size]) -> list[str]:
+    """A sentence on images that are resized."""
+    if not recipe.max_long:
+        return []
+    width, height = max(sizes, key=lambda size: size[0] * size[1])
+    return [
+        f"Images of up to {width}x{height} are resized to {recipe.max_long} pixels on the longest side to save memory, "
+        "in training and when deployed. --max_size N sets another size, --max_size 0 none. Reading large images takes "
+        "most of the time: smaller copies train faster."
+    ]
+
+
+def notes_on_weights(counts: np.ndarray, names: Sequence[str]) -> list[str]:
+    """A sentence on classes of few pixels. `counts`: pixels by class of the training images, int64 [classes]."""
+    rare = [name for name, pixels in zip(names, counts) if 0 < pixels < _RARE * counts.sum()]
+    if not rare:
+        return []
+    return [
+        f"Less than {_RARE:.0%} of the training pixels: {first_few(rare)}. --class_weights gives rare classes "
+        "more weight in the loss."
+    ]
 
 
 def text(recipe: Recipe, root: str, num_classes: int, images: int, tab: bool, about: str) -> str:

@@ -47,7 +47,8 @@ def every_fifth(present: np.ndarray) -> tuple[list[int], list[int]]:
     """Every fifth image validates, but the training images have every class that occurs.
 
     If only validation images have a class, the one with most of the missing classes is swapped with the nearest
-    training image that train can spare. Nothing is random.
+    training image that train can spare. The validation images then get the classes that they lack, as far as train can
+    spare an image. Nothing is random.
 
     Args:
         present: bool [images, classes], whether a class occurs in an image; at least two images.
@@ -60,7 +61,7 @@ def every_fifth(present: np.ndarray) -> tuple[list[int], list[int]]:
     while True:
         missing = present.any(axis=0) & ~present[train].any(axis=0)
         if not missing.any():
-            return sorted(train), sorted(val)
+            return _score_rare_classes(train, val, present)
         moved = max(val, key=lambda index: (int(present[index][missing].sum()), -index))
         counts = present[train].sum(axis=0)
         # Each class of a spare image is in another training image as well
@@ -75,6 +76,34 @@ def every_fifth(present: np.ndarray) -> tuple[list[int], list[int]]:
             train.append(moved)
             return sorted(train), sorted(val)
         train.append(moved)
+
+
+def _score_rare_classes(train: list[int], val: list[int], present: np.ndarray) -> tuple[list[int], list[int]]:
+    """Swaps images so that val has more classes. No class leaves train or val entirely; see `every_fifth`."""
+    for number in np.flatnonzero(present.any(axis=0)):
+        in_train, in_val = present[train].sum(axis=0), present[val].sum(axis=0)
+        if in_val[number]:
+            continue
+        for index in [index for index in train if present[index, number] and (in_train[present[index]] > 1).all()]:
+            lost = (in_val == 1) & ~present[index]
+            others = [other for other in val if not present[other][lost].any()]
+            if others:
+                nearest = min(others, key=lambda other: abs(other - index))
+                train[train.index(index)], val[val.index(nearest)] = nearest, index
+                break
+    return sorted(train), sorted(val)
+
+
+def examples(present: np.ndarray, most: int = 4) -> list[int]:
+    """Indices of a few images that together have as many classes as possible; `present` as in `every_fifth`."""
+    chosen: list[int] = []
+    lacking = present.any(axis=0)
+    while lacking.any() and len(chosen) < most:
+        chosen.append(int(present[:, lacking].sum(axis=1).argmax()))
+        lacking &= ~present[chosen[-1]]
+    spaced = (index * (len(present) - 1) // (most - 1) for index in range(most))
+    chosen += [index for index in dict.fromkeys(spaced) if index not in chosen]
+    return sorted(chosen[:most])
 
 
 def coverage(train: np.ndarray, val: np.ndarray, names: Sequence[str]) -> list[str]:
