@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import os
 import re
 import sys
@@ -41,28 +42,26 @@ dimension = _whole_number(-1, 1 << 16)  # of an input; -1 for any
 side = _whole_number(1, 1 << 16)  # of a picture
 channel = _whole_number(0, 255)  # red, green or blue
 images = _whole_number(1, 100)  # shown in one picture
+seed = _whole_number(0, 2**32 - 1)  # of NumPy
 queue = _whole_number(1, 400)  # requests in a server that accepts 512 connections
 
 
-def scale(text: str) -> float:
-    """The type of a flag: the factor by which a picture is resized."""
-    if not 0 < float(text) <= 16:
-        raise ValueError(text)
-    return float(text)
+def _number(name: str, is_valid: Callable[[float], bool]) -> Callable[[str], float]:
+    """The type of a flag: valid numbers, which may have a fraction. argparse shows the name in its message."""
+
+    def number(text: str) -> float:
+        if not is_valid(float(text)):
+            raise ValueError(text)
+        return float(text)
+
+    number.__name__ = name
+    return number
 
 
-def tolerance(text: str) -> float:
-    """The type of a flag: a number of pixels, maybe with a fraction."""
-    if not 0 <= float(text) <= 1 << 16:
-        raise ValueError(text)
-    return float(text)
-
-
-def probability(text: str) -> float:
-    """The type of a flag: a number from 0 to 1."""
-    if not 0 <= float(text) <= 1:
-        raise ValueError(text)
-    return float(text)
+rate = _number("number above 0", lambda value: 0 < value < math.inf)
+scale = _number("number above 0, 16 at most", lambda value: 0 < value <= 16)
+tolerance = _number("number of pixels of at least 0", lambda value: 0 <= value <= 1 << 16)
+probability = _number("number from 0 to 1", lambda value: 0 <= value <= 1)
 
 
 def boolean(text: str) -> bool:
@@ -72,9 +71,6 @@ def boolean(text: str) -> bool:
     return text.lower() == "true"
 
 
-scale.__name__ = "number above 0, 16 at most"
-tolerance.__name__ = "number of pixels of at least 0"
-probability.__name__ = "number from 0 to 1"
 boolean.__name__ = "True or False"
 
 

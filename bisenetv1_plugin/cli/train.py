@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from argparse import ArgumentParser, Namespace
 from dataclasses import fields
 
@@ -18,7 +17,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--do_eval", action="store_true", help="evaluate at every checkpoint and keep the best")
     parser.add_argument("--iters", type=flags.positive, help="iterations; default: the configuration's")
     parser.add_argument("--batch_size", type=flags.positive, help="images per device; default: the configuration's")
-    parser.add_argument("--learning_rate", type=_rate, help="default: the configuration's")
+    parser.add_argument("--learning_rate", type=flags.rate, help="default: the configuration's")
     parser.add_argument("--opts", nargs="+", help="further values of the configuration to override, as key.key=value")
     parser.add_argument("--num_workers", type=flags.processes, default=0, help="processes that load data")
     parser.add_argument(
@@ -44,24 +43,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--profiler_options", help="see PaddleSeg's utils/train_profiler.py")
     parser.add_argument("--repeats", type=flags.positive, default=1, help="passes over the data per epoch, default 1")
     parser.add_argument(
-        "--seed", type=_seed, help="seed of all random numbers; a resumed training ignores it and keeps its own"
+        "--seed", type=flags.seed, help="seed of all random numbers; a resumed training ignores it and keeps its own"
     )
-
-
-def _rate(text: str) -> float:
-    if not 0 < float(text) < math.inf:  # NaN is not
-        raise ValueError(text)
-    return float(text)
-
-
-def _seed(text: str) -> int:
-    if not 0 <= int(text) < 2**32:  # NumPy's
-        raise ValueError(text)
-    return int(text)
-
-
-# argparse shows these names in its messages.
-_rate.__name__, _seed.__name__ = "number above 0", "whole number from 0 to 4294967295"
 
 
 @terminal.until_sigterm()
