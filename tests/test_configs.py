@@ -122,7 +122,7 @@ def test_first_lines_are_summaries():
         assert re.fullmatch(r"# .{20,110}\.", first), f"{name}: `bisenetv1 configs` shows this line: {first}"
 
 
-def test_copy_takes_the_bases_along(tmp_path):
+def test_copy_includes_the_bases(tmp_path):
     path = zoo.copy("bisenetv1_cityscapes_1024x1024_80k", tmp_path / "mine")
     assert Config(str(path)).dic == config("bisenetv1_cityscapes_1024x1024_80k").dic
     copied = {str(p.relative_to(tmp_path / "mine")) for p in (tmp_path / "mine").rglob("*.yml")}
@@ -138,7 +138,7 @@ def test_copy_takes_the_bases_along(tmp_path):
         zoo.copy("absent", tmp_path)
 
 
-def test_the_window_of_the_authors_moves_by_what_they_round_up():
+def test_stride_of_the_authors_window():
     """TorchSeg: eval_crop_size 1024, eval_stride_rate 5 / 6, and its evaluator takes `int(np.ceil(crop * rate))`."""
     for name in NAMES:
         window = config(name).dic.get("test_config", {})

@@ -151,7 +151,7 @@ def test_masks(small, run):
 
 
 @pytest.mark.very_slow
-def test_an_export_leaves_the_earlier_one(small, run):
+def test_failed_export_keeps_the_earlier_one(small, run):
     """The network has 52 MB: the second finds no room beside the first."""
     command = ["export", *small.flags, "--to", "paddle", "--save_dir", "{disk}/ex"]
     first, second = run(70, (command, 60 << 20), (command, 8 << 20))
@@ -275,7 +275,7 @@ class TestOtherRefusals:
         assert "the output: no space left on the device" in capsys.readouterr().err
 
     @pytest.mark.parametrize("error", [OSError("odd"), OSError(5, "no name"), OSError(5, "input/output error", "name")])
-    def test_others_keep_their_traceback(self, monkeypatch, error):
+    def test_other_errors_keep_their_traceback(self, monkeypatch, error):
         def fail(*_):
             raise error
 
@@ -284,7 +284,7 @@ class TestOtherRefusals:
             main(["configs", "--copy", "a", "b"])
         assert caught.value is error
 
-    def test_a_script_s_own_errors(self, tmp_path):
+    def test_errors_of_a_script(self, tmp_path):
         (tmp_path / "script.py").write_text("raise PermissionError(13, 'Permission denied', 'its own')")
         with pytest.raises(PermissionError):
             main(["run", str(tmp_path / "script.py")])

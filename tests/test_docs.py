@@ -101,7 +101,7 @@ def broken_links(page, text):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_links_lead_somewhere(page):
+def test_links_have_targets(page):
     assert broken_links(page, text_of(page)) == []
 
 

@@ -44,20 +44,20 @@ def other_name(kind, path):
 
 @pytest.mark.parametrize("kind", ["link", "hard link", "folder link", "up", "absolute"])
 class TestOneFileOfTwoNames:
-    def test_what_is_read_is_not_written(self, here, kind):
+    def test_inputs_are_not_overwritten(self, here, kind):
         with pytest.raises(InputError, match="it is read: name another place"):
             files.check_outputs([other_name(kind, "photo.png")], ["photo.png"], is_ours=lambda path: True)
 
-    def test_what_is_there_and_is_not_ours_is_not_written(self, here, kind):
+    def test_other_files_are_not_overwritten(self, here, kind):
         with pytest.raises(InputError, match="no earlier run of this command made it"):
             files.check_outputs([other_name(kind, "photo.png")], is_ours=files.made_by("infer"))
 
-    def test_two_results_are_not_one_file(self, here, kind):
+    def test_two_results_in_one_file_are_refused(self, here, kind):
         names = ["photo.png", other_name(kind, "photo.png")]
         with pytest.raises(InputError, match="would be one file"):
             files.check_outputs(names, is_ours=lambda path: True)
 
-    def test_two_missing_results_are_not_one_file(self, here, kind):
+    def test_two_missing_results_in_one_file_are_refused(self, here, kind):
         if kind == "hard link":
             pytest.skip("there is none to a file that is not there")
         with pytest.raises(InputError, match="would be one file"):
@@ -74,7 +74,7 @@ def test_a_link_is_asked_about_by_its_own_name(here, folder):
     assert asked == [str(here / "link.png")]
 
 
-def test_names_that_differ_in_case_are_one_file_where_the_system_says_so(here, monkeypatch):
+def test_names_that_differ_in_case(here, monkeypatch):
     files.check_outputs(["a.png", "A.png"])
     monkeypatch.setattr(files, "_folder", lambda path: (path, True))
     with pytest.raises(InputError, match="would be one file"):
@@ -104,7 +104,7 @@ def test_a_folder_and_a_name_that_is_too_long(here):
 
 
 @pytest.mark.parametrize("ending", [".png", ".jpg", ".bmp", ".tiff", ".webp", ".ppm", ".ras"])
-def test_a_file_says_what_made_it_and_is_read_as_before(here, ending):
+def test_marked_file_has_the_same_content(here, ending):
     content = cv2.imencode(ending, PICTURE)[1].tobytes()
     path = f"result{ending}"
     files.write(path, content, "infer")
@@ -120,7 +120,7 @@ def test_a_file_says_what_made_it_and_is_read_as_before(here, ending):
 
 
 class TestLinksAndStreams:
-    def test_a_link_stays_one(self, here):
+    def test_link_stays_a_link(self, here):
         os.mkdir("elsewhere")
         os.symlink("elsewhere/real.json", "link.json")
         for content in (b"1", b"2"):
@@ -128,14 +128,14 @@ class TestLinksAndStreams:
             assert os.path.islink("link.json") and Path("elsewhere/real.json").read_bytes() == content
         assert os.listdir("elsewhere") == ["real.json"]
 
-    def test_a_device_stays_one(self, here):
+    def test_device_stays_a_device(self, here):
         files.write("/dev/null", b"x")
         assert not os.path.isfile("/dev/null")
         with pytest.raises(OSError) as caught:
             files.write("/dev/full", b"x")
         assert "no space left" in files.refusal(caught.value)
 
-    def test_a_pipe_gets_all_of_it(self, here):
+    def test_pipe_gets_the_whole_content(self, here):
         os.mkfifo("pipe")
         got = []
         reader = threading.Thread(target=lambda: got.append(Path("pipe").read_bytes()))
@@ -150,7 +150,7 @@ class TestLinksAndStreams:
         reader.join(10)
         assert got == [content] and not os.path.isfile("pipe")
 
-    def test_a_pipe_that_nobody_reads(self, here):
+    def test_pipe_without_a_reader(self, here):
         os.mkfifo("pipe")
         with pytest.raises(OSError) as caught:
             files.write("pipe", b"x")
@@ -158,14 +158,14 @@ class TestLinksAndStreams:
             "pipe: nobody reads from this pipe; start its reader first, or choose a file."
         )
 
-    def test_standard_output_that_goes_into_a_file(self, here, python):
+    def test_standard_output_redirected_to_a_file(self, here, python):
         code = "from bisenetv1_plugin.cli import results; results.check('/dev/stdout', 'a'); print('one', flush=True)"
         done = python("-c", f"{code}; results.write('/dev/stdout', [2])")
         assert done.returncode == 0 and done.stdout == "one\n[\n 2\n]", done.stderr
 
 
 @pytest.mark.parametrize("name", ["../x", "/x", "a/../../x", "", ".", "..", "a/..", "x\0y"])
-def test_a_name_that_leads_out_of_its_folder(here, name):
+def test_name_outside_its_folder(here, name):
     with pytest.raises(InputError, match="is not the name of a file inside"):
         files.path_inside("folder", name)
 

@@ -119,7 +119,7 @@ PYTHONS = ["3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14"]
 
 
 @pytest.mark.parametrize("python", PYTHONS)
-def test_running_an_export_asks_for_no_paddle(requirements, python):
+def test_running_an_export_requires_no_paddle(requirements, python):
     for extras in ((), ("deploy",), ("deploy", "app"), ("video",)):
         asked = requirements(python, *extras)
         assert not [name for name in asked if "paddle" in name]
@@ -130,7 +130,7 @@ def test_running_an_export_asks_for_no_paddle(requirements, python):
 
 @pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize("extra, paddle", [("cpu", "paddlepaddle"), ("gpu", "paddlepaddle-gpu")])
-def test_training_asks_for_what_its_python_can_have(requirements, python, extra, paddle):
+def test_training_requirements_exist_for_each_python(requirements, python, extra, paddle):
     asked = requirements(python, extra, "deploy", "quantize", "convert", "tensorboard", "coco", "test")
     assert "2.6.2" in asked[paddle] and "3.3.1" in asked[paddle]
     assert not [name for name in asked if name.startswith("opencv") and name != "opencv-python"]
@@ -142,7 +142,7 @@ def test_training_asks_for_what_its_python_can_have(requirements, python, extra,
         assert {"visualdl", "scipy", "scikit-learn", "requests", "six"} <= set(asked)  # that paddleseg imports
 
 
-def test_no_python_is_too_new(dist):
+def test_newer_pythons_are_allowed(dist):
     (wheel,) = dist.glob("*.whl")
     (found,) = metadata.distributions(path=[str(wheel)])
     assert found.metadata["Requires-Python"] == ">=3.8"

@@ -81,7 +81,7 @@ CONTENTS = {
 
 @pytest.mark.parametrize("protocol", [2, 3, 4])
 @pytest.mark.parametrize("content", CONTENTS)
-def test_as_paddle_loads_it(tmp_path, content, protocol):
+def test_equals_paddle_load(tmp_path, content, protocol):
     path = str(tmp_path / "w.pdparams")
     paddle.save(CONTENTS[content](), path, protocol=protocol)
     assert same(weights.load_state(path), paddle.load(path, return_numpy=True))
@@ -107,7 +107,7 @@ def test_numpy_2_and_python_2(tmp_path):
     assert same(weights.load_state(str(tmp_path / "old")), paddle.load(str(tmp_path / "old"), return_numpy=True))
 
 
-def test_what_another_paddle_wrote(tmp_path):
+def test_files_of_another_paddle(tmp_path):
     """A Linear(1, 1) by 2.6.2 in protocol 4 and by 3.3.1 in protocol 2."""
     for text in (OF_2_6_2, OF_3_3_1):
         (tmp_path / "w").write_bytes(base64.b64decode(text))
@@ -137,7 +137,7 @@ def test_a_network_s_parameters(tmp_path):
 
 
 @pytest.mark.parametrize("value", [np.nan, -np.inf])
-def test_what_a_diverged_training_left(tmp_path, value):
+def test_weights_of_a_diverged_training(tmp_path, value):
     """Without this check, all masks would be of one class."""
     layer = paddle.nn.Linear(2, 3)
     before = layer.weight.numpy()
@@ -148,7 +148,7 @@ def test_what_a_diverged_training_left(tmp_path, value):
 
 
 @pytest.mark.parametrize("kind", ["bool", "int8", "uint32", "float16", "float64", "longdouble", "complex64"])
-def test_another_type_is_no_assertion_of_paddle_s(tmp_path, kind):
+def test_another_type_is_refused(tmp_path, kind):
     layer = paddle.nn.Linear(2, 3)
     state = {name: np.ones(value.shape, "float32") for name, value in layer.state_dict().items()}
     state["bias"] = state["bias"].astype(kind)

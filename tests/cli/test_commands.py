@@ -154,7 +154,7 @@ class TestTrain:
             points = {event.step: float(tensor_util.make_ndarray(event.tensor_proto)) for event in events.Tensors(tag)}
             assert points == pytest.approx(dict(plots.read_curve(trained[0], tag))), tag
 
-    def test_tensorboard_that_is_not_installed(self, folder, monkeypatch, capsys):
+    def test_tensorboard_is_not_installed(self, folder, monkeypatch, capsys):
         monkeypatch.chdir(folder)
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
         assert main(["train", "--config", "config.yml", "--device", "cpu", "--save_dir", "no", "--tensorboard"]) == 2
@@ -174,7 +174,7 @@ class TestTrain:
         assert (folder / "plain" / "iter_1" / "model.pdparams").is_file()
 
     @pytest.mark.slow
-    def test_verbose_is_as_paddleseg_has_it(self, folder):
+    def test_verbose_shows_the_output_of_paddleseg(self, folder):
         done = bisenetv1(folder, *train("verbose", "--verbose", "--iters", 1))
         if "cannot access local variable 'mean_iou'" in done.stderr:
             pytest.xfail("PaddleSeg 2.9.1 cannot train any model without --do_eval")
@@ -196,7 +196,7 @@ class TestTrain:
         assert "Successfully" in log and len(re.findall(r"\[TRAIN\]", log)) == 2
 
     @pytest.mark.slow
-    def test_goes_on_after_sigkill(self, folder):
+    def test_resumes_after_sigkill(self, folder):
         command = [sys.executable, "-m", "bisenetv1_plugin", "train", "--config", "config.yml", "--device", "cpu"]
         command += ["--save_dir", "killed", "--iters", "500", "--save_interval", "2", "--do_eval"]
         process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -339,7 +339,7 @@ class TestPredictAndInfer:
                 assert image["shares"] == pytest.approx(shares, abs=1e-6)
         assert len(list((folder / "predicted" / "added_prediction").iterdir())) == len(names)
 
-    def test_deploy_yaml_names_what_is_there(self, exported):
+    def test_deploy_yaml_names_existing_files(self, exported):
         deploy = yaml.safe_load((exported / "deploy.yaml").read_text())["Deploy"]
         assert (exported / deploy["model"]).is_file() and (exported / deploy["params"]).is_file()
         assert deploy["output_op"] == "argmax"
@@ -360,7 +360,7 @@ class TestPredictAndInfer:
         assert len(list((tmp_path / "masks").glob("*.png"))) == 4
 
     @pytest.mark.slow
-    def test_resized_masks_come_back_in_the_image_s_size(self, here, exported, tmp_path):
+    def test_resized_masks_have_the_size_of_the_image(self, here, exported, tmp_path):
         shutil.copytree(exported, tmp_path / "ex")
         deploy = yaml.safe_load((tmp_path / "ex" / "deploy.yaml").read_text())
         deploy["Deploy"]["transforms"].insert(0, {"type": "Resize", "target_size": [64, 32]})
@@ -454,7 +454,7 @@ def test_output_that_cannot_be_written(tmp_path, unbuffered):
         assert "Traceback" not in done.stderr and "ignored" not in done.stderr
 
 
-def test_ctrl_c_while_it_imports(monkeypatch, capsys):
+def test_ctrl_c_during_imports(monkeypatch, capsys):
     def interrupted(argv):
         raise KeyboardInterrupt
 
@@ -533,7 +533,7 @@ def test_memory_is_used_again(tmp_path):
     assert min(pages("reuse", MALLOC_MMAP_THRESHOLD_="65536")) > 10_000
 
 
-def test_help_where_the_system_cannot_say_how_many_cores(python):
+def test_help_without_sched_getaffinity(python):
     """As on macOS and Windows."""
     code = "import os; del os.sched_getaffinity; from bisenetv1_plugin.__main__ import main; main(['infer', '--help'])"
     done = python("-c", code)

@@ -41,7 +41,7 @@ def test_healthy(doctor):
 
 
 @pytest.mark.slow
-def test_a_defect_without_its_correction_is_a_fault(doctor):
+def test_defect_without_its_correction_is_a_fault(doctor):
     code, report = doctor(BISENETV1_PLUGIN_COMPAT="-scalar_areas, -nan_checkpoints, -guard")
     needed = report["corrections"]["scalar_areas"]["state"] == "switched off"
     assert (code, needed, len(report["faults"])) == (1, True, 3)
@@ -77,7 +77,7 @@ def test_nothing_is_imported_from_the_current_folder(python, tmp_path, command, 
     assert done.returncode == 0 and not (tmp_path / "imported").exists(), done.stderr
 
 
-def test_paddle_removed_by_half(python_without_paddle):
+def test_paddle_partly_removed(python_without_paddle):
     """Its metadata is here, and a Paddle that was half removed is to be mended."""
     done = python_without_paddle("-m", "bisenetv1_plugin", "doctor", "--json")
     report = json.loads(done.stdout)

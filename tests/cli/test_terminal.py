@@ -96,7 +96,7 @@ def command(monkeypatch, run, *flags, name="export"):
 
 
 class TestSession:
-    def test_what_is_shown_and_what_is_logged(self, tmp_path, monkeypatch, capfd):
+    def test_screen_and_log(self, tmp_path, monkeypatch, capfd):
         """Of Python and C++, of this package and of others, on both descriptors."""
 
         def run(args):
@@ -182,7 +182,7 @@ class TestSession:
         assert (out, err) == ("", "bisenetv1: the file is no good.\n") and not list(tmp_path.iterdir())
 
     @pytest.mark.parametrize("save_dir", [".", "absent"])
-    def test_an_error_s_traceback_and_what_came_before(self, tmp_path, monkeypatch, capfd, save_dir):
+    def test_traceback_and_earlier_output(self, tmp_path, monkeypatch, capfd, save_dir):
         """They go into the log; for a command without a folder, to the screen with Python's traceback."""
 
         def run(args):
@@ -218,7 +218,7 @@ class TestSession:
         assert (type(error).__name__ in capfd.readouterr().err) == shown
         assert shown or "OSError" in text(tmp_path / "export.log")
 
-    def test_a_log_that_cannot_be_written_is_no_reason_to_fail(self, tmp_path, monkeypatch, capfd):
+    def test_unwritable_log_does_not_fail_the_command(self, tmp_path, monkeypatch, capfd):
         def run(args):
             with terminal.quiet():
                 print("library")
@@ -537,7 +537,7 @@ def test_a_picture_that_cannot_be_written_is_refused_before_the_work(tmp_path, m
     assert sentence in capsys.readouterr().err
 
 
-def test_broken_pipe_of_a_library_is_no_silent_end(monkeypatch):
+def test_broken_pipe_of_a_library_is_reported(monkeypatch):
     """Only a broken stdout or stderr is."""
 
     def run(args):
@@ -547,7 +547,7 @@ def test_broken_pipe_of_a_library_is_no_silent_end(monkeypatch):
         command(monkeypatch, run)
 
 
-def test_benchmark_of_a_process_that_is_killed():
+def test_benchmark_with_a_killed_process():
     """Between two turns, as by the out-of-memory killer."""
     process = object.__new__(benchmark._Process)
     process._measurement = benchmark.Measurement("a case", [1.0])

@@ -369,7 +369,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize("breaks", BROKEN)
-def test_what_cannot_be_used_is_said_or_left_out(root, breaks):
+def test_unusable_files_are_reported_or_left_out(root, breaks):
     photo(root / "c.png", 5)
     annotate(root / "c.json", HALVES)
     sentence = breaks(root)

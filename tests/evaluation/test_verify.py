@@ -410,7 +410,7 @@ class TestOwnSize:
         ({"aug_pred": False, "custom_color": [0, 0, 0, 9, 9, 9]}, None),
     ],
 )
-def test_what_a_configuration_says_of_the_evaluation(values, sentence, small, tmp_path, capsys):
+def test_difference_by_the_test_config(values, sentence, small, tmp_path, capsys):
     config = tmp_path / "config.yml"
     config.write_text(yaml.safe_dump({**yaml.safe_load(small.config.read_text()), "test_config": values}))
     flags = ["--config", str(config), "--model_path", str(small.weights), "--device", "cpu"]

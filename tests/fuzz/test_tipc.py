@@ -280,7 +280,7 @@ def laid(work, name=CPU, **values):
 
 @pytest.mark.parametrize("name", [CPU, "train_ptq_infer_python.txt", ONNX, CPP])
 @pytest.mark.parametrize("value", ["{outside}", "../../../outside", "..", ".", "a/b", "link", "mine", "", "null/.."])
-def test_a_model_name_leads_nowhere(work, fuzz, name, value):
+def test_model_name_stays_inside_the_folder(work, fuzz, name, value):
     """TIPC would remove its folder."""
     before = mine(work, fuzz)
     path = laid(work, name, model_name=value.format(outside=work.parent / "outside"))
@@ -289,7 +289,7 @@ def test_a_model_name_leads_nowhere(work, fuzz, name, value):
     assert mine(work, fuzz) == before
 
 
-def test_a_results_folder_is_one_of_ours(work, fuzz):
+def test_results_folder_must_be_ours(work, fuzz):
     path = laid(work)
     folder = work / "test_tipc/output/bisenetv1/whole_infer"
     folder.mkdir()
@@ -314,7 +314,7 @@ def test_a_results_folder_is_one_of_ours(work, fuzz):
         *((ONNX, "save_dir"), (CPP, "save_dir")),
     ],
 )
-def test_an_export_goes_where_it_may_and_removes_nothing(work, fuzz, name, key):
+def test_export_stays_inside_its_folder(work, fuzz, name, key):
     before = mine(work, fuzz)
     for value in ("../outside", "test_tipc/output/link", "test_tipc/output/mine/notes.txt", "test_tipc/output/mine"):
         path = laid(work, name, **{key: value})
@@ -336,7 +336,7 @@ class TestPrepare:
     def params(self, work):
         return Params(work / "test_tipc/configs/bisenetv1" / CPU, "lite_train_lite_infer")
 
-    def test_weights_go_where_they_may(self, work, fuzz):
+    def test_weights_stay_inside_their_folder(self, work, fuzz):
         before = mine(work, fuzz)
         for target in ("../outside/model.pdparams", "test_tipc/output/link/model.pdparams", "notes.txt"):
             params = Params(laid(work, infer_model=target), "whole_infer")
@@ -348,7 +348,7 @@ class TestPrepare:
                 inputs.prepare(params, "../outside/scenes", "../outside/scenes/train.txt")
         assert mine(work, fuzz) == before and not inputs.FOLDER.exists()
 
-    def test_weights_that_it_laid_are_replaced(self, work):
+    def test_weights_of_an_earlier_run_are_replaced(self, work):
         target = "test_tipc/output/new/model.pdparams"
         params = Params(laid(work, infer_model=target), "whole_infer")
         for weights in ("../outside/model.pdparams", "../outside/scenes/train.txt"):
@@ -358,7 +358,7 @@ class TestPrepare:
         with pytest.raises(InputError, match="no earlier run of this command made it"):
             inputs.prepare(params, "../outside/scenes", "../outside/model.pdparams")
 
-    def test_lists_of_ones_own(self, params):
+    def test_own_lists(self, params):
         shutil.copytree("../outside/scenes", inputs.FOLDER)
         before = (inputs.FOLDER / "train.txt").read_text()
         for data in (str(inputs.FOLDER), "../outside/scenes"):
@@ -366,7 +366,7 @@ class TestPrepare:
                 inputs.prepare(params, data)
         assert (inputs.FOLDER / "train.txt").read_text() == before
 
-    def test_configurations_that_were_edited(self, work, params, tmp_path):
+    def test_edited_configurations(self, work, params, tmp_path):
         elsewhere = tmp_path / "configs"
         shutil.copytree(params.path.parent, elsewhere)
         inputs.prepare(Params(elsewhere / CPU, params.mode), "../outside/scenes")
@@ -377,7 +377,7 @@ class TestPrepare:
         assert mine.read_text() == "mine"
 
     @pytest.mark.parametrize("name", ["cityscapes_20imgs", "scenes"])
-    def test_folders_of_ones_own(self, params, name):
+    def test_own_folders(self, params, name):
         """The download once removed the first, and wrote into the second."""
         (inputs.FOLDER.parent / name).mkdir(parents=True)
         (inputs.FOLDER.parent / name / "notes.txt").write_text("mine")
@@ -400,7 +400,7 @@ class TestPrepare:
         monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: io.BytesIO(content.getvalue()))
 
     @pytest.mark.skipif(not hasattr(tarfile, "data_filter"), reason="this Python unpacks nothing")
-    def test_a_download_names_its_own_files(self, params, tmp_path, monkeypatch):
+    def test_download_lists_only_its_own_files(self, params, tmp_path, monkeypatch):
         self.archive(tmp_path, "", monkeypatch)
         for _ in range(2):
             inputs.prepare(params)

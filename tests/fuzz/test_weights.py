@@ -242,16 +242,16 @@ def test_bombs(load, bomb):
 
 
 @pytest.mark.parametrize("name", FORGED)
-def test_nothing_poses_as_a_tensor(load, name):
+def test_false_tensors_are_refused(load, name):
     assert isinstance(load(FORGED[name]), str)
 
 
-def test_opcodes_without_end(load, monkeypatch):
+def test_endless_opcodes(load, monkeypatch):
     monkeypatch.setattr(pickles, "_STEPS", 10000)
     assert "10000 opcodes" in load(b"\x80\x02(" + b"N" * 10000 + b"t.")
 
 
-def test_a_length_is_not_believed(load):
+def test_false_length(load):
     """Memory is bounded by the file's size, whatever length it states."""
     for code in (b"B\xff\xff\xff\x7f", b"X\xff\xff\xff\x7f", b"T\xff\xff\xff\x7f", b"\x8e" + b"\xff" * 6 + b"\0\0"):
         assert "expected" in load(b"\x80\x04" + code + b"a.")
@@ -370,7 +370,7 @@ def mutated(draw):
 
 
 @pytest.mark.parametrize("content", FILES)
-def test_real_ones_are_read(load, content):
+def test_real_weights_are_read(load, content):
     assert isinstance(load(content), dict)
 
 
