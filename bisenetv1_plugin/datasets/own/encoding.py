@@ -316,7 +316,7 @@ def _note_on_ignored(values: Counter[int], ignored: Sequence[int]) -> list[str]:
     if not ignored:
         return []
     pixels = _pixels(sum(values[value] for value in ignored))
-    return [f"Rare values that became 255 (ignored): {len(ignored)}, {pixels}."]
+    return [f"Rare values that became 255 (ignored): {len(ignored)}, with {pixels}."]
 
 
 def _total_counts(infos: Sequence[PairInfo]) -> Counter[int]:

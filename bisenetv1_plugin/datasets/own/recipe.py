@@ -107,8 +107,8 @@ def notes_on_weights(counts: np.ndarray, names: Sequence[str]) -> list[str]:
     if not rare:
         return []
     return [
-        f"Less than {_RARE:.0%} of the training pixels: {first_few(rare)}. --class_weights gives rare classes "
-        "more weight in the loss."
+        f"Classes with less than {_RARE * 100:g} % of the training pixels ({first_few(rare)}): --class_weights gives "
+        "them more weight in the loss."
     ]
 
 
