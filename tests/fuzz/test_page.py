@@ -116,9 +116,9 @@ class TestListsOfFiles:
     def test_refused_as_videos(self, secret, tmp_path, text, ending):
         path = tmp_path / f"list{ending}"
         path.write_text(text.format(secret))
-        with pytest.raises(InputError, match="no MP4, MOV, MKV, WebM or AVI"):
+        with pytest.raises(InputError, match="not MP4, MOV, MKV, WebM or AVI"):
             frames.Frames(str(path))
-        with pytest.raises(InputError, match="no MP4, MOV, MKV, WebM or AVI"):
+        with pytest.raises(InputError, match="not MP4, MOV, MKV, WebM or AVI"):
             LIMITS.check_video(str(path), "a name", lambda: None)
 
     def test_refused_by_ffmpeg(self, secret, tmp_path, monkeypatch):

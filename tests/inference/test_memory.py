@@ -42,7 +42,7 @@ def test_picture_is_refused(dynamic, large, tmp_path, at_hand, capsys):
     words = command(dynamic, large, tmp_path / "out")
     assert run(*words, "--backend", "openvino") == 2
     says = capsys.readouterr().err
-    assert "has 8000 x 8000 pixels, for which openvino fp32 needs 10.2 GB of memory or more, and 4.0 GB are at" in says
+    assert "has 8000 x 8000 pixels, for which openvino fp32 needs 10.2 GB of memory or more, and 4.0 GB are" in says
     assert not (tmp_path / "out").exists()
     cure = shlex.split(says[says.index("bisenetv1 infer") :])
     Image.open(large).crop((0, 0, 1100, 64)).save(large)
