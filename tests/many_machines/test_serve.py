@@ -82,6 +82,6 @@ def test_masks_over_http(address, dynamic, small):
     status, _, content = post(address, path.read_bytes(), "application/json")
     assert status == 200 and json.loads(content) == expected.shares
     status, _, content = post(address, b"no picture")
-    assert status == 400 and b"no image file that can be read" in content
+    assert status == 400 and b"not a readable image file" in content
     status, _, content = post(address, bytes(17 << 20))
     assert status == 413 and b"at most 16 megabytes" in content
