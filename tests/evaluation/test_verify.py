@@ -115,7 +115,7 @@ def test_parity_needs_logits(verify, dynamic, monkeypatch):
     done = verify(dynamic)
     assert done.returncode == 1, done.stderr
     assert "paddle fp32: parity\n" in done.stdout
-    assert "onnxruntime fp32: parity not shown (there are no logits to compare.)" in done.stdout
+    assert "onnxruntime fp32: parity not shown (there are no logits to compare)" in done.stdout
 
 
 def test_refusals(verify, small, logits, tmp_path):
