@@ -168,7 +168,7 @@ setup(
         # Reads COCO's polygons and run lengths. Label images do not need it.
         "coco": ["pycocotools"],
         # Writes and shows curves. It reports a full disk; there the writing thread of tensorboardX would end, and the
-        # training would wait for it for ever.
+        # training would wait for it forever.
         "tensorboard": ["tensorboard"],
         "test": [
             # Installs packaging as well, with which tests/test_packaging.py reads the markers above.

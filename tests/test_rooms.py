@@ -1,6 +1,7 @@
 """The structure of the package: allowed imports, no circular imports, short files, and no printing in the library."""
 
 import ast
+import importlib
 import re
 from pathlib import Path
 
@@ -94,6 +95,13 @@ def test_no_circular_imports():
 @pytest.mark.parametrize("module", MODULES)
 def test_file_length(module):
     assert len(MODULES[module].read_text(encoding="utf-8").splitlines()) <= 350
+
+
+@pytest.mark.parametrize("package", ["datasets.check", "datasets.own", "datasets.prepare", "datasets.scenes"])
+def test_exported_names_exist(package):
+    """Ruff does not check them in an `__init__.py`."""
+    module = importlib.import_module(f"bisenetv1_plugin.{package}")
+    assert [name for name in module.__all__ if not hasattr(module, name)] == []
 
 
 def functions(module):

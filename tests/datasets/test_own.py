@@ -953,6 +953,24 @@ class TestSplit:
         Image.open(root / "images/a.png").save(root / "images/c.png", compress_level=1)
         assert [image.stem for image, _ in made(root).pairs["val"]] == ["f"]
 
+    def test_copies_give_val_no_class(self, root):
+        """Class 2 is in `d` and its copy `e`: with one of them in val, the other would train."""
+        rare = STRIPES % 2
+        rare[0] = 2
+        make(root, [STRIPES % 2] * 3 + [rare] * 2, names="abcde", image="images/{}.png")
+        shutil.copy(root / "images/d.png", root / "images/e.png")
+        summary = made(root)
+        assert [image.stem for image, _ in summary.pairs["val"]] == ["a"]
+        assert "No validation image has 2: learned, but never scored." in summary.notes
+
+    def test_examples_are_in_the_lists(self, root):
+        """Images in neither of the folder's splits are not shown, whatever their classes."""
+        for number, (split, classes) in enumerate([("train", 2), ("val", 2), ("other", 3)]):
+            make(root, STRIPES % classes, split[0], f"{split}/images/{{}}.png", f"{split}/labels/{{}}.png")
+            save(root / f"{split}/images/{split[0]}.png", picture(number))
+        summary = made(root)
+        assert sorted(summary.examples) == sorted(summary.pairs["train"] + summary.pairs["val"])
+
     def test_copies_in_both_splits_are_reported(self, root):
         for split in ("train", "val"):
             make(root, image=f"{split}/images/{{}}.png", label=f"{split}/labels/{{}}.png", names=split)

@@ -1,8 +1,11 @@
 """One export in Paddle Inference, ONNX Runtime and OpenVINO: the same masks, and errors for missing parts."""
 
+import os
 import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import cv2
@@ -17,7 +20,7 @@ from bisenetv1_plugin.cli import main
 from bisenetv1_plugin.drawing import painter
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.inference.exported_model import Export
-from bisenetv1_plugin.inference.runtimes import RUNTIMES, onnxruntime
+from bisenetv1_plugin.inference.runtimes import RUNTIMES, onnxruntime, openvino
 from bisenetv1_plugin.inference.sources import decode
 
 
@@ -254,6 +257,48 @@ def test_signal_after_another_thread_has_freed_the_runtime(dynamic, python, back
     """OpenVINO's Core would leave the main thread an unmapped stack for signals, on processors with AMX."""
     done = python("-c", _FREED_ELSEWHERE, dynamic / "deploy.yaml", backend)
     assert done.returncode == 0 and done.stdout.endswith("handled\n"), done.stderr
+
+
+_FORKED = """
+import os, signal, sys
+import numpy as np
+from bisenetv1_plugin.inference.exported_model import Export
+from bisenetv1_plugin.inference.runtimes import RUNTIMES
+
+def run():
+    runtime = RUNTIMES[sys.argv[2]](Export(sys.argv[1]))
+    return runtime.run(np.zeros((1, 3, 64, 128), "float32"))
+
+expected = run()
+child = os.fork()
+if not child:
+    signal.alarm(60)
+    os._exit(0 if (run() == expected).all() else 1)
+assert os.waitpid(child, 0)[1] == 0
+assert (run() == expected).all()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_openvino_in_a_forked_process(dynamic, python):
+    """As in a `multiprocessing.Pool` of a program that has used OpenVINO before."""
+    done = python("-c", _FORKED, dynamic / "deploy.yaml", "openvino")
+    assert done.returncode == 0, done.stderr
+
+
+def test_threads_share_one_core(monkeypatch):
+    made = []
+
+    def core():
+        time.sleep(0.05)  # meanwhile the other thread comes
+        made.append(object())
+        return made[-1]
+
+    monkeypatch.setattr(openvino, "_CORES", {})
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(openvino._core, [SimpleNamespace(Core=core)] * 2))
+    assert found == made * 2
 
 
 _TOO_LARGE = """

@@ -27,7 +27,7 @@ from bisenetv1_plugin.progress import Progress, silent
 if TYPE_CHECKING:
     from paddleseg.cvlibs import Config
 
-__all__ = ["Problem", "Report", "before_training", "check_config"]
+__all__ = ["Problem", "Report", "check_config", "quick_check"]
 
 THREADS = 8  # a thread holds one image: of 48 million pixels, 150 MB
 _LEAST = 1.0  # seconds for copies, if pixels took all the time

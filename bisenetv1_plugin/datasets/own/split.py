@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Sequence
+from collections import Counter
+from typing import Collection, Sequence
 
 import numpy as np
 
@@ -27,7 +28,9 @@ def choose(infos: Sequence[PairInfo], present: np.ndarray) -> tuple[dict[str, li
                 f"{infos[original].pair.image}). The score will be too good: remove them from one of the two."
             )
         return splits, notes
-    train, val = every_fifth(present)
+    digests = Counter(info.digest for info in infos)
+    copies = {index for index, info in enumerate(infos) if info.digest and digests[info.digest] > 1}
+    train, val = every_fifth(present, copies)
     moved = {index for index, _ in find_copies(train, val, lambda index: infos[index].digest)}
     if moved and len(moved) < len(val):
         train, val = sorted([*train, *moved]), [index for index in val if index not in moved]
@@ -43,7 +46,7 @@ def choose(infos: Sequence[PairInfo], present: np.ndarray) -> tuple[dict[str, li
     return {"train": train, "val": val}, notes
 
 
-def every_fifth(present: np.ndarray) -> tuple[list[int], list[int]]:
+def every_fifth(present: np.ndarray, copies: Collection[int] = ()) -> tuple[list[int], list[int]]:
     """Every fifth image validates, but the training images have every class that occurs.
 
     If only validation images have a class, the one with most of the missing classes is swapped with the nearest
@@ -52,6 +55,7 @@ def every_fifth(present: np.ndarray) -> tuple[list[int], list[int]]:
 
     Args:
         present: bool [images, classes], whether a class occurs in an image; at least two images.
+        copies: the indices of images with the pixels of another image, which give val no class: its copy would train.
 
     Returns:
         The indices of training images and of validation images, both sorted.
@@ -61,7 +65,7 @@ def every_fifth(present: np.ndarray) -> tuple[list[int], list[int]]:
     while True:
         missing = present.any(axis=0) & ~present[train].any(axis=0)
         if not missing.any():
-            return _score_rare_classes(train, val, present)
+            return _score_rare_classes(train, val, present, copies)
         moved = max(val, key=lambda index: (int(present[index][missing].sum()), -index))
         counts = present[train].sum(axis=0)
         # Each class of a spare image is in another training image as well
@@ -78,15 +82,18 @@ def every_fifth(present: np.ndarray) -> tuple[list[int], list[int]]:
         train.append(moved)
 
 
-def _score_rare_classes(train: list[int], val: list[int], present: np.ndarray) -> tuple[list[int], list[int]]:
+def _score_rare_classes(
+    train: list[int], val: list[int], present: np.ndarray, copies: Collection[int]
+) -> tuple[list[int], list[int]]:
     """Swaps images so that val has more classes. No class leaves train or val entirely; see `every_fifth`."""
     for number in np.flatnonzero(present.any(axis=0)):
         in_train, in_val = present[train].sum(axis=0), present[val].sum(axis=0)
         if in_val[number]:
             continue
-        for index in [index for index in train if present[index, number] and (in_train[present[index]] > 1).all()]:
+        singles = [index for index in train if index not in copies]
+        for index in [index for index in singles if present[index, number] and (in_train[present[index]] > 1).all()]:
             lost = (in_val == 1) & ~present[index]
-            others = [other for other in val if not present[other][lost].any()]
+            others = [other for other in val if other not in copies and not present[other][lost].any()]
             if others:
                 nearest = min(others, key=lambda other: abs(other - index))
                 train[train.index(index)], val[val.index(nearest)] = nearest, index

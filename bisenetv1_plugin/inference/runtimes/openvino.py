@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import os
 import threading
+import weakref
 from collections import deque
 from types import ModuleType
 from typing import Any, Iterable, Iterator
@@ -14,6 +16,10 @@ from bisenetv1_plugin import machine
 from bisenetv1_plugin.errors import InputError, brief
 from bisenetv1_plugin.inference.exported_model import Export
 from bisenetv1_plugin.libraries import optional_library
+
+_LOCK = threading.Lock()
+_CORES: dict[int, Any] = {}  # the Core by the thread that made it
+_RUNTIMES: weakref.WeakSet[OpenVINO] = weakref.WeakSet()  # those in use
 
 
 class OpenVINO:
@@ -31,6 +37,7 @@ class OpenVINO:
 
     def __init__(self, export: Export, device: str = "cpu", cpu_threads: int = 1, precision: str = "fp32") -> None:
         model = export.openvino or export.onnx_model()
+        _RUNTIMES.add(self)
         core = _core(optional_library("openvino"))
         if device == "gpu" and "GPU" not in {name.split(".")[0] for name in core.available_devices}:
             raise InputError("device gpu: OpenVINO finds no Intel GPU, and runs on no other: choose device cpu.")
@@ -82,14 +89,26 @@ class OpenVINO:
             yield _result(*busy.popleft())
 
 
-@functools.lru_cache(maxsize=None)
 def _core(openvino: ModuleType) -> Any:
-    """The process's only `openvino.Core`, which lives until Python exits.
+    """The process's only `openvino.Core`, which lives until Python exits or forks.
 
     On processors with AMX, a Core gives its thread a stack for signal handlers, and unmaps this stack when it ends. If
     it ended in another thread, the first thread would keep the unmapped stack, and crash at its next signal.
     """
-    return openvino.Core()
+    with _LOCK:
+        if not _CORES:
+            _CORES[threading.get_ident()] = openvino.Core()
+        return next(iter(_CORES.values()))
+
+
+def _end_core() -> None:
+    """Before a fork, end an unused Core: a child would wait forever for its threads, which are not forked."""
+    if not _RUNTIMES and threading.get_ident() in _CORES:
+        _CORES.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_end_core)
 
 
 def _result(request: Any, images: np.ndarray) -> np.ndarray:
