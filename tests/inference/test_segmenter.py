@@ -343,7 +343,10 @@ class TestClasses:
         color = np.asarray(Image.open(tmp_path / "masks" / "color" / f"{name}.png").convert("RGB"))
         assert np.array_equal(color, segmenter.colors[mask])
         flags = ["--config", small.config, "--model_path", small.weights, "--save_dir", tmp_path / "x"]
-        for file, sentence in (("cityscapes", "names 19 classes, but .* has 5"), ("absent.txt", "there is no absent.txt")):
+        for file, sentence in (
+            ("cityscapes", "names 19 classes, but .* has 5"),
+            ("absent.txt", "there is no absent.txt"),
+        ):
             assert main([str(word) for word in ("export", *flags, "--classes", file)]) == 2
             assert re.search(sentence, capsys.readouterr().err) and not (tmp_path / "x").exists()
 
