@@ -4,8 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import cv2
@@ -20,7 +18,7 @@ from bisenetv1_plugin.cli import main
 from bisenetv1_plugin.drawing import painter
 from bisenetv1_plugin.errors import InputError
 from bisenetv1_plugin.inference.exported_model import Export
-from bisenetv1_plugin.inference.runtimes import RUNTIMES, onnxruntime, openvino
+from bisenetv1_plugin.inference.runtimes import RUNTIMES, onnxruntime
 from bisenetv1_plugin.inference.sources import decode
 
 
@@ -285,20 +283,6 @@ def test_openvino_in_a_forked_process(dynamic, python):
     """As in a `multiprocessing.Pool` of a program that has used OpenVINO before."""
     done = python("-c", _FORKED, dynamic / "deploy.yaml", "openvino")
     assert done.returncode == 0, done.stderr
-
-
-def test_threads_share_one_core(monkeypatch):
-    made = []
-
-    def core():
-        time.sleep(0.05)  # meanwhile the other thread comes
-        made.append(object())
-        return made[-1]
-
-    monkeypatch.setattr(openvino, "_CORES", {})
-    with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(openvino._core, [SimpleNamespace(Core=core)] * 2))
-    assert found == made * 2
 
 
 _TOO_LARGE = """

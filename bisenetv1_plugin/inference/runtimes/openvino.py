@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import functools
-import os
 import threading
-import weakref
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 from typing import Any, Iterable, Iterator
 
@@ -16,10 +15,6 @@ from bisenetv1_plugin import machine
 from bisenetv1_plugin.errors import InputError, brief
 from bisenetv1_plugin.inference.exported_model import Export
 from bisenetv1_plugin.libraries import optional_library
-
-_LOCK = threading.Lock()
-_CORES: dict[int, Any] = {}  # the Core by the thread that made it
-_RUNTIMES: weakref.WeakSet[OpenVINO] = weakref.WeakSet()  # those in use
 
 
 class OpenVINO:
@@ -37,14 +32,12 @@ class OpenVINO:
 
     def __init__(self, export: Export, device: str = "cpu", cpu_threads: int = 1, precision: str = "fp32") -> None:
         model = export.openvino or export.onnx_model()
-        _RUNTIMES.add(self)
-        core = _core(optional_library("openvino"))
+        core, has_bf16 = _load_core(optional_library("openvino"))
         if device == "gpu" and "GPU" not in {name.split(".")[0] for name in core.available_devices}:
             raise InputError("device gpu: OpenVINO finds no Intel GPU, and runs on no other: choose device cpu.")
         possible = ("int8",) if export.quantized else ("fp32", "bf16")
         if precision not in possible:
             raise InputError(f"precision {precision}: OpenVINO runs {export.path} in {' or '.join(possible)}.")
-        has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if precision == "bf16" and not has_bf16:
             raise InputError("precision bf16: OpenVINO finds no bf16 in this processor: use fp32.")
         # Always set, because OpenVINO's default is bf16 if the processor supports it. In a quantized model, bf16 is
@@ -89,26 +82,20 @@ class OpenVINO:
             yield _result(*busy.popleft())
 
 
-def _core(openvino: ModuleType) -> Any:
-    """The process's only `openvino.Core`, which lives until Python exits or forks.
+def _load_core(openvino: ModuleType) -> tuple[Any, bool]:
+    """Return an `openvino.Core`, and whether this processor has bf16. A thread of their own loads both.
 
-    On processors with AMX, a Core gives its thread a stack for signal handlers, and unmaps this stack when it ends. If
-    it ended in another thread, the first thread would keep the unmapped stack, and crash at its next signal.
+    On processors with AMX, OpenVINO's CPU plugin gives the thread that loads it a stack for signal handlers, and unmaps
+    this stack with the Core. If another thread frees the Core, the first thread keeps the unmapped stack and crashes at
+    its next signal. Signals are handled by the main thread, so another thread loads the plugin.
     """
-    with _LOCK:
-        if not _CORES:
-            _CORES[threading.get_ident()] = openvino.Core()
-        return next(iter(_CORES.values()))
 
+    def load() -> tuple[Any, bool]:
+        core = openvino.Core()
+        return core, "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
-def _end_core() -> None:
-    """Before a fork, end an unused Core: a child would wait forever for its threads, which are not forked."""
-    if not _RUNTIMES and threading.get_ident() in _CORES:
-        _CORES.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_end_core)
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(load).result()
 
 
 def _result(request: Any, images: np.ndarray) -> np.ndarray:
