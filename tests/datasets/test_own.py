@@ -131,6 +131,14 @@ class TestLayouts:
         assert summary.report.images == {"train": 3, "val": 2}
         assert any("1 images of a test split" in note for note in summary.notes)
 
+    def test_images_outside_of_the_splits(self, root):
+        for seed, name in enumerate(("train/images/a", "train/images/b", "val/images/c", "more/images/d")):
+            save(root / f"{name}.jpg", picture(seed))
+            save(root / f"{name.replace('images', 'labels')}.png", STRIPES)
+        summary = made(root)
+        assert summary.report.images == {"train": 2, "val": 1}
+        assert "1 images are neither in train nor in val, and are not used (d.jpg)." in summary.notes
+
     @pytest.mark.parametrize("names", [("训练集/原图", "验证/标签"), ("训练图像", "标注/验证集")])
     def test_chinese_splits(self, names):
         found = [path_info(Path(name, "甲.png")) for name in names]

@@ -118,7 +118,7 @@ def found(root):
 
 def count(notes, *words):
     """The number of files in the notes that contain one of the words."""
-    numbers = [re.search(r"left out: (\d+)|^(\d+) images of a test", note) for note in notes]
+    numbers = [re.search(r"left out: (\d+)|^(\d+) images (?:of a test|are neither)", note) for note in notes]
     return sum(int(n[1] or n[2]) for n, note in zip(numbers, notes) if n and any(word in note for word in words))
 
 
@@ -150,9 +150,9 @@ def test_folders(truth, root, fuzz):
         assert all(truth.split[image] == split for image, _ in some if split)
     pictures = [path for path in everything(truth) if Path(path).suffix != ".txt" and ".hid" not in path]
     pictures = [path for path in pictures if Path(path).suffix != ".json"]
-    tests = count(notes, "of a test split")
+    tests = count(notes, "of a test split", "are neither in train nor in val")
     assert 2 * len(flat) + 2 * tests + count(notes, "left out") == len(pictures), notes
-    if {"0001_l", "0000_mask"} & set(truth.names) and count(notes, "is not clear"):
+    if {"0001_l", "0000_mask"} & set(truth.names) and count(notes, "more than one possible label"):
         event("names that may be endings")
     elif truth.same and truth.pairs:
         event("all found")

@@ -126,7 +126,8 @@ def write_labels(
         write_png(target, label)
         pairs[job.split].append(Pair(root / job.path, target))
     kind = "panoptic" if found[0].panoptic else "instances"
-    return Layout(f"COCO ({kind})", merge_splits(pairs)[0], notes), names
+    pairs, split_notes = merge_splits(pairs)
+    return Layout(f"COCO ({kind})", pairs, notes + split_notes), names
 
 
 def _classes(found: Sequence[Annotations]) -> tuple[list[str], dict[int, int]]:

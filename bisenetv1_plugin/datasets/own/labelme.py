@@ -134,9 +134,9 @@ def write_labels(
             outputs.write(image, _decode_embedded(root / job.json, content))
         split = path_info(job.picture).split or path_info(job.json).split
         pairs.setdefault(split, []).append(Pair(image, target))
-    pairs, test_notes = merge_splits(pairs)
+    pairs, split_notes = merge_splits(pairs)
     rest = "ignored" if unlabeled == IGNORE_INDEX else "background"
-    return Layout(f"labelme, pixels without a label are {rest}", pairs, notes + test_notes), names
+    return Layout(f"labelme, pixels without a label are {rest}", pairs, notes + split_notes), names
 
 
 def _number_classes(

@@ -69,21 +69,24 @@ def find(root: Path, files: Sequence[Path]) -> Layout:
     if found.pairs and not found.same_names:
         image, label = found.pairs[0]
         notes.append(f"Labels and images have different names: the label of {image.path} is {label.path}, and so on.")
-    pairs, test_notes = merge_splits(pairs)
-    return Layout(kind, pairs, notes + test_notes)
+    pairs, split_notes = merge_splits(pairs)
+    return Layout(kind, pairs, notes + split_notes)
 
 
 def merge_splits(pairs: dict[str, list[Pair]]) -> tuple[dict[str, list[Pair]], list[str]]:
-    """The pairs by `train` and `val`, or all by `` if one of these is missing; and a note on a test split.
+    """The pairs by `train` and `val`, or all by `` if one of these is missing; and notes on the others.
 
-    A test split is left out, unless there is no other.
+    A test split is left out, unless there is no other. So is an image outside of `train` and `val`, if there are both.
     """
     others = {split: found for split, found in pairs.items() if split != "test"} or pairs
     count = len(pairs.get("test", [])) if others is not pairs else 0
     notes = [f"{count} images of a test split are not used: keep them for your own test."] if count else []
     if not ("train" in others and "val" in others):
-        others = {"": [pair for found in others.values() for pair in found]}
-    return others, notes
+        return {"": [pair for found in others.values() for pair in found]}, notes
+    spare = [pair.image.name for split, found in others.items() if split not in ("train", "val") for pair in found]
+    if spare:
+        notes.append(f"{len(spare)} images are neither in train nor in val, and are not used ({first_few(spare)}).")
+    return {split: others[split] for split in ("train", "val")}, notes
 
 
 def _read_lists(root: Path, files: Sequence[Path]) -> dict[str, ImageNames | Pairs]:
