@@ -167,8 +167,7 @@ def _build(
     summary = Summary(config, folder, layout.kind, report, colors, chosen, notes=notes)
     summary.converted = sum(label != info.pair.label for label, info in zip(labels, infos))
     final = [(_final_path(info.pair.image, work, folder), label) for info, label in zip(infos, labels)]
-    listed = sorted([*splits["train"], *splits["val"]])
-    summary.examples = [final[listed[number]] for number in split.examples(classes[listed] > 0)]
+    summary.examples = [final[index] for index in split.examples(classes > 0)]
     for name, indices in splits.items():
         summary.pairs[name] = [final[index] for index in indices]
         report.counts[name] = classes[indices].sum(axis=0)
